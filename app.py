@@ -1,0 +1,21 @@
+"""The CDK app: one stack, for the stage named by `-c stage=…`."""
+
+import sys
+
+from aws_cdk import App, Validations
+from cdk_nag import AwsSolutionsChecks, ServerlessChecks
+
+from infra.sessions_stack import SessionsStack
+from infra.settings import Settings, SettingsError
+
+app = App()
+try:
+    settings = Settings.of_stage(
+        app.node.try_get_context("stage") or "dev",
+        {name: app.node.try_get_context(name) for name in ("settings", "stages")},
+    )
+except SettingsError as error:
+    sys.exit(str(error))
+SessionsStack(app, f"Sessions-{settings.stage}", settings=settings)
+Validations.of(app).add_plugins(AwsSolutionsChecks(app), ServerlessChecks(app))
+app.synth()

@@ -1,0 +1,195 @@
+"""The HTTP API: one function per route; each parses, calls the domain and answers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from session_api import problems, requests
+from session_api.problems import NO_STORE, NO_SUCH_ROUTE, RequestProblem
+from session_api.requests import accepted_versions, read_body, read_query
+from sessions import audit_trail, cursor, store
+from sessions.audit_trail import AuditTrail
+from sessions.dynamodb import connect
+from sessions.errors import DocumentTooLarge, SessionNotFound
+from sessions.session import SESSION_ID, Limits, Session
+from sessions.store import SessionStore, Writer
+
+logger = Logger()
+app = APIGatewayHttpResolver()
+client = connect()
+sessions = SessionStore(client, os.environ["SESSIONS_TABLE"])
+trail = AuditTrail(client, os.environ["AUDIT_TABLE"])
+limits = Limits(
+    default_ttl_seconds=int(os.environ["DEFAULT_TTL_SECONDS"]),
+    default_absolute_ttl_seconds=int(os.environ["DEFAULT_ABSOLUTE_TTL_SECONDS"]),
+    max_absolute_ttl_seconds=int(os.environ["MAX_ABSOLUTE_TTL_SECONDS"]),
+    max_data_bytes=int(os.environ["MAX_DATA_BYTES"]),
+)
+# Numbers leave as they came: a Decimal as a JSON number.
+encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+@app.post("/sessions")
+def create_session() -> Response[str]:
+    read_query(app.current_event, requests.Nothing)
+    body = read_body(app.current_event, requests.CreateSession)
+    session = Session.start(
+        body.user_id,
+        data=_checked_size(body.data),
+        client=msgspec.to_builtins(body.client),
+        ttl_seconds=body.ttl_seconds,
+        absolute_ttl_seconds=body.absolute_ttl_seconds,
+        limits=limits,
+        now=_now(),
+    )
+    sessions.create(session, by=_writer())
+    return _answer(201, session, {"Location": f"/sessions/{session.session_id}"} | _etag(session))
+
+
+@app.get("/sessions/<session_id>")
+def get_session(session_id: str) -> Response[str]:
+    read_query(app.current_event, requests.Nothing)
+    session = sessions.get(_checked_id(session_id), now=_now())
+    return _answer(200, session, _etag(session))
+
+
+@app.patch("/sessions/<session_id>")
+def change_session(session_id: str) -> Response[str]:
+    read_query(app.current_event, requests.Nothing)
+    body = read_body(app.current_event, requests.ChangeData)
+    session = sessions.change(
+        _checked_id(session_id),
+        _checked_size(body.data),
+        versions=accepted_versions(app.current_event.headers),
+        now=_now(),
+        by=_writer(),
+    )
+    return _answer(200, session, _etag(session))
+
+
+@app.put("/sessions/<session_id>")
+def replace_session(session_id: str) -> Response[str]:
+    read_query(app.current_event, requests.Nothing)
+    body = read_body(app.current_event, requests.ReplaceData)
+    session = sessions.replace(
+        _checked_id(session_id),
+        _checked_size(body.data),
+        versions=accepted_versions(app.current_event.headers),
+        now=_now(),
+        by=_writer(),
+    )
+    return _answer(200, session, _etag(session))
+
+
+@app.post("/sessions/<session_id>/renew")
+def renew_session(session_id: str) -> Response[str]:
+    read_query(app.current_event, requests.Nothing)
+    read_body(app.current_event, requests.Nothing)
+    return _answer(200, sessions.renew(_checked_id(session_id), now=_now(), by=_writer()))
+
+
+@app.delete("/sessions/<session_id>")
+def revoke_session(session_id: str) -> Response[str]:
+    query = read_query(app.current_event, requests.RevokeSession)
+    with suppress(SessionNotFound):
+        sessions.revoke(_checked_id(session_id), reason=query.reason, now=_now(), by=_writer())
+    return Response(status_code=204, headers=NO_STORE)
+
+
+@app.get("/sessions")
+def list_sessions() -> Response[str]:
+    query = read_query(app.current_event, requests.ListSessions)
+    asked = {"user_id": query.user_id}
+    page = sessions.list_live(
+        query.user_id,
+        limit=query.limit,
+        after=cursor.decode(query.cursor, store.Position, asked) if query.cursor else None,
+        now=_now(),
+    )
+    return _answer(200, _page(page.sessions, page.position, asked))
+
+
+@app.get("/events")
+def read_events() -> Response[str]:
+    query = read_query(app.current_event, requests.ReadEvents)
+    asked = {name: getattr(query, name) for name in ("since", "until", "order")} | query.owner
+    [(owner, name)] = query.owner.items()
+    page = trail.read(
+        "UserId" if owner == "user_id" else "SessionId",
+        name,
+        since=query.since,
+        until=query.until,
+        newest_first=query.order == "desc",
+        limit=query.limit,
+        after=cursor.decode(query.cursor, audit_trail.Position, asked) if query.cursor else None,
+    )
+    return _answer(200, _page(page.events, page.position, asked))
+
+
+@app.not_found
+def answer_no_route(_: NotFoundError) -> Response[str]:
+    return _problem(RequestProblem(NO_SUCH_ROUTE))
+
+
+@app.exception_handler(Exception)  # type: ignore[untyped-decorator]
+def answer_problem(error: Exception) -> Response[str]:
+    return _problem(error)
+
+
+def _problem(error: Exception) -> Response[str]:
+    return problems.answer(error, app.current_event.request_context.request_id)
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def _writer() -> Writer:
+    context = app.current_event.request_context
+    return Writer(actor=context["authorizer"]["iam"]["userArn"], request_id=context.request_id)
+
+
+def _checked_id(session_id: str) -> str:
+    """No request to DynamoDB for what can't be the id of a session."""
+    if not SESSION_ID.fullmatch(session_id):
+        raise SessionNotFound
+    return session_id
+
+
+def _checked_size(data: dict[str, Any]) -> dict[str, Any]:
+    """The limit counts compact JSON in UTF-8, however the caller spelled it."""
+    if len(encode(data)) > limits.max_data_bytes:
+        raise DocumentTooLarge
+    return data
+
+
+def _etag(session: Session) -> dict[str, str]:
+    return {"ETag": f'"v{session.version}"'}
+
+
+def _page(items: list[Any], position: object, asked: Mapping[str, object]) -> dict[str, Any]:
+    return {"items": items, "next_cursor": cursor.encode(position, asked) if position else None}
+
+
+def _answer(status: int, body: object, headers: Mapping[str, str] | None = None) -> Response[str]:
+    return Response(
+        status_code=status,
+        content_type="application/json",
+        headers={**NO_STORE, **(headers or {})},
+        body=encode(body).decode(),
+    )
+
+
+@logger.inject_lambda_context
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)

@@ -1,0 +1,184 @@
+"""What callers may send: bodies, query parameters and `If-Match`, with their bounds."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from session_api.problems import BODY_TOO_LARGE, INVALID_JSON, NOT_JSON_BY_TYPE, RequestProblem
+from sessions.audit_event import MAX_SECONDS
+from sessions.errors import InvalidField
+from sessions.session import SESSION_ID, check_user_id
+
+MAX_BODY_BYTES = 128 * 1024
+
+Form = TypeVar("Form", bound=Struct)
+_Limit = Annotated[int, Meta(ge=1, le=100)]
+_Seconds = Annotated[int, Meta(ge=0, le=MAX_SECONDS)]
+
+
+class Client(Struct, frozen=True, forbid_unknown_fields=True):
+    ip: Annotated[str, Meta(max_length=45)] | UnsetType = UNSET
+    user_agent: Annotated[str, Meta(max_length=512)] | UnsetType = UNSET
+
+
+class CreateSession(Struct, forbid_unknown_fields=True):
+    user_id: str
+    ttl_seconds: int | UnsetType = UNSET
+    absolute_ttl_seconds: int | UnsetType = UNSET
+    data: dict[str, Any] = {}
+    client: Client = Client()
+
+
+class ChangeData(Struct, forbid_unknown_fields=True):
+    data: Annotated[dict[str, Any], Meta(min_length=1, max_length=100)]
+
+
+class ReplaceData(Struct, forbid_unknown_fields=True):
+    data: dict[str, Any]
+
+
+class Nothing(Struct, forbid_unknown_fields=True):
+    """No body, or no query parameter; `{}` is as good."""
+
+
+class RevokeSession(Struct, forbid_unknown_fields=True):
+    reason: Annotated[str, Meta(pattern="^[a-z0-9_.-]{1,64}$")] = "logout"
+
+    def __post_init__(self) -> None:
+        # `$` lets a final newline pass; `token_reuse` is the service's own verdict.
+        if self.reason.endswith("\n") or self.reason == "token_reuse":
+            raise InvalidField("/reason", "1 to 64 of a-z 0-9 _ . -, and not token_reuse")
+
+
+class ListSessions(Struct, forbid_unknown_fields=True):
+    user_id: str
+    limit: _Limit = 25
+    cursor: str | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        check_user_id(self.user_id)
+
+
+class ReadEvents(Struct, forbid_unknown_fields=True):
+    session_id: str | UnsetType = UNSET
+    user_id: str | UnsetType = UNSET
+    since: _Seconds = 0
+    until: _Seconds = MAX_SECONDS
+    order: Literal["asc", "desc"] = "desc"
+    limit: _Limit = 25
+    cursor: str | UnsetType = UNSET
+
+    @property
+    def owner(self) -> dict[str, str]:
+        """Whose events: the one of `session_id` and `user_id` that was given."""
+        given = {"session_id": self.session_id, "user_id": self.user_id}
+        return {name: value for name, value in given.items() if value is not UNSET}
+
+    def __post_init__(self) -> None:
+        if len(self.owner) != 1:
+            raise InvalidField("", "either session_id or user_id")
+        if self.session_id is not UNSET and not SESSION_ID.fullmatch(self.session_id):
+            raise InvalidField("/session_id", "not a session id")
+        if self.user_id is not UNSET:
+            check_user_id(self.user_id)
+        if self.since > self.until:
+            raise InvalidField("/since", "not later than until")
+
+
+def read_body(event: APIGatewayProxyEventV2, form: type[Form]) -> Form:
+    """The JSON body as `form`. Raises `RequestProblem`, `InvalidField`."""
+    body = _body_bytes(event)
+    if not body and form is Nothing:
+        return form()
+    content_type = event.headers.get("content-type", "").lower().replace(" ", "").replace('"', "")
+    if content_type not in ("application/json", "application/json;charset=utf-8"):
+        raise RequestProblem(NOT_JSON_BY_TYPE)
+    try:
+        decoded: Form = _decoder(form).decode(body)
+        return decoded
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from None
+    except RecursionError:
+        raise InvalidField("", "the body nests too deep") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise RequestProblem(INVALID_JSON) from None
+
+
+@cache
+def _decoder(form: type[Form]) -> msgspec.json.Decoder[Form]:
+    return msgspec.json.Decoder(form, float_hook=Decimal)  # a float would round
+
+
+def _body_bytes(event: APIGatewayProxyEventV2) -> bytes:
+    text = event.body or ""
+    try:
+        body = (
+            base64.b64decode(text, validate=True)
+            if event.is_base64_encoded
+            else text.encode(errors="surrogatepass")
+        )
+    except (binascii.Error, ValueError):
+        raise RequestProblem(INVALID_JSON) from None
+    if len(body) > MAX_BODY_BYTES:
+        raise RequestProblem(BODY_TOO_LARGE)
+    return body
+
+
+def read_query(event: APIGatewayProxyEventV2, form: type[Form]) -> Form:
+    """The query parameters as `form`, each at most once. Raises `InvalidField`.
+
+    Parsed from the raw string: payload 2.0 joins repeated parameters with commas.
+    """
+    parameters: dict[str, str] = {}
+    try:
+        pairs = parse_qsl(event.raw_query_string, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidField("", "the query is not UTF-8") from None
+    for name, value in pairs:
+        if name in parameters:
+            raise InvalidField(f"/{name}", "given more than once")
+        parameters[name] = value
+    try:
+        return msgspec.convert(parameters, form, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from None
+
+
+def accepted_versions(headers: Mapping[str, str]) -> list[int] | None:
+    """The versions that `If-Match` accepts, None if any will do (RFC 9110, 13.1.1).
+
+    A weak or malformed tag accepts nothing: [0], since versions count from 1.
+    """
+    field = headers.get("if-match")
+    if field is None or field.strip() == "*":
+        return None
+    tags = [tag.strip() for tag in field.split(",")]
+    matches = [re.fullmatch('"v([1-9][0-9]{0,17})"', tag) for tag in tags if tag]
+    versions = sorted({int(match[1]) for match in matches if match})
+    # DynamoDB's IN takes 100 operands.
+    return versions if versions and len(versions) <= 100 else [0]
+
+
+_FIELD = re.compile("field `(.*)`$")
+_PATH = re.compile(r"^(.*) - at `\$(.*)`$", re.DOTALL)
+
+
+def _invalid(error: msgspec.ValidationError) -> InvalidField:
+    """msgspec's message, `Expected … - at `$.client.ip``, as pointer and detail."""
+    detail, pointer = str(error), ""
+    if at := _PATH.match(detail):
+        detail, pointer = at[1], at[2].replace("[...]", "").replace(".", "/")
+    if named := _FIELD.search(detail):
+        pointer += f"/{named[1]}"
+    return InvalidField(pointer, detail)

@@ -1,0 +1,39 @@
+"""The stream consumer: every change of the `Sessions` table becomes a line of the audit trail."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from sessions.audit_event import classify
+from sessions.audit_trail import AuditTrail
+from sessions.dynamodb import connect
+
+logger = Logger()
+trail = AuditTrail(connect(), os.environ["AUDIT_TABLE"], int(os.environ["AUDIT_RETENTION_SECONDS"]))
+keep_renewals = os.environ["KEEP_RENEWALS"] == "true"
+
+
+@logger.inject_lambda_context
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Record a batch; answers the lowest record that DynamoDB refused, from which Lambda repeats.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html
+    """
+    events = {}
+    for record in event["Records"]:
+        if found := classify(record, keep_renewals=keep_renewals):
+            # The same key twice would fail the whole request.
+            events[found.session_id, found.event_id] = found, record
+            if found.type == "unreadable":
+                logger.error("unreadable stream record", event_id=found.event_id)
+    refused = trail.append([found for found, _ in events.values()])
+    logger.info("recorded", events=len(events) - len(refused), refused=len(refused))
+    failures = [events[each.session_id, each.event_id][1]["dynamodb"] for each in refused]
+    if not failures:
+        return {"batchItemFailures": []}
+    lowest = min((change["SequenceNumber"] for change in failures), key=int)
+    return {"batchItemFailures": [{"itemIdentifier": lowest}]}

@@ -1,0 +1,162 @@
+"""The `SessionAudit` table: events are added and read, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import sleep
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from msgspec import Meta
+
+from sessions.audit_event import AuditEvent
+from sessions.dynamodb import Item, refusals
+from sessions.errors import InvalidField, Unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+# https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchExecuteStatement.html
+_STATEMENTS_PER_REQUEST = 25
+_TRIES = 4
+_PAUSE_SECONDS = 0.1
+
+# {"ttl_lag_seconds": "TtlLagSeconds", …}
+_ATTRIBUTES = {
+    field: "".join(word.capitalize() for word in field.split("_"))
+    for field in AuditEvent.__struct_fields__
+}
+
+
+class Position(NamedTuple):
+    """Where a trail goes on: behind this event."""
+
+    event_id: Annotated[str, Meta(pattern="^[0-9]{10}#[0-9]{40}$")]
+    session_id: Annotated[str, Meta(min_length=1, max_length=2048)]
+
+
+class Page(NamedTuple):
+    """Events in the order asked for; `position` is None at the end, and only there."""
+
+    events: list[AuditEvent]
+    position: Position | None
+
+
+class AuditTrail:
+    """Audit events in DynamoDB, kept for `retention_seconds` after their time of record."""
+
+    def __init__(self, client: DynamoDBClient, table_name: str, retention_seconds: int = 0) -> None:
+        self._client = client
+        self._table_name = table_name
+        self._retention_seconds = retention_seconds
+
+    def append(self, events: Sequence[AuditEvent]) -> list[AuditEvent]:
+        """Add events with distinct keys; answer those that DynamoDB did not take.
+
+        An event that is already there counts as taken, so a repeated delivery changes nothing.
+        PartiQL's INSERT is the one write that can be allowed without overwriting too.
+        """
+        waiting = list(events)
+        for attempt in range(_TRIES):
+            if attempt:
+                sleep(_PAUSE_SECONDS * 2**attempt)
+            waiting = [
+                event
+                for start in range(0, len(waiting), _STATEMENTS_PER_REQUEST)
+                for event in self._insert(waiting[start : start + _STATEMENTS_PER_REQUEST])
+            ]
+            if not waiting:
+                break
+        return waiting
+
+    def _insert(self, events: Sequence[AuditEvent]) -> list[AuditEvent]:
+        statements: Any = [self._statement(event) for event in events]
+        try:
+            with refusals():
+                answer = self._client.batch_execute_statement(Statements=statements)
+        except Unavailable:
+            return list(events)
+        return [
+            event
+            for event, response in zip(events, answer["Responses"], strict=True)
+            if response.get("Error", {}).get("Code", "DuplicateItem") != "DuplicateItem"
+        ]
+
+    def _statement(self, event: AuditEvent) -> dict[str, Any]:
+        item = _to_item(event, event.recorded_at + self._retention_seconds)
+        members = ", ".join(f"'{name}': ?" for name in item)
+        return {
+            "Statement": f'INSERT INTO "{self._table_name}" VALUE {{{members}}}',
+            "Parameters": list(item.values()),
+        }
+
+    def read(
+        self,
+        owner: Literal["SessionId", "UserId"],
+        name: str,
+        *,
+        since: int,
+        until: int,
+        newest_first: bool,
+        limit: int,
+        after: Position | None,
+    ) -> Page:
+        """Events of one session (strongly consistent) or of all of a user's (about a second late).
+
+        `since` (inclusive) and `until` (exclusive) bound the time of record, epoch seconds.
+        Raises `Unavailable`, or `InvalidField` for a position outside of these bounds.
+        """
+        first, last = f"{since:010d}", f"{until:010d}"
+        query: dict[str, Any] = (
+            {"IndexName": "UserIndex"} if owner == "UserId" else {"ConsistentRead": True}
+        )
+        if after:
+            if not first <= after.event_id <= last:
+                raise InvalidField("/cursor", "outside of the time asked for")
+            query["ExclusiveStartKey"] = {
+                owner: {"S": name},
+                "SessionId": {"S": after.session_id},
+                "EventId": {"S": after.event_id},
+            }
+        with refusals():
+            answer = self._client.query(
+                TableName=self._table_name,
+                KeyConditionExpression=f"{owner} = :owner AND EventId BETWEEN :first AND :last",
+                ExpressionAttributeValues={
+                    ":owner": {"S": name},
+                    ":first": {"S": first},
+                    ":last": {"S": last},
+                },
+                ScanIndexForward=not newest_first,
+                Limit=limit,
+                **query,
+            )
+        key = answer.get("LastEvaluatedKey")
+        position = Position(key["EventId"]["S"], key["SessionId"]["S"]) if key else None
+        return Page([_from_item(item) for item in answer["Items"]], position)
+
+
+def _to_item(event: AuditEvent, expiration_time: int) -> Item:
+    """Attributes that do not apply are left out; `ExpirationTime` is what TTL goes by."""
+    item: Item = {"ExpirationTime": {"N": str(expiration_time)}}
+    for field, name in _ATTRIBUTES.items():
+        value = getattr(event, field)
+        if isinstance(value, str):
+            item[name] = {"S": value}
+        elif isinstance(value, int):
+            item[name] = {"N": str(value)}
+        elif isinstance(value, list):
+            item[name] = {"L": [{"S": each} for each in value]}
+    return item
+
+
+def _from_item(item: Item) -> AuditEvent:
+    facts: dict[str, Any] = {"user_id": None}
+    for field, name in _ATTRIBUTES.items():
+        match item.get(name):
+            case {"S": text}:
+                facts[field] = text
+            case {"N": number}:
+                facts[field] = int(number)
+            case {"L": names}:
+                facts[field] = [each["S"] for each in names]
+    return AuditEvent(**facts)

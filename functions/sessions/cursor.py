@@ -1,0 +1,37 @@
+"""Cursors: opaque to callers, good only for the query that they came from."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import TypeVar
+
+import msgspec
+
+from sessions.errors import InvalidField
+
+Position = TypeVar("Position")
+
+
+def encode(position: object, query: Mapping[str, object]) -> str:
+    """`position` and a digest of `query` as base64url JSON; `query` holds all but the limit."""
+    return base64.urlsafe_b64encode(msgspec.json.encode((position, _digest(query)))).decode()
+
+
+def decode(cursor: str, kind: type[Position], query: Mapping[str, object]) -> Position:
+    """The position in `cursor`; `InvalidField` if it is none, or one of another query."""
+    try:
+        text = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)
+        position, digest = msgspec.json.decode(text, type=tuple[kind, str])
+    except (binascii.Error, msgspec.DecodeError, UnicodeError, RecursionError):
+        raise InvalidField("/cursor", "not a cursor that a page came with") from None
+    if digest != _digest(query):
+        raise InvalidField("/cursor", "made for another query")
+    return position  # type: ignore[no-any-return]
+
+
+def _digest(query: Mapping[str, object]) -> str:
+    canonical = msgspec.json.encode(sorted(query.items()))
+    return base64.urlsafe_b64encode(sha256(canonical).digest()[:12]).decode()

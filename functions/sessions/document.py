@@ -1,0 +1,96 @@
+"""A session's data: JSON on one side, DynamoDB's native types on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from sessions.dynamodb import Attribute
+from sessions.errors import InvalidField
+
+# DynamoDB refuses the 33rd level; the attribute itself and a scalar at the bottom count too.
+MAX_LEVELS = 30
+MAX_KEY_CHARACTERS = 255
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
+_MAX_DIGITS = 38
+_MIN_EXPONENT, _MAX_EXPONENT = -130, 125
+_SAFE_INTEGER = 10**_MAX_DIGITS
+
+
+def to_attributes(document: Mapping[str, Any], pointer: str, level: int = 1) -> Attribute:
+    """The members of a JSON object as DynamoDB attribute values.
+
+    `pointer` (RFC 6901) says where the object stands in the request, `level` how deep.
+    Raises `InvalidField` where DynamoDB would refuse or round a value.
+    """
+    attributes = {}
+    for key, value in document.items():
+        here = f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}"
+        if not 1 <= len(key) <= MAX_KEY_CHARACTERS:
+            raise InvalidField(here, f"a key has 1 to {MAX_KEY_CHARACTERS} characters")
+        attributes[key] = _to_attribute(value, here, level + 1)
+    return attributes
+
+
+def _to_attribute(value: Any, pointer: str, level: int) -> Attribute:
+    """One JSON value; `level` is the one that it takes if it nests."""
+    if isinstance(value, str):
+        return {"S": value}
+    if value is None:
+        return {"NULL": True}
+    if isinstance(value, bool):
+        return {"BOOL": value}
+    if isinstance(value, int | Decimal):
+        return {"N": _to_number(value, pointer)}
+    if level > MAX_LEVELS:
+        raise InvalidField(pointer, f"data nests at most {MAX_LEVELS} levels deep")
+    if isinstance(value, dict):
+        return {"M": to_attributes(value, pointer, level)}
+    return {"L": [_to_attribute(each, f"{pointer}/{i}", level + 1) for i, each in enumerate(value)]}
+
+
+def _to_number(value: int | Decimal, pointer: str) -> str:
+    if isinstance(value, int) and -_SAFE_INTEGER < value < _SAFE_INTEGER:
+        return str(value)
+    number = Decimal(value)
+    if not number:
+        return "0"
+    digits = "".join(map(str, number.as_tuple().digits)).strip("0")
+    if len(digits) > _MAX_DIGITS or not _MIN_EXPONENT <= number.adjusted() <= _MAX_EXPONENT:
+        raise InvalidField(
+            pointer,
+            f"a number has at most {_MAX_DIGITS} digits and a magnitude of 1E-130 to 9.9E125",
+        )
+    return str(number)
+
+
+def from_attributes(attributes: Mapping[str, Attribute]) -> dict[str, Any]:
+    """The JSON object behind DynamoDB attribute values; numbers are `int` or `Decimal`, unrounded.
+
+    Raises `ValueError` for a type that JSON has no place for, which no API call stores.
+    """
+    return {key: _from_attribute(value) for key, value in attributes.items()}
+
+
+def _from_attribute(attribute: Attribute) -> Any:
+    [(kind, value)] = attribute.items()
+    match kind:
+        case "S" | "BOOL":
+            return value
+        case "N":
+            return _from_number(value)
+        case "M":
+            return from_attributes(value)
+        case "L":
+            return [_from_attribute(each) for each in value]
+        case "NULL":
+            return None
+    raise ValueError(f"{kind} is not a JSON type")
+
+
+def _from_number(text: str) -> int | Decimal:
+    try:
+        return int(text)
+    except ValueError:
+        return Decimal(text)

@@ -1,0 +1,70 @@
+"""The connection to DynamoDB, and what its refusals mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError, HTTPClientError
+
+from sessions.errors import DocumentTooLarge, Unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+# An item or a value as the low-level client spells it: {"UserId": {"S": "ada"}}, {"S": "ada"}.
+# They nest, and botocore's stubs spell them in two ways: so much for their types.
+Attribute = Any
+Item = dict[str, Attribute]
+
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
+_TRY_LATER = {
+    "InternalServerError",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "ServiceUnavailable",
+    "ThrottlingException",
+}
+
+
+class ConditionFailed(Exception):
+    """A write's condition did not hold; `item` is what stands there, empty if nothing does."""
+
+    def __init__(self, item: Item) -> None:
+        super().__init__("the condition of the write did not hold")
+        self.item = item
+
+
+def connect() -> DynamoDBClient:
+    """A client that gives up early enough for its caller to still answer.
+
+    Three attempts of at most 1 s + 3 s stay under the function's time limit.
+    """
+    config = Config(
+        connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 3}
+    )
+    return boto3.client("dynamodb", config=config)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Raise what DynamoDB refused as `ConditionFailed`, `DocumentTooLarge` or `Unavailable`.
+
+    Anything else rises untouched: nobody foresaw it.
+    """
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code == "ConditionalCheckFailedException":
+            raise ConditionFailed(cast("Item", error.response.get("Item", {}))) from error
+        if code in _TRY_LATER:
+            raise Unavailable from error
+        if code == "ValidationException" and "Item size" in error.response["Error"]["Message"]:
+            raise DocumentTooLarge from error
+        raise
+    except HTTPClientError as error:
+        raise Unavailable from error

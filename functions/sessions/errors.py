@@ -1,0 +1,38 @@
+"""What can go wrong with a session, as facts.
+
+SessionsError
+├── InvalidField      a value breaks a rule; says which and how
+├── SessionNotFound   absent, expired and revoked alike
+├── VersionMismatch   the data changed since the caller read it
+├── DocumentTooLarge  the data outgrew what may be sent or stored
+└── Unavailable       DynamoDB throttles or does not answer in time
+"""
+
+
+class SessionsError(Exception):
+    """Base of all that callers of this package are expected to handle."""
+
+
+class InvalidField(SessionsError):
+    """`pointer` (RFC 6901) names the value, `detail` the rule. Neither repeats the value."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(f"{pointer}: {detail}")
+        self.pointer = pointer
+        self.detail = detail
+
+
+class SessionNotFound(SessionsError):
+    """No live session has this id."""
+
+
+class VersionMismatch(SessionsError):
+    """The session is live, but its version is none of those the caller accepts."""
+
+
+class DocumentTooLarge(SessionsError):
+    """The document is over the limit of one request, or its item over DynamoDB's 400 KB."""
+
+
+class Unavailable(SessionsError):
+    """Nothing is wrong with the request; send it again later."""

@@ -1,0 +1,155 @@
+"""A session: one user's login, live until its expiration time or its revocation."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import re
+import secrets
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType
+
+from sessions.document import from_attributes, to_attributes
+from sessions.dynamodb import Item
+from sessions.errors import InvalidField
+
+SESSION_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+# Unicode's category Cc is exactly these 65; a lone surrogate has no UTF-8 form.
+_USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}")
+
+
+class Limits(Struct, frozen=True):
+    """Bounds of a deployment, in seconds and bytes."""
+
+    default_ttl_seconds: int
+    default_absolute_ttl_seconds: int
+    max_absolute_ttl_seconds: int
+    max_data_bytes: int
+
+
+class Session(Struct, frozen=True):
+    """A live session as callers see it; encoding one gives the API's JSON.
+
+    Times are Unix epoch seconds. `data` is unset where it was not read, as in lists.
+    """
+
+    session_id: str
+    user_id: str
+    created_at: int
+    renewed_at: int
+    expires_at: int
+    absolute_expires_at: int
+    ttl_seconds: int
+    version: int
+    client: dict[str, str]
+    data: dict[str, Any] | UnsetType = UNSET
+
+    @classmethod
+    def start(
+        cls,
+        user_id: str,
+        *,
+        data: dict[str, Any],
+        client: dict[str, str],
+        ttl_seconds: int | UnsetType,
+        absolute_ttl_seconds: int | UnsetType,
+        limits: Limits,
+        now: int,
+    ) -> Session:
+        """A new session. Without `ttl_seconds`, the default window, or less where the absolute
+        timeout is shorter. Raises `InvalidField`.
+        """
+        check_user_id(user_id)
+        check_client(client)
+        absolute = absolute_ttl_seconds
+        if absolute is UNSET:
+            absolute = limits.default_absolute_ttl_seconds
+        if not 1 <= absolute <= limits.max_absolute_ttl_seconds:
+            raise InvalidField(
+                "/absolute_ttl_seconds", f"1 to {limits.max_absolute_ttl_seconds} seconds"
+            )
+        sliding = ttl_seconds
+        if sliding is UNSET:
+            sliding = min(limits.default_ttl_seconds, absolute)
+        if not 1 <= sliding <= absolute:
+            raise InvalidField("/ttl_seconds", f"1 to {absolute} seconds, the absolute timeout")
+        return cls(
+            session_id=base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode(),
+            user_id=user_id,
+            created_at=now,
+            renewed_at=now,
+            expires_at=now + sliding,
+            absolute_expires_at=now + absolute,
+            ttl_seconds=sliding,
+            version=1,
+            client=client,
+            data=data,
+        )
+
+    def is_live(self, now: int) -> bool:
+        """Whether the session still counts at `now`, epoch seconds.
+
+        DynamoDB deletes expired items up to days late, so every reader asks.
+        """
+        return self.expires_at > now
+
+    def to_item(self) -> Item:
+        """The item of the `Sessions` table; raises `InvalidField` for data it can't hold."""
+        item: Item = {
+            "SessionId": {"S": self.session_id},
+            "UserId": {"S": self.user_id},
+            "ExpirationTime": {"N": str(self.expires_at)},
+            "AbsoluteExpirationTime": {"N": str(self.absolute_expires_at)},
+            "RenewableUntil": {"N": str(self.absolute_expires_at - self.ttl_seconds)},
+            "TtlSeconds": {"N": str(self.ttl_seconds)},
+            "CreatedAt": {"N": str(self.created_at)},
+            "RenewedAt": {"N": str(self.renewed_at)},
+            "Version": {"N": str(self.version)},
+        }
+        if self.data is not UNSET:
+            item["Data"] = {"M": to_attributes(self.data, "/data")}
+        if self.client:
+            item["Client"] = {"M": to_attributes(self.client, "/client")}
+        return item
+
+    @classmethod
+    def from_item(cls, item: Item, now: int, *, with_data: bool = True) -> Session | None:
+        """The session that is live in `item` at `now`, or None.
+
+        An item that no API call could have written, say with its `ExpirationTime` as a string,
+        is no session either: it must neither be honoured nor break the list it stands in.
+        """
+        if "RevokedAt" in item:
+            return None
+        try:
+            session = cls(
+                session_id=item["SessionId"]["S"],
+                user_id=item["UserId"]["S"],
+                created_at=int(item["CreatedAt"]["N"]),
+                renewed_at=int(item["RenewedAt"]["N"]),
+                expires_at=int(item["ExpirationTime"]["N"]),
+                absolute_expires_at=int(item["AbsoluteExpirationTime"]["N"]),
+                ttl_seconds=int(item["TtlSeconds"]["N"]),
+                version=int(item["Version"]["N"]),
+                client=from_attributes(item["Client"]["M"]) if "Client" in item else {},
+                data=from_attributes(item["Data"]["M"]) if with_data else UNSET,
+            )
+        except (KeyError, ValueError):
+            return None
+        return session if session.is_live(now) else None
+
+
+def check_user_id(user_id: str) -> None:
+    """Raise `InvalidField` unless `user_id` is 1 to 256 code points, none of them a control."""
+    if not _USER_ID.fullmatch(user_id):
+        raise InvalidField("/user_id", "1 to 256 characters, none of them a control character")
+
+
+def check_client(client: dict[str, str]) -> None:
+    """Raise `InvalidField` unless `ip`, where given, is an IPv4 or IPv6 address."""
+    if "ip" in client:
+        try:
+            ipaddress.ip_address(client["ip"])
+        except ValueError:
+            raise InvalidField("/client/ip", "an IPv4 or IPv6 address") from None

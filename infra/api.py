@@ -1,0 +1,99 @@
+"""The HTTP API: explicit routes, each for callers with IAM credentials, to one function."""
+
+from __future__ import annotations
+
+import json
+
+from aws_cdk import Duration
+from aws_cdk import aws_apigatewayv2 as apigw
+from aws_cdk import aws_logs as logs
+from aws_cdk.aws_apigatewayv2_authorizers import HttpIamAuthorizer
+from aws_cdk.aws_apigatewayv2_integrations import HttpLambdaIntegration
+from constructs import Construct
+
+from infra.python_function import PythonFunction
+from infra.settings import Settings
+
+_ROUTES = {
+    "/sessions": ("POST", "GET"),
+    "/sessions/{session_id}": ("GET", "PATCH", "PUT", "DELETE"),
+    "/sessions/{session_id}/renew": ("POST",),
+    "/events": ("GET",),
+}
+# Names callers and outcomes; paths hold session ids, which are no secrets, tokens never.
+_ACCESS_LOG = {
+    "requestId": "$context.requestId",
+    "time": "$context.requestTimeEpoch",
+    "caller": "$context.identity.userArn",
+    "sourceIp": "$context.identity.sourceIp",
+    "routeKey": "$context.routeKey",
+    "path": "$context.path",
+    "status": "$context.status",
+    "latencyMs": "$context.responseLatency",
+    "error": "$context.error.message",
+    "integrationError": "$context.integrationErrorMessage",
+}
+
+
+class Api(Construct):
+    """`url` is its base URL, `function` what answers."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        sessions_table: str,
+        audit_table: str,
+        settings: Settings,
+    ) -> None:
+        super().__init__(scope, id)
+        self.function = PythonFunction(
+            self,
+            "SessionApi",
+            package="session_api",
+            environment={
+                "SESSIONS_TABLE": sessions_table,
+                "AUDIT_TABLE": audit_table,
+                "DEFAULT_TTL_SECONDS": str(settings.default_ttl_seconds),
+                "DEFAULT_ABSOLUTE_TTL_SECONDS": str(settings.default_absolute_ttl_seconds),
+                "MAX_ABSOLUTE_TTL_SECONDS": str(settings.max_absolute_ttl_seconds),
+                "MAX_DATA_BYTES": str(settings.max_data_bytes),
+            },
+            # API Gateway gives up after 30 s.
+            timeout=Duration.seconds(29),
+            settings=settings,
+        )
+        api = apigw.HttpApi(self, "HttpApi", create_default_stage=False)
+        integration = HttpLambdaIntegration(
+            "Integration", self.function.alias, scope_permission_to_route=False
+        )
+        for path, methods in _ROUTES.items():
+            api.add_routes(
+                path=path,
+                methods=[apigw.HttpMethod(method) for method in methods],
+                integration=integration,
+                authorizer=HttpIamAuthorizer(),
+            )
+        stage = apigw.HttpStage(
+            self,
+            "Stage",
+            http_api=api,
+            auto_deploy=True,
+            throttle=apigw.ThrottleSettings(
+                rate_limit=settings.throttle_rate_per_second,
+                burst_limit=settings.throttle_burst,
+            ),
+        )
+        access_log = logs.LogGroup(
+            self,
+            "AccessLog",
+            retention=settings.log_retention,
+            removal_policy=settings.removal_policy,
+        )
+        resource = stage.node.default_child
+        assert isinstance(resource, apigw.CfnStage)  # noqa: S101
+        resource.access_log_settings = apigw.CfnStage.AccessLogSettingsProperty(
+            destination_arn=access_log.log_group_arn, format=json.dumps(_ACCESS_LOG)
+        )
+        self.url = api.api_endpoint

@@ -1,0 +1,59 @@
+"""The wiring: what there is, who may do what to it, and what a deployment tells."""
+
+from __future__ import annotations
+
+from aws_cdk import CfnOutput, Stack, Tags
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from infra.api import Api
+from infra.audit import Audit
+from infra.settings import Settings
+from infra.storage import USER_INDEX, Storage
+
+
+class SessionsStack(Stack):
+    """A session service: tables, HTTP API, audit trail."""
+
+    def __init__(self, scope: Construct, id: str, *, settings: Settings) -> None:
+        super().__init__(scope, id, description="Server-side sessions with an audit trail")
+        storage = Storage(self, "Storage", settings=settings)
+        api = Api(
+            self,
+            "Api",
+            sessions_table=storage.sessions.table_name,
+            audit_table=storage.audit.table_name,
+            settings=settings,
+        )
+        audit = Audit(
+            self,
+            "Audit",
+            sessions=storage.sessions,
+            audit_table=storage.audit.table_name,
+            settings=settings,
+        )
+
+        sessions_arn, audit_arn = storage.sessions.table_arn, storage.audit.table_arn
+        _allow(api.function.role, sessions_arn, "PutItem", "GetItem", "UpdateItem", "BatchGetItem")
+        _allow(api.function.role, f"{sessions_arn}/index/{USER_INDEX}", "Query")
+        _allow(api.function.role, audit_arn, "Query")
+        _allow(api.function.role, f"{audit_arn}/index/{USER_INDEX}", "Query")
+        # INSERT alone: no role of this stack can change or delete an event.
+        _allow(audit.function.role, audit_arn, "PartiQLInsert")
+
+        Tags.of(self).add("service", "serverless-sessions")
+        Tags.of(self).add("stage", settings.stage)
+
+        CfnOutput(self, "ApiUrl", value=api.url)
+        CfnOutput(self, "SessionsTableName", value=storage.sessions.table_name)
+        CfnOutput(self, "AuditTableName", value=storage.audit.table_name)
+        CfnOutput(self, "FailedEventsBucket", value=audit.failed_events.bucket_name)
+
+
+def _allow(role: iam.Role, resource: str, *actions: str) -> None:
+    """Named actions on one table or one index; `Table.grant` would add every index."""
+    role.add_to_policy(
+        iam.PolicyStatement(
+            actions=[f"dynamodb:{action}" for action in actions], resources=[resource]
+        )
+    )

@@ -1,0 +1,82 @@
+"""What a deployment may choose, read from the context of `cdk.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any, get_type_hints
+
+from aws_cdk import RemovalPolicy
+from aws_cdk.aws_logs import RetentionDays
+
+
+class SettingsError(Exception):
+    """A setting in `cdk.json` is unknown, missing or wrong; the message names it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of one stage: `settings` of the context, overridden by `stages.<stage>`."""
+
+    stage: str
+    # Session lifetimes, in seconds: the sliding window and the absolute end.
+    default_ttl_seconds: int
+    default_absolute_ttl_seconds: int
+    max_absolute_ttl_seconds: int
+    # The data of one request, as compact JSON.
+    max_data_bytes: int
+    audit_retention_days: int
+    # Whether renewals are audit events too; a busy service renews most of all.
+    keep_renewals: bool
+    memory_mb: int
+    snap_start: bool
+    throttle_rate_per_second: int
+    throttle_burst: int
+    log_retention: RetentionDays
+    # What becomes of the tables and the failed events when the stack goes.
+    removal_policy: RemovalPolicy
+    deletion_protection: bool
+
+    @classmethod
+    def of_stage(cls, stage: str, context: Mapping[str, Any]) -> Settings:
+        """The settings of `stage`. Raises `SettingsError`, which names the culprit."""
+        stages = context.get("stages", {})
+        if stage not in stages:
+            raise SettingsError(f"cdk.json has no stage '{stage}'; it has {', '.join(stages)}.")
+        given = {**context.get("settings", {}), **stages[stage]}
+        types = {name: kind for name, kind in get_type_hints(cls).items() if name != "stage"}
+        for name in given.keys() - types.keys():
+            raise SettingsError(f"The setting '{name}' of stage '{stage}' is unknown.")
+        for name in types.keys() - given.keys():
+            raise SettingsError(f"The setting '{name}' of stage '{stage}' is missing.")
+        return cls(stage=stage, **{name: _read(name, given[name], types[name]) for name in types})
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(value) is int and value < 1:
+                raise SettingsError(f"The setting '{field.name}' is {value}; it is to be positive.")
+        for smaller, larger in (
+            ("default_ttl_seconds", "default_absolute_ttl_seconds"),
+            ("default_absolute_ttl_seconds", "max_absolute_ttl_seconds"),
+        ):
+            if getattr(self, smaller) > getattr(self, larger):
+                raise SettingsError(f"The setting '{smaller}' exceeds '{larger}'.")
+
+
+def _read(name: str, value: Any, kind: type) -> Any:
+    if issubclass(kind, Enum):
+        if value in kind.__members__:
+            return kind[value]
+        raise SettingsError(
+            f"The setting '{name}' is {value!r}; it is to be one of {', '.join(kind.__members__)}."
+        )
+    # jsii hands whole numbers over as floats, and to isinstance a bool is an int.
+    if kind is int and type(value) is float and value.is_integer():
+        return int(value)
+    if type(value) is not kind:
+        raise SettingsError(
+            f"The setting '{name}' is {value!r}; it is to be of type {kind.__name__}."
+        )
+    return value

@@ -1,0 +1,124 @@
+"""Starts MiniStack so that TTL and PartiQL permissions behave as on AWS.
+
+Runs in MiniStack's own environment. Out of the box its TTL deletes items without a stream record,
+and its IAM knows PartiQL by the API's names instead of by the actions that AWS checks.
+"""
+
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+_SWEEPER = "dynamodb-ttl-reaper"
+_SWEEP_SECONDS = 1
+# What Lambda receives with a record of TTL:
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/time-to-live-ttl-streams.html
+_TTL_IDENTITY = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
+# TTL leaves items alone whose time is more than five years past.
+_OLDEST_SECONDS = 5 * 365 * 86400
+
+
+def sweep_with_stream_records() -> None:
+    """Replace the target of MiniStack's own TTL thread, which starts when its module is imported."""
+    replaced = []
+    start = threading.Thread.start
+
+    def start_ours(thread: Any) -> None:
+        if thread.name == _SWEEPER:
+            thread._target = _sweep_forever
+            replaced.append(thread)
+        start(thread)
+
+    threading.Thread.start = start_ours  # type: ignore[method-assign]
+    from ministack.services import dynamodb
+
+    threading.Thread.start = start  # type: ignore[method-assign]
+    if not replaced:
+        sys.exit(f"This MiniStack has no thread '{_SWEEPER}' any more, so TTL can't be simulated.")
+
+    build = dynamodb._build_change_record
+
+    def build_with_identity(*args: Any) -> Any:
+        record = build(*args)
+        if threading.current_thread().name == _SWEEPER:
+            record["userIdentity"] = _TTL_IDENTITY
+        return record
+
+    dynamodb._build_change_record = build_with_identity
+
+
+def _sweep_forever() -> None:
+    from ministack.services import dynamodb
+
+    while True:
+        time.sleep(_SWEEP_SECONDS)
+        with dynamodb._lock:
+            for name, setting in list(dynamodb._ttl_settings.items()):
+                if setting["TimeToLiveStatus"] == "ENABLED" and name in dynamodb._tables:
+                    _sweep(dynamodb, name, setting["AttributeName"])
+
+
+def _sweep(dynamodb: Any, name: str, attribute: str) -> None:
+    table, now = dynamodb._tables[name], time.time()
+    for partition, items in list(table["items"].items()):
+        for sort, item in list(items.items()):
+            # Like DynamoDB, nothing but a Number of epoch seconds counts.
+            expiry = float(item.get(attribute, {}).get("N", "inf"))
+            if now - _OLDEST_SECONDS < expiry <= now:
+                old = dynamodb._remove_item(table, partition, sort)
+                dynamodb._emit_stream_event(name, "REMOVE", old, None)
+
+
+def check_partiql_like_aws() -> None:
+    """IAM actions by the statements' verbs, on the tables that the statements name."""
+    from ministack.core import iam_actions
+
+    extract, resources = iam_actions.extract_iam_action, iam_actions.dynamodb_resource_arns
+
+    def extract_partiql(*args: Any, **kwargs: Any) -> Any:
+        action = extract(*args, **kwargs)
+        body = kwargs.get("body", args[4] if len(args) > 4 else b"")
+        if action in ("dynamodb:ExecuteStatement", "dynamodb:BatchExecuteStatement"):
+            verbs = {statement.split()[0].capitalize() for statement in _statements(body)}
+            if len(verbs) == 1:
+                return f"dynamodb:PartiQL{verbs.pop()}"
+        return action
+
+    def name_tables(body: bytes, region: str, account_id: str) -> Any:
+        tables = {name for text in _statements(body) for name in re.findall(r'"([^"]+)"', text)[:1]}
+        return resources(body, region, account_id) or [
+            f"arn:aws:dynamodb:{region}:{account_id}:table/{table}" for table in sorted(tables)
+        ]
+
+    iam_actions.extract_iam_action = extract_partiql
+    iam_actions.dynamodb_resource_arns = name_tables
+
+
+def _statements(body: bytes) -> list[str]:
+    request = json.loads(body or b"{}")
+    return [each["Statement"] for each in request.get("Statements", [request]) if "Statement" in each]
+
+
+def end_with_parent() -> None:
+    """End this process group, with the functions' processes, when whoever started it is gone."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    sweep_with_stream_records()
+    check_partiql_like_aws()
+    from ministack.app import main
+
+    main()

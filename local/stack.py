@@ -1,0 +1,198 @@
+"""The whole stack on this machine: MiniStack, `cdk bootstrap`, `cdk deploy`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.credentials import Credentials
+
+from local.caller import Caller
+
+ROOT = Path(__file__).parent.parent
+HOST = "127.0.0.1"
+REGION = "us-east-1"
+ACCOUNT = "000000000000"
+STACK = "Sessions-local"
+# MiniStack's root user, whom its IAM lets through.
+_ROOT_KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+_API_ID = "5e551045"
+_START_SECONDS = 30
+
+
+class LocalError(Exception):
+    """Why the local stack does not run, in a sentence."""
+
+
+class LocalStack:
+    """The stack that is deployed at `port`, seen with the rights of its root user."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.endpoint = f"http://{HOST}:{port}"
+        self.folder = ROOT / ".local" / str(port)
+
+    def client(self, service: str, credentials: Credentials | None = None) -> Any:
+        return boto3.client(  # type: ignore[call-overload]
+            service,
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id=credentials.access_key if credentials else "test",
+            aws_secret_access_key=credentials.secret_key if credentials else "test",
+        )
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """The stack's outputs by name; `LocalError` where nothing is deployed."""
+        file = self.folder / "outputs.json"
+        if not _answers(self.port) or not file.exists():
+            raise LocalError(f"No local stack runs at port {self.port}; start one with 'make run'.")
+        outputs: dict[str, str] = json.loads(file.read_text())[STACK]
+        return outputs
+
+    @property
+    def url(self) -> str:
+        """The API's base URL as MiniStack serves it: good for any client, whatever its Host."""
+        host = self.outputs["ApiUrl"].split("//")[1]
+        return f"{self.endpoint}/_aws/execute-api/{host.split('.')[0]}/$default"
+
+    def credentials(self, user: str, *actions: str) -> Credentials:
+        """Keys of a new IAM user who may do `actions` and nothing else."""
+        iam = self.client("iam")
+        iam.create_user(UserName=user)
+        if actions:
+            statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+            policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+            iam.put_user_policy(UserName=user, PolicyName="may", PolicyDocument=policy)
+        key = iam.create_access_key(UserName=user)["AccessKey"]
+        return Credentials(key["AccessKeyId"], key["SecretAccessKey"])
+
+    def caller(self, user: str) -> Caller:
+        """A new IAM user who may call the API."""
+        return Caller(self.url, self.credentials(user, "execute-api:Invoke"))
+
+
+@contextmanager
+def running(port: int) -> Iterator[LocalStack]:
+    """Start MiniStack, deploy the stack onto it, and end all of it on the way out.
+
+    Raises `LocalError` when the port is taken, a tool is missing or the deployment fails.
+    """
+    stack = LocalStack(port)
+    if _answers(port):
+        raise LocalError(f"Port {port} is taken; choose another one with PORT=….")
+    stack.folder.mkdir(parents=True, exist_ok=True)
+    (stack.folder / "outputs.json").unlink(missing_ok=True)
+    log = stack.folder / "ministack.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(  # noqa: S603
+            [_tool(ROOT / ".venv-local/bin/python"), ROOT / "local/emulator.py"],
+            env={
+                **_environment(),
+                "GATEWAY_PORT": str(port),
+                "BIND_HOST": HOST,
+                "AUTH": "true",
+                "IOT_MTLS_ENABLED": "0",
+                "SFTP_ENABLED": "0",
+                "STATE_DIR": str(stack.folder / "state"),
+                "TMPDIR": str(stack.folder),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _await_start(process, port, log)
+        _deploy(stack)
+        yield stack
+    finally:
+        (stack.folder / "outputs.json").unlink(missing_ok=True)
+        _end(process)
+
+
+def _deploy(stack: LocalStack) -> None:
+    cdk = [_tool(ROOT / "node_modules/.bin/cdk"), "--output", str(stack.folder / "cdk.out")]
+    environment = _environment() | _ROOT_KEYS
+    environment |= {"AWS_ENDPOINT_URL": stack.endpoint, "AWS_REGION": REGION}
+    _run([*cdk, "bootstrap", f"aws://{ACCOUNT}/{REGION}"], environment, stack.folder / "cdk.log")
+    # It allows uploads over TLS only, and MiniStack speaks plain HTTP.
+    stack.client("s3").delete_bucket_policy(Bucket=f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}")
+    _run(
+        [
+            *(*cdk, "deploy", STACK, "--context", "stage=local", "--require-approval", "never"),
+            *("--outputs-file", str(stack.folder / "outputs.json")),
+            *("--tags", f"ms-custom-id={_API_ID}"),
+        ],
+        environment,
+        stack.folder / "cdk.log",
+    )
+    # MiniStack's CloudFormation leaves out a table's TTL; the template's own is tested elsewhere.
+    for table in ("SessionsTableName", "AuditTableName"):
+        stack.client("dynamodb").update_time_to_live(
+            TableName=stack.outputs[table],
+            TimeToLiveSpecification={"Enabled": True, "AttributeName": "ExpirationTime"},
+        )
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without what would point to a real AWS account."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+
+
+def _tool(path: Path) -> str:
+    if not path.exists():
+        raise LocalError(f"{path.relative_to(ROOT)} is missing; 'make setup' installs it.")
+    return str(path)
+
+
+def _run(command: list[str], environment: Mapping[str, str], log: Path) -> None:
+    """Run to the end; when it fails, say so with what it printed."""
+    done = subprocess.run(  # noqa: S603
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with log.open("a") as output:
+        output.write(done.stdout)
+    if done.returncode:
+        name = " ".join(part for part in command[3:5] if not part.startswith("aws:"))
+        raise LocalError(f"{done.stdout}\n'cdk {name}' failed; its output is above.")
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _await_start(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not _answers(port):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise LocalError(f"{log.read_text()}\nMiniStack did not start; its output is above.")
+        time.sleep(0.05)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End MiniStack and the functions' processes, which share its process group."""
+    for ending in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, ending)
+            process.wait(timeout=5)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
