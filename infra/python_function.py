@@ -104,7 +104,7 @@ def _bundle(target: tuple[str, ...]) -> lambda_.Code:
         str(_SOURCE),
         asset_hash=digest.hexdigest(),
         asset_hash_type=AssetHashType.CUSTOM,
-        bundling=BundlingOptions(image=_RUNTIME.bundling_image, local=_UvBundling(target)),
+        bundling=BundlingOptions(image=_RUNTIME.bundling_image, local=_UvBundling(target)),  # type: ignore[arg-type]
     )
 
 

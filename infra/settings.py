@@ -67,7 +67,7 @@ class Settings:
 
 def _read(name: str, value: Any, kind: type) -> Any:
     if issubclass(kind, Enum):
-        if value in kind.__members__:
+        if isinstance(value, str) and value in kind.__members__:
             return kind[value]
         raise SettingsError(
             f"The setting '{name}' is {value!r}; it is to be one of {', '.join(kind.__members__)}."

@@ -1,7 +1,7 @@
-"""Starts MiniStack so that TTL and PartiQL permissions behave as on AWS.
+"""Starts MiniStack so that TTL, PartiQL permissions and URLs behave as on AWS.
 
-Runs in MiniStack's own environment. Out of the box its TTL deletes items without a stream record,
-and its IAM knows PartiQL by the API's names instead of by the actions that AWS checks.
+Runs in MiniStack's own environment. Each function below mends one thing that differs out of the
+box; the names that they hold on to are those of the version that `pyproject.toml` pins.
 """
 
 import json
@@ -23,7 +23,10 @@ _OLDEST_SECONDS = 5 * 365 * 86400
 
 
 def sweep_with_stream_records() -> None:
-    """Replace the target of MiniStack's own TTL thread, which starts when its module is imported."""
+    """Let TTL delete each second, and with a stream record: on its own it writes none.
+
+    Replaces the target of MiniStack's TTL thread, which starts as its module is imported.
+    """
     replaced = []
     start = threading.Thread.start
 
@@ -33,7 +36,7 @@ def sweep_with_stream_records() -> None:
             replaced.append(thread)
         start(thread)
 
-    threading.Thread.start = start_ours  # type: ignore[method-assign]
+    threading.Thread.start = start_ours  # type: ignore[method-assign, assignment]
     from ministack.services import dynamodb
 
     threading.Thread.start = start  # type: ignore[method-assign]
@@ -74,7 +77,10 @@ def _sweep(dynamodb: Any, name: str, attribute: str) -> None:
 
 
 def check_partiql_like_aws() -> None:
-    """IAM actions by the statements' verbs, on the tables that the statements name."""
+    """Check PartiQL under AWS's actions, `dynamodb:PartiQLInsert` and so on, by table.
+
+    On its own MiniStack asks for the API's name, `dynamodb:BatchExecuteStatement`, on any table.
+    """
     from ministack.core import iam_actions
 
     extract, resources = iam_actions.extract_iam_action, iam_actions.dynamodb_resource_arns
@@ -100,7 +106,27 @@ def check_partiql_like_aws() -> None:
 
 def _statements(body: bytes) -> list[str]:
     request = json.loads(body or b"{}")
-    return [each["Statement"] for each in request.get("Statements", [request]) if "Statement" in each]
+    return [
+        each["Statement"] for each in request.get("Statements", [request]) if "Statement" in each
+    ]
+
+
+def name_the_default_stage() -> None:
+    """Serve the stage `$default` as `default` too.
+
+    On AWS it is in no path. Here it is, and clients differ in how they sign a dollar sign.
+    """
+    from ministack import app
+
+    parse = app._parse_execute_api_url
+
+    def parse_default(host: str, path: str) -> Any:
+        found = parse(host, path)
+        if found and found[1] == "default":
+            return found[0], "$default", found[2]
+        return found
+
+    app._parse_execute_api_url = parse_default
 
 
 def end_with_parent() -> None:
@@ -119,6 +145,7 @@ if __name__ == "__main__":
     end_with_parent()
     sweep_with_stream_records()
     check_partiql_like_aws()
+    name_the_default_stage()
     from ministack.app import main
 
     main()

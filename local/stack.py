@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class LocalStack:
         self.port = port
         self.endpoint = f"http://{HOST}:{port}"
         self.folder = ROOT / ".local" / str(port)
+        self._outputs = self.folder / "outputs.json"
 
     def client(self, service: str, credentials: Credentials | None = None) -> Any:
         return boto3.client(  # type: ignore[call-overload]
@@ -50,20 +51,22 @@ class LocalStack:
             aws_secret_access_key=credentials.secret_key if credentials else "test",
         )
 
+    def require_running(self) -> None:
+        """Raise `LocalError` unless this stack is deployed and answers."""
+        if not _answers(self.port) or not self._outputs.exists():
+            raise LocalError(f"No local stack runs at port {self.port}; start one with 'make run'.")
+
     @property
     def outputs(self) -> dict[str, str]:
-        """The stack's outputs by name; `LocalError` where nothing is deployed."""
-        file = self.folder / "outputs.json"
-        if not _answers(self.port) or not file.exists():
-            raise LocalError(f"No local stack runs at port {self.port}; start one with 'make run'.")
-        outputs: dict[str, str] = json.loads(file.read_text())[STACK]
+        """The stack's outputs by name."""
+        outputs: dict[str, str] = json.loads(self._outputs.read_text())[STACK]
         return outputs
 
     @property
     def url(self) -> str:
         """The API's base URL as MiniStack serves it: good for any client, whatever its Host."""
         host = self.outputs["ApiUrl"].split("//")[1]
-        return f"{self.endpoint}/_aws/execute-api/{host.split('.')[0]}/$default"
+        return f"{self.endpoint}/_aws/execute-api/{host.split('.')[0]}/default"
 
     def credentials(self, user: str, *actions: str) -> Credentials:
         """Keys of a new IAM user who may do `actions` and nothing else."""
@@ -112,7 +115,8 @@ def running(port: int) -> Iterator[LocalStack]:
             start_new_session=True,
         )
     try:
-        _await_start(process, port, log)
+        with step("start MiniStack"):
+            _await_start(process, port, log)
         _deploy(stack)
         yield stack
     finally:
@@ -120,22 +124,32 @@ def running(port: int) -> Iterator[LocalStack]:
         _end(process)
 
 
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """Show that something goes on, and how long it took."""
+    print(f"  {title} …", end="", flush=True)
+    begin = time.monotonic()
+    try:
+        yield
+    except BaseException:
+        print()
+        raise
+    print(f" {time.monotonic() - begin:.1f} s", flush=True)
+
+
 def _deploy(stack: LocalStack) -> None:
-    cdk = [_tool(ROOT / "node_modules/.bin/cdk"), "--output", str(stack.folder / "cdk.out")]
-    environment = _environment() | _ROOT_KEYS
-    environment |= {"AWS_ENDPOINT_URL": stack.endpoint, "AWS_REGION": REGION}
-    _run([*cdk, "bootstrap", f"aws://{ACCOUNT}/{REGION}"], environment, stack.folder / "cdk.log")
-    # It allows uploads over TLS only, and MiniStack speaks plain HTTP.
-    stack.client("s3").delete_bucket_policy(Bucket=f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}")
-    _run(
-        [
-            *(*cdk, "deploy", STACK, "--context", "stage=local", "--require-approval", "never"),
+    with step("cdk bootstrap"):
+        # From a folder without a `cdk.json`: it needs no app, so it need not synthesize one.
+        _cdk(stack, stack.folder, "bootstrap", f"aws://{ACCOUNT}/{REGION}")
+        # It allows uploads over TLS only, and MiniStack speaks plain HTTP.
+        stack.client("s3").delete_bucket_policy(Bucket=f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}")
+    with step("cdk deploy"):
+        _cdk(
+            *(stack, ROOT, "deploy", STACK, "--context", "stage=local"),
+            *("--output", str(stack.folder / "cdk.out"), "--require-approval", "never"),
             *("--outputs-file", str(stack.folder / "outputs.json")),
             *("--tags", f"ms-custom-id={_API_ID}"),
-        ],
-        environment,
-        stack.folder / "cdk.log",
-    )
+        )
     # MiniStack's CloudFormation leaves out a table's TTL; the template's own is tested elsewhere.
     for table in ("SessionsTableName", "AuditTableName"):
         stack.client("dynamodb").update_time_to_live(
@@ -155,22 +169,22 @@ def _tool(path: Path) -> str:
     return str(path)
 
 
-def _run(command: list[str], environment: Mapping[str, str], log: Path) -> None:
-    """Run to the end; when it fails, say so with what it printed."""
+def _cdk(stack: LocalStack, folder: Path, command: str, *arguments: str) -> None:
+    """Run the CDK's command in `folder` against the local stack."""
     done = subprocess.run(  # noqa: S603
-        command,
-        cwd=ROOT,
-        env=environment,
+        [_tool(ROOT / "node_modules/.bin/cdk"), command, *arguments],
+        cwd=folder,
+        env=_environment()
+        | _ROOT_KEYS
+        | {"AWS_ENDPOINT_URL": stack.endpoint, "AWS_REGION": REGION},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    with log.open("a") as output:
-        output.write(done.stdout)
+    (stack.folder / f"cdk-{command}.log").write_text(done.stdout)
     if done.returncode:
-        name = " ".join(part for part in command[3:5] if not part.startswith("aws:"))
-        raise LocalError(f"{done.stdout}\n'cdk {name}' failed; its output is above.")
+        raise LocalError(f"{done.stdout}\n'cdk {command}' failed; its output is above.")
 
 
 def _answers(port: int) -> bool:

@@ -13,12 +13,14 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from msgspec import UNSET, UnsetType
 
 from session_api import problems, requests
 from session_api.problems import NO_STORE, NO_SUCH_ROUTE, RequestProblem
 from session_api.requests import accepted_versions, read_body, read_query
 from sessions import audit_trail, cursor, store
 from sessions.audit_trail import AuditTrail
+from sessions.cursor import Position
 from sessions.dynamodb import connect
 from sessions.errors import DocumentTooLarge, SessionNotFound
 from sessions.session import SESSION_ID, Limits, Session
@@ -103,7 +105,7 @@ def revoke_session(session_id: str) -> Response[str]:
     query = read_query(app.current_event, requests.RevokeSession)
     with suppress(SessionNotFound):
         sessions.revoke(_checked_id(session_id), reason=query.reason, now=_now(), by=_writer())
-    return Response(status_code=204, headers=NO_STORE)
+    return Response(status_code=204, headers=NO_STORE, body="")
 
 
 @app.get("/sessions")
@@ -113,7 +115,7 @@ def list_sessions() -> Response[str]:
     page = sessions.list_live(
         query.user_id,
         limit=query.limit,
-        after=cursor.decode(query.cursor, store.Position, asked) if query.cursor else None,
+        after=_position(query.cursor, store.Position, asked),
         now=_now(),
     )
     return _answer(200, _page(page.sessions, page.position, asked))
@@ -131,7 +133,7 @@ def read_events() -> Response[str]:
         until=query.until,
         newest_first=query.order == "desc",
         limit=query.limit,
-        after=cursor.decode(query.cursor, audit_trail.Position, asked) if query.cursor else None,
+        after=_position(query.cursor, audit_trail.Position, asked),
     )
     return _answer(200, _page(page.events, page.position, asked))
 
@@ -175,6 +177,12 @@ def _checked_size(data: dict[str, Any]) -> dict[str, Any]:
 
 def _etag(session: Session) -> dict[str, str]:
     return {"ETag": f'"v{session.version}"'}
+
+
+def _position(
+    given: str | UnsetType, kind: type[Position], asked: Mapping[str, object]
+) -> Position | None:
+    return None if given is UNSET else cursor.decode(given, kind, asked)
 
 
 def _page(items: list[Any], position: object, asked: Mapping[str, object]) -> dict[str, Any]:

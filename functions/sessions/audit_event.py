@@ -69,6 +69,9 @@ def _read(record: Mapping[str, Any]) -> AuditEvent | None:
     sequence_number = change["SequenceNumber"]
     if not re.fullmatch("[0-9]{1,40}", sequence_number) or not 0 <= seconds <= MAX_SECONDS:
         raise ValueError("neither a position nor a time")
+    session_id = change["Keys"]["SessionId"]["S"]
+    if not _fits_key(session_id):
+        raise ValueError("no session's id")
     old, new = change.get("OldImage", {}), change.get("NewImage", {})
     facts: dict[str, Any] | None
     match record["eventName"]:
@@ -86,7 +89,7 @@ def _read(record: Mapping[str, Any]) -> AuditEvent | None:
             raise ValueError("no such change")
     return AuditEvent(
         event_id=event_id(seconds, sequence_number),
-        session_id=change["Keys"]["SessionId"]["S"],
+        session_id=session_id,
         user_id=_user_id(new or old),
         recorded_at=seconds,
         actor=_text(written, "Actor"),

@@ -24,12 +24,12 @@ def decode(cursor: str, kind: type[Position], query: Mapping[str, object]) -> Po
     """The position in `cursor`; `InvalidField` if it is none, or one of another query."""
     try:
         text = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)
-        position, digest = msgspec.json.decode(text, type=tuple[kind, str])
+        position, digest = msgspec.json.decode(text, type=tuple[kind, str])  # type: ignore[valid-type]
     except (binascii.Error, msgspec.DecodeError, UnicodeError, RecursionError):
         raise InvalidField("/cursor", "not a cursor that a page came with") from None
     if digest != _digest(query):
         raise InvalidField("/cursor", "made for another query")
-    return position  # type: ignore[no-any-return]
+    return position
 
 
 def _digest(query: Mapping[str, object]) -> str:

@@ -1,0 +1,71 @@
+# Every target installs what it needs; only Python 3.11+ and make are assumed.
+
+PYTHON ?= python3
+PORT ?= 4566
+STAGE ?= dev
+export PORT
+# Node.js comes from PyPI and lives in the virtual environment: the CDK finds it first.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo invoke test check format deploy lock clean
+
+help: ## List these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 16
+
+run: setup ## Deploy to a local AWS, show the life of a session, serve until Ctrl-C (PORT=4566)
+	@.venv/bin/python -m local run
+
+demo: setup ## The same, but end after the show, with 0 if all went well
+	@.venv/bin/python -m local demo
+
+invoke: setup ## Run a function of the running local stack on one event (EVENT=events/…)
+	@.venv/bin/python -m local invoke "$(EVENT)"
+
+test: setup ## Run all tests: unit, functional, infra, e2e
+	@.venv/bin/python -m pytest
+
+check: setup ## Check format, lint and types
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+
+format: setup ## Format the code and fix what can be fixed
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+deploy: setup ## Deploy to the AWS account of your credentials (STAGE=dev), then confirm its TTL
+	@mkdir -p .local
+	@node_modules/.bin/cdk deploy --context stage=$(STAGE) --outputs-file .local/outputs-$(STAGE).json
+	@.venv/bin/python -m infra.confirm_ttl .local/outputs-$(STAGE).json
+
+lock: setup ## Compile the dependencies of pyproject.toml into requirements/
+	@for group in uv functions development local; do \
+	  .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --group $$group -o requirements/$$group.txt; \
+	done
+
+clean: ## Remove environments, caches and build output
+	rm -rf .venv .venv-local .local node_modules cdk.out .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -exec rm -rf {} +
+
+setup: .venv/.ready .venv-local/.ready node_modules/.ready
+
+.venv/.ready: requirements/uv.txt requirements/development.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with PYTHON=….")'
+	@echo "Installing development packages …"
+	@$(PYTHON) -m venv .venv || { echo "Python's venv module is needed to set up .venv."; exit 1; }
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@.venv/bin/uv pip sync --quiet --python .venv requirements/uv.txt requirements/development.txt
+	@touch $@
+
+.venv-local/.ready: requirements/local.txt .venv/.ready
+	@echo "Installing the local AWS …"
+	@$(PYTHON) -m venv --without-pip .venv-local
+	@.venv/bin/uv pip sync --quiet --python .venv-local requirements/local.txt
+	@touch $@
+
+node_modules/.ready: package.json package-lock.json .venv/.ready
+	@echo "Installing the CDK CLI …"
+	@npm ci --silent --no-audit --no-fund
+	@touch $@

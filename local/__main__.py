@@ -1,0 +1,38 @@
+"""`python -m local run | demo | invoke EVENT`, at the port that PORT names."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from local.demo import DemoError, show_life
+from local.invoke import invoke
+from local.stack import LocalError, LocalStack, running
+
+
+def main(command: str, *arguments: str) -> None:
+    """Raises `LocalError` or `DemoError`, each a sentence for the person at the terminal."""
+    port = os.environ.get("PORT") or "4566"
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise LocalError(f"PORT is to be a port number, not '{port}'.")
+    if command == "invoke":
+        return invoke(LocalStack(int(port)), *arguments)
+    print(f"Deploying to a local AWS on 127.0.0.1:{port}")
+    with running(int(port)) as stack:
+        show_life(stack)
+        if command == "run":
+            print("Serving until Ctrl-C.", flush=True)
+            signal.pause()
+    return None
+
+
+if __name__ == "__main__":
+    # Ending by SIGTERM is to clean up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        main(*sys.argv[1:])
+    except (LocalError, DemoError) as error:
+        sys.exit(f"{error}")
+    except KeyboardInterrupt:
+        print("\nStopped.")

@@ -1,0 +1,32 @@
+"""One run of a deployed function on one event file."""
+
+from __future__ import annotations
+
+import json
+
+from local.stack import ROOT, STACK, LocalError, LocalStack
+
+# The first word of a file's name says whose event it is.
+_FUNCTIONS = {"api": "SessionApi", "stream": "SessionAudit"}
+
+
+def invoke(stack: LocalStack, event: str) -> None:
+    """Run the function on the event in the file `event` and print its answer."""
+    file = ROOT / event
+    construct = _FUNCTIONS.get(file.name.partition("_")[0])
+    if construct is None or not file.is_file():
+        raise LocalError(f"EVENT is to be one of events/*.json, not '{event}'.")
+    stack.require_running()
+    resources = stack.client("cloudformation").describe_stack_resources(StackName=STACK)
+    [name] = [
+        each["PhysicalResourceId"]
+        for each in resources["StackResources"]
+        if each["ResourceType"] == "AWS::Lambda::Function"
+        and construct in each["LogicalResourceId"]
+    ]
+    answer = stack.client("lambda").invoke(
+        FunctionName=name, Qualifier="live", Payload=file.read_bytes()
+    )
+    print(json.dumps(json.load(answer["Payload"]), indent=2))
+    if "FunctionError" in answer:
+        raise LocalError(f"{name} failed; its answer is above.")

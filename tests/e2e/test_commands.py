@@ -1,0 +1,69 @@
+"""What the commands say when something is in their way."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from local.stack import HOST
+from tests.e2e.conftest import free_port
+from tests.template import ROOT
+
+
+def local(*arguments: str, port: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "local", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PORT": str(port)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@contextmanager
+def listening() -> Iterator[int]:
+    with socket.socket() as server:
+        server.bind((HOST, 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+def test_taken_port_is_said_in_a_sentence() -> None:
+    with listening() as port:
+        done = local("demo", port=port)
+
+    assert done.returncode == 1
+    assert done.stderr == f"Port {port} is taken; choose another one with PORT=….\n"
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65536", "-1"])
+def test_wrong_port_is_said_in_a_sentence(port: str) -> None:
+    done = local("demo", port=port)
+
+    assert done.returncode == 1
+    assert done.stderr == f"PORT is to be a port number, not '{port}'.\n"
+
+
+def test_invoke_without_a_running_stack_says_so() -> None:
+    port = free_port()
+    done = local("invoke", "events/api_get_session.json", port=port)
+
+    assert done.returncode == 1
+    assert done.stderr == f"No local stack runs at port {port}; start one with 'make run'.\n"
+
+
+@pytest.mark.parametrize(
+    "event", ["", "README.md", "events/none.json", "events/api_none.json", "events"]
+)
+def test_invoke_of_no_event_says_so(event: str) -> None:
+    done = local("invoke", event, port=free_port())
+
+    assert done.returncode == 1
+    assert done.stderr == f"EVENT is to be one of events/*.json, not '{event}'.\n"

@@ -1,0 +1,307 @@
+"""The service as its callers meet it, on the deployed local stack."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+
+from local.demo import _curl
+from local.invoke import invoke
+from local.stack import LocalStack
+from tests.e2e.conftest import HeldCaller, eventually
+from tests.template import ROOT
+
+
+def create(call: HeldCaller, user_id: str, **fields: Any) -> dict[str, Any]:
+    answer = call("POST", "/sessions", {"user_id": user_id, **fields})
+    assert answer.status == 201, answer
+    session: dict[str, Any] = answer.json
+    return session
+
+
+def trail(call: HeldCaller, user_id: str) -> list[dict[str, Any]]:
+    query = {"user_id": user_id, "order": "asc", "limit": 100}
+    events: list[dict[str, Any]] = call("GET", "/events", query=query).json["items"]
+    return events
+
+
+def trail_of(call: HeldCaller, user_id: str, *types: str) -> list[dict[str, Any]]:
+    """The user's trail, as soon as it has events of these types, in this order."""
+
+    def complete() -> list[dict[str, Any]]:
+        events = trail(call, user_id)
+        return events if [event["type"] for event in events] == list(types) else []
+
+    return eventually(complete)  # type: ignore[no-any-return]
+
+
+def test_life_of_a_session(call: HeldCaller) -> None:
+    """Created, read, changed, renewed, revoked; and each step is on record."""
+    user_id = "auth0|a/b@c +&,%😀"
+    session = create(call, user_id, data={"n": 1.25})
+    path = f"/sessions/{session['session_id']}"
+
+    assert call("GET", path).json == session
+    changed = call("PATCH", path, {"data": {"m": None, "k": "ä"}}, headers={"If-Match": '"v1"'})
+    assert changed.json["data"] == {"n": 1.25, "k": "ä"}
+    assert call("PUT", path, {"data": {}}, headers={"If-Match": '"v1"'}).status == 412
+    assert call("POST", f"{path}/renew").status == 200
+    [listed] = call("GET", "/sessions", query={"user_id": user_id}).json["items"]
+    assert listed["session_id"] == session["session_id"]
+    assert call("DELETE", path, query={"reason": "logout"}).status == 204
+    assert call("GET", path).status == 404
+    assert call("GET", "/sessions", query={"user_id": user_id}).json["items"] == []
+
+    created, updated, revoked, purged = trail_of(
+        call, user_id, "created", "updated", "revoked", "purged"
+    )
+    assert updated["changed"] == ["k"]
+    assert revoked["reason"] == "logout"
+    assert purged["removed_by"] == "ttl"
+    assert created["actor"].endswith(":user/tests")
+    by_session = call("GET", "/events", query={"session_id": session["session_id"]}).json["items"]
+    assert by_session == [purged, revoked, updated, created]
+
+
+@pytest.mark.parametrize(
+    ("cause", "fields"),
+    [("idle", {"ttl_seconds": 1}), ("absolute", {"ttl_seconds": 1, "absolute_ttl_seconds": 1})],
+)
+def test_expiry_is_told_by_the_stream(call: HeldCaller, cause: str, fields: Any) -> None:
+    """TTL removes the item, and its stream record becomes the last line of the trail."""
+    session = create(call, f"expires-{cause}", **fields)
+
+    _, expired = trail_of(call, f"expires-{cause}", "created", "expired")
+
+    assert expired["cause"] == cause
+    assert expired["removed_by"] == "ttl"
+    assert expired["at"] == session["expires_at"]
+    assert expired["recorded_at"] == expired["at"] + expired["ttl_lag_seconds"]
+    assert call("GET", f"/sessions/{session['session_id']}").status == 404
+
+
+def test_deletion_behind_the_apis_back_is_told_apart(call: HeldCaller, stack: LocalStack) -> None:
+    session = create(call, "deleted")
+    stack.client("dynamodb").delete_item(
+        TableName=stack.outputs["SessionsTableName"],
+        Key={"SessionId": {"S": session["session_id"]}},
+    )
+
+    _, deleted = trail_of(call, "deleted", "created", "deleted")
+    assert deleted["actor"] is None
+
+
+def test_change_behind_the_apis_back_is_tampering(call: HeldCaller, stack: LocalStack) -> None:
+    session = create(call, "tampered")
+    stack.client("dynamodb").update_item(
+        TableName=stack.outputs["SessionsTableName"],
+        Key={"SessionId": {"S": session["session_id"]}},
+        UpdateExpression="SET ExpirationTime = :later",
+        ExpressionAttributeValues={":later": {"N": "9999999999"}},
+    )
+
+    _, tampered = trail_of(call, "tampered", "created", "tampered")
+    assert tampered["changed"] == ["ExpirationTime"]
+
+
+def test_each_item_has_a_number_of_seconds_as_expiration_time(
+    call: HeldCaller, stack: LocalStack
+) -> None:
+    """And TTL is on exactly this attribute of both tables."""
+    create(call, "numbers")
+    create(call, "numbers", ttl_seconds=1, absolute_ttl_seconds=5)
+    trail_of(call, "numbers", "created", "created", "expired")
+    client, now = stack.client("dynamodb"), time.time()
+    for output in ("SessionsTableName", "AuditTableName"):
+        name = stack.outputs[output]
+        items = client.scan(TableName=name)["Items"]
+        assert items
+        for item in items:
+            [(kind, value)] = item["ExpirationTime"].items()
+            assert kind == "N"
+            assert now - 60 < int(value) < 10**10
+        ttl = client.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+        assert ttl == {"TimeToLiveStatus": "ENABLED", "AttributeName": "ExpirationTime"}
+
+
+def test_one_of_twenty_concurrent_changes_wins(call: HeldCaller) -> None:
+    """The condition decides, not the order of arrival."""
+    path = f"/sessions/{create(call, 'racers')['session_id']}"
+
+    def change(i: int) -> int:
+        answer = call("PATCH", path, {"data": {"winner": i}}, headers={"If-Match": '"v1"'})
+        return answer.status
+
+    with ThreadPoolExecutor(20) as pool:
+        statuses = list(pool.map(change, range(20)))
+
+    assert sorted(statuses) == [200] + [412] * 19
+    session = call("GET", path).json
+    assert session["version"] == 2
+    assert session["data"] == {"winner": statuses.index(200)}
+
+
+def test_renewals_that_race_a_revocation_never_undo_it(call: HeldCaller) -> None:
+    path = f"/sessions/{create(call, 'race')['session_id']}"
+
+    def renew_or_revoke(i: int) -> int:
+        return call("DELETE" if i == 5 else "POST", path if i == 5 else f"{path}/renew").status
+
+    with ThreadPoolExecutor(12) as pool:
+        statuses = list(pool.map(renew_or_revoke, range(12)))
+
+    assert set(statuses) <= {200, 204, 404}
+    assert call("GET", path).status == 404
+
+
+def test_data_grown_over_the_items_limit_is_413(call: HeldCaller) -> None:
+    """DynamoDB's 400 KB; what was there stays."""
+    path = f"/sessions/{create(call, 'grows')['session_id']}"
+
+    statuses = [call("PATCH", path, {"data": {f"k{i}": "x" * 65_000}}).status for i in range(7)]
+
+    assert statuses == [200] * 6 + [413]
+    assert call("GET", path).json["version"] == 7
+
+
+def test_unsigned_call_is_refused(stack: LocalStack) -> None:
+    call = HeldCaller(stack.url, None)
+
+    assert call("GET", "/sessions", query={"user_id": "ada"}).status == 403
+    assert call("POST", "/sessions", {"user_id": "ada"}).status == 403
+
+
+def test_unknown_keys_are_refused(stack: LocalStack) -> None:
+    call = HeldCaller(stack.url, Credentials("AKIAUNKNOWN", "secret"))
+
+    assert call("GET", "/sessions", query={"user_id": "ada"}).status == 403
+
+
+def test_wrong_signature_is_refused(stack: LocalStack, call: HeldCaller) -> None:
+    assert call.credentials
+    forger = HeldCaller(stack.url, Credentials(call.credentials.access_key, "guessed"))
+
+    assert forger("GET", "/sessions", query={"user_id": "ada"}).status == 403
+
+
+def test_caller_without_permission_is_refused(stack: LocalStack) -> None:
+    call = HeldCaller(stack.url, stack.credentials("nobody"))
+
+    assert call("GET", "/sessions", query={"user_id": "ada"}).status == 403
+
+
+def function_role(stack: LocalStack, construct: str) -> tuple[str, str, dict[str, Any]]:
+    """Name, policy name and policy of a function's deployed role."""
+    iam = stack.client("iam")
+    [role] = [
+        role["RoleName"] for role in iam.list_roles()["Roles"] if construct in role["RoleName"]
+    ]
+    [policy] = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    found = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+    return role, policy, json.loads(found) if isinstance(found, str) else found
+
+
+def test_role_without_its_permission_really_fails(call: HeldCaller, stack: LocalStack) -> None:
+    """So the permissions that the template gives are those that the function lives on."""
+    iam = stack.client("iam")
+    role, policy, document = function_role(stack, "ApiSessionApi")
+    path = f"/sessions/{create(call, 'permission')['session_id']}"
+    without = json.loads(json.dumps(document).replace('"dynamodb:GetItem", ', ""))
+    assert without != document
+    iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(without))
+    try:
+        assert call("GET", path).status == 500
+        assert call("POST", f"{path}/renew").status == 200
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
+    assert call("GET", path).status == 200
+
+
+def test_role_of_the_audit_function_can_only_add_events(
+    call: HeldCaller, stack: LocalStack
+) -> None:
+    """Its deployed policy in the hands of someone who would like to change the trail."""
+    create(call, "append-only")
+    [event] = trail_of(call, "append-only", "created")
+    iam = stack.client("iam")
+    credentials = stack.credentials("intruder")
+    _, _, document = function_role(stack, "AuditSessionAudit")
+    iam.put_user_policy(
+        UserName="intruder", PolicyName="stolen", PolicyDocument=json.dumps(document)
+    )
+    client = stack.client("dynamodb", credentials)
+    table = stack.outputs["AuditTableName"]
+    key = {"SessionId": {"S": event["session_id"]}, "EventId": {"S": event["event_id"]}}
+
+    def refused(operation: str, **parameters: Any) -> bool:
+        with pytest.raises(ClientError) as error:
+            getattr(client, operation)(**parameters)
+        return bool(error.value.response["Error"]["Code"] == "AccessDeniedException")
+
+    assert refused("delete_item", TableName=table, Key=key)
+    assert refused("put_item", TableName=table, Item=key)
+    assert refused("update_item", TableName=table, Key=key)
+    where = f"WHERE SessionId = '{event['session_id']}' AND EventId = '{event['event_id']}'"
+    assert refused("execute_statement", Statement=f'DELETE FROM "{table}" {where}')
+    assert refused("execute_statement", Statement=f'UPDATE "{table}" SET Reason = 1 {where}')
+    [answer] = client.batch_execute_statement(
+        Statements=[
+            {
+                "Statement": f"INSERT INTO \"{table}\" VALUE {{'SessionId': ?, 'EventId': ?}}",
+                "Parameters": list(key.values()),
+            }
+        ]
+    )["Responses"]
+    assert answer["Error"]["Code"] == "DuplicateItem"
+    assert trail(call, "append-only") == [event]
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in (ROOT / "events").iterdir()))
+def test_sample_events_run(
+    stack: LocalStack, file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `make invoke EVENT=events/…` runs them."""
+    invoke(stack, f"events/{file}")
+
+    answer = json.loads(capsys.readouterr().out)
+    if file.startswith("stream_"):
+        assert answer == {"batchItemFailures": []}
+    else:
+        assert answer["statusCode"] == {
+            "api_create_session.json": 201,
+            "api_get_session.json": 404,
+        }.get(file, 200)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_printed_curl_command_works(stack: LocalStack, call: HeldCaller) -> None:
+    """The first thing that a newcomer copies."""
+    done = subprocess.run(  # noqa: S602
+        f"{_curl(call)} --silent --fail", shell=True, capture_output=True, text=True, check=True
+    )
+
+    assert json.loads(done.stdout)["user_id"] == "grace"
+
+
+def test_no_data_in_the_logs(call: HeldCaller, stack: LocalStack) -> None:
+    """Neither of sessions nor of their users' devices, whether calls succeed or fail."""
+    secret = "c0nfidential"
+    session = create(call, "discreet", data={"k": secret}, client={"user_agent": secret})
+    path = f"/sessions/{session['session_id']}"
+    for body in ({"data": {"k": secret * 2}}, {"data": secret}, {secret: 1}):
+        call("PATCH", path, body)
+    call("DELETE", path)
+    trail_of(call, "discreet", "created", "updated", "revoked", "purged")
+
+    log = (stack.folder / "ministack.log").read_text()
+    assert re.search("recorded", log)
+    assert secret not in log

@@ -1,0 +1,257 @@
+"""The stream consumer and what `GET /events` reads."""
+
+from __future__ import annotations
+
+import json
+from types import ModuleType
+from typing import Any
+
+import pytest
+from boto3.dynamodb.types import TypeSerializer
+
+from tests.functional.conftest import NOW, Api, function, lambda_context, sample
+
+SESSION = "n2qXk8bVQ0mFz5rTj7LwAg"
+RETENTION = 400 * 86_400
+
+
+@pytest.fixture
+def audit(tables: Any, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr("sessions.audit_trail.sleep", lambda _: None)
+    return function("session_audit")
+
+
+def record(audit: ModuleType, event: dict[str, Any]) -> Any:
+    return audit.lambda_handler(event, lambda_context())
+
+
+def inserts(count: int, *, user_id: str = "ada", start: int = NOW) -> dict[str, Any]:
+    """A batch of INSERT records, a second and a session each."""
+    [base] = sample("stream_created")["Records"]
+    records = []
+    for i in range(count):
+        each = json.loads(json.dumps(base))
+        change = each["dynamodb"]
+        change["Keys"]["SessionId"]["S"] = f"{i:022d}"
+        change["SequenceNumber"] = str(10**20 + i)
+        change["ApproximateCreationDateTime"] = start + i
+        change["NewImage"]["SessionId"]["S"] = f"{i:022d}"
+        change["NewImage"]["UserId"]["S"] = user_id
+        records.append(each)
+    return {"Records": records}
+
+
+def items(tables: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = tables.client.scan(TableName=tables.audit)["Items"]
+    return found
+
+
+def test_event_is_stored_with_its_retention(audit: ModuleType, tables: Any) -> None:
+    assert record(audit, sample("stream_expired")) == {"batchItemFailures": []}
+
+    [item] = items(tables)
+    serialize = TypeSerializer().serialize
+    event_id = item["EventId"]["S"]
+    assert event_id.startswith(f"{NOW + 2340}#")
+    assert len(event_id) == 10 + 1 + 40
+    assert item == {
+        "SessionId": serialize(SESSION),
+        "EventId": serialize(event_id),
+        "UserId": serialize("ada"),
+        "Type": serialize("expired"),
+        "At": serialize(NOW + 1800),
+        "RecordedAt": serialize(NOW + 2340),
+        "Cause": serialize("idle"),
+        "RemovedBy": serialize("ttl"),
+        "TtlLagSeconds": serialize(540),
+        "ExpirationTime": serialize(NOW + 2340 + RETENTION),
+    }
+
+
+def test_trail_of_a_session_reads_back_over_http(audit: ModuleType, api: Api) -> None:
+    """Each sample record, in the order that it happened."""
+    for name in ("created", "updated", "revoked"):
+        record(audit, sample(f"stream_{name}"))
+
+    answer = api("GET", "/events", query={"session_id": SESSION, "order": "asc"})
+
+    assert answer.status == 200
+    events = answer.json["items"]
+    common = {"session_id": SESSION, "user_id": "ada"}
+    common["actor"] = "arn:aws:iam::111122223333:user/backend"
+    assert [
+        {k: v for k, v in event.items() if k not in ("event_id", "request_id")} for event in events
+    ] == [
+        common | {"type": "created", "at": NOW, "recorded_at": NOW, "expires_at": NOW + 1800},
+        common
+        | {
+            "type": "updated",
+            "at": NOW + 60,
+            "recorded_at": NOW + 60,
+            "changed": ["cart", "theme"],
+        },
+        common | {"type": "revoked", "at": NOW + 120, "recorded_at": NOW + 120, "reason": "logout"},
+    ]
+    assert api.send(sample("api_read_events")).json == answer.json
+
+
+def test_repeated_delivery_changes_nothing(audit: ModuleType, tables: Any) -> None:
+    """Lambda repeats everything from the lowest failure on."""
+    batch = inserts(30)
+    record(audit, batch)
+    before = items(tables)
+
+    assert record(audit, batch) == {"batchItemFailures": []}
+    assert items(tables) == before
+
+
+def test_same_record_twice_in_a_batch_is_one_event(audit: ModuleType, tables: Any) -> None:
+    batch = sample("stream_created")
+    batch["Records"] *= 2
+
+    assert record(audit, batch) == {"batchItemFailures": []}
+    assert len(items(tables)) == 1
+
+
+def test_batch_of_100_takes_four_requests(
+    audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    original = audit.trail._client.batch_execute_statement
+
+    def count(Statements: Any) -> Any:
+        sizes.append(len(Statements))
+        return original(Statements=Statements)
+
+    monkeypatch.setattr(audit.trail._client, "batch_execute_statement", count)
+
+    record(audit, inserts(100))
+
+    assert sizes == [25] * 4
+    assert len(items(tables)) == 100
+
+
+def test_poisoned_record_costs_no_neighbour(audit: ModuleType, tables: Any) -> None:
+    """It is on record as unreadable at once, and never retried."""
+    assert record(audit, sample("stream_poisoned")) == {"batchItemFailures": []}
+
+    assert sorted(item["Type"]["S"] for item in items(tables)) == [
+        "created",
+        "expired",
+        "unreadable",
+    ]
+
+
+@pytest.mark.parametrize("code", ["ThrottlingError", "ProvisionedThroughputExceeded"])
+def test_refused_statements_are_tried_again(
+    audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    refuse(audit, monkeypatch, {3, 7}, times=2, code=code)
+
+    assert record(audit, inserts(10)) == {"batchItemFailures": []}
+    assert len(items(tables)) == 10
+
+
+def test_lowest_refused_record_is_reported(
+    audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lambda takes it as the checkpoint; the good ones are written nevertheless."""
+    refuse(audit, monkeypatch, {40, 7, 9}, times=99)
+
+    answer = record(audit, inserts(50))
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": str(10**20 + 7)}]}
+    assert len(items(tables)) == 47
+
+
+def test_silent_table_refuses_all(
+    audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sessions.errors import Unavailable
+
+    def fail(Statements: Any) -> Any:
+        raise Unavailable
+
+    monkeypatch.setattr(audit.trail._client, "batch_execute_statement", fail)
+
+    answer = record(audit, inserts(50))
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": str(10**20)}]}
+
+
+def refuse(
+    audit: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    indexes: set[int],
+    *,
+    times: int,
+    code: str = "ThrottlingError",
+) -> None:
+    """DynamoDB refuses the inserts of these sessions so many times; the others go through."""
+    original = audit.trail._client.batch_execute_statement
+    refused = {f"{i:022d}": times for i in indexes}
+
+    def answer(Statements: Any) -> Any:
+        responses: list[Any] = []
+        for statement in Statements:
+            [session_id] = [
+                p["S"] for p in statement["Parameters"] if p.get("S", "x" * 30)[:19] == "0" * 19
+            ]
+            if refused.get(session_id, 0):
+                refused[session_id] -= 1
+                responses.append({"Error": {"Code": code, "Message": "slow down"}})
+            else:
+                responses += original(Statements=[statement])["Responses"]
+        return {"Responses": responses}
+
+    monkeypatch.setattr(audit.trail._client, "batch_execute_statement", answer)
+
+
+def ids(api: Api, **query: Any) -> list[str]:
+    answer = api("GET", "/events", query={"user_id": "ada", **query})
+    return [event["session_id"].lstrip("0") or "0" for event in answer.json["items"]]
+
+
+def test_events_of_a_user_by_time_of_record(audit: ModuleType, api: Api) -> None:
+    """`since` is inclusive, `until` exclusive."""
+    record(audit, inserts(6))
+    record(audit, inserts(2, user_id="eve", start=NOW + 100))
+
+    assert ids(api) == ["5", "4", "3", "2", "1", "0"]
+    assert ids(api, order="asc") == ["0", "1", "2", "3", "4", "5"]
+    assert ids(api, since=NOW + 2, until=NOW + 4) == ["3", "2"]
+    assert ids(api, since=NOW + 2, until=NOW + 2) == []
+    assert ids(api, since=NOW + 99) == []
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_pages_of_events_lead_through_all(audit: ModuleType, api: Api, order: str) -> None:
+    record(audit, inserts(7))
+    found: list[str] = []
+    query: dict[str, Any] = {"user_id": "ada", "limit": 3, "order": order, "since": NOW + 1}
+    while True:
+        page = api("GET", "/events", query=query).json
+        found += [event["session_id"][-1] for event in page["items"]]
+        if page["next_cursor"] is None:
+            break
+        query["cursor"] = page["next_cursor"]
+
+    expected = ["1", "2", "3", "4", "5", "6"]
+    assert found == (expected if order == "asc" else expected[::-1])
+
+
+def test_cursor_of_other_events_is_refused(audit: ModuleType, api: Api) -> None:
+    record(audit, inserts(3))
+    query = {"user_id": "ada", "limit": 1}
+    cursor = api("GET", "/events", query=query).json["next_cursor"]
+
+    def status(**other: Any) -> int:
+        return api("GET", "/events", query=query | {"cursor": cursor} | other).status
+
+    assert status() == 200
+    assert status(limit=2) == 200
+    assert status(order="asc") == 422
+    assert status(since=1) == 422
+    assert status(until=NOW) == 422
+    assert status(user_id="eve") == 422
+    assert api("GET", "/sessions", query={"user_id": "ada", "cursor": cursor}).status == 422

@@ -1,0 +1,337 @@
+"""Every limit of the API, just inside and just outside; and what no limit foresaw."""
+
+from __future__ import annotations
+
+import base64
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.functional.conftest import Api, sample
+
+ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """A document of so many levels, counting itself."""
+    document: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        document = {"a": document}
+    return document
+
+
+def sized(size: int) -> dict[str, str]:
+    """A document of so many bytes of compact JSON."""
+    return {"k": "x" * (size - len('{"k":""}'))}
+
+
+def number(text: str) -> str:
+    return f'{{"user_id": "ada", "data": {{"n": {text}}}}}'
+
+
+# (body, status, pointer of the first error). Text is sent as it is.
+CREATE = {
+    "smallest": ({"user_id": "a"}, 201, None),
+    "longest user": ({"user_id": "u" * 256}, 201, None),
+    "longest user of 4-byte characters": ({"user_id": "😀" * 256}, 201, None),
+    "user over": ({"user_id": "u" * 257}, 422, "/user_id"),
+    "user empty": ({"user_id": ""}, 422, "/user_id"),
+    "user missing": ({}, 422, "/user_id"),
+    "user null": ({"user_id": None}, 422, "/user_id"),
+    "user number": ({"user_id": 7}, 422, "/user_id"),
+    "user with a bar": ({"user_id": "auth0|1"}, 201, None),
+    "user with a slash": ({"user_id": "a/b@c"}, 201, None),
+    "user of a space": ({"user_id": " "}, 201, None),
+    "user with a newline": ({"user_id": "ada\n"}, 422, "/user_id"),
+    "user with NUL": ({"user_id": "a\0"}, 422, "/user_id"),
+    "user with DEL": ({"user_id": "a\x7f"}, 422, "/user_id"),
+    "user with C1 control": ({"user_id": "a\x85"}, 422, "/user_id"),
+    "user with a line separator": ({"user_id": "a\u2028"}, 201, None),
+    "user with a lone surrogate": (r'{"user_id": "\ud800"}', 400, None),
+    "window smallest": ({"user_id": "a", "ttl_seconds": 1}, 201, None),
+    "window zero": ({"user_id": "a", "ttl_seconds": 0}, 422, "/ttl_seconds"),
+    "window negative": ({"user_id": "a", "ttl_seconds": -1}, 422, "/ttl_seconds"),
+    "window up to the absolute timeout": ({"user_id": "a", "ttl_seconds": 86_400}, 201, None),
+    "window over it": ({"user_id": "a", "ttl_seconds": 86_401}, 422, "/ttl_seconds"),
+    "window as text": ({"user_id": "a", "ttl_seconds": "60"}, 422, "/ttl_seconds"),
+    "window with a fraction": ({"user_id": "a", "ttl_seconds": 1.5}, 422, "/ttl_seconds"),
+    "window true": ({"user_id": "a", "ttl_seconds": True}, 422, "/ttl_seconds"),
+    "window null": ({"user_id": "a", "ttl_seconds": None}, 422, "/ttl_seconds"),
+    "window in milliseconds": ({"user_id": "a", "ttl_seconds": 1_800_000}, 422, "/ttl_seconds"),
+    "window huge": ('{"user_id": "a", "ttl_seconds": 1e999}', 422, "/ttl_seconds"),
+    "absolute longest": ({"user_id": "a", "absolute_ttl_seconds": 34_560_000}, 201, None),
+    "absolute over": (
+        {"user_id": "a", "absolute_ttl_seconds": 34_560_001},
+        *(422, "/absolute_ttl_seconds"),
+    ),
+    "absolute zero": ({"user_id": "a", "absolute_ttl_seconds": 0}, 422, "/absolute_ttl_seconds"),
+    "absolute below the default window": ({"user_id": "a", "absolute_ttl_seconds": 60}, 201, None),
+    "absolute below the window": (
+        {"user_id": "a", "ttl_seconds": 61, "absolute_ttl_seconds": 60},
+        *(422, "/ttl_seconds"),
+    ),
+    "data largest": ({"user_id": "a", "data": sized(65_536)}, 201, None),
+    "data over": ({"user_id": "a", "data": sized(65_537)}, 413, None),
+    "data of a list": ({"user_id": "a", "data": []}, 422, "/data"),
+    "data null": ({"user_id": "a", "data": None}, 422, "/data"),
+    "data deepest": ({"user_id": "a", "data": nested(30)}, 201, None),
+    "data too deep": ({"user_id": "a", "data": nested(31)}, 422, "/data" + "/a" * 30),
+    "data deep by lists": ({"user_id": "a", "data": {"a": [[[[1]]]]}}, 201, None),
+    "data very deep": ('{"user_id": "a", "data": ' + '{"a":' * 5000 + "1" + "}" * 5001, 422, ""),
+    "key longest": ({"user_id": "a", "data": {"k" * 255: 1}}, 201, None),
+    "key over": ({"user_id": "a", "data": {"k" * 256: 1}}, 422, "/data/" + "k" * 256),
+    "key empty": ({"user_id": "a", "data": {"": 1}}, 422, "/data/"),
+    "key empty below": ({"user_id": "a", "data": {"a/b": [{"": 1}]}}, 422, "/data/a~1b/0/"),
+    "number of 38 digits": (number("9" * 38), 201, None),
+    "number of 39 digits": (number("9" * 39), 422, "/data/n"),
+    "number of 39 digits, one a zero": (number("9" * 38 + "0"), 201, None),
+    "number with a long fraction": (number("0." + "1" * 38), 201, None),
+    "number with too long a fraction": (number("1." + "1" * 38), 422, "/data/n"),
+    "number smallest": (number("1E-130"), 201, None),
+    "number too small": (number("9.9E-131"), 422, "/data/n"),
+    "number largest": (number("9." + "9" * 37 + "E125"), 201, None),
+    "number too large": (number("1E126"), 422, "/data/n"),
+    "number far too large": (number("-1E999999999"), 422, "/data/n"),
+    "number zero of any scale": (number("-0.0E-200"), 201, None),
+    "number of 5,000 digits": (number("1" * 5000), 422, "/data"),
+    "NaN": (number("NaN"), 400, None),
+    "client largest": (
+        {"user_id": "a", "client": {"ip": "2001:db8::1", "user_agent": "x" * 512}},
+        *(201, None),
+    ),
+    "client agent over": (
+        {"user_id": "a", "client": {"user_agent": "x" * 513}},
+        *(422, "/client/user_agent"),
+    ),
+    "client ip wrong": ({"user_id": "a", "client": {"ip": "1.2.3.256"}}, 422, "/client/ip"),
+    "client ip a number": ({"user_id": "a", "client": {"ip": 16909060}}, 422, "/client/ip"),
+    "client ip endless": (
+        {"user_id": "a", "client": {"ip": "fe80::1%" + "x" * 99}},
+        *(422, "/client/ip"),
+    ),
+    "client unknown field": ({"user_id": "a", "client": {"os": "x"}}, 422, "/client/os"),
+    "unknown field": ({"user_id": "a", "userid": "b"}, 422, "/userid"),
+    "expiration given": ({"user_id": "a", "expires_at": 1}, 422, "/expires_at"),
+    "list": ([], 422, ""),
+    "text": ('"ada"', 422, ""),
+    "null": ("null", 422, ""),
+    "nothing": ("", 400, None),
+    "no JSON": ("user_id=ada", 400, None),
+    "cut off": ('{"user_id": "ada"', 400, None),
+    "two documents": ('{"user_id": "a"} {}', 400, None),
+    "byte order mark": ('\ufeff{"user_id": "a"}', 400, None),
+    "unpaired surrogate in the event": ('{"user_id": "\ud800"}', 400, None),
+    "largest body": ('{"user_id": "a"}'.ljust(131_072), 201, None),
+    "body over": ('{"user_id": "a"}'.ljust(131_073), 413, None),
+    "body over and no JSON": ("x" * 131_073, 413, None),
+}
+
+
+@pytest.mark.parametrize("case", CREATE)
+def test_bodies_of_create(api: Api, case: str) -> None:
+    """Hostile or just wrong: a clear answer, never a 500; and what was accepted reads back."""
+    body, status, pointer = CREATE[case]
+
+    answer = api("POST", "/sessions", body)
+
+    assert answer.status == status
+    if pointer is not None:
+        assert answer.json["errors"][0]["pointer"] == pointer
+    if status == 201:
+        read = api("GET", answer.headers["location"])
+        assert (read.status, read.json) == (200, answer.json)
+    else:
+        assert api.requests == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"data": {"k": 1}}, 200),
+        ({"data": {}}, 422),
+        ({"data": {str(i): i for i in range(100)}}, 200),
+        ({"data": {str(i): i for i in range(101)}}, 422),
+        ({"data": sized(65_536)}, 200),
+        ({"data": sized(65_537)}, 413),
+        ({"data": {"a": nested(29)}}, 200),
+        ({"data": {"a": nested(30)}}, 422),
+        ({"data": {"": 1}}, 422),
+        ({"data": {"": None}}, 422),
+        ({"data": {"k" * 255: 1}}, 200),
+        ({"data": {"k" * 256: None}}, 422),
+        ({"data": {"a": None}}, 200),
+        ({"data": None}, 422),
+        ({"data": {"#data": 1, ":now": 2, "a.b[0]": 3}}, 200),
+        ({}, 422),
+        ({"data": {"a": 1}, "version": 1}, 422),
+        ("{", 400),
+    ],
+)
+def test_bodies_of_patch(api: Api, body: Any, status: int) -> None:
+    session_id = api.create()
+
+    assert api("PATCH", f"/sessions/{session_id}", body).status == status
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"data": {}}, 200),
+        ({"data": sized(65_536)}, 200),
+        ({"data": sized(65_537)}, 413),
+        ({"data": nested(30)}, 200),
+        ({"data": nested(31)}, 422),
+        ({"data": {str(i): i for i in range(1000)}}, 200),
+        ({"data": []}, 422),
+        ({}, 422),
+    ],
+)
+def test_bodies_of_put(api: Api, body: Any, status: int) -> None:
+    session_id = api.create()
+
+    assert api("PUT", f"/sessions/{session_id}", body).status == status
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(None, 200), ("", 200), ("{}", 200), ({"ttl_seconds": 1}, 422), ("x", 400)]
+)
+def test_renew_takes_no_body(api: Api, body: Any, status: int) -> None:
+    session_id = api.create()
+
+    assert api("POST", f"/sessions/{session_id}/renew", body).status == status
+
+
+def test_size_counts_the_value_not_its_spelling(api: Api) -> None:
+    """Escapes and white space cost the body's limit, not the data's."""
+    spelled = '{"user_id": "a", "data": {"k":   "' + r"\u0078" * 20_000 + '"}}'
+
+    assert len(spelled) > 65_536
+    assert api("POST", "/sessions", spelled).status == 201
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1.10", "0.1", "12345678901234567890.123456789012345678", "1E+125", "1e-130", "-7", "0.0"],
+)
+def test_numbers_come_back_equal_in_value(api: Api, text: str) -> None:
+    created = api("POST", "/sessions", number(text))
+
+    read = api("GET", created.headers["location"])
+
+    for answer in (created, read):
+        value = json.loads(answer.body, parse_float=Decimal, parse_int=Decimal)["data"]["n"]
+        assert value == Decimal(text)
+
+
+def test_absolute_timeout_below_the_default_window_shortens_it(api: Api) -> None:
+    answer = api("POST", "/sessions", {"user_id": "a", "absolute_ttl_seconds": 60}).json
+
+    assert answer["ttl_seconds"] == 60
+    assert answer["expires_at"] == answer["absolute_expires_at"]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/json", 201),
+        ("Application/JSON; charset=UTF-8", 201),
+        ('application/json;charset="utf-8"', 201),
+        ("application/json; charset=latin-1", 415),
+        ("application/problem+json", 415),
+        ("text/plain", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("", 415),
+    ],
+)
+def test_content_type(api: Api, content_type: str, status: int) -> None:
+    headers = {"content-type": content_type}
+
+    assert api("POST", "/sessions", {"user_id": "a"}, headers=headers).status == status
+
+
+@pytest.mark.parametrize(
+    ("encoded", "status"),
+    [
+        (base64.b64encode(b'{"user_id": "a"}').decode(), 201),
+        (base64.b64encode(b'{"user_id": "\xff"}').decode(), 400),
+        ("no base64!", 400),
+        (base64.b64encode(b" " * 131_073).decode(), 413),
+    ],
+)
+def test_base64_bodies(api: Api, encoded: str, status: int) -> None:
+    """API Gateway encodes what it takes for binary."""
+    event = sample("api_create_session")
+    event["body"], event["isBase64Encoded"] = encoded, True
+
+    assert api.send(event).status == status
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "pointer"),
+    [
+        ("GET", "/sessions", "", "/user_id"),
+        ("GET", "/sessions", "user_id=", "/user_id"),
+        ("GET", "/sessions", "user_id=a%0a", "/user_id"),
+        ("GET", "/sessions", "user_id=%ff", ""),
+        ("GET", "/sessions", "user_id=a&user_id=b", "/user_id"),
+        ("GET", "/sessions", "user_id=a&user_id=a", "/user_id"),
+        ("GET", "/sessions", "user_id=a&limit=0", "/limit"),
+        ("GET", "/sessions", "user_id=a&limit=101", "/limit"),
+        ("GET", "/sessions", "user_id=a&limit=ten", "/limit"),
+        ("GET", "/sessions", "user_id=a&limit=", "/limit"),
+        ("GET", "/sessions", "user_id=a&limit=%D9%A3", "/limit"),
+        ("GET", "/sessions", "user_id=a&sort=asc", "/sort"),
+        ("GET", "/sessions", "user_id=a&cursor=x", "/cursor"),
+        ("GET", "/sessions", "user_id=a&cursor=", "/cursor"),
+        ("GET", "/events", "", ""),
+        ("GET", "/events", "user_id=a&session_id=" + ABSENT, ""),
+        ("GET", "/events", "session_id=x", "/session_id"),
+        ("GET", "/events", "user_id=a&since=-1", "/since"),
+        ("GET", "/events", "user_id=a&since=1795435200000", "/since"),
+        ("GET", "/events", "user_id=a&since=now", "/since"),
+        ("GET", "/events", "user_id=a&until=1.5", "/until"),
+        ("GET", "/events", "user_id=a&since=2&until=1", "/since"),
+        ("GET", "/events", "user_id=a&order=up", "/order"),
+        ("GET", "/events", "user_id=a&cursor=AAAA", "/cursor"),
+        ("DELETE", "/sessions/" + ABSENT, "reason=", "/reason"),
+        ("DELETE", "/sessions/" + ABSENT, "reason=Log out", "/reason"),
+        ("DELETE", "/sessions/" + ABSENT, "reason=logout%0a", "/reason"),
+        ("DELETE", "/sessions/" + ABSENT, "reason=" + "x" * 65, "/reason"),
+        ("DELETE", "/sessions/" + ABSENT, "reason=token_reuse", "/reason"),
+        ("DELETE", "/sessions/" + ABSENT, "why=x", "/why"),
+        ("GET", "/sessions/" + ABSENT, "x=1", "/x"),
+        ("PATCH", "/sessions/" + ABSENT, "x=1", "/x"),
+        ("PUT", "/sessions/" + ABSENT, "x=1", "/x"),
+        ("POST", "/sessions", "x=1", "/x"),
+        ("POST", f"/sessions/{ABSENT}/renew", "x=1", "/x"),
+    ],
+)
+def test_wrong_parameters(api: Api, method: str, path: str, query: str, pointer: str) -> None:
+    """422 that names the culprit, before DynamoDB is asked."""
+    answer = api(method, path, query=query)
+
+    assert answer.status == 422
+    assert answer.json["code"] == "invalid_request"
+    assert answer.json["errors"][0]["pointer"] == pointer
+    assert answer.json["errors"][0]["detail"]
+    assert api.requests == []
+
+
+@pytest.mark.parametrize("reason", ["a", "x" * 64, "a-b_c.9"])
+def test_reasons(api: Api, stored: Any, reason: str) -> None:
+    session_id = api.create()
+
+    assert api("DELETE", f"/sessions/{session_id}", query={"reason": reason}).status == 204
+    assert stored(session_id)["RevokedReason"] == {"S": reason}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/"), ("POST", "/events"), ("GET", "/sessions/a/b")]
+)
+def test_unknown_route_is_a_problem_too(api: Api, method: str, path: str) -> None:
+    """API Gateway sends none; `make invoke` can."""
+    answer = api(method, path)
+
+    assert (answer.status, answer.json["code"]) == (404, "route_not_found")

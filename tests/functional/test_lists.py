@@ -1,0 +1,155 @@
+"""Lists of a user's live sessions, page by page."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from tests.functional.conftest import Api, sample
+
+
+def create_in_turn(api: Api, count: int, **fields: Any) -> list[str]:
+    """Session ids, newest first, a second between any two."""
+    ids = []
+    for _ in range(count):
+        ids.append(api.create(**fields))
+        api.clock.now += 1
+    return ids[::-1]
+
+
+def pages(api: Api, **query: Any) -> list[list[str]]:
+    """The session ids of each page, as far as `next_cursor` leads."""
+    found: list[list[str]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        answer = api("GET", "/sessions", query={"user_id": "ada", **query, **cursor}).json
+        found.append([item["session_id"] for item in answer["items"]])
+        if answer["next_cursor"] is None:
+            return found
+        cursor = {"cursor": answer["next_cursor"]}
+
+
+def test_list_is_newest_first_and_without_data(api: Api) -> None:
+    ids = create_in_turn(api, 3, data={"a": 1}, client={"ip": "203.0.113.7"})
+    api.create("eve")
+
+    answer = api.send(sample("api_list_sessions"))
+
+    assert answer.status == 200
+    assert [item["session_id"] for item in answer.json["items"]] == ids
+    assert answer.json["next_cursor"] is None
+    one = api("GET", f"/sessions/{ids[0]}").json
+    del one["data"]
+    assert answer.json["items"][0] == one
+
+
+def test_unknown_user_has_an_empty_list(api: Api) -> None:
+    answer = api("GET", "/sessions", query={"user_id": "nobody"})
+
+    assert answer.json == {"items": [], "next_cursor": None}
+    assert api.requests == ["Query"]
+
+
+@pytest.mark.parametrize("user_id", ["auth0|1", "a/b@c", "a b+c&d=e", "😀", "a,b", "%41"])
+def test_user_ids_of_any_kind_can_be_listed(api: Api, user_id: str) -> None:
+    session_id = api.create(user_id)
+
+    answer = api("GET", "/sessions", query={"user_id": user_id})
+
+    assert [item["session_id"] for item in answer.json["items"]] == [session_id]
+
+
+def test_pages_lead_through_the_whole_list(api: Api) -> None:
+    ids = create_in_turn(api, 7)
+
+    assert sum(pages(api, limit=3), []) == ids
+    assert [len(page) for page in pages(api, limit=3)] == [3, 3, 1]
+
+
+def test_limit_may_change_from_page_to_page(api: Api) -> None:
+    ids = create_in_turn(api, 4)
+    cursor = api("GET", "/sessions", query={"user_id": "ada", "limit": 1}).json["next_cursor"]
+
+    answer = api("GET", "/sessions", query={"user_id": "ada", "limit": 50, "cursor": cursor})
+
+    assert [item["session_id"] for item in answer.json["items"]] == ids[1:]
+
+
+def test_dead_sessions_never_show(api: Api) -> None:
+    """The index still names the expired and the revoked one."""
+    kept = api.create()
+    revoked = api.create()
+    expired = api.create(ttl_seconds=1)
+    api("DELETE", f"/sessions/{revoked}")
+    api.clock.now += 1
+
+    assert pages(api) == [[kept]]
+    assert expired not in sum(pages(api, limit=1), [])
+
+
+def test_dead_entries_are_filled_up_for_a_few_rounds(api: Api) -> None:
+    """Two live ones behind three dead ones still make a page of two."""
+    live = create_in_turn(api, 2)
+    for session_id in create_in_turn(api, 3):
+        api("DELETE", f"/sessions/{session_id}")
+
+    answer = api("GET", "/sessions", query={"user_id": "ada", "limit": 2})
+
+    assert [item["session_id"] for item in answer.json["items"]] == live
+    assert api.requests == ["Query", "BatchGetItem"] * 3
+
+
+def test_page_may_be_short_while_a_cursor_is_set(api: Api) -> None:
+    """Effort is bounded: after four rounds of dead entries the caller goes on by itself."""
+    [oldest] = create_in_turn(api, 1)
+    for session_id in create_in_turn(api, 5):
+        api("DELETE", f"/sessions/{session_id}")
+
+    assert pages(api, limit=1)[:2] == [[], [oldest]]
+
+
+def test_malformed_item_does_not_break_the_list(api: Api, tables: Any) -> None:
+    kept = api.create()
+    tables.client.put_item(
+        TableName=tables.sessions,
+        Item={
+            "SessionId": {"S": "by hand"},
+            "UserId": {"S": "ada"},
+            "CreatedAt": {"N": "1"},
+            "ExpirationTime": {"N": "9999999999"},
+        },
+    )
+
+    assert pages(api) == [[kept]]
+
+
+def forged(position: Any, digest: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([position, digest]).encode()).decode()
+
+
+def test_cursor_is_good_for_its_own_query_only(api: Api) -> None:
+    create_in_turn(api, 2)
+    cursor = api("GET", "/sessions", query={"user_id": "ada", "limit": 1}).json["next_cursor"]
+    position, digest = json.loads(base64.urlsafe_b64decode(cursor))
+
+    def status(cursor: str, user_id: str = "ada") -> int:
+        return api("GET", "/sessions", query={"user_id": user_id, "cursor": cursor}).status
+
+    assert status(cursor) == 200
+    assert status(forged(position, digest)) == 200
+    assert status(cursor, user_id="eve") == 422
+    assert status(cursor[:-4]) == 422
+    assert status("=" + cursor) == 422
+    assert status(forged(position, "x")) == 422
+    assert status(forged([position[0], 7], digest)) == 422
+    assert status(forged([str(position[0]), position[1]], digest)) == 422
+    assert status(forged([-1, position[1]], digest)) == 422
+    assert status(forged([10**40, position[1]], digest)) == 422
+    assert status(forged([position[0], ""], digest)) == 422
+    assert status(forged([position[0]], digest)) == 422
+    assert status(forged(None, digest)) == 422
+    assert status(base64.urlsafe_b64encode(b"\xff").decode()) == 422
+    assert status(base64.urlsafe_b64encode(b"[" * 5000).decode()) == 422

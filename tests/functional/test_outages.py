@@ -1,0 +1,235 @@
+"""When DynamoDB throttles, is slow, or its answers get lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.exceptions import ReadTimeoutError
+from moto.core.models import botocore_stubber
+
+from sessions.dynamodb import connect
+from tests.functional.conftest import NOW, Api
+
+ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
+
+
+class _Raw:
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
+        yield self._content
+
+
+def refusal(code: str, status: int = 400, message: str = "no") -> AWSResponse:
+    body = json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": message})
+    headers = HTTPHeaders.from_dict({"Content-Type": "application/x-amz-json-1.0"})
+    return AWSResponse("http://dynamodb", status, headers, _Raw(body.encode()))
+
+
+@pytest.fixture
+def on_send(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Put a function in DynamoDB's place: it gets each request, and its answer is the answer."""
+    client = connect()  # the retries of one test are not to use up the next one's
+    for user in (api.handler.sessions, api.handler.trail):
+        monkeypatch.setattr(user, "_client", client)
+
+    def register(answer: Callable[..., Any]) -> None:
+        client.meta.events.register_first("before-send.dynamodb", answer)
+
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
+    return register
+
+
+CALLS: list[tuple[str, str, object]] = [
+    ("POST", "/sessions", {"user_id": "ada"}),
+    ("GET", f"/sessions/{ABSENT}", None),
+    ("PATCH", f"/sessions/{ABSENT}", {"data": {"a": 1}}),
+    ("PUT", f"/sessions/{ABSENT}", {"data": {}}),
+    ("DELETE", f"/sessions/{ABSENT}", None),
+    ("POST", f"/sessions/{ABSENT}/renew", None),
+    ("GET", "/sessions?user_id=ada", None),
+    ("GET", "/events?user_id=ada", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CALLS)
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("ThrottlingException", 400),
+        ("ProvisionedThroughputExceededException", 400),
+        ("RequestLimitExceeded", 400),
+        ("InternalServerError", 500),
+    ],
+)
+def test_throttled_table_is_503(
+    api: Api, on_send: Any, method: str, path: str, body: Any, code: str, status: int
+) -> None:
+    """Nothing is wrong with the request, and the caller learns when to come back."""
+    on_send(lambda **_: refusal(code, status))
+    path, _, query = path.partition("?")
+
+    answer = api(method, path, body, query=query)
+
+    assert (answer.status, answer.json["code"]) == (503, "unavailable")
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_no_answer_in_time_is_503(api: Api, on_send: Any) -> None:
+    def time_out(request: Any, **_: Any) -> None:
+        raise ReadTimeoutError(endpoint_url=request.url)
+
+    on_send(time_out)
+
+    assert api("GET", f"/sessions/{ABSENT}").status == 503
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Item size has exceeded the maximum allowed size",
+        "Item size to update has exceeded the maximum allowed size",
+    ],
+)
+def test_data_grown_over_the_items_limit_is_413(api: Api, on_send: Any, message: str) -> None:
+    """DynamoDB's 400 KB, in its own words; moto lets an update pass it."""
+    on_send(lambda **_: refusal("ValidationException", message=message))
+
+    answer = api("PATCH", f"/sessions/{ABSENT}", {"data": {"a": 1}})
+
+    assert (answer.status, answer.json["code"]) == (413, "data_too_large")
+
+
+def test_throttled_part_of_a_list_is_asked_for_again(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BatchGetItem answers what it could; the rest comes with the next request."""
+    ids = [api.create() for _ in range(3)]
+    client = api.handler.client
+    original = client.batch_get_item
+    left: list[Any] = []
+
+    def halve(RequestItems: Any) -> Any:
+        answer = original(RequestItems=RequestItems)
+        if not left:
+            [(table, request)] = RequestItems.items()
+            rest = request["Keys"][1:]
+            left.append(rest)
+            answer["Responses"][table] = [
+                item
+                for item in answer["Responses"][table]
+                if {"SessionId": item["SessionId"]} not in rest
+            ]
+            answer["UnprocessedKeys"] = {table: {**request, "Keys": rest}}
+        return answer
+
+    monkeypatch.setattr(client, "batch_get_item", halve)
+
+    answer = api("GET", "/sessions", query={"user_id": "ada"})
+
+    assert {item["session_id"] for item in answer.json["items"]} == set(ids)
+
+
+def test_list_that_stays_throttled_is_503(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.create()
+    monkeypatch.setattr("sessions.store.sleep", lambda _: None)
+    monkeypatch.setattr(
+        api.handler.client,
+        "batch_get_item",
+        lambda RequestItems: {"Responses": {}, "UnprocessedKeys": RequestItems},
+    )
+
+    assert api("GET", "/sessions", query={"user_id": "ada"}).status == 503
+
+
+@pytest.mark.parametrize(
+    ("method", "suffix", "body", "attribute", "expected"),
+    [
+        ("PATCH", "", {"data": {"a": 1}}, "Version", "2"),
+        ("PUT", "", {"data": {"a": 1}}, "Version", "2"),
+        ("POST", "/renew", None, "ExpirationTime", str(NOW + 1860)),
+        ("DELETE", "", None, "RevokedAt", str(NOW + 60)),
+    ],
+)
+def test_repeated_send_is_no_second_change(
+    api: Api,
+    on_send: Any,
+    stored: Any,
+    method: str,
+    suffix: str,
+    body: Any,
+    attribute: str,
+    expected: str,
+) -> None:
+    """The first send succeeds but its answer is lost; the SDK sends again by itself."""
+    session_id = api.create()
+    api.clock.now += 60
+    sends = _lose_first_answer(on_send)
+    headers = {"if-match": '"v1"'}
+
+    answer = api(method, f"/sessions/{session_id}{suffix}", body, headers=headers)
+
+    assert sends == [200, 400]
+    assert answer.status == (204 if method == "DELETE" else 200)
+    assert stored(session_id)[attribute] == {"N": expected}
+    if method in ("PATCH", "PUT"):
+        assert answer.headers["etag"] == '"v2"'
+        assert answer.json["data"] == {"a": 1}
+
+
+def test_repeated_create_is_one_session(api: Api, on_send: Any, tables: Any) -> None:
+    sends = _lose_first_answer(on_send)
+
+    answer = api("POST", "/sessions", {"user_id": "ada"})
+
+    assert sends == [200, 400]
+    assert answer.status == 201
+    assert tables.client.scan(TableName=tables.sessions)["Count"] == 1
+
+
+def _lose_first_answer(on_send: Any) -> list[int]:
+    """Answers of the table, the first of them lost on its way."""
+    statuses: list[int] = []
+
+    def answer(event_name: str, request: Any, **_: Any) -> AWSResponse:
+        response = botocore_stubber(event_name, request)
+        assert response
+        statuses.append(response.status_code)
+        return refusal("InternalServerError", 500) if len(statuses) == 1 else response
+
+    on_send(answer)
+    return statuses
+
+
+def test_foreign_session_of_the_same_id_is_not_taken_over(
+    api: Api, monkeypatch: pytest.MonkeyPatch, stored: Any
+) -> None:
+    """Two of 2^128 ids alike: an unforeseen error, and the first session stays what it is."""
+    monkeypatch.setattr("sessions.session.secrets.token_bytes", lambda n: b"\0" * n)
+    session_id = api.create("ada")
+    before = stored(session_id)
+
+    assert api("POST", "/sessions", {"user_id": "eve"}).status == 500
+    assert stored(session_id) == before
+
+
+def test_unforeseen_error_is_logged_without_its_words(
+    api: Api, on_send: Any, logged: StringIO
+) -> None:
+    """Where it happened, not what DynamoDB said: that may quote data."""
+    on_send(lambda **_: refusal("ValidationException"))
+
+    answer = api("POST", "/sessions", {"user_id": "ada", "data": {"k": "classified"}})
+
+    assert (answer.status, answer.json["code"]) == (500, "internal_error")
+    assert "unforeseen error" in logged.getvalue()
+    assert "store.py" in logged.getvalue()
+    assert "classified" not in logged.getvalue() + answer.body
+    assert "ValidationException" not in answer.body

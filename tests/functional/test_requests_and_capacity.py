@@ -1,0 +1,180 @@
+"""One DynamoDB request per operation, and none of them touches the index without need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.functional.conftest import NOW, Api
+from tests.template import resources
+
+ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
+
+
+@pytest.mark.parametrize(
+    ("method", "suffix", "body", "expected"),
+    [
+        ("GET", "", None, ["GetItem"]),
+        ("PATCH", "", {"data": {"a": 1}}, ["UpdateItem"]),
+        ("PUT", "", {"data": {}}, ["UpdateItem"]),
+        ("POST", "/renew", None, ["UpdateItem"]),
+        ("DELETE", "", None, ["UpdateItem"]),
+    ],
+)
+@pytest.mark.parametrize("state", ["live", "expired", "revoked", "absent"])
+def test_operation_on_a_session_is_one_request(
+    api: Api, method: str, suffix: str, body: Any, expected: list[str], state: str
+) -> None:
+    """Also where it fails: the refused write itself says why."""
+    session_id = ABSENT if state == "absent" else api.create(ttl_seconds=10)
+    if state == "revoked":
+        api("DELETE", f"/sessions/{session_id}")
+    if state == "expired":
+        api.clock.now += 10
+
+    api(method, f"/sessions/{session_id}{suffix}", body)
+
+    assert api.requests == expected
+
+
+@pytest.mark.parametrize("tag", ['"v1"', '"v2"', "nonsense"])
+def test_conditional_change_is_one_request(api: Api, tag: str) -> None:
+    session_id = api.create()
+
+    api("PATCH", f"/sessions/{session_id}", {"data": {"a": 1}}, headers={"if-match": tag})
+
+    assert api.requests == ["UpdateItem"]
+
+
+def test_create_is_one_request(api: Api) -> None:
+    api.create()
+
+    assert api.requests == ["PutItem"]
+
+
+def test_renewal_in_the_last_window_takes_a_second_request(api: Api) -> None:
+    session_id = api.create(ttl_seconds=600, absolute_ttl_seconds=1000)
+    path = f"/sessions/{session_id}/renew"
+
+    api.clock.now = NOW + 400
+    api("POST", path)
+    assert api.requests == ["UpdateItem"]
+    api.clock.now = NOW + 401
+    api("POST", path)
+    assert api.requests == ["UpdateItem", "UpdateItem"]
+
+
+def test_page_of_a_list_is_one_query_and_one_batch(api: Api) -> None:
+    for _ in range(3):
+        api.create()
+
+    api("GET", "/sessions", query={"user_id": "ada"})
+
+    assert api.requests == ["Query", "BatchGetItem"]
+
+
+def test_page_of_events_is_one_query(api: Api) -> None:
+    api("GET", "/events", query={"user_id": "ada"})
+    assert api.requests == ["Query"]
+
+
+def item_size(item: dict[str, Any]) -> int:
+    """By the rules of DynamoDB's item sizes: names and values in UTF-8, numbers by digit pairs.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+    """
+    return sum(len(name.encode()) + value_size(value) for name, value in item.items())
+
+
+def value_size(value: dict[str, Any]) -> int:
+    match value:
+        case {"S": text}:
+            return len(text.encode())
+        case {"N": number}:
+            return len(number.strip("-0.")) // 2 + 2
+        case {"B": raw}:
+            return len(raw)
+        case {"M": members}:
+            return 3 + sum(1 + len(k.encode()) + value_size(v) for k, v in members.items())
+        case {"L": members}:
+            return 3 + sum(1 + value_size(member) for member in members)
+    return 1
+
+
+def test_items_of_small_sessions_stay_under_a_kilobyte(api: Api, stored: Any) -> None:
+    """So that each write is one unit; the service's own attributes leave room for data."""
+    session_id = api.create(
+        "u" * 36,
+        data={"theme": "dark"},
+        client={"ip": "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", "user_agent": "x" * 120},
+    )
+
+    assert item_size(stored(session_id)) < 800
+
+
+@pytest.mark.parametrize(
+    ("method", "suffix", "body"),
+    [
+        ("PATCH", "", {"data": {"a": 1}}),
+        ("PUT", "", {"data": {"a": 1}}),
+        ("POST", "/renew", None),
+        ("DELETE", "", None),
+    ],
+)
+def test_writes_leave_the_index_alone(
+    api: Api, stored: Any, method: str, suffix: str, body: Any
+) -> None:
+    """An index entry that does not change costs nothing: its attributes are the keys alone."""
+    [sessions] = [
+        table
+        for name, table in resources("AWS::DynamoDB::GlobalTable").items()
+        if "Audit" not in name
+    ]
+    [index] = sessions["GlobalSecondaryIndexes"]
+    keys = {key["AttributeName"] for key in index["KeySchema"] + sessions["KeySchema"]}
+    session_id = api.create()
+    before = stored(session_id)
+    api.clock.now += 60
+
+    api(method, f"/sessions/{session_id}{suffix}", body)
+
+    after = stored(session_id)
+    assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+    assert after != before
+    assert {key: after[key] for key in keys} == {key: before[key] for key in keys}
+
+
+def test_no_write_stores_an_expiration_time_that_ttl_would_ignore(api: Api) -> None:
+    """TTL takes a Number of epoch seconds; a string or milliseconds it ignores without a word.
+
+    Watches every value that goes out to DynamoDB while a session lives through all it can.
+    """
+    written: list[dict[str, Any]] = []
+
+    def watch(params: dict[str, Any], **_: Any) -> None:
+        if "Item" in params:
+            written.append(params["Item"]["ExpirationTime"])
+        if "UpdateExpression" in params and "ExpirationTime" in params["UpdateExpression"]:
+            assert "ExpirationTime = :now" in params["UpdateExpression"] or (
+                "ExpirationTime = AbsoluteExpirationTime" in params["UpdateExpression"]
+            )
+            written.append(params["ExpressionAttributeValues"][":now"])
+
+    events = api.handler.client.meta.events
+    events.register("provide-client-params.dynamodb", watch)
+    try:
+        for ttl in (1, 1800, 86_400):
+            session_id = api.create(ttl_seconds=ttl)
+            path = f"/sessions/{session_id}"
+            api("PATCH", path, {"data": {"ExpirationTime": "soon"}})
+            api("PUT", path, {"data": {"ExpirationTime": NOW * 1000}})
+            api("POST", f"{path}/renew")
+            api("DELETE", path)
+    finally:
+        events.unregister("provide-client-params.dynamodb", watch)
+
+    assert len(written) == 9
+    for value in written:
+        assert list(value) == ["N"]
+        assert NOW <= int(value["N"]) <= NOW + 86_400

@@ -1,0 +1,306 @@
+"""What the template promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aws_cdk import Validations
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
+from aws_cdk.assertions import Match
+from cdk_nag import AwsSolutionsChecks, ServerlessChecks
+
+from tests.template import resources, synthesize, template
+
+STAGES = ["dev", "prod", "local"]
+DAY = 86_400
+
+
+def table(name: str, stage: str = "dev") -> dict[str, Any]:
+    """`Sessions` or `SessionAudit`."""
+    found = resources("AWS::DynamoDB::GlobalTable", stage)
+    [properties] = [each for logical, each in found.items() if logical[7:-8] == name]
+    return dict(properties)
+
+
+@pytest.mark.parametrize("name", ["Sessions", "SessionAudit"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_ttl_is_on_expiration_time(stage: str, name: str) -> None:
+    """The attribute that the code writes; on any other, items would stay without a word."""
+    assert table(name, stage)["TimeToLiveSpecification"] == {
+        "AttributeName": "ExpirationTime",
+        "Enabled": True,
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stream_carries_old_and_new_images(stage: str) -> None:
+    """A TTL removal has an old image only; a change is told by comparing both."""
+    assert table("Sessions", stage)["StreamSpecification"] == {
+        "StreamViewType": "NEW_AND_OLD_IMAGES"
+    }
+    assert "StreamSpecification" not in table("SessionAudit", stage)
+
+
+def test_keys_and_indexes() -> None:
+    def keys(schema: list[dict[str, str]]) -> list[str]:
+        return [key["AttributeName"] for key in schema]
+
+    sessions, audit = table("Sessions"), table("SessionAudit")
+    [sessions_index], [audit_index] = (each["GlobalSecondaryIndexes"] for each in (sessions, audit))
+
+    assert keys(sessions["KeySchema"]) == ["SessionId"]
+    assert keys(sessions_index["KeySchema"]) == ["UserId", "CreatedAt"]
+    assert sessions_index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+    assert keys(audit["KeySchema"]) == ["SessionId", "EventId"]
+    assert keys(audit_index["KeySchema"]) == ["UserId", "EventId"]
+    assert audit_index["Projection"] == {"ProjectionType": "ALL"}
+    assert sessions_index["IndexName"] == audit_index["IndexName"] == "UserIndex"
+    assert {d["AttributeName"]: d["AttributeType"] for d in sessions["AttributeDefinitions"]} == {
+        "SessionId": "S",
+        "UserId": "S",
+        "CreatedAt": "N",
+    }
+
+
+@pytest.mark.parametrize("name", ["Sessions", "SessionAudit"])
+def test_tables_are_on_demand_and_recoverable(name: str) -> None:
+    [replica] = table(name, "prod")["Replicas"]
+
+    assert table(name, "prod")["BillingMode"] == "PAY_PER_REQUEST"
+    assert replica["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert replica["DeletionProtectionEnabled"] is True
+
+
+@pytest.mark.parametrize(("stage", "policy"), [("dev", "Delete"), ("prod", "Retain")])
+def test_data_outlives_the_stack_in_production(stage: str, policy: str) -> None:
+    kinds = ("AWS::DynamoDB::GlobalTable", "AWS::S3::Bucket", "AWS::Logs::LogGroup")
+    for kind in kinds:
+        for resource in template(stage).find_resources(kind).values():
+            assert resource["DeletionPolicy"] == policy
+
+
+def test_every_route_is_explicit_and_needs_iam() -> None:
+    routes = resources("AWS::ApiGatewayV2::Route").values()
+
+    assert {route["AuthorizationType"] for route in routes} == {"AWS_IAM"}
+    assert sorted(route["RouteKey"] for route in routes) == sorted(
+        [
+            "POST /sessions",
+            "GET /sessions",
+            "GET /sessions/{session_id}",
+            "PATCH /sessions/{session_id}",
+            "PUT /sessions/{session_id}",
+            "DELETE /sessions/{session_id}",
+            "POST /sessions/{session_id}/renew",
+            "GET /events",
+        ]
+    )
+
+
+def test_api_is_throttled_and_logged() -> None:
+    [stage] = resources("AWS::ApiGatewayV2::Stage").values()
+
+    assert stage["StageName"] == "$default"
+    assert stage["DefaultRouteSettings"] == {
+        "ThrottlingRateLimit": 500,
+        "ThrottlingBurstLimit": 1000,
+    }
+    assert "$context.requestId" in stage["AccessLogSettings"]["Format"]
+
+
+def actions(role: str) -> dict[str, set[str]]:
+    """The actions of a function's role by the resource they are on, in short."""
+    found: dict[str, set[str]] = {}
+    for policy in resources("AWS::IAM::Policy").values():
+        if not policy["Roles"][0]["Ref"].startswith(role):
+            continue
+        for statement in policy["PolicyDocument"]["Statement"]:
+            assert statement["Effect"] == "Allow"
+            allowed = statement["Action"]
+            on = statement["Resource"]
+            for resource in on if isinstance(on, list) else [on]:
+                found.setdefault(short(resource), set()).update(
+                    [allowed] if isinstance(allowed, str) else allowed
+                )
+    return found
+
+
+def short(resource: Any) -> str:
+    match resource:
+        case str():
+            return resource
+        case {"Fn::GetAtt": [logical, "Arn"]}:
+            return str(logical[:-8])
+        case {"Fn::GetAtt": [logical, attribute]}:
+            return f"{logical[:-8]}.{attribute}"
+        case {"Fn::Join": ["", [first, rest]]}:
+            return short(first) + str(rest)
+    raise AssertionError(resource)
+
+
+TRACING = {"*": {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}}
+LOGGING = {"logs:CreateLogStream", "logs:PutLogEvents"}
+
+
+def test_api_may_do_to_the_tables_exactly_what_it_does() -> None:
+    """No Scan, no Delete, nothing but reading on the trail, and no index but the one it asks."""
+    assert actions("ApiSessionApiRole") == TRACING | {
+        "ApiSessionApiLogs": LOGGING,
+        "StorageSessions": {
+            "dynamodb:PutItem",
+            "dynamodb:GetItem",
+            "dynamodb:UpdateItem",
+            "dynamodb:BatchGetItem",
+        },
+        "StorageSessions/index/UserIndex": {"dynamodb:Query"},
+        "StorageSessionAudit": {"dynamodb:Query"},
+        "StorageSessionAudit/index/UserIndex": {"dynamodb:Query"},
+    }
+
+
+def test_audit_may_add_events_and_nothing_else() -> None:
+    """PartiQL's INSERT fails on an existing key: append-only by permission."""
+    assert actions("AuditSessionAuditRole") == TRACING | {
+        "AuditSessionAuditLogs": LOGGING,
+        "StorageSessionAudit": {"dynamodb:PartiQLInsert"},
+        "StorageSessions.StreamArn": {
+            "dynamodb:DescribeStream",
+            "dynamodb:GetRecords",
+            "dynamodb:GetShardIterator",
+            "dynamodb:ListStreams",
+        },
+        "AuditFailedEvents/aws/lambda/*": {"s3:PutObject"},
+        "AuditFailedEvents": {"s3:ListBucket"},
+    }
+
+
+def test_no_role_may_change_or_delete_an_event() -> None:
+    forbidden = ("Put", "Update", "Delete", "BatchWrite", "PartiQLUpdate", "PartiQLDelete", "*")
+    for role in ("ApiSessionApiRole", "AuditSessionAuditRole"):
+        for action in actions(role)["StorageSessionAudit"]:
+            assert not action.removeprefix("dynamodb:").startswith(forbidden)
+
+
+def test_roles_hold_no_managed_policy() -> None:
+    roles = resources("AWS::IAM::Role")
+
+    assert len(roles) == 2
+    for role in roles.values():
+        assert "ManagedPolicyArns" not in role
+
+
+def test_functions_are_lean_traced_and_log_json_for_a_limited_time() -> None:
+    functions = resources("AWS::Lambda::Function", "prod").values()
+
+    assert len(functions) == 2
+    for function in functions:
+        assert function["Architectures"] == ["arm64"]
+        assert function["Runtime"] == "python3.13"
+        assert function["TracingConfig"] == {"Mode": "Active"}
+        assert function["LoggingConfig"]["LogFormat"] == "JSON"
+        assert function["SnapStart"] == {"ApplyOn": "PublishedVersions"}
+    for group in resources("AWS::Logs::LogGroup", "prod").values():
+        assert group["RetentionInDays"] == 365
+
+
+def test_callers_use_the_alias() -> None:
+    template().all_resources_properties("AWS::Lambda::Alias", {"Name": "live"})
+    [mapping] = resources("AWS::Lambda::EventSourceMapping").values()
+    [integration] = resources("AWS::ApiGatewayV2::Integration").values()
+
+    assert mapping["FunctionName"]["Fn::Join"][1][1] == ":live"
+    assert "Live" in integration["IntegrationUri"]["Ref"]
+    assert integration["PayloadFormatVersion"] == "2.0"
+
+
+def test_failure_plan_of_the_stream() -> None:
+    """One record that can't be written neither stops its shard for a day nor gets lost."""
+    template().has_resource_properties(
+        "AWS::Lambda::EventSourceMapping",
+        {
+            "StartingPosition": "TRIM_HORIZON",
+            "BatchSize": 100,
+            "MaximumBatchingWindowInSeconds": 1,
+            "ParallelizationFactor": 4,
+            "FunctionResponseTypes": ["ReportBatchItemFailures"],
+            "BisectBatchOnFunctionError": True,
+            "MaximumRetryAttempts": 10,
+            "MaximumRecordAgeInSeconds": 6 * 3600,
+            "DestinationConfig": {
+                "OnFailure": {"Destination": {"Fn::GetAtt": [Match.any_value(), "Arn"]}}
+            },
+            "FilterCriteria": Match.absent(),
+        },
+    )
+
+
+def test_failed_events_are_private_and_kept_as_long_as_the_trail() -> None:
+    [bucket] = resources("AWS::S3::Bucket").values()
+
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert bucket["LifecycleConfiguration"]["Rules"] == [
+        {"ExpirationInDays": 400, "Status": "Enabled"}
+    ]
+
+
+def test_functions_get_their_settings() -> None:
+    environments = [
+        function["Environment"]["Variables"]
+        for function in resources("AWS::Lambda::Function").values()
+    ]
+    settings = {
+        name: value
+        for environment in environments
+        for name, value in environment.items()
+        if isinstance(value, str)
+    }
+
+    assert settings == {
+        "POWERTOOLS_SERVICE_NAME": "session_audit",
+        "DEFAULT_TTL_SECONDS": "1800",
+        "DEFAULT_ABSOLUTE_TTL_SECONDS": "86400",
+        "MAX_ABSOLUTE_TTL_SECONDS": "34560000",
+        "MAX_DATA_BYTES": "65536",
+        "AUDIT_RETENTION_SECONDS": str(400 * DAY),
+        "KEEP_RENEWALS": "false",
+    }
+
+
+def test_outputs() -> None:
+    assert set(template().find_outputs("*")) == {
+        "ApiUrl",
+        "SessionsTableName",
+        "AuditTableName",
+        "FailedEventsBucket",
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_nag_finds_nothing(stage: str) -> None:
+    """What is acknowledged stands with its reason where it is built."""
+    app, _ = synthesize(stage)
+    Validations.of(app).add_plugins(AwsSolutionsChecks(app), ServerlessChecks(app))
+
+    app.synth()
+
+
+def test_nag_would_find_something() -> None:
+    """Were the checks not run, or all acknowledged, this would pass too."""
+    app, stack = synthesize()
+    [role] = [
+        each
+        for each in stack.node.find_all()
+        if isinstance(each, iam.Role) and "SessionAudit" in each.node.path
+    ]
+    role.add_to_policy(iam.PolicyStatement(actions=["dynamodb:*"], resources=["*"]))
+    dynamodb.TableV2(
+        stack,
+        "Planted",
+        partition_key=dynamodb.Attribute(name="k", type=dynamodb.AttributeType.STRING),
+    )
+    Validations.of(app).add_plugins(AwsSolutionsChecks(app), ServerlessChecks(app))
+
+    with pytest.raises(RuntimeError, match="(?i)validation"):
+        app.synth()

@@ -1,0 +1,40 @@
+"""The synthesized CloudFormation template, without bundling."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from aws_cdk import App
+from aws_cdk.assertions import Template
+
+from infra.sessions_stack import SessionsStack
+from infra.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+
+
+def context() -> dict[str, Any]:
+    """What `cdk.json` gives to the app; only the CDK CLI reads it by itself."""
+    found: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
+    return found
+
+
+def synthesize(stage: str = "dev") -> tuple[App, SessionsStack]:
+    """The app and its stack as `app.py` makes them."""
+    app = App(context={**context(), "aws:cdk:bundling-stacks": []})
+    settings = Settings.of_stage(stage, context())
+    return app, SessionsStack(app, f"Sessions-{stage}", settings=settings)
+
+
+@cache
+def template(stage: str = "dev") -> Template:
+    return Template.from_stack(synthesize(stage)[1])
+
+
+def resources(kind: str, stage: str = "dev") -> dict[str, Any]:
+    """The properties of the resources of a type, by their logical ids."""
+    found = template(stage).find_resources(kind)
+    return {name: resource["Properties"] for name, resource in found.items()}

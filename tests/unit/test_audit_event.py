@@ -1,0 +1,312 @@
+"""What each stream record says, one row of the audit table at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from boto3.dynamodb.types import TypeSerializer
+
+from sessions.audit_event import UNKNOWN_SESSION, classify
+
+NOW = 1_795_435_200
+SESSION = "n2qXk8bVQ0mFz5rTj7LwAg"
+TTL = {"userIdentity": {"type": "Service", "principalId": "dynamodb.amazonaws.com"}}
+
+
+def image(**attributes: Any) -> dict[str, Any]:
+    """An item's image from plain values; None leaves an attribute out."""
+    session = {
+        "SessionId": SESSION,
+        "UserId": "ada",
+        "ExpirationTime": NOW + 1800,
+        "AbsoluteExpirationTime": NOW + 86_400,
+        "RenewableUntil": NOW + 84_600,
+        "TtlSeconds": 1800,
+        "CreatedAt": NOW,
+        "RenewedAt": NOW,
+        "Version": 1,
+        "Data": {"theme": "dark"},
+        "Client": {"ip": "203.0.113.7"},
+        "TokenHash": b"one",
+        "Actor": "creator",
+        "RequestId": "first",
+    } | attributes
+    serialize = TypeSerializer().serialize
+    return {name: serialize(value) for name, value in session.items() if value is not None}
+
+
+def record(
+    name: str, *, old: Any = None, new: Any = None, at: float = NOW, **more: Any
+) -> dict[str, Any]:
+    images = {"OldImage": old, "NewImage": new}
+    return {
+        "eventName": name,
+        "dynamodb": {
+            "ApproximateCreationDateTime": at,
+            "Keys": {"SessionId": {"S": SESSION}},
+            "SequenceNumber": "442158",
+            **{key: value for key, value in images.items() if value is not None},
+        },
+        **more,
+    }
+
+
+def event(stream_record: Any, *, keep_renewals: bool = True) -> dict[str, Any]:
+    """The event as JSON without what all of them share."""
+    found = classify(stream_record, keep_renewals=keep_renewals)
+    assert found
+    facts: dict[str, Any] = msgspec.to_builtins(found)
+    assert facts.pop("session_id") == SESSION
+    assert facts.pop("user_id") == "ada"
+    assert facts.pop("event_id") == f"{facts['recorded_at']}#{'442158':0>40}"
+    return facts
+
+
+def written(at: int, type: str, **facts: Any) -> dict[str, Any]:
+    """An event of the API's: it took effect when it was recorded, and someone did it."""
+    by = {"actor": "writer", "request_id": "second"}
+    return {"type": type, "at": at, "recorded_at": at, **by, **facts}
+
+
+def removed(recorded_at: int, type: str, **facts: Any) -> dict[str, Any]:
+    """A removal names no one: the old image's actor is an earlier writer."""
+    nobody = {"actor": None, "request_id": None}
+    return {"type": type, "at": recorded_at, "recorded_at": recorded_at, **nobody, **facts}
+
+
+BY = {"Actor": "writer", "RequestId": "second"}
+
+
+def test_insert_is_created() -> None:
+    found = event(record("INSERT", new=image()))
+
+    assert found == written(NOW, "created", expires_at=NOW + 1800) | {
+        "actor": "creator",
+        "request_id": "first",
+    }
+
+
+REVOKED = {"ExpirationTime": NOW + 60, "RevokedAt": NOW + 60, "RevokedReason": "admin"}
+GONE = {"Data": None, "Client": None, "TokenHash": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "type", "facts"),
+    [
+        (REVOKED | GONE, "revoked", {"reason": "admin"}),
+        ({"TokenHash": b"two", "PreviousTokenHash": b"one"}, "rotated", {}),
+        (
+            {"Version": 2, "Data": {"theme": "light", "new": 1}},
+            "updated",
+            {"changed": ["new", "theme"]},
+        ),
+        ({"Version": 2, "Data": {}}, "updated", {"changed": ["theme"]}),
+        ({"Version": 2}, "updated", {"changed": []}),
+        (
+            {"ExpirationTime": NOW + 1860, "RenewedAt": NOW + 60},
+            "renewed",
+            {"expires_at": NOW + 1860},
+        ),
+    ],
+)
+def test_changes_by_the_api(change: dict[str, Any], type: str, facts: dict[str, Any]) -> None:
+    found = event(record("MODIFY", old=image(), new=image(**BY, **change), at=NOW + 60))
+
+    assert found == written(NOW + 60, type, **facts)
+
+
+def test_first_match_wins() -> None:
+    """A revocation also removes the token and the data and moves the expiration."""
+    change = REVOKED | GONE | {"Version": 2}
+
+    assert event(record("MODIFY", old=image(), new=image(**BY, **change)))["type"] == "revoked"
+
+
+def test_renewal_within_a_second_is_no_event() -> None:
+    """Nothing changed but who asked."""
+    assert classify(record("MODIFY", old=image(), new=image(**BY)), keep_renewals=True) is None
+
+
+def test_renewals_are_kept_on_request_only() -> None:
+    renewal = record("MODIFY", old=image(), new=image(**BY, ExpirationTime=NOW + 1860))
+
+    assert classify(renewal, keep_renewals=False) is None
+
+
+def test_change_without_a_new_request_is_tampering() -> None:
+    """Whatever it is: even a revival or a revocation. Its actor is not the one in the item."""
+    change = {"ExpirationTime": NOW + 10**6, "Data": {"role": "admin"}, "RevokedAt": NOW}
+
+    found = event(record("MODIFY", old=image(), new=image(**change), at=NOW + 60))
+
+    assert found == removed(NOW + 60, "tampered", changed=["Data", "ExpirationTime", "RevokedAt"])
+
+
+def test_ttl_removal_is_expired_at_its_logical_end() -> None:
+    found = event(record("REMOVE", old=image(), at=NOW + 1800 + 540, **TTL))
+
+    assert found == removed(
+        NOW + 2340, "expired", cause="idle", removed_by="ttl", ttl_lag_seconds=540
+    ) | {"at": NOW + 1800}
+
+
+def test_absolute_end_is_told_from_the_idle_one() -> None:
+    old = image(ExpirationTime=NOW + 86_400)
+
+    assert event(record("REMOVE", old=old, at=NOW + 90_000, **TTL))["cause"] == "absolute"
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        {},
+        {"userIdentity": None},
+        {"userIdentity": {"type": "Service", "principalId": "other.amazonaws.com"}},
+        {"userIdentity": {"type": "User", "principalId": "dynamodb.amazonaws.com"}},
+        {"userIdentity": "dynamodb.amazonaws.com"},
+    ],
+)
+def test_expired_session_may_be_removed_by_someone_else(identity: dict[str, Any]) -> None:
+    """In a replica's region TTL's deletions come without an identity as well."""
+    found = event(record("REMOVE", old=image(), at=NOW + 1800, **identity))
+
+    assert (found["type"], found["removed_by"]) == ("expired", "unknown")
+    assert "ttl_lag_seconds" not in found
+
+
+@pytest.mark.parametrize(
+    ("identity", "facts"),
+    [(TTL, {"removed_by": "ttl", "ttl_lag_seconds": 40}), ({}, {"removed_by": "unknown"})],
+)
+def test_removal_of_a_revoked_session_is_purged(
+    identity: dict[str, Any], facts: dict[str, Any]
+) -> None:
+    found = event(record("REMOVE", old=image(**REVOKED, **GONE), at=NOW + 100, **identity))
+
+    assert found == removed(NOW + 100, "purged", **facts)
+
+
+@pytest.mark.parametrize(
+    "expiration", [NOW + 1800, str(NOW - 1800), None, "soon"], ids=["live", "text", "none", "word"]
+)
+def test_removal_of_a_live_or_malformed_session_is_deleted(expiration: Any) -> None:
+    found = event(record("REMOVE", old=image(ExpirationTime=expiration), at=NOW))
+
+    assert found == removed(NOW, "deleted")
+
+
+def test_many_names_are_cut_and_counted() -> None:
+    names = {f"k{i:03d}": i for i in range(150)}
+    change = {"Version": 2, "Data": {"theme": "dark"} | names}
+
+    found = event(record("MODIFY", old=image(), new=image(**BY, **change)))
+
+    assert found["changed"] == sorted(names)[:100]
+    assert found["changed_count"] == 150
+
+
+@pytest.mark.parametrize("user_id", [7, "", "x" * 2049, None, ["ada"]])
+def test_user_that_fits_no_index_key_is_left_out(user_id: Any) -> None:
+    new = image(UserId=user_id)
+
+    found = classify(record("INSERT", new=new), keep_renewals=True)
+
+    assert found
+    assert (found.type, found.user_id) == ("created", None)
+
+
+def test_endless_texts_are_cut() -> None:
+    """An event must fit into an item."""
+    new = image(Actor="a" * 300_000, RequestId="r" * 300_000)
+
+    found = classify(record("INSERT", new=new), keep_renewals=True)
+
+    assert found
+    assert len(msgspec.json.encode(found)) < 2000
+
+
+def bare(**change: Any) -> dict[str, Any]:
+    broken = record("INSERT", new=image())
+    for name, value in change.items():
+        if value is None:
+            broken["dynamodb"].pop(name, None)
+            broken.pop(name, None)
+        else:
+            broken["dynamodb" if name in broken["dynamodb"] else name] = (
+                {**broken["dynamodb"], name: value} if name in broken["dynamodb"] else value
+            )
+    return broken
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        bare(eventName=None),
+        bare(eventName="UNKNOWN_TO_SDK_VERSION"),
+        bare(SequenceNumber=None),
+        bare(SequenceNumber="x"),
+        bare(SequenceNumber=12),
+        bare(SequenceNumber="1" * 41),
+        bare(ApproximateCreationDateTime=None),
+        bare(ApproximateCreationDateTime="soon"),
+        bare(ApproximateCreationDateTime=float("inf")),
+        bare(ApproximateCreationDateTime=-1),
+        bare(NewImage=[1]),
+        bare(NewImage={"UserId": "ada"}),
+    ],
+)
+def test_what_can_not_be_read_is_on_record_as_unreadable(broken: Any) -> None:
+    found = classify(broken, keep_renewals=False)
+
+    assert found
+    assert (found.type, found.session_id) == ("unreadable", SESSION)
+    assert found == classify(broken, keep_renewals=False)
+    assert len(found.event_id) == 51
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        None,
+        "record",
+        {"dynamodb": None},
+        {"dynamodb": {"Keys": None}},
+        bare(Keys=None),
+        bare(Keys={}),
+        bare(Keys={"SessionId": {"S": ""}}),
+        bare(Keys={"SessionId": {"S": "\ud800"}}),
+        bare(Keys={"SessionId": {"S": "x" * 3000}}, eventName=None),
+        bare(Keys={"SessionId": {"N": "1"}}),
+    ],
+)
+def test_record_of_no_known_session_is_filed_all_the_same(broken: Any) -> None:
+    found = classify(broken, keep_renewals=False)
+
+    assert found
+    assert (found.type, found.session_id) == ("unreadable", UNKNOWN_SESSION)
+
+
+def test_two_unreadable_records_are_two_events() -> None:
+    one, other = bare(SequenceNumber="x"), bare(SequenceNumber="y")
+
+    first, second = (classify(each, keep_renewals=False) for each in (one, other))
+
+    assert first
+    assert second
+    assert first.event_id != second.event_id
+
+
+def test_events_sort_by_time_then_by_the_streams_order() -> None:
+    """As strings, whatever the length of the sequence numbers."""
+    ids = []
+    for at, sequence in [(NOW, "9"), (NOW, "10"), (NOW + 1, "1")]:
+        each = record("INSERT", new=image(), at=at)
+        each["dynamodb"]["SequenceNumber"] = sequence
+        found = classify(each, keep_renewals=True)
+        assert found
+        ids.append(found.event_id)
+
+    assert ids == sorted(ids)

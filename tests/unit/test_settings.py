@@ -1,0 +1,62 @@
+"""A wrong setting stops synth with a sentence that names it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aws_cdk import RemovalPolicy
+
+from infra.settings import Settings, SettingsError
+from tests.template import context
+
+
+def settings(stage: str = "dev", **overrides: Any) -> Settings:
+    given = context()
+    given["settings"] = {
+        name: value for name, value in (given["settings"] | overrides).items() if value is not ...
+    }
+    return Settings.of_stage(stage, given)
+
+
+def test_stages_override_the_common_settings() -> None:
+    assert settings("dev").removal_policy is RemovalPolicy.DESTROY
+    assert settings("prod").removal_policy is RemovalPolicy.RETAIN
+    assert settings("prod").default_ttl_seconds == settings("dev").default_ttl_seconds
+
+
+def test_whole_numbers_may_come_as_floats() -> None:
+    """That is how jsii hands over what stands in `cdk.json`."""
+    assert settings(memory_mb=256.0).memory_mb == 256
+
+
+@pytest.mark.parametrize(
+    ("overrides", "culprit"),
+    [
+        ({"ttl": 5}, "'ttl' of stage 'dev' is unknown"),
+        ({"memory_mb": ...}, "'memory_mb' of stage 'dev' is missing"),
+        ({"memory_mb": "512"}, "'memory_mb' is '512'; it is to be of type int"),
+        ({"memory_mb": 512.5}, "'memory_mb' is 512.5"),
+        ({"memory_mb": True}, "'memory_mb' is True"),
+        ({"memory_mb": None}, "'memory_mb' is None"),
+        ({"memory_mb": 0}, "'memory_mb' is 0; it is to be positive"),
+        ({"keep_renewals": 1}, "'keep_renewals' is 1; it is to be of type bool"),
+        ({"keep_renewals": "yes"}, "'keep_renewals' is 'yes'"),
+        ({"log_retention": "FOREVER"}, "'log_retention' is 'FOREVER'; it is to be one of ONE_DAY"),
+        ({"removal_policy": 7}, "'removal_policy' is 7; it is to be one of"),
+        ({"removal_policy": []}, "'removal_policy' is []"),
+        ({"default_ttl_seconds": 86_401}, "'default_ttl_seconds' exceeds"),
+        ({"default_absolute_ttl_seconds": 34_560_001}, "'default_absolute_ttl_seconds' exceeds"),
+    ],
+)
+def test_wrong_settings_are_named(overrides: dict[str, Any], culprit: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        settings(**overrides)
+
+    assert culprit in str(error.value)
+
+
+@pytest.mark.parametrize("stage", ["test", "", "settings"])
+def test_unknown_stage_is_named_with_those_there_are(stage: str) -> None:
+    with pytest.raises(SettingsError, match=f"no stage '{stage}'; it has dev, prod, local"):
+        settings(stage)
