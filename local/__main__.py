@@ -28,7 +28,9 @@ def main(command: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    # Ending by SIGTERM is to clean up as Ctrl-C does.
+    # Both end by way of the `finally` that stops MiniStack; a shell's background job would
+    # otherwise ignore the one, and the other would end this process on the spot.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main(*sys.argv[1:])
