@@ -15,9 +15,11 @@ from infra.python_function import PythonFunction
 from infra.settings import Settings
 
 _ROUTES = {
-    "/sessions": ("POST", "GET"),
+    "/sessions": ("POST", "GET", "DELETE"),
+    "/sessions/verify": ("POST",),
     "/sessions/{session_id}": ("GET", "PATCH", "PUT", "DELETE"),
     "/sessions/{session_id}/renew": ("POST",),
+    "/sessions/{session_id}/rotate": ("POST",),
     "/events": ("GET",),
 }
 # Names callers and outcomes; paths hold session ids, which are no secrets, tokens never.
@@ -59,6 +61,8 @@ class Api(Construct):
                 "DEFAULT_ABSOLUTE_TTL_SECONDS": str(settings.default_absolute_ttl_seconds),
                 "MAX_ABSOLUTE_TTL_SECONDS": str(settings.max_absolute_ttl_seconds),
                 "MAX_DATA_BYTES": str(settings.max_data_bytes),
+                "RENEWAL_FRACTION": str(settings.renewal_fraction),
+                "ROTATION_GRACE_SECONDS": str(settings.rotation_grace_seconds),
             },
             # API Gateway gives up after 30 s.
             timeout=Duration.seconds(29),

@@ -8,12 +8,13 @@ from constructs import Construct
 
 from infra.api import Api
 from infra.audit import Audit
+from infra.authorizer import Authorizer
 from infra.settings import Settings
 from infra.storage import USER_INDEX, Storage
 
 
 class SessionsStack(Stack):
-    """A session service: tables, HTTP API, audit trail."""
+    """A session service: tables, HTTP API, audit trail, and an authorizer for other APIs."""
 
     def __init__(self, scope: Construct, id: str, *, settings: Settings) -> None:
         super().__init__(scope, id, description="Server-side sessions with an audit trail")
@@ -32,12 +33,16 @@ class SessionsStack(Stack):
             audit_table=storage.audit.table_name,
             settings=settings,
         )
+        authorizer = Authorizer(
+            self, "Authorizer", sessions_table=storage.sessions.table_name, settings=settings
+        )
 
         sessions_arn, audit_arn = storage.sessions.table_arn, storage.audit.table_arn
         _allow(api.function.role, sessions_arn, "PutItem", "GetItem", "UpdateItem", "BatchGetItem")
         _allow(api.function.role, f"{sessions_arn}/index/{USER_INDEX}", "Query")
         _allow(api.function.role, audit_arn, "Query")
         _allow(api.function.role, f"{audit_arn}/index/{USER_INDEX}", "Query")
+        _allow(authorizer.function.role, sessions_arn, "GetItem")
         # INSERT alone: no role of this stack can change or delete an event.
         _allow(audit.function.role, audit_arn, "PartiQLInsert")
 
@@ -47,6 +52,7 @@ class SessionsStack(Stack):
         CfnOutput(self, "ApiUrl", value=api.url)
         CfnOutput(self, "SessionsTableName", value=storage.sessions.table_name)
         CfnOutput(self, "AuditTableName", value=storage.audit.table_name)
+        CfnOutput(self, "AuthorizerArn", value=authorizer.function.alias.function_arn)
         CfnOutput(self, "FailedEventsBucket", value=audit.failed_events.bucket_name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -26,6 +27,12 @@ class Settings:
     max_absolute_ttl_seconds: int
     # The data of one request, as compact JSON.
     max_data_bytes: int
+    # `verify` renews once this part of the sliding window has passed since the last renewal.
+    renewal_fraction: float
+    # How long a rotated token still verifies.
+    rotation_grace_seconds: int
+    # Where the authorizer looks for a token in a Cookie header.
+    session_cookie: str
     audit_retention_days: int
     # Whether renewals are audit events too; a busy service renews most of all.
     keep_renewals: bool
@@ -57,6 +64,12 @@ class Settings:
             value = getattr(self, field.name)
             if type(value) is int and value < 1:
                 raise SettingsError(f"The setting '{field.name}' is {value}; it is to be positive.")
+        if not 0 <= self.renewal_fraction <= 1:
+            raise SettingsError("The setting 'renewal_fraction' is to be between 0 and 1.")
+        if self.rotation_grace_seconds > 3600:
+            raise SettingsError("The setting 'rotation_grace_seconds' is to be at most 3600.")
+        if not re.fullmatch("[!#$%&'*+.^_`|~0-9A-Za-z-]+", self.session_cookie):
+            raise SettingsError("The setting 'session_cookie' is to be the name of a cookie.")
         for smaller, larger in (
             ("default_ttl_seconds", "default_absolute_ttl_seconds"),
             ("default_absolute_ttl_seconds", "max_absolute_ttl_seconds"),
@@ -75,6 +88,8 @@ def _read(name: str, value: Any, kind: type) -> Any:
     # jsii hands whole numbers over as floats, and to isinstance a bool is an int.
     if kind is int and type(value) is float and value.is_integer():
         return int(value)
+    if kind is float and type(value) is int:
+        return float(value)
     if type(value) is not kind:
         raise SettingsError(
             f"The setting '{name}' is {value!r}; it is to be of type {kind.__name__}."

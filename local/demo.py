@@ -9,7 +9,7 @@ from typing import Any
 from local.caller import Answer, Caller
 from local.stack import LocalStack
 
-_EXPECTED = {"created", "updated", "revoked", "expired"}
+_EXPECTED = {"created", "updated", "rotated", "revoked", "expired"}
 _DEADLINE_SECONDS = 30
 
 
@@ -33,10 +33,21 @@ def show_life(stack: LocalStack) -> None:
     _do(call, "renewed", 200, "POST", f"{path}/renew")
     stored = _stored(stack, phone["session_id"])
     print(f"    in DynamoDB: ExpirationTime = {stored['ExpirationTime']}, now = {int(time.time())}")
+
     laptop = _do(call, "a second one", 201, "POST", "/sessions", {"user_id": "ada"}).json
-    other = f"/sessions/{laptop['session_id']}"
-    _do(call, "revoked", 204, "DELETE", f"{other}?reason=logout")
-    _do(call, "gone at once", 404, "GET", other)
+    other, former = f"/sessions/{laptop['session_id']}", {"token": laptop["token"]}
+    _do(call, "verified", 200, "POST", "/sessions/verify", former)
+    rotated = _do(call, "rotated", 200, "POST", f"{other}/rotate", {"grace_seconds": 2}).json
+    rotated_until = int(time.time()) + 3
+    _do(call, "in its grace", 200, "POST", "/sessions/verify", former)
+    _do(call, "the new token", 200, "POST", "/sessions/verify", {"token": rotated["token"]})
+    tablet = _do(call, "a third one", 201, "POST", "/sessions", {"user_id": "ada"}).json
+    _do(call, "revoked", 204, "DELETE", f"/sessions/{tablet['session_id']}?reason=logout")
+    _do(call, "gone at once", 404, "GET", f"/sessions/{tablet['session_id']}")
+    _await("the grace to end", lambda: time.time() >= rotated_until)
+    _do(call, "a stolen token", 401, "POST", "/sessions/verify", former)
+    _do(call, "ended by that", 401, "POST", "/sessions/verify", {"token": rotated["token"]})
+
     _await("the first one to expire", lambda: call("GET", path).status == 404)
     _await("TTL to remove it", lambda: not _stored(stack, phone["session_id"]))
     _await("the trail to tell of it", lambda: "expired" in {e["type"] for e in _trail(call)})

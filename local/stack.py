@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -40,7 +41,7 @@ class LocalStack:
         self.port = port
         self.endpoint = f"http://{HOST}:{port}"
         self.folder = ROOT / ".local" / str(port)
-        self._outputs = self.folder / "outputs.json"
+        self.outputs_file = self.folder / "outputs.json"
 
     def client(self, service: str, credentials: Credentials | None = None) -> Any:
         return boto3.client(  # type: ignore[call-overload]
@@ -53,20 +54,19 @@ class LocalStack:
 
     def require_running(self) -> None:
         """Raise `LocalError` unless this stack is deployed and answers."""
-        if not _answers(self.port) or not self._outputs.exists():
+        if not _answers(self.port) or not self.outputs_file.exists():
             raise LocalError(f"No local stack runs at port {self.port}; start one with 'make run'.")
 
     @property
     def outputs(self) -> dict[str, str]:
         """The stack's outputs by name."""
-        outputs: dict[str, str] = json.loads(self._outputs.read_text())[STACK]
+        outputs: dict[str, str] = json.loads(self.outputs_file.read_text())
         return outputs
 
     @property
     def url(self) -> str:
-        """The API's base URL as MiniStack serves it: good for any client, whatever its Host."""
-        host = self.outputs["ApiUrl"].split("//")[1]
-        return f"{self.endpoint}/_aws/execute-api/{host.split('.')[0]}/default"
+        """The session service's base URL."""
+        return execute_api_url(self, self.outputs["ApiUrl"])
 
     def credentials(self, user: str, *actions: str) -> Credentials:
         """Keys of a new IAM user who may do `actions` and nothing else."""
@@ -84,6 +84,12 @@ class LocalStack:
         return Caller(self.url, self.credentials(user, "execute-api:Invoke"))
 
 
+def execute_api_url(stack: LocalStack, output: str) -> str:
+    """An API's URL as MiniStack serves it to any client, from the one that AWS would have."""
+    api_id = output.partition("//")[2].partition(".")[0]
+    return f"{stack.endpoint}/_aws/execute-api/{api_id}/default"
+
+
 @contextmanager
 def running(port: int) -> Iterator[LocalStack]:
     """Start MiniStack, deploy the stack onto it, and end all of it on the way out.
@@ -94,7 +100,7 @@ def running(port: int) -> Iterator[LocalStack]:
     if _answers(port):
         raise LocalError(f"Port {port} is taken; choose another one with PORT=….")
     stack.folder.mkdir(parents=True, exist_ok=True)
-    (stack.folder / "outputs.json").unlink(missing_ok=True)
+    stack.outputs_file.unlink(missing_ok=True)
     log = stack.folder / "ministack.log"
     with log.open("w") as output:
         process = subprocess.Popen(  # noqa: S603
@@ -120,7 +126,7 @@ def running(port: int) -> Iterator[LocalStack]:
         _deploy(stack)
         yield stack
     finally:
-        (stack.folder / "outputs.json").unlink(missing_ok=True)
+        stack.outputs_file.unlink(missing_ok=True)
         _end(process)
 
 
@@ -140,16 +146,15 @@ def step(title: str) -> Iterator[None]:
 def _deploy(stack: LocalStack) -> None:
     with step("cdk bootstrap"):
         # From a folder without a `cdk.json`: it needs no app, so it need not synthesize one.
-        _cdk(stack, stack.folder, "bootstrap", f"aws://{ACCOUNT}/{REGION}")
+        cdk(stack, stack.folder, "bootstrap", f"aws://{ACCOUNT}/{REGION}")
         # It allows uploads over TLS only, and MiniStack speaks plain HTTP.
         stack.client("s3").delete_bucket_policy(Bucket=f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}")
     with step("cdk deploy"):
-        _cdk(
+        outputs = cdk(
             *(stack, ROOT, "deploy", STACK, "--context", "stage=local"),
-            *("--output", str(stack.folder / "cdk.out"), "--require-approval", "never"),
-            *("--outputs-file", str(stack.folder / "outputs.json")),
             *("--tags", f"ms-custom-id={_API_ID}"),
         )
+        stack.outputs_file.write_text(json.dumps(outputs))
     # MiniStack's CloudFormation leaves out a table's TTL; the template's own is tested elsewhere.
     for table in ("SessionsTableName", "AuditTableName"):
         stack.client("dynamodb").update_time_to_live(
@@ -169,8 +174,18 @@ def _tool(path: Path) -> str:
     return str(path)
 
 
-def _cdk(stack: LocalStack, folder: Path, command: str, *arguments: str) -> None:
-    """Run the CDK's command in `folder` against the local stack."""
+def cdk(stack: LocalStack, folder: Path, command: str, *arguments: str) -> dict[str, str]:
+    """Run the CDK's command on the app in `folder` against the local stack.
+
+    Answers the outputs of the stack that was deployed, if any. Raises `LocalError`.
+    """
+    work = stack.folder / "-".join(("cdk", command, *arguments[:1])).replace("/", "-")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    outputs = work / "outputs.json"
+    if command == "deploy":
+        arguments += ("--output", str(work / "cdk.out"), "--outputs-file", str(outputs))
+        arguments += ("--require-approval", "never")
     done = subprocess.run(  # noqa: S603
         [_tool(ROOT / "node_modules/.bin/cdk"), command, *arguments],
         cwd=folder,
@@ -182,9 +197,12 @@ def _cdk(stack: LocalStack, folder: Path, command: str, *arguments: str) -> None
         stderr=subprocess.STDOUT,
         text=True,
     )
-    (stack.folder / f"cdk-{command}.log").write_text(done.stdout)
     if done.returncode:
         raise LocalError(f"{done.stdout}\n'cdk {command}' failed; its output is above.")
+    if not outputs.exists():
+        return {}
+    [found] = json.loads(outputs.read_text()).values()
+    return dict(found)
 
 
 def _answers(port: int) -> bool:

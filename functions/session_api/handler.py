@@ -18,18 +18,21 @@ from msgspec import UNSET, UnsetType
 from session_api import problems, requests
 from session_api.problems import NO_STORE, NO_SUCH_ROUTE, RequestProblem
 from session_api.requests import accepted_versions, read_body, read_query
-from sessions import audit_trail, cursor, store
-from sessions.audit_trail import AuditTrail
+from sessions import cursor
+from sessions.audit_trail import AuditTrail, EventPosition
 from sessions.cursor import Position
 from sessions.dynamodb import connect
-from sessions.errors import DocumentTooLarge, SessionNotFound
+from sessions.errors import DocumentTooLarge, InvalidToken, SessionNotFound
 from sessions.session import SESSION_ID, Limits, Session
 from sessions.store import SessionStore, Writer
+from sessions.token import Token
+from sessions.user_sessions import SessionPosition, UserSessions
 
 logger = Logger()
 app = APIGatewayHttpResolver()
 client = connect()
 sessions = SessionStore(client, os.environ["SESSIONS_TABLE"])
+user_sessions = UserSessions(client, os.environ["SESSIONS_TABLE"], sessions)
 trail = AuditTrail(client, os.environ["AUDIT_TABLE"])
 limits = Limits(
     default_ttl_seconds=int(os.environ["DEFAULT_TTL_SECONDS"]),
@@ -37,6 +40,10 @@ limits = Limits(
     max_absolute_ttl_seconds=int(os.environ["MAX_ABSOLUTE_TTL_SECONDS"]),
     max_data_bytes=int(os.environ["MAX_DATA_BYTES"]),
 )
+renewal_fraction = float(os.environ["RENEWAL_FRACTION"])
+default_grace_seconds = int(os.environ["ROTATION_GRACE_SECONDS"])
+# Leaves API Gateway's 30 s time for the requests under way and the answer.
+SIGN_OUT_SECONDS = 20
 # Numbers leave as they came: a Decimal as a JSON number.
 encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -54,8 +61,23 @@ def create_session() -> Response[str]:
         limits=limits,
         now=_now(),
     )
-    sessions.create(session, by=_writer())
-    return _answer(201, session, {"Location": f"/sessions/{session.session_id}"} | _etag(session))
+    token = Token.issue(session.session_id)
+    sessions.create(session, token, by=_writer())
+    location = {"Location": f"/sessions/{session.session_id}"}
+    return _answer(201, _with_token(session, token), location | _etag(session))
+
+
+@app.post("/sessions/verify")
+def verify_token() -> Response[str]:
+    read_query(app.current_event, requests.Nothing)
+    body = read_body(app.current_event, requests.VerifyToken)
+    token = Token.parse(body.token)
+    if token is None:
+        raise InvalidToken
+    session = sessions.verify(
+        token, renew=body.renew, renewal_fraction=renewal_fraction, now=_now(), by=_writer()
+    )
+    return _answer(200, session)
 
 
 @app.get("/sessions/<session_id>")
@@ -96,8 +118,19 @@ def replace_session(session_id: str) -> Response[str]:
 @app.post("/sessions/<session_id>/renew")
 def renew_session(session_id: str) -> Response[str]:
     read_query(app.current_event, requests.Nothing)
-    read_body(app.current_event, requests.Nothing)
+    read_body(app.current_event, requests.Nothing, optional=True)
     return _answer(200, sessions.renew(_checked_id(session_id), now=_now(), by=_writer()))
+
+
+@app.post("/sessions/<session_id>/rotate")
+def rotate_token(session_id: str) -> Response[str]:
+    read_query(app.current_event, requests.Nothing)
+    body = read_body(app.current_event, requests.RotateToken, optional=True)
+    grace = default_grace_seconds if body.grace_seconds is UNSET else body.grace_seconds
+    session, token = sessions.rotate(
+        _checked_id(session_id), grace_seconds=grace, now=_now(), by=_writer()
+    )
+    return _answer(200, _with_token(session, token))
 
 
 @app.delete("/sessions/<session_id>")
@@ -112,13 +145,27 @@ def revoke_session(session_id: str) -> Response[str]:
 def list_sessions() -> Response[str]:
     query = read_query(app.current_event, requests.ListSessions)
     asked = {"user_id": query.user_id}
-    page = sessions.list_live(
+    page = user_sessions.list_live(
         query.user_id,
         limit=query.limit,
-        after=_position(query.cursor, store.Position, asked),
+        after=_position(query.cursor, SessionPosition, asked),
         now=_now(),
     )
     return _answer(200, _page(page.sessions, page.position, asked))
+
+
+@app.delete("/sessions")
+def revoke_sessions() -> Response[str]:
+    query = read_query(app.current_event, requests.RevokeSessions)
+    ended = user_sessions.end_all(
+        query.user_id,
+        but=None if query.but is UNSET else query.but,
+        reason=query.reason,
+        seconds=SIGN_OUT_SECONDS,
+        now=_now(),
+        by=_writer(),
+    )
+    return _answer(200, ended)
 
 
 @app.get("/events")
@@ -133,7 +180,7 @@ def read_events() -> Response[str]:
         until=query.until,
         newest_first=query.order == "desc",
         limit=query.limit,
-        after=_position(query.cursor, audit_trail.Position, asked),
+        after=_position(query.cursor, EventPosition, asked),
     )
     return _answer(200, _page(page.events, page.position, asked))
 
@@ -173,6 +220,10 @@ def _checked_size(data: dict[str, Any]) -> dict[str, Any]:
     if len(encode(data)) > limits.max_data_bytes:
         raise DocumentTooLarge
     return data
+
+
+def _with_token(session: Session, token: Token) -> dict[str, Any]:
+    return msgspec.structs.asdict(session) | {"token": str(token)}
 
 
 def _etag(session: Session) -> dict[str, str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from typing import NamedTuple
 
 import msgspec
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Response
+from msgspec import Struct
 
 from sessions import errors
 
@@ -17,7 +17,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 _RETRY_AFTER = {"Retry-After": "1"}
 
 
-class Kind(NamedTuple):
+class Kind(Struct, frozen=True):
     """A kind of problem; programs read `code`."""
 
     status: int
@@ -37,6 +37,16 @@ NOT_JSON_BY_TYPE = Kind(
 NO_SUCH_ROUTE = Kind(404, "Not Found", "route_not_found", "There is nothing at this path.")
 _INVALID = Kind(422, "Unprocessable Content", "invalid_request", "A value breaks a rule.")
 _NOT_FOUND = Kind(404, "Not Found", "session_not_found", "No live session has this id.")
+_INVALID_TOKEN = Kind(
+    401, "Unauthorized", "invalid_token", "The token does not prove a live session."
+)
+_IN_GRACE = Kind(
+    409,
+    "Conflict",
+    "rotation_in_grace",
+    "The former token is still in its grace period; grace_seconds 0 rotates all the same.",
+)
+_NO_TOKEN = Kind(409, "Conflict", "no_token", "The session has no token to rotate.")
 _MISMATCH = Kind(
     412, "Precondition Failed", "version_mismatch", "The session has another version by now."
 )
@@ -53,6 +63,9 @@ _UNFORESEEN = Kind(
 _KINDS = {
     errors.InvalidField: _INVALID,
     errors.SessionNotFound: _NOT_FOUND,
+    errors.InvalidToken: _INVALID_TOKEN,
+    errors.RotationInGrace: _IN_GRACE,
+    errors.NoToken: _NO_TOKEN,
     errors.VersionMismatch: _MISMATCH,
     errors.DocumentTooLarge: _TOO_LARGE,
     errors.Unavailable: _UNAVAILABLE,

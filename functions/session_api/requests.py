@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from session_api.problems import BODY_TOO_LARGE, INVALID_JSON, NOT_JSON_BY_TYPE, RequestProblem
 from sessions.audit_event import MAX_SECONDS
@@ -21,6 +21,8 @@ from sessions.errors import InvalidField
 from sessions.session import SESSION_ID, check_user_id
 
 MAX_BODY_BYTES = 128 * 1024
+MAX_GRACE_SECONDS = 3600
+_REASON = re.compile("[a-z0-9_.-]{1,64}")
 
 Form = TypeVar("Form", bound=Struct)
 _Limit = Annotated[int, Meta(ge=1, le=100)]
@@ -49,16 +51,35 @@ class ReplaceData(Struct, forbid_unknown_fields=True):
 
 
 class Nothing(Struct, forbid_unknown_fields=True):
-    """No body, or no query parameter; `{}` is as good."""
+    """No member of a body, or no query parameter."""
+
+
+class VerifyToken(Struct, forbid_unknown_fields=True):
+    token: str
+    renew: bool = True
+
+
+class RotateToken(Struct, forbid_unknown_fields=True):
+    grace_seconds: Annotated[int, Meta(ge=0, le=MAX_GRACE_SECONDS)] | UnsetType = UNSET
 
 
 class RevokeSession(Struct, forbid_unknown_fields=True):
-    reason: Annotated[str, Meta(pattern="^[a-z0-9_.-]{1,64}$")] = "logout"
+    reason: str = "logout"
 
     def __post_init__(self) -> None:
-        # `$` lets a final newline pass; `token_reuse` is the service's own verdict.
-        if self.reason.endswith("\n") or self.reason == "token_reuse":
-            raise InvalidField("/reason", "1 to 64 of a-z 0-9 _ . -, and not token_reuse")
+        _check_reason(self.reason)
+
+
+class RevokeSessions(Struct, forbid_unknown_fields=True):
+    user_id: str
+    but: str | UnsetType = field(default=UNSET, name="except")
+    reason: str = "logout"
+
+    def __post_init__(self) -> None:
+        check_user_id(self.user_id)
+        _check_reason(self.reason)
+        if self.but is not UNSET and not SESSION_ID.fullmatch(self.but):
+            raise InvalidField("/except", "not a session id")
 
 
 class ListSessions(Struct, forbid_unknown_fields=True):
@@ -96,10 +117,19 @@ class ReadEvents(Struct, forbid_unknown_fields=True):
             raise InvalidField("/since", "not later than until")
 
 
-def read_body(event: APIGatewayProxyEventV2, form: type[Form]) -> Form:
-    """The JSON body as `form`. Raises `RequestProblem`, `InvalidField`."""
+def _check_reason(reason: str) -> None:
+    # `token_reuse` is the service's own verdict.
+    if not _REASON.fullmatch(reason) or reason == "token_reuse":
+        raise InvalidField("/reason", "1 to 64 of a-z 0-9 _ . -, and not token_reuse")
+
+
+def read_body(event: APIGatewayProxyEventV2, form: type[Form], *, optional: bool = False) -> Form:
+    """The JSON body as `form`, its defaults where an `optional` one is missing.
+
+    Raises `RequestProblem`, `InvalidField`.
+    """
     body = _body_bytes(event)
-    if not body and form is Nothing:
+    if optional and not body:
         return form()
     content_type = event.headers.get("content-type", "").lower().replace(" ", "").replace('"', "")
     if content_type not in ("application/json", "application/json;charset=utf-8"):

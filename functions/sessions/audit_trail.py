@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import sleep
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from sessions.audit_event import AuditEvent
 from sessions.dynamodb import Item, refusals
@@ -27,18 +27,18 @@ _ATTRIBUTES = {
 }
 
 
-class Position(NamedTuple):
+class EventPosition(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Where a trail goes on: behind this event."""
 
     event_id: Annotated[str, Meta(pattern="^[0-9]{10}#[0-9]{40}$")]
     session_id: Annotated[str, Meta(min_length=1, max_length=2048)]
 
 
-class Page(NamedTuple):
+class Page(Struct, frozen=True):
     """Events in the order asked for; `position` is None at the end, and only there."""
 
     events: list[AuditEvent]
-    position: Position | None
+    position: EventPosition | None
 
 
 class AuditTrail:
@@ -98,7 +98,7 @@ class AuditTrail:
         until: int,
         newest_first: bool,
         limit: int,
-        after: Position | None,
+        after: EventPosition | None,
     ) -> Page:
         """Events of one session (strongly consistent) or of all of a user's (about a second late).
 
@@ -131,7 +131,7 @@ class AuditTrail:
                 **query,
             )
         key = answer.get("LastEvaluatedKey")
-        position = Position(key["EventId"]["S"], key["SessionId"]["S"]) if key else None
+        position = EventPosition(key["EventId"]["S"], key["SessionId"]["S"]) if key else None
         return Page([_from_item(item) for item in answer["Items"]], position)
 
 

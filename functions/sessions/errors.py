@@ -3,6 +3,9 @@
 SessionsError
 ├── InvalidField      a value breaks a rule; says which and how
 ├── SessionNotFound   absent, expired and revoked alike
+├── InvalidToken      proves nothing, and says not why
+├── RotationInGrace   the token was rotated a moment ago
+├── NoToken           the session holds none to rotate
 ├── VersionMismatch   the data changed since the caller read it
 ├── DocumentTooLarge  the data outgrew what may be sent or stored
 └── Unavailable       DynamoDB throttles or does not answer in time
@@ -24,6 +27,18 @@ class InvalidField(SessionsError):
 
 class SessionNotFound(SessionsError):
     """No live session has this id."""
+
+
+class InvalidToken(SessionsError):
+    """The token is malformed, unknown, wrong, or its session has ended."""
+
+
+class RotationInGrace(SessionsError):
+    """The former token still verifies; rotating now would cut its grace period short."""
+
+
+class NoToken(SessionsError):
+    """The session is live, but holds no token hash."""
 
 
 class VersionMismatch(SessionsError):

@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 from sessions.document import from_attributes, to_attributes
 from sessions.dynamodb import Item
 from sessions.errors import InvalidField
+from sessions.live import is_live
 
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 # Unicode's category Cc is exactly these 65; a lone surrogate has no UTF-8 form.
@@ -87,13 +88,6 @@ class Session(Struct, frozen=True):
             data=data,
         )
 
-    def is_live(self, now: int) -> bool:
-        """Whether the session still counts at `now`, epoch seconds.
-
-        DynamoDB deletes expired items up to days late, so every reader asks.
-        """
-        return self.expires_at > now
-
     def to_item(self) -> Item:
         """The item of the `Sessions` table; raises `InvalidField` for data it can't hold."""
         item: Item = {
@@ -117,13 +111,13 @@ class Session(Struct, frozen=True):
     def from_item(cls, item: Item, now: int, *, with_data: bool = True) -> Session | None:
         """The session that is live in `item` at `now`, or None.
 
-        An item that no API call could have written, say with its `ExpirationTime` as a string,
-        is no session either: it must neither be honoured nor break the list it stands in.
+        An item that no API call could have written, say without its `Data`, is no session either:
+        it must neither be honoured nor break the list it stands in.
         """
-        if "RevokedAt" in item:
+        if not is_live(item, now):
             return None
         try:
-            session = cls(
+            return cls(
                 session_id=item["SessionId"]["S"],
                 user_id=item["UserId"]["S"],
                 created_at=int(item["CreatedAt"]["N"]),
@@ -137,7 +131,6 @@ class Session(Struct, frozen=True):
             )
         except (KeyError, ValueError):
             return None
-        return session if session.is_live(now) else None
 
 
 def check_user_id(user_id: str) -> None:

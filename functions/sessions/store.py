@@ -1,17 +1,23 @@
-"""The `Sessions` table: every change of a session is one conditional request."""
+"""One session in the `Sessions` table: each operation is one request, each write conditional."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from time import sleep
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from sessions.document import to_attributes
 from sessions.dynamodb import Attribute, ConditionFailed, Item, refusals
-from sessions.errors import SessionNotFound, Unavailable, VersionMismatch
+from sessions.errors import (
+    InvalidToken,
+    NoToken,
+    RotationInGrace,
+    SessionNotFound,
+    VersionMismatch,
+)
 from sessions.session import Session
+from sessions.token import Token, Verdict
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -20,13 +26,8 @@ if TYPE_CHECKING:
 # before a revocation must not undo it. An absent item fails both, so no update makes a ghost.
 _LIVE = "ExpirationTime > :now AND attribute_not_exists(RevokedAt)"
 
-# What a list shows; the data and the token hashes stay in the table.
-_SUMMARY = (
-    "SessionId, UserId, ExpirationTime, AbsoluteExpirationTime, TtlSeconds, CreatedAt, RenewedAt,"
-    " Version, Client, RevokedAt"
-)
-_LIST_ROUNDS = 4
-_BATCH_GET_TRIES = 5
+_FULL_WINDOW = "ExpirationTime = :now + TtlSeconds, RenewedAt = :now"
+_TO_THE_END = "ExpirationTime = AbsoluteExpirationTime, RenewedAt = :now"
 
 
 class Writer(Struct, frozen=True):
@@ -38,20 +39,6 @@ class Writer(Struct, frozen=True):
     @property
     def attributes(self) -> Item:
         return {"Actor": {"S": self.actor}, "RequestId": {"S": self.request_id}}
-
-
-class Position(NamedTuple):
-    """Where a user's list goes on: behind this entry of `UserIndex`."""
-
-    created_at: Annotated[int, Meta(ge=0, lt=10**10)]
-    session_id: Annotated[str, Meta(min_length=1, max_length=2048)]
-
-
-class Page(NamedTuple):
-    """Live sessions, newest first; `position` is None at the end, and only there."""
-
-    sessions: list[Session]
-    position: Position | None
 
 
 class SessionStore:
@@ -68,30 +55,78 @@ class SessionStore:
         self._client = client
         self._table_name = table_name
 
-    def create(self, session: Session, *, by: Writer) -> Session:
-        """Store a new session. Raises `DocumentTooLarge`, `InvalidField`."""
+    def create(self, session: Session, token: Token, *, by: Writer) -> None:
+        """Store a new session with its token's hash. Raises `DocumentTooLarge`, `InvalidField`."""
         try:
             with refusals():
                 self._client.put_item(
                     TableName=self._table_name,
-                    Item=session.to_item() | by.attributes,
+                    Item=session.to_item() | {"TokenHash": {"B": token.hash}} | by.attributes,
                     ConditionExpression="attribute_not_exists(SessionId)",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
         except ConditionFailed as failed:
             if not _is_own(failed.item, by):
                 raise
-        return session
 
     def get(self, session_id: str, *, now: int) -> Session:
         """Read a session, strongly consistent, without extending it."""
-        with refusals():
-            answer = self._client.get_item(
-                TableName=self._table_name,
-                Key={"SessionId": {"S": session_id}},
-                ConsistentRead=True,
+        return _live(self._read(session_id), now)
+
+    def verify(
+        self, token: Token, *, renew: bool, renewal_fraction: float, now: int, by: Writer
+    ) -> Session:
+        """The session that `token` proves. Raises `InvalidToken`, whatever is wrong with it.
+
+        With `renew`, the session is renewed once `renewal_fraction` of its window has passed since
+        it last was: a condition can't spare that write, for a failed one is billed as well.
+
+        A former token that is used after its grace period ends the session: either the user or
+        a thief has the new one, and nobody can tell which.
+        """
+        item = self._read(token.session_id)
+        verdict = token.verdict(item, now)
+        try:
+            if verdict is Verdict.REUSED:
+                self.revoke(token.session_id, reason="token_reuse", now=now, by=by)
+            if verdict is not Verdict.VALID:
+                raise InvalidToken
+            session = _live(item, now)
+            if renew and _is_renewal_due(session, renewal_fraction, now):
+                # What decides between the two never changes, so it takes no second request.
+                full = now + session.ttl_seconds <= session.absolute_expires_at
+                renewal = _FULL_WINDOW if full else _TO_THE_END
+                session = _live(self._update(token.session_id, renewal, now=now, by=by), now)
+        except SessionNotFound as ended:
+            raise InvalidToken from ended
+        return session
+
+    def rotate(
+        self, session_id: str, *, grace_seconds: int, now: int, by: Writer
+    ) -> tuple[Session, Token]:
+        """Give a session a new token; the former one verifies for `grace_seconds` more.
+
+        Raises `RotationInGrace` while an earlier grace period runs, unless `grace_seconds` is 0;
+        `NoToken` for a session that has none.
+        """
+        token = Token.issue(session_id)
+        condition = " AND attribute_exists(TokenHash)"
+        if grace_seconds:
+            condition += (
+                " AND (attribute_not_exists(PreviousTokenUntil) OR PreviousTokenUntil <= :now)"
             )
-        return _live(answer.get("Item", {}), now)
+        try:
+            item = self._update(
+                session_id,
+                "PreviousTokenHash = TokenHash, PreviousTokenUntil = :until, TokenHash = :hash",
+                condition=condition,
+                values={":until": {"N": str(now + grace_seconds)}, ":hash": {"B": token.hash}},
+                now=now,
+                by=by,
+            )
+        except ConditionFailed as failed:
+            raise (RotationInGrace if "TokenHash" in failed.item else NoToken) from failed
+        return _live(item, now), token
 
     def replace(
         self,
@@ -180,19 +215,10 @@ class SessionStore:
         """
         try:
             item = self._update(
-                session_id,
-                "ExpirationTime = :now + TtlSeconds, RenewedAt = :now",
-                condition=" AND RenewableUntil >= :now",
-                now=now,
-                by=by,
+                session_id, _FULL_WINDOW, condition=" AND RenewableUntil >= :now", now=now, by=by
             )
         except ConditionFailed:
-            item = self._update(
-                session_id,
-                "ExpirationTime = AbsoluteExpirationTime, RenewedAt = :now",
-                now=now,
-                by=by,
-            )
+            item = self._update(session_id, _TO_THE_END, now=now, by=by)
         return _live(item, now)
 
     def revoke(self, session_id: str, *, reason: str, now: int, by: Writer) -> None:
@@ -210,6 +236,15 @@ class SessionStore:
             now=now,
             by=by,
         )
+
+    def _read(self, session_id: str) -> Item:
+        with refusals():
+            answer = self._client.get_item(
+                TableName=self._table_name,
+                Key={"SessionId": {"S": session_id}},
+                ConsistentRead=True,
+            )
+        return answer.get("Item", {})
 
     def _update(
         self,
@@ -251,70 +286,15 @@ class SessionStore:
             raise
         return answer["Attributes"]
 
-    def list_live(self, user_id: str, *, limit: int, after: Position | None, now: int) -> Page:
-        """Live sessions of a user, newest first, at most `limit`, without their data.
-
-        The index also names dead sessions that TTL has yet to remove. A page they leave short
-        is filled up for a few rounds; then it stays short, with a position to go on from.
-        """
-        sessions: list[Session] = []
-        for _ in range(_LIST_ROUNDS):
-            ids, after = self._index_page(user_id, limit - len(sessions), after)
-            items = {item["SessionId"]["S"]: item for item in self._batch_get(ids)}
-            found = (Session.from_item(items.get(i, {}), now, with_data=False) for i in ids)
-            sessions += [session for session in found if session]
-            if after is None or len(sessions) == limit:
-                break
-        return Page(sessions, after)
-
-    def _index_page(
-        self, user_id: str, limit: int, after: Position | None
-    ) -> tuple[list[str], Position | None]:
-        start: dict[str, Any] = {}
-        if after:
-            start["ExclusiveStartKey"] = {
-                "UserId": {"S": user_id},
-                "CreatedAt": {"N": str(after.created_at)},
-                "SessionId": {"S": after.session_id},
-            }
-        with refusals():
-            answer = self._client.query(
-                TableName=self._table_name,
-                IndexName="UserIndex",
-                KeyConditionExpression="UserId = :user",
-                ExpressionAttributeValues={":user": {"S": user_id}},
-                ScanIndexForward=False,
-                Limit=limit,
-                **start,
-            )
-        last = answer.get("LastEvaluatedKey")
-        position = Position(int(last["CreatedAt"]["N"]), last["SessionId"]["S"]) if last else None
-        return [item["SessionId"]["S"] for item in answer["Items"]], position
-
-    def _batch_get(self, session_ids: list[str]) -> Iterator[Item]:
-        """What lists show of these sessions, in any order, strongly consistent."""
-        if not session_ids:
-            return
-        request: Any = {
-            self._table_name: {
-                "Keys": [{"SessionId": {"S": session_id}} for session_id in session_ids],
-                "ProjectionExpression": _SUMMARY,
-                "ConsistentRead": True,
-            }
-        }
-        for attempt in range(_BATCH_GET_TRIES):
-            with refusals():
-                answer = self._client.batch_get_item(RequestItems=request)
-            yield from answer["Responses"].get(self._table_name, [])
-            request = answer.get("UnprocessedKeys")
-            if not request:
-                return
-            sleep(0.05 * 2**attempt)
-        raise Unavailable
-
 
 def _is_own(item: Item, by: Writer) -> bool:
     return item.get("RequestId") == {"S": by.request_id}
+
+
+def _is_renewal_due(session: Session, renewal_fraction: float, now: int) -> bool:
+    """Whether enough of the window has passed, and there is time left to gain."""
+    worn = now - session.renewed_at >= session.ttl_seconds * renewal_fraction
+    return worn and session.expires_at < session.absolute_expires_at
 
 
 def _live(item: Item, now: int) -> Session:

@@ -141,7 +141,7 @@ def test_bodies_of_create(api: Api, case: str) -> None:
         assert answer.json["errors"][0]["pointer"] == pointer
     if status == 201:
         read = api("GET", answer.headers["location"])
-        assert (read.status, read.json) == (200, answer.json)
+        assert (read.status, read.json | {"token": answer.json["token"]}) == (200, answer.json)
     else:
         assert api.requests == []
 
@@ -201,6 +201,49 @@ def test_renew_takes_no_body(api: Api, body: Any, status: int) -> None:
     session_id = api.create()
 
     assert api("POST", f"/sessions/{session_id}/renew", body).status == status
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (None, 200),
+        ("", 200),
+        ({}, 200),
+        ({"grace_seconds": 0}, 200),
+        ({"grace_seconds": 3600}, 200),
+        ({"grace_seconds": 3601}, 422),
+        ({"grace_seconds": -1}, 422),
+        ({"grace_seconds": "1"}, 422),
+        ({"grace_seconds": None}, 422),
+        ({"grace": 1}, 422),
+        ("x", 400),
+    ],
+)
+def test_bodies_of_rotate(api: Api, body: Any, status: int) -> None:
+    session_id = api.create()
+
+    assert api("POST", f"/sessions/{session_id}/rotate", body).status == status
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"token": ""}, 401),
+        ({"token": "x" * 100_000}, 401),
+        ({"token": "a\0b"}, 401),
+        ({"token": 7}, 422),
+        ({"token": None}, 422),
+        ({}, 422),
+        ({"token": "x", "renew": "no"}, 422),
+        ({"token": "x", "renew": None}, 422),
+        ({"token": "x", "session_id": "y"}, 422),
+        (None, 400),
+        ("x", 400),
+    ],
+)
+def test_bodies_of_verify(api: Api, body: Any, status: int) -> None:
+    assert api("POST", "/sessions/verify", body).status == status
+    assert api.requests == []
 
 
 def test_size_counts_the_value_not_its_spelling(api: Api) -> None:
@@ -301,6 +344,17 @@ def test_base64_bodies(api: Api, encoded: str, status: int) -> None:
         ("DELETE", "/sessions/" + ABSENT, "reason=" + "x" * 65, "/reason"),
         ("DELETE", "/sessions/" + ABSENT, "reason=token_reuse", "/reason"),
         ("DELETE", "/sessions/" + ABSENT, "why=x", "/why"),
+        ("DELETE", "/sessions", "", "/user_id"),
+        ("DELETE", "/sessions", "reason=x", "/user_id"),
+        ("DELETE", "/sessions", "user_id=", "/user_id"),
+        ("DELETE", "/sessions", "user_id=a&user_id=b", "/user_id"),
+        ("DELETE", "/sessions", "user_id=a&except=b", "/except"),
+        ("DELETE", "/sessions", "user_id=a&except=", "/except"),
+        ("DELETE", "/sessions", "user_id=a&but=" + ABSENT, "/but"),
+        ("DELETE", "/sessions", "user_id=a&reason=A", "/reason"),
+        ("DELETE", "/sessions", "user_id=a&limit=1", "/limit"),
+        ("POST", "/sessions/verify", "x=1", "/x"),
+        ("POST", f"/sessions/{ABSENT}/rotate", "x=1", "/x"),
         ("GET", "/sessions/" + ABSENT, "x=1", "/x"),
         ("PATCH", "/sessions/" + ABSENT, "x=1", "/x"),
         ("PUT", "/sessions/" + ABSENT, "x=1", "/x"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ def test_created_session_is_answered_and_stored(api: Api, stored: Any) -> None:
         "version": 1,
         "data": {"theme": "dark", "cart": [{"sku": "A-1", "price": 19.9}]},
         "client": {"ip": "203.0.113.7", "user_agent": "Firefox/150.0"},
+        "token": answer.json["token"],
     }
     assert stored(session_id) == {
         "SessionId": {"S": session_id},
@@ -50,6 +52,7 @@ def test_created_session_is_answered_and_stored(api: Api, stored: Any) -> None:
         "Client": {"M": {"ip": {"S": "203.0.113.7"}, "user_agent": {"S": "Firefox/150.0"}}},
         "Actor": {"S": "arn:aws:iam::111122223333:user/backend"},
         "RequestId": {"S": "LbQ3hj9xIAMEVxQ="},
+        "TokenHash": {"B": sha256(answer.json["token"].split(".")[1].encode()).digest()},
     }
 
 
@@ -206,6 +209,7 @@ def dead_sessions(api: Api, tables: Any) -> dict[str, str]:
         ("PATCH", "", {"data": {"a": 1}}, 404),
         ("PUT", "", {"data": {}}, 404),
         ("POST", "/renew", None, 404),
+        ("POST", "/rotate", {"grace_seconds": 0}, 404),
         ("DELETE", "", None, 204),
     ],
 )
@@ -243,7 +247,12 @@ def test_item_with_a_string_as_expiration_time_is_no_session(api: Api, tables: A
 
 @pytest.mark.parametrize(
     ("method", "suffix", "body"),
-    [("POST", "/renew", None), ("PATCH", "", {"data": {"a": 1}}), ("PUT", "", {"data": {}})],
+    [
+        ("POST", "/renew", None),
+        ("POST", "/rotate", None),
+        ("PATCH", "", {"data": {"a": 1}}),
+        ("PUT", "", {"data": {}}),
+    ],
 )
 def test_write_whose_clock_is_behind_does_not_undo_a_revocation(
     api: Api, stored: Any, method: str, suffix: str, body: Any
@@ -329,6 +338,7 @@ def test_malformed_id_costs_no_request(api: Api, session_id: str) -> None:
         ("PATCH", path, {"data": {"a": 1}}),
         ("PUT", path, {"data": {}}),
         ("POST", f"{path}/renew", None),
+        ("POST", f"{path}/rotate", None),
     ]
     for method, where, body in calls:
         assert api(method, where, body).status == 404

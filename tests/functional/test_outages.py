@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ def refusal(code: str, status: int = 400, message: str = "no") -> AWSResponse:
 def on_send(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     """Put a function in DynamoDB's place: it gets each request, and its answer is the answer."""
     client = connect()  # the retries of one test are not to use up the next one's
-    for user in (api.handler.sessions, api.handler.trail):
+    for user in (api.handler.sessions, api.handler.user_sessions, api.handler.trail):
         monkeypatch.setattr(user, "_client", client)
 
     def register(answer: Callable[..., Any]) -> None:
@@ -54,6 +55,9 @@ CALLS: list[tuple[str, str, object]] = [
     ("PUT", f"/sessions/{ABSENT}", {"data": {}}),
     ("DELETE", f"/sessions/{ABSENT}", None),
     ("POST", f"/sessions/{ABSENT}/renew", None),
+    ("POST", f"/sessions/{ABSENT}/rotate", None),
+    ("POST", "/sessions/verify", {"token": f"{ABSENT}.{'A' * 43}"}),
+    ("DELETE", "/sessions?user_id=ada", None),
     ("GET", "/sessions?user_id=ada", None),
     ("GET", "/events?user_id=ada", None),
 ]
@@ -139,7 +143,7 @@ def test_throttled_part_of_a_list_is_asked_for_again(
 
 def test_list_that_stays_throttled_is_503(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     api.create()
-    monkeypatch.setattr("sessions.store.sleep", lambda _: None)
+    monkeypatch.setattr("sessions.user_sessions.sleep", lambda _: None)
     monkeypatch.setattr(
         api.handler.client,
         "batch_get_item",
@@ -155,6 +159,7 @@ def test_list_that_stays_throttled_is_503(api: Api, monkeypatch: pytest.MonkeyPa
         ("PATCH", "", {"data": {"a": 1}}, "Version", "2"),
         ("PUT", "", {"data": {"a": 1}}, "Version", "2"),
         ("POST", "/renew", None, "ExpirationTime", str(NOW + 1860)),
+        ("POST", "/rotate", {}, "PreviousTokenUntil", str(NOW + 90)),
         ("DELETE", "", None, "RevokedAt", str(NOW + 60)),
     ],
 )
@@ -182,6 +187,8 @@ def test_repeated_send_is_no_second_change(
     if method in ("PATCH", "PUT"):
         assert answer.headers["etag"] == '"v2"'
         assert answer.json["data"] == {"a": 1}
+    if "token" in answer.body:
+        assert api("POST", "/sessions/verify", {"token": answer.json["token"]}).status == 200
 
 
 def test_repeated_create_is_one_session(api: Api, on_send: Any, tables: Any) -> None:
@@ -212,7 +219,7 @@ def test_foreign_session_of_the_same_id_is_not_taken_over(
     api: Api, monkeypatch: pytest.MonkeyPatch, stored: Any
 ) -> None:
     """Two of 2^128 ids alike: an unforeseen error, and the first session stays what it is."""
-    monkeypatch.setattr("sessions.session.secrets.token_bytes", lambda n: b"\0" * n)
+    monkeypatch.setattr("sessions.session.secrets", SimpleNamespace(token_bytes=bytes))
     session_id = api.create("ada")
     before = stored(session_id)
 

@@ -19,6 +19,7 @@ ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
         ("PATCH", "", {"data": {"a": 1}}, ["UpdateItem"]),
         ("PUT", "", {"data": {}}, ["UpdateItem"]),
         ("POST", "/renew", None, ["UpdateItem"]),
+        ("POST", "/rotate", None, ["UpdateItem"]),
         ("DELETE", "", None, ["UpdateItem"]),
     ],
 )
@@ -119,6 +120,7 @@ def test_items_of_small_sessions_stay_under_a_kilobyte(api: Api, stored: Any) ->
         ("PATCH", "", {"data": {"a": 1}}),
         ("PUT", "", {"data": {"a": 1}}),
         ("POST", "/renew", None),
+        ("POST", "/rotate", None),
         ("DELETE", "", None),
     ],
 )
@@ -170,6 +172,7 @@ def test_no_write_stores_an_expiration_time_that_ttl_would_ignore(api: Api) -> N
             api("PATCH", path, {"data": {"ExpirationTime": "soon"}})
             api("PUT", path, {"data": {"ExpirationTime": NOW * 1000}})
             api("POST", f"{path}/renew")
+            api("POST", f"{path}/rotate")
             api("DELETE", path)
     finally:
         events.unregister("provide-client-params.dynamodb", watch)

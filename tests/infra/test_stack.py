@@ -94,6 +94,9 @@ def test_every_route_is_explicit_and_needs_iam() -> None:
             "PUT /sessions/{session_id}",
             "DELETE /sessions/{session_id}",
             "POST /sessions/{session_id}/renew",
+            "POST /sessions/{session_id}/rotate",
+            "POST /sessions/verify",
+            "DELETE /sessions",
             "GET /events",
         ]
     )
@@ -176,6 +179,38 @@ def test_audit_may_add_events_and_nothing_else() -> None:
     }
 
 
+def test_authorizer_may_read_a_session_and_nothing_else() -> None:
+    """It can neither renew nor revoke, nor list, nor read the trail."""
+    assert actions("AuthorizerSessionAuthorizerRole") == TRACING | {
+        "AuthorizerSessionAuthorizerLogs": LOGGING,
+        "StorageSessions": {"dynamodb:GetItem"},
+    }
+
+
+def test_apis_of_this_account_alone_may_invoke_the_authorizer() -> None:
+    """Whatever API it is: an authorizer's call names one of its own account as source."""
+    [permission] = [
+        each
+        for name, each in resources("AWS::Lambda::Permission").items()
+        if name.startswith("Authorizer")
+    ]
+
+    assert permission["Principal"] == "apigateway.amazonaws.com"
+    assert permission["Action"] == "lambda:InvokeFunction"
+    assert permission["FunctionName"] == {
+        "Ref": next(
+            name for name in resources("AWS::Lambda::Alias") if name.startswith("Authorizer")
+        )
+    }
+    arn = permission["SourceArn"]["Fn::Join"][1]
+    assert [part for part in arn if isinstance(part, dict)] == [
+        {"Ref": "AWS::Partition"},
+        {"Ref": "AWS::Region"},
+        {"Ref": "AWS::AccountId"},
+    ]
+    assert arn[-1] == ":*/authorizers/*"
+
+
 def test_no_role_may_change_or_delete_an_event() -> None:
     forbidden = ("Put", "Update", "Delete", "BatchWrite", "PartiQLUpdate", "PartiQLDelete", "*")
     for role in ("ApiSessionApiRole", "AuditSessionAuditRole"):
@@ -186,7 +221,7 @@ def test_no_role_may_change_or_delete_an_event() -> None:
 def test_roles_hold_no_managed_policy() -> None:
     roles = resources("AWS::IAM::Role")
 
-    assert len(roles) == 2
+    assert len(roles) == 3
     for role in roles.values():
         assert "ManagedPolicyArns" not in role
 
@@ -194,7 +229,7 @@ def test_roles_hold_no_managed_policy() -> None:
 def test_functions_are_lean_traced_and_log_json_for_a_limited_time() -> None:
     functions = resources("AWS::Lambda::Function", "prod").values()
 
-    assert len(functions) == 2
+    assert len(functions) == 3
     for function in functions:
         assert function["Architectures"] == ["arm64"]
         assert function["Runtime"] == "python3.13"
@@ -258,7 +293,10 @@ def test_functions_get_their_settings() -> None:
     }
 
     assert settings == {
-        "POWERTOOLS_SERVICE_NAME": "session_audit",
+        "POWERTOOLS_SERVICE_NAME": "session_authorizer",
+        "RENEWAL_FRACTION": "0.1",
+        "ROTATION_GRACE_SECONDS": "30",
+        "SESSION_COOKIE": "__Host-session",
         "DEFAULT_TTL_SECONDS": "1800",
         "DEFAULT_ABSOLUTE_TTL_SECONDS": "86400",
         "MAX_ABSOLUTE_TTL_SECONDS": "34560000",
@@ -274,6 +312,7 @@ def test_outputs() -> None:
         "SessionsTableName",
         "AuditTableName",
         "FailedEventsBucket",
+        "AuthorizerArn",
     }
 
 

@@ -1,0 +1,42 @@
+"""The Lambda authorizer that lets other APIs of the account accept session tokens."""
+
+from __future__ import annotations
+
+from aws_cdk import ArnFormat, Duration, Stack
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from infra.python_function import PythonFunction
+from infra.settings import Settings
+
+
+class Authorizer(Construct):
+    """`function.alias` is what an API names as its authorizer."""
+
+    def __init__(
+        self, scope: Construct, id: str, *, sessions_table: str, settings: Settings
+    ) -> None:
+        super().__init__(scope, id)
+        self.function = PythonFunction(
+            self,
+            "SessionAuthorizer",
+            package="session_authorizer",
+            environment={
+                "SESSIONS_TABLE": sessions_table,
+                "SESSION_COOKIE": settings.session_cookie,
+            },
+            # API Gateway waits 10 s for an authorizer.
+            timeout=Duration.seconds(10),
+            settings=settings,
+        )
+        # The account in the source's ARN keeps out the APIs of all others.
+        self.function.alias.add_permission(
+            "AnyApiOfThisAccount",
+            principal=iam.ServicePrincipal("apigateway.amazonaws.com"),
+            source_arn=Stack.of(self).format_arn(
+                service="execute-api",
+                resource="*",
+                resource_name="authorizers/*",
+                arn_format=ArnFormat.SLASH_RESOURCE_NAME,
+            ),
+        )

@@ -1,0 +1,128 @@
+"""The example API, protected by the deployed authorizer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import pytest
+
+from local.caller import Answer, Caller
+from local.stack import ROOT, LocalStack, cdk, execute_api_url
+from tests.e2e.conftest import HeldCaller
+
+ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
+CACHE_SECONDS = 3
+
+
+class Protected(NamedTuple):
+    """The example deployed twice: without a cache, and with one."""
+
+    uncached: Caller
+    cached: Caller
+
+
+@pytest.fixture(scope="module")
+def protected(stack: LocalStack) -> Iterator[Protected]:
+    def deploy(cache_seconds: int) -> Caller:
+        name = f"Protected{cache_seconds}"
+        outputs = cdk(
+            *(stack, ROOT / "examples/protected_api", "deploy", name),
+            *("--context", f"authorizer_arn={stack.outputs['AuthorizerArn']}"),
+            *("--context", f"cache_seconds={cache_seconds}", "--context", f"stack={name}"),
+        )
+        return Caller(execute_api_url(stack, outputs["ApiUrl"]), None)
+
+    with ThreadPoolExecutor() as pool:
+        yield Protected(*pool.map(deploy, [0, CACHE_SECONDS]))
+
+
+def log_in(call: HeldCaller, **fields: Any) -> tuple[str, str]:
+    """Session id and token."""
+    session = call("POST", "/sessions", {"user_id": "guest", **fields}).json
+    return session["session_id"], session["token"]
+
+
+def whoami(api: Caller, token: str) -> Answer:
+    return api("GET", "/whoami", headers={"Authorization": f"Bearer {token}"})
+
+
+def test_no_token_is_401(protected: Protected) -> None:
+    """API Gateway asks nobody."""
+    answer = protected.uncached("GET", "/whoami")
+
+    assert (answer.status, answer.json) == (401, {"message": "Unauthorized"})
+
+
+@pytest.mark.parametrize("token", ["x", f"{ABSENT}.{'B' * 43}"])
+def test_bad_token_is_403(protected: Protected, token: str) -> None:
+    answer = whoami(protected.uncached, token)
+
+    assert (answer.status, answer.json) == (403, {"message": "Forbidden"})
+
+
+def test_wrong_secret_is_403(protected: Protected, call: HeldCaller) -> None:
+    session_id, _ = log_in(call)
+
+    assert whoami(protected.uncached, f"{session_id}.{'B' * 43}").status == 403
+
+
+def test_good_token_passes_with_its_session(protected: Protected, call: HeldCaller) -> None:
+    session_id, token = log_in(call)
+
+    answer = whoami(protected.uncached, token)
+
+    assert answer.status == 200
+    expires_at = call("GET", f"/sessions/{session_id}").json["expires_at"]
+    assert answer.json == {
+        "session_id": session_id,
+        "user_id": "guest",
+        "expires_at": expires_at,
+    }
+
+
+def test_revoked_token_is_refused_at_once_without_a_cache(
+    protected: Protected, call: HeldCaller
+) -> None:
+    session_id, token = log_in(call)
+    assert whoami(protected.uncached, token).status == 200
+
+    call("DELETE", f"/sessions/{session_id}")
+
+    assert whoami(protected.uncached, token).status == 403
+
+
+def test_revoked_token_is_refused_within_the_caches_time(
+    protected: Protected, call: HeldCaller
+) -> None:
+    """What the cache costs: until then it may pass."""
+    session_id, token = log_in(call)
+    assert whoami(protected.cached, token).status == 200
+    begin = time.monotonic()
+
+    call("DELETE", f"/sessions/{session_id}")
+
+    assert whoami(protected.cached, token).status == 200
+    while whoami(protected.cached, token).status == 200:
+        assert time.monotonic() - begin < CACHE_SECONDS + 1
+        time.sleep(0.2)
+    assert whoami(protected.cached, token).status == 403
+
+
+def test_expired_token_is_refused(protected: Protected, call: HeldCaller) -> None:
+    _, token = log_in(call, ttl_seconds=1)
+    time.sleep(1.1)
+
+    assert whoami(protected.uncached, token).status == 403
+
+
+def test_rotated_token_passes_and_the_former_one_in_its_grace(
+    protected: Protected, call: HeldCaller
+) -> None:
+    session_id, former = log_in(call)
+    new = call("POST", f"/sessions/{session_id}/rotate").json["token"]
+
+    assert whoami(protected.uncached, new).status == 200
+    assert whoami(protected.uncached, former).status == 200

@@ -1,0 +1,266 @@
+"""The authorizer for other APIs: HTTP and REST, header and cookie, and what it must not take."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.functional.conftest import NOW, Api, function, sample
+from tests.template import ROOT
+
+ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
+SECRET = "B" * 43
+COOKIE = "__Host-session"
+
+
+@pytest.fixture
+def authorizer(api: Api, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """At the API's clock; counts its requests as the API's."""
+    handler = function("session_authorizer")
+    monkeypatch.setattr(handler, "time", SimpleNamespace(time=lambda: api.clock.now + 0.9))
+    events = handler.client.meta.events
+    events.register("before-call.dynamodb", lambda model, **_: api.requests.append(model.name))
+    return handler
+
+
+def http_event(*identity: str, **more: Any) -> dict[str, Any]:
+    return sample("authorizer_http_api") | {"identitySource": list(identity)} | more
+
+
+def rest_event(**headers: str) -> dict[str, Any]:
+    return sample("authorizer_rest_api") | {"headers": headers}
+
+
+def allowed(authorizer: ModuleType, event: dict[str, Any]) -> bool:
+    answer = authorizer.lambda_handler(event, None)
+    if "isAuthorized" in answer:
+        assert bool(answer["context"]) == answer["isAuthorized"]
+        return bool(answer["isAuthorized"])
+    return bool(answer["policyDocument"]["Statement"][0]["Effect"] == "Allow")
+
+
+def test_http_api_gets_a_simple_answer_with_the_session(authorizer: ModuleType, api: Api) -> None:
+    token = api.log_in("ada")
+    api.requests.clear()
+
+    answer = authorizer.lambda_handler(http_event(f"Bearer {token}"), None)
+
+    assert answer == {
+        "isAuthorized": True,
+        "context": {
+            "session_id": token.partition(".")[0],
+            "user_id": "ada",
+            "expires_at": NOW + 1800,
+        },
+    }
+    assert api.requests == ["GetItem"]
+
+
+def test_rest_api_gets_a_policy_for_all_of_it(authorizer: ModuleType, api: Api) -> None:
+    """A cached policy that named one route would refuse the others."""
+    token = api.log_in("ada")
+
+    answer = authorizer.lambda_handler(rest_event(Cookie=f"a=b; {COOKIE}={token}"), None)
+
+    assert answer == {
+        "principalId": "ada",
+        "policyDocument": {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Action": "execute-api:Invoke",
+                    "Effect": "Allow",
+                    "Resource": "arn:aws:execute-api:us-east-1:111122223333:abcdef1234/*",
+                }
+            ],
+        },
+        "context": {
+            "session_id": token.partition(".")[0],
+            "user_id": "ada",
+            "expires_at": NOW + 1800,
+        },
+    }
+
+
+def test_refusals_tell_nothing(authorizer: ModuleType) -> None:
+    assert authorizer.lambda_handler(sample("authorizer_http_api"), None) == {
+        "isAuthorized": False,
+        "context": {},
+    }
+    refused = authorizer.lambda_handler(sample("authorizer_rest_api"), None)
+    assert refused["policyDocument"]["Statement"][0]["Effect"] == "Deny"
+    assert (refused["principalId"], refused["context"]) == ("nobody", {})
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        ["Bearer {}"],
+        ["bearer {}"],
+        ["Bearer  {}"],
+        [COOKIE + "={}"],
+        ["a=b; " + COOKIE + "={}; c=d"],
+        ["a=b;" + COOKIE + "={}"],
+        ["Bearer {}", "GET /whoami"],
+    ],
+)
+def test_token_is_read_from_the_identity_source(
+    authorizer: ModuleType, api: Api, identity: list[str]
+) -> None:
+    token = api.log_in()
+
+    assert allowed(authorizer, http_event(*(text.replace("{}", token) for text in identity)))
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        ["{}"],
+        ["Basic {}"],
+        ["Bearer"],
+        ["Bearer {} x"],
+        ["Bearer x{}"],
+        ["session={}"],
+        [COOKIE.lower() + "={}"],
+        ["x" + COOKIE + "={}"],
+        [COOKIE + "=x; " + COOKIE + "={}"],
+        [COOKIE + "={}; " + COOKIE + "={}"],
+        ["Bearer {}", COOKIE + "={}"],
+        ["Bearer x", "Bearer {}"],
+        [""],
+    ],
+)
+def test_what_is_no_single_token_is_refused_without_a_request(
+    authorizer: ModuleType, api: Api, identity: list[str]
+) -> None:
+    """Two candidates leave open which one the answer would be cached under."""
+    token = api.log_in()
+    api.requests.clear()
+
+    assert not allowed(authorizer, http_event(*(text.replace("{}", token) for text in identity)))
+    assert api.requests == []
+
+
+def test_only_the_configured_source_counts(authorizer: ModuleType, api: Api) -> None:
+    """The answer is cached under the identity source: a token elsewhere must not vouch for it."""
+    token = api.log_in()
+    elsewhere = {"authorization": f"Bearer {token}"}
+
+    assert not allowed(authorizer, http_event(f"{COOKIE}=stolen", headers=elsewhere))
+    assert not allowed(
+        authorizer, http_event("Bearer stolen", cookies=[f"{COOKIE}={token}"], headers={})
+    )
+
+
+def test_token_type_of_a_rest_api(authorizer: ModuleType, api: Api) -> None:
+    """Its one source comes as `authorizationToken`, whatever header that is."""
+    token = api.log_in()
+    event = {"type": "TOKEN", "methodArn": sample("authorizer_rest_api")["methodArn"]}
+
+    assert allowed(authorizer, event | {"authorizationToken": f"Bearer {token}"})
+    assert allowed(authorizer, event | {"authorizationToken": f"{COOKIE}={token}"})
+    assert not allowed(authorizer, event | {"authorizationToken": token})
+
+
+def test_request_type_of_a_rest_api(authorizer: ModuleType, api: Api) -> None:
+    """It does not tell its source: either header will do, but not both."""
+    token = api.log_in()
+
+    assert allowed(authorizer, rest_event(authorization=f"Bearer {token}"))
+    assert allowed(authorizer, rest_event(COOKIE=f"{COOKIE}={token}"))
+    assert allowed(authorizer, rest_event(Authorization=f"Bearer {token}", Cookie="theme=dark"))
+    assert not allowed(authorizer, rest_event(Authorization="Bearer x", Cookie=f"{COOKIE}={token}"))
+    assert not allowed(authorizer, rest_event())
+    assert not allowed(authorizer, sample("authorizer_rest_api") | {"headers": None})
+
+
+def test_http_api_without_an_identity_source(authorizer: ModuleType, api: Api) -> None:
+    """Possible without a cache; payload 2.0 keeps cookies apart."""
+    token = api.log_in()
+    event = http_event() | {"headers": {}}
+
+    assert allowed(authorizer, event | {"cookies": ["a=b", f"{COOKIE}={token}"]})
+    assert allowed(authorizer, event | {"headers": {"authorization": f"Bearer {token}"}})
+    assert not allowed(authorizer, event)
+
+
+def test_session_decides_each_time(authorizer: ModuleType, api: Api) -> None:
+    revoked, expired, kept = api.log_in(), api.log_in(ttl_seconds=10), api.log_in()
+    for token in (revoked, expired, kept):
+        assert allowed(authorizer, http_event(f"Bearer {token}"))
+    api("DELETE", f"/sessions/{revoked.partition('.')[0]}")
+    api.clock.now += 10
+
+    assert not allowed(authorizer, http_event(f"Bearer {revoked}"))
+    assert not allowed(authorizer, http_event(f"Bearer {expired}"))
+    assert allowed(authorizer, http_event(f"Bearer {kept}"))
+    assert not allowed(authorizer, http_event(f"Bearer {ABSENT}.{SECRET}"))
+    assert not allowed(authorizer, http_event(f"Bearer {kept.partition('.')[0]}.{SECRET}"))
+
+
+def test_nothing_is_ever_written(authorizer: ModuleType, api: Api, stored: Any) -> None:
+    token = api.log_in()
+    before = stored(token.partition(".")[0])
+    api.clock.now += 1700
+    api.requests.clear()
+
+    assert allowed(authorizer, http_event(f"Bearer {token}"))
+    assert api.requests == ["GetItem"]
+    assert stored(token.partition(".")[0]) == before
+
+
+def test_reused_token_is_refused_and_logged(
+    authorizer: ModuleType, api: Api, stored: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may not end the session, so it tells those who may. The log names no secret."""
+    former = api.log_in()
+    session_id, _, secret = former.partition(".")
+    answer = api("POST", f"/sessions/{session_id}/rotate", {"grace_seconds": 5})
+    assert allowed(authorizer, http_event(f"Bearer {former}"))
+    api.clock.now += 5
+    api.requests.clear()
+
+    with caplog.at_level(logging.INFO):
+        assert not allowed(authorizer, http_event(f"Bearer {former}"))
+
+    [line] = caplog.records
+    assert (line.message, line.__dict__["session_id"]) == ("token_reuse_seen", session_id)
+    assert secret not in repr(line.__dict__)
+    assert api.requests == ["GetItem"]
+    assert allowed(authorizer, http_event(f"Bearer {answer.json['token']}"))
+
+
+def test_outage_refuses_by_an_error(authorizer: ModuleType, api: Api, monkeypatch: Any) -> None:
+    """API Gateway lets nobody through when its authorizer fails."""
+
+    def fail(**_: Any) -> None:
+        raise TimeoutError
+
+    token = api.log_in()
+    monkeypatch.setattr(authorizer.client, "get_item", fail)
+
+    with pytest.raises(TimeoutError):
+        allowed(authorizer, http_event(f"Bearer {token}"))
+
+
+def test_it_imports_neither_powertools_nor_msgspec() -> None:
+    """Every cold start of it delays somebody's request."""
+    code = (
+        "import sys, session_authorizer.handler;"
+        "print({'msgspec', 'aws_lambda_powertools'} & set(sys.modules))"
+    )
+    environment = {
+        "PYTHONPATH": str(ROOT / "functions"),
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "SESSIONS_TABLE": "sessions",
+        "SESSION_COOKIE": COOKIE,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"

@@ -1,0 +1,155 @@
+"""Signing a user out everywhere, or everywhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.functional.conftest import Answer, Api
+
+OTHER = "AAAAAAAAAAAAAAAAAAAAAA"
+
+
+def sign_out(api: Api, user_id: str = "ada", **query: str) -> Answer:
+    return api("DELETE", "/sessions", query={"user_id": user_id, **query})
+
+
+def live(api: Api, user_id: str = "ada") -> set[str]:
+    answer = api("GET", "/sessions", query={"user_id": user_id, "limit": 100})
+    return {item["session_id"] for item in answer.json["items"]}
+
+
+def test_all_sessions_of_the_user_end_and_no_one_elses(api: Api, stored: Any) -> None:
+    ids = [api.create() for _ in range(3)]
+    foreign = api.create("eve")
+
+    answer = sign_out(api, reason="password.changed")
+
+    assert (answer.status, answer.json) == (200, {"revoked": 3, "complete": True})
+    assert live(api) == set()
+    assert live(api, "eve") == {foreign}
+    for session_id in ids:
+        assert stored(session_id)["RevokedReason"] == {"S": "password.changed"}
+
+
+def test_one_session_may_stay(api: Api) -> None:
+    """Sign out everywhere else."""
+    kept, *_ = (api.create() for _ in range(3))
+
+    assert sign_out(api, **{"except": kept}).json == {"revoked": 2, "complete": True}
+    assert live(api) == {kept}
+
+
+def test_exception_of_another_user_is_ignored(api: Api) -> None:
+    api.create()
+    foreign = api.create("eve")
+
+    assert sign_out(api, **{"except": foreign}).json["revoked"] == 1
+    assert live(api, "eve") == {foreign}
+
+
+def test_dead_sessions_do_not_count_and_stay_as_they_are(api: Api, stored: Any) -> None:
+    revoked, expired, _ = api.create(), api.create(ttl_seconds=1), api.create()
+    api("DELETE", f"/sessions/{revoked}", query={"reason": "first"})
+    api.clock.now += 1
+    before = stored(revoked), stored(expired)
+
+    assert sign_out(api).json == {"revoked": 1, "complete": True}
+    assert (stored(revoked), stored(expired)) == before
+
+
+def test_user_without_sessions_is_signed_out_already(api: Api) -> None:
+    assert sign_out(api, "nobody").json == {"revoked": 0, "complete": True}
+    assert api.requests == ["Query"]
+
+
+def test_page_is_one_query_one_batch_and_an_update_for_each_live_one(api: Api) -> None:
+    """And the same again, where the first pass ended any: the index may have lagged behind."""
+    for _ in range(3):
+        api.create()
+
+    sign_out(api)
+
+    assert api.requests == ["Query", "BatchGetItem"] + ["UpdateItem"] * 3 + [
+        "Query",
+        "BatchGetItem",
+    ]
+
+
+def test_second_pass_finds_what_the_index_hid(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session created a moment before: not in the index yet when the first pass asked."""
+    hidden, _ = api.create(), api.create()
+    client = api.handler.client
+    query = client.query
+    asked: list[Any] = []
+
+    def lag(**parameters: Any) -> Any:
+        answer = query(**parameters)
+        if not asked:
+            answer["Items"] = [i for i in answer["Items"] if i["SessionId"]["S"] != hidden]
+        asked.append(parameters)
+        return answer
+
+    monkeypatch.setattr(client, "query", lag)
+
+    assert sign_out(api).json == {"revoked": 2, "complete": True}
+    assert len(asked) == 2
+
+
+def test_many_pages(api: Api) -> None:
+    for _ in range(205):
+        api.create()
+
+    assert sign_out(api).json == {"revoked": 205, "complete": True}
+    assert live(api) == set()
+
+
+def test_time_that_runs_out_is_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was ended is counted, and the caller calls again."""
+    for _ in range(5):
+        api.create()
+    moments = iter([0.0, 1.0, 2.0, *[21.0] * 20])
+    monkeypatch.setattr("sessions.user_sessions.monotonic", lambda: next(moments))
+
+    answer = sign_out(api)
+
+    assert answer.json == {"revoked": 2, "complete": False}
+    assert len(live(api)) == 3
+    monkeypatch.undo()
+
+
+def test_session_that_ended_meanwhile_is_not_counted(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the read and the write somebody logs out."""
+    ids = [api.create() for _ in range(2)]
+    store = api.handler.sessions
+    revoke = store.revoke
+
+    def race(session_id: str, **options: Any) -> None:
+        if session_id == ids[0]:
+            writer = api.handler.Writer(actor="other", request_id="other")
+            revoke(session_id, **options | {"by": writer, "reason": "logout"})
+        revoke(session_id, **options)
+
+    monkeypatch.setattr(store, "revoke", race)
+
+    assert sign_out(api).json == {"revoked": 1, "complete": True}
+
+
+def test_throttled_write_is_503_and_can_be_repeated(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sessions.errors import Unavailable
+
+    for _ in range(3):
+        api.create()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise Unavailable
+
+    with monkeypatch.context() as throttled:
+        throttled.setattr(api.handler.sessions, "revoke", refuse)
+        assert sign_out(api).status == 503
+    assert sign_out(api).json == {"revoked": 3, "complete": True}

@@ -1,0 +1,454 @@
+"""Tokens: given out once, hashed at rest, verified in one read, rotated with a grace period."""
+
+from __future__ import annotations
+
+import base64
+import re
+import statistics
+import time
+from hashlib import sha256
+from io import StringIO
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from sessions.audit_event import classify
+from sessions.token import Token
+from tests.functional.conftest import NOW, Answer, Api, function, lambda_context, sample
+
+ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
+SECRET = "B" * 43
+
+
+def verify(api: Api, token: str, **options: Any) -> Answer:
+    return api("POST", "/sessions/verify", {"token": token, **options})
+
+
+def rotate(api: Api, token: str, **options: Any) -> str:
+    """The new token."""
+    answer = api("POST", f"/sessions/{token.partition('.')[0]}/rotate", options or None)
+    assert answer.status == 200, answer
+    new: str = answer.json["token"]
+    return new
+
+
+def test_token_is_the_session_id_and_a_256_bit_secret(api: Api) -> None:
+    answer = api("POST", "/sessions", {"user_id": "ada"})
+
+    session_id, _, secret = answer.json["token"].partition(".")
+    assert session_id == answer.json["session_id"]
+    assert len(base64.urlsafe_b64decode(secret + "=")) == 32
+
+
+def test_no_two_secrets_are_alike(api: Api) -> None:
+    assert len({api.log_in().partition(".")[2] for _ in range(20)}) == 20
+
+
+def test_only_the_secrets_hash_is_stored(api: Api, stored: Any) -> None:
+    session_id, _, secret = api.log_in().partition(".")
+
+    item = stored(session_id)
+
+    assert item["TokenHash"] == {"B": sha256(secret.encode()).digest()}
+    assert secret not in repr(item)
+
+
+def test_token_appears_in_no_other_answer(api: Api) -> None:
+    token = api.log_in()
+    path = f"/sessions/{token.partition('.')[0]}"
+
+    answers = [
+        api("GET", path),
+        api("PATCH", path, {"data": {"a": 1}}),
+        api("PUT", path, {"data": {}}),
+        api("POST", f"{path}/renew"),
+        api("GET", "/sessions", query={"user_id": "ada"}),
+        verify(api, token),
+    ]
+
+    for answer in answers:
+        assert answer.status == 200
+        assert "token" not in answer.body.lower()
+
+
+def test_good_token_answers_its_session(api: Api) -> None:
+    token = api.log_in(data={"a": 1})
+
+    answer = verify(api, token)
+
+    assert answer.status == 200
+    assert answer.json == api("GET", f"/sessions/{token.partition('.')[0]}").json
+
+
+def bad_tokens(api: Api) -> dict[str, str]:
+    """Tokens by what is wrong with them; none proves anything."""
+    good, other, expired, revoked = (api.log_in() for _ in range(4))
+    expired = api.log_in(ttl_seconds=1)
+    former = api.log_in()
+    rotate(api, former, grace_seconds=0)
+    rotate(api, former, grace_seconds=0)
+    api("DELETE", f"/sessions/{revoked.partition('.')[0]}")
+    api.clock.now += 1
+    session_id, _, secret = good.partition(".")
+    digest = base64.urlsafe_b64encode(sha256(secret.encode()).digest()).decode()
+    return {
+        "empty": "",
+        "no dot": good.replace(".", ""),
+        "too short": good[:-1],
+        "too long": good + "A",
+        "newline": good + "\n",
+        "session id alone": session_id,
+        "other characters": session_id + "." + "é" * 43,
+        "absent session": f"{ABSENT}.{secret}",
+        "wrong secret": f"{session_id}.{SECRET}",
+        "another session's secret": f"{session_id}.{other.partition('.')[2]}",
+        "case of the secret changed": f"{session_id}.{secret.swapcase()}",
+        "expired": expired,
+        "revoked": revoked,
+        "older generation": former,
+        "the hash itself": f"{session_id}.{digest[:43]}",
+    }
+
+
+def test_every_bad_token_gets_the_same_answer(api: Api) -> None:
+    """But for `instance`, which names the request."""
+    answers = {why: verify(api, token) for why, token in bad_tokens(api).items()}
+
+    assert len(answers) == 15
+    for why, answer in answers.items():
+        problem = answer.json
+        assert problem.pop("instance"), why
+        assert (answer.status, problem) == (
+            401,
+            {
+                "type": "about:blank",
+                "title": "Unauthorized",
+                "status": 401,
+                "detail": "The token does not prove a live session.",
+                "code": "invalid_token",
+            },
+        ), why
+        assert answer.headers == answers["empty"].headers, why
+
+
+def test_no_other_spelling_of_a_secret_will_do(api: Api) -> None:
+    """The last of 43 base64 characters has two spare bits: four spellings of the same bytes."""
+    token = api.log_in()
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    spellings = [token[:-1] + last for last in alphabet]
+
+    assert sum(verify(api, spelling).status == 200 for spelling in spellings) == 1
+
+
+@pytest.mark.parametrize(
+    ("after", "options", "renewed"),
+    [
+        (179, {}, False),
+        (180, {}, True),
+        (180, {"renew": True}, True),
+        (180, {"renew": False}, False),
+        (1799, {"renew": False}, False),
+    ],
+)
+def test_verify_renews_once_a_tenth_of_the_window_has_passed(
+    api: Api, stored: Any, after: int, options: dict[str, Any], renewed: bool
+) -> None:
+    """A busy session costs reads."""
+    token = api.log_in()
+    before = stored(token.partition(".")[0])
+    api.clock.now += after
+
+    answer = verify(api, token, **options)
+
+    assert answer.json["expires_at"] == NOW + 1800 + (after if renewed else 0)
+    assert api.requests == (["GetItem", "UpdateItem"] if renewed else ["GetItem"])
+    if not renewed:
+        assert stored(token.partition(".")[0]) == before
+
+
+def test_verify_renews_to_the_absolute_end_in_one_write_and_then_no_more(api: Api) -> None:
+    token = api.log_in(ttl_seconds=600, absolute_ttl_seconds=1000)
+    api.clock.now = NOW + 500
+    assert verify(api, token).json["expires_at"] == NOW + 1000
+    assert api.requests == ["GetItem", "UpdateItem"]
+
+    api.clock.now = NOW + 900
+    assert verify(api, token).json["expires_at"] == NOW + 1000
+    assert api.requests == ["GetItem"]
+    api.clock.now = NOW + 1000
+    assert verify(api, token).status == 401
+
+
+@pytest.mark.parametrize("moment", [400, 401])
+def test_verify_chooses_the_renewal_by_what_is_left(api: Api, moment: int) -> None:
+    """Just before and just within the last window."""
+    token = api.log_in(ttl_seconds=600, absolute_ttl_seconds=1000)
+    api.clock.now = NOW + moment
+
+    assert verify(api, token).json["expires_at"] == NOW + 1000
+    assert api.requests == ["GetItem", "UpdateItem"]
+
+
+def test_revocation_between_read_and_renewal_is_401(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = api.log_in()
+    session_id = token.partition(".")[0]
+    api.clock.now += 600
+    store = api.handler.sessions
+    read = store._read
+
+    def revoke_after_reading(session_id: str) -> Any:
+        item = read(session_id)
+        monkeypatch.setattr(store, "_read", read)
+        store.revoke(
+            session_id,
+            reason="logout",
+            now=api.clock.now,
+            by=api.handler.Writer(actor="other", request_id="other"),
+        )
+        return item
+
+    monkeypatch.setattr(store, "_read", revoke_after_reading)
+
+    assert verify(api, token).status == 401
+    assert api("GET", f"/sessions/{session_id}").status == 404
+
+
+def test_former_token_verifies_during_its_grace_period_only(api: Api, stored: Any) -> None:
+    former = api.log_in()
+    new = rotate(api, former)
+
+    api.clock.now = NOW + 29
+    assert verify(api, former).status == 200
+    assert verify(api, new).status == 200
+    api.clock.now = NOW + 30
+    assert verify(api, former).status == 401
+
+
+def test_reused_token_ends_the_session(api: Api, stored: Any) -> None:
+    """Either the user or a thief has the new one, and nobody can tell which."""
+    former = api.log_in()
+    session_id = former.partition(".")[0]
+    new = rotate(api, former, grace_seconds=5)
+    api.clock.now += 5
+
+    answer = verify(api, former, renew=False)
+
+    assert (answer.status, answer.json["code"]) == (401, "invalid_token")
+    assert api.requests == ["GetItem", "UpdateItem"]
+    item = stored(session_id)
+    assert item["RevokedReason"] == {"S": "token_reuse"}
+    assert not {"TokenHash", "PreviousTokenHash", "PreviousTokenUntil", "Data"} & set(item)
+    assert verify(api, new).status == 401
+    assert verify(api, former).status == 401
+    assert api.requests == ["GetItem"]
+
+
+def test_older_generation_ends_nothing(api: Api) -> None:
+    """Only the directly former token is known; all before it are just unknown."""
+    oldest = api.log_in()
+    newest = rotate(api, rotate(api, oldest, grace_seconds=0), grace_seconds=0)
+
+    assert verify(api, oldest).status == 401
+    assert api.requests == ["GetItem"]
+    assert verify(api, newest).status == 200
+
+
+def test_rotation_leaves_all_but_the_token(api: Api, stored: Any) -> None:
+    """It neither extends the session nor raises its version."""
+    token = api.log_in(data={"a": 1})
+    session_id = token.partition(".")[0]
+    before = api("GET", f"/sessions/{session_id}").json
+    api.clock.now += 60
+
+    rotate(api, token)
+
+    assert api.requests == ["UpdateItem"]
+    assert api("GET", f"/sessions/{session_id}").json == before
+    assert stored(session_id)["PreviousTokenUntil"] == {"N": str(NOW + 90)}
+
+
+def test_second_rotation_waits_for_the_grace_period(api: Api, stored: Any) -> None:
+    """Two requests that rotate at once must not leave the first one's token out in the cold."""
+    token = api.log_in()
+    path = f"/sessions/{token.partition('.')[0]}/rotate"
+    first = rotate(api, token)
+    before = stored(token.partition(".")[0])
+    api.clock.now += 29
+
+    answer = api("POST", path)
+
+    assert (answer.status, answer.json["code"]) == (409, "rotation_in_grace")
+    assert api.requests == ["UpdateItem"]
+    assert stored(token.partition(".")[0]) == before
+    assert verify(api, first).status == 200
+    api.clock.now += 1
+    assert api("POST", path).status == 200
+
+
+def test_rotation_without_grace_always_succeeds(api: Api) -> None:
+    """After a change of privilege, or when the answer with the new token was lost."""
+    token = api.log_in()
+    first = rotate(api, token)
+    second = rotate(api, first, grace_seconds=0)
+
+    assert verify(api, second).status == 200
+    assert verify(api, token).status == 401
+    assert verify(api, second).status == 200
+
+
+def test_session_without_a_token_can_not_be_rotated(api: Api, tables: Any) -> None:
+    session_id = api.create()
+    tables.client.update_item(
+        TableName=tables.sessions,
+        Key={"SessionId": {"S": session_id}},
+        UpdateExpression="REMOVE TokenHash",
+    )
+
+    for body in (None, {"grace_seconds": 0}):
+        answer = api("POST", f"/sessions/{session_id}/rotate", body)
+        assert (answer.status, answer.json["code"]) == (409, "no_token")
+    assert verify(api, f"{session_id}.{SECRET}").status == 401
+
+
+def test_hash_of_a_wrong_type_verifies_nothing(api: Api, tables: Any) -> None:
+    token = api.log_in()
+    tables.client.update_item(
+        TableName=tables.sessions,
+        Key={"SessionId": {"S": token.partition(".")[0]}},
+        UpdateExpression="SET TokenHash = :text",
+        ExpressionAttributeValues={":text": {"S": token.partition(".")[2]}},
+    )
+
+    assert verify(api, token).status == 401
+
+
+def test_malformed_token_costs_no_request(api: Api) -> None:
+    assert verify(api, "x").status == 401
+    assert api.requests == []
+
+
+def test_wrong_secret_costs_one_read(api: Api) -> None:
+    session_id = api.create()
+
+    verify(api, f"{session_id}.{SECRET}")
+
+    assert api.requests == ["GetItem"]
+
+
+def test_wrong_secret_and_absent_session_can_not_be_told_apart(
+    api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """2,000 calls each, in turn; by body, status or headers. The medians of CPU are reported."""
+    session_id = api.create(data={"k": "x" * 500})
+    answers: dict[str, set[Any]] = {session_id: set(), ABSENT: set()}
+    spent: dict[str, list[int]] = {session_id: [], ABSENT: []}
+    event = sample("api_create_session")
+    event["rawPath"] = event["requestContext"]["http"]["path"] = "/sessions/verify"
+
+    def handle(session_id: str) -> Any:
+        body = msgspec.json.encode({"token": f"{session_id}.{SECRET}"}).decode()
+        event["body"] = body
+        begin = time.process_time_ns()
+        answered = api.handler.lambda_handler(event, lambda_context())
+        spent[session_id].append(time.process_time_ns() - begin)
+        return answered
+
+    for _ in range(2000):
+        for each in (session_id, ABSENT):
+            answers[each].add(msgspec.json.encode(handle(each)))
+
+    assert len(answers[session_id]) == 1
+    assert answers[session_id] == answers[ABSENT]
+    wrong, absent = (statistics.median(spent[each]) / 1000 for each in (session_id, ABSENT))
+    with capsys.disabled():
+        print(
+            f"\nmedian CPU with moto: wrong secret {wrong:.0f} µs, absent session {absent:.0f} µs"
+        )
+
+
+def test_token_leaves_no_trace(
+    api: Api, tables: Any, logged: StringIO, stored: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole life of a session, success and failure; every log line, every image that the
+    stream would carry and every audit item searched for what was secret.
+    """
+    audit = function("session_audit")
+    images: list[dict[str, Any]] = [{}]
+    events: list[Any] = []
+    secrets: list[str] = []
+
+    def step(answer: Answer, session_id: str) -> Answer:
+        old, new = images[-1], stored(session_id)
+        if new != old:
+            record: dict[str, Any] = {
+                "eventName": "MODIFY" if old else "INSERT",
+                "dynamodb": {
+                    "ApproximateCreationDateTime": api.clock.now,
+                    "SequenceNumber": str(len(images)),
+                    "Keys": {"SessionId": {"S": session_id}},
+                    "NewImage": new,
+                    **({"OldImage": old} if old else {}),
+                },
+            }
+            images.append(new)
+            events.append(classify(record, keep_renewals=True))
+            audit.lambda_handler({"Records": [record]}, lambda_context())
+        if "token" in answer.body and answer.status < 300:
+            secrets.append(answer.json["token"].partition(".")[2])
+        return answer
+
+    session_id = ABSENT
+    monkeypatch.setattr("sessions.session.secrets", SimpleNamespace(token_bytes=bytes))
+    path = f"/sessions/{session_id}"
+    token = step(api("POST", "/sessions", {"user_id": "ada"}), session_id).json["token"]
+    step(verify(api, token), session_id)
+    step(verify(api, token + "x"), session_id)
+    step(verify(api, f"{session_id}.{SECRET}"), session_id)
+    step(api("GET", f"{path}/{token}"), session_id)
+    step(api("POST", "/sessions/verify", {"tokn": token}), session_id)
+    step(api("POST", "/sessions/verify", f'{{"token": "{token}"'), session_id)
+    step(api("PATCH", path, {"data": {"a": 1}}), session_id)
+    api.clock.now += 200
+    step(verify(api, token), session_id)
+    new = step(api("POST", f"{path}/rotate", {"grace_seconds": 1}), session_id).json["token"]
+    step(api("POST", f"{path}/rotate"), session_id)
+    step(verify(api, new), session_id)
+    with monkeypatch.context() as broken:
+        broken.setattr(api.handler.sessions, "_read", lambda session_id: {}[session_id])
+        assert step(verify(api, new), session_id).status == 500
+    api.clock.now += 1
+    step(verify(api, token), session_id)
+    assert [event.type for event in events] == [
+        "created",
+        "updated",
+        "renewed",
+        "rotated",
+        "revoked",
+    ]
+    assert events[-1].reason == "token_reuse"
+
+    traces = repr(images) + repr(tables.client.scan(TableName=tables.audit)["Items"])
+    traces += logged.getvalue()
+    assert "unforeseen error" in traces
+    assert len(secrets) == 2
+    for secret in [*secrets, SECRET]:
+        raw = base64.urlsafe_b64decode(secret + "=")
+        for trace in (secret, raw.hex(), repr(raw)[2:-1], base64.b64encode(raw).decode()):
+            assert trace not in traces
+    hashes = [sha256(secret.encode()).digest() for secret in secrets]
+    assert repr(hashes[0]) in repr(images)
+    public = repr(tables.client.scan(TableName=tables.audit)["Items"]) + logged.getvalue()
+    for digest in hashes:
+        assert digest.hex() not in public
+        assert repr(digest)[2:-1] not in public
+
+
+def test_tokens_repr_is_fit_for_logs() -> None:
+    token = Token.issue(ABSENT)
+
+    assert re.fullmatch(r"Token\('A{22}'\)", repr(token))
+    assert Token.parse(str(token)) == token
