@@ -65,7 +65,7 @@ def _do(
     route, _, query = path.partition("?")
     parameters = dict(pair.split("=") for pair in query.split("&")) if query else None
     answer = call(method, route, body, query=parameters)
-    print(f"  {title:<13} {method:<6} {path:<48} {answer.status}")
+    print(f"  {title:<14} {method:<6} {path:<48} {answer.status}")
     if answer.status != status:
         raise DemoError(f"{method} {path} answered {answer.status}, not {status}: {answer.body!r}")
     return answer

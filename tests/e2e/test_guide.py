@@ -1,0 +1,93 @@
+"""Runs every snippet of docs/integrating.md against the deployed stack."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from local.stack import REGION, ROOT, LocalStack
+from tests.e2e.conftest import eventually
+
+GUIDE = (ROOT / "docs/integrating.md").read_text()
+
+
+def snippets(language: str) -> str:
+    return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL))
+
+
+@pytest.fixture(scope="module")
+def environment(stack: LocalStack) -> dict[str, str]:
+    keys = stack.credentials("guide", "execute-api:Invoke")
+    return {
+        "SESSIONS_API": stack.url,
+        "AWS_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": keys.access_key,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+    }
+
+
+def test_no_snippet_is_left_out() -> None:
+    """A fence of another kind would not be run."""
+    assert set(re.findall(r"^```(\w+)$", GUIDE, re.MULTILINE)) == {"python", "bash"}
+
+
+def test_python_snippets(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's way through them all."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    names: dict[str, Any] = {}
+    exec(compile(snippets("python"), "docs/integrating.md", "exec"), names)  # noqa: S102
+    guide = SimpleNamespace(**names)
+    begin = int(time.time())
+
+    def token_of(cookie: str) -> str:
+        found = re.fullmatch(
+            "__Host-session=([^;]+); Path=/; Secure; HttpOnly; SameSite=Lax", cookie
+        )
+        assert found, cookie
+        return found[1]
+
+    token = token_of(guide.log_in("guided", "203.0.113.7", "Firefox/150.0"))
+    elsewhere = token_of(guide.log_in("guided", "203.0.113.8", "Safari/20.0"))
+    session = guide.current_session(token)
+    assert session["user_id"] == "guided"
+    assert session["client"] == {"ip": "203.0.113.7", "user_agent": "Firefox/150.0"}
+    assert len(guide.where_signed_in("guided")) == 2
+
+    elevated = token_of(guide.elevate(session["session_id"]))
+    assert guide.current_session(elevated)["session_id"] == session["session_id"]
+    guide.sign_out_elsewhere("guided", session["session_id"])
+    assert guide.current_session(elsewhere) is None
+    assert guide.current_session(elevated)
+    assert guide.log_out(session["session_id"]).endswith("; Max-Age=0")
+    assert guide.current_session(elevated) is None
+    assert guide.current_session("nonsense") is None
+
+    def told() -> bool:
+        types = [type for _, type, _ in guide.history("guided", begin)]
+        return types.count("created") == types.count("revoked") == 2 and "rotated" in types
+
+    eventually(told)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_bash_snippets(environment: dict[str, str]) -> None:
+    """Any answer but a success ends the script."""
+    script = "set -euo pipefail\n" + snippets("bash")
+
+    done = subprocess.run(
+        ["bash", "-c", script],  # noqa: S607
+        env={**environment, "PATH": "/usr/local/bin:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert '"user_id":"grace"' in done.stdout
+    assert '"complete":true' in done.stdout

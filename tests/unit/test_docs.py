@@ -1,0 +1,40 @@
+"""What the documents refer to is there."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.template import ROOT
+
+SECURITY = (ROOT / "docs/security.md").read_text()
+
+
+def named_tests() -> list[tuple[str, str]]:
+    """(file, test) as docs/security.md names them; a bare test is of the file before it."""
+    found, file = [], ""
+    for named, bare in re.findall(r"`((?:\w+/)+\w+\.py)?(?:::)?(test_\w+)`", SECURITY):
+        file = named or file
+        found.append((file, bare))
+    return found
+
+
+def test_security_rules_name_their_tests() -> None:
+    assert len(named_tests()) > 25
+
+
+@pytest.mark.parametrize(("file", "test"), named_tests())
+def test_named_test_exists(file: str, test: str) -> None:
+    assert f"def {test}(" in (ROOT / "tests" / file).read_text()
+
+
+@pytest.mark.parametrize(
+    "document",
+    sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md"))
+    + ["README.md", "CONTRIBUTING.md", "examples/protected_api/README.md"],
+)
+def test_links_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+        assert (path.parent / link).exists(), link
