@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from io import StringIO
 from types import ModuleType, SimpleNamespace
@@ -17,9 +17,12 @@ from urllib.parse import urlencode
 import boto3
 import moto
 import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 
+from sessions.dynamodb import connect
 from tests.contract import hold
 from tests.template import ROOT, resources
 
@@ -197,6 +200,27 @@ def api(tables: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     handler.client.meta.events.register("before-call.dynamodb", count)
     yield api
     handler.client.meta.events.unregister("before-call.dynamodb", count)
+
+
+def dynamodb_answer(content: bytes, status: int = 200) -> AWSResponse:
+    """An answer as it comes over the wire."""
+    headers = HTTPHeaders.from_dict({"Content-Type": "application/x-amz-json-1.0"})
+    raw = SimpleNamespace(stream=lambda *_, **__: iter([content]))
+    return AWSResponse("http://dynamodb", status, headers, raw)
+
+
+@pytest.fixture
+def on_send(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Put a function in DynamoDB's place: it gets each request, and its answer is the answer."""
+    client = connect()  # the retries of one test are not to use up the next one's
+    for user in (api.handler.sessions, api.handler.user_sessions, api.handler.trail):
+        monkeypatch.setattr(user, "_client", client)
+
+    def register(answer: Callable[..., Any]) -> None:
+        client.meta.events.register_first("before-send.dynamodb", answer)
+
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
+    return register
 
 
 @pytest.fixture

@@ -3,49 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSResponse
-from botocore.compat import HTTPHeaders
 from botocore.exceptions import ReadTimeoutError
 from moto.core.models import botocore_stubber
 
-from sessions.dynamodb import connect
-from tests.functional.conftest import NOW, Api
+from tests.functional.conftest import NOW, Api, dynamodb_answer
 
 ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
 
 
-class _Raw:
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
-        yield self._content
-
-
 def refusal(code: str, status: int = 400, message: str = "no") -> AWSResponse:
-    body = json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": message})
-    headers = HTTPHeaders.from_dict({"Content-Type": "application/x-amz-json-1.0"})
-    return AWSResponse("http://dynamodb", status, headers, _Raw(body.encode()))
-
-
-@pytest.fixture
-def on_send(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Put a function in DynamoDB's place: it gets each request, and its answer is the answer."""
-    client = connect()  # the retries of one test are not to use up the next one's
-    for user in (api.handler.sessions, api.handler.user_sessions, api.handler.trail):
-        monkeypatch.setattr(user, "_client", client)
-
-    def register(answer: Callable[..., Any]) -> None:
-        client.meta.events.register_first("before-send.dynamodb", answer)
-
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
-    return register
+    error = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": message}
+    return dynamodb_answer(json.dumps(error).encode(), status)
 
 
 CALLS: list[tuple[str, str, object]] = [
