@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.functional.conftest import NOW, Api
+from tests.functional.conftest import NOW, Api, function, sample
 from tests.template import resources
 
 ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -78,6 +78,43 @@ def test_page_of_a_list_is_one_query_and_one_batch(api: Api) -> None:
 def test_page_of_events_is_one_query(api: Api) -> None:
     api("GET", "/events", query={"user_id": "ada"})
     assert api.requests == ["Query"]
+
+
+def test_reads_by_id_are_strongly_consistent(api: Api, tables: Any) -> None:
+    """A session is seen by the next call, a revocation too; only an index may lag."""
+    asked: list[tuple[str, bool]] = []
+
+    def watch(params: dict[str, Any], model: Any, **_: Any) -> None:
+        for request in params.get("RequestItems", {"": params}).values():
+            asked.append((model.name, request.get("ConsistentRead", False)))
+
+    handlers = [api.handler, function("session_authorizer")]
+    for handler in handlers:
+        handler.client.meta.events.register("provide-client-params.dynamodb", watch)
+    try:
+        token = api.log_in()
+        session_id = token.partition(".")[0]
+        asked.clear()
+        api("GET", f"/sessions/{session_id}")
+        api("POST", "/sessions/verify", {"token": token})
+        api("GET", "/sessions", query={"user_id": "ada"})
+        api("GET", "/events", query={"session_id": session_id})
+        api("GET", "/events", query={"user_id": "ada"})
+        event = sample("authorizer_http_api") | {"identitySource": [f"Bearer {token}"]}
+        handlers[1].lambda_handler(event, None)
+    finally:
+        for handler in handlers:
+            handler.client.meta.events.unregister("provide-client-params.dynamodb", watch)
+
+    assert asked == [
+        ("GetItem", True),
+        ("GetItem", True),
+        ("Query", False),
+        ("BatchGetItem", True),
+        ("Query", True),
+        ("Query", False),
+        ("GetItem", True),
+    ]
 
 
 def item_size(item: dict[str, Any]) -> int:
