@@ -93,7 +93,8 @@ def answer(error: Exception, request_id: str) -> Response[str]:
         )
     kind = _KINDS.get(type(error), _UNFORESEEN)
     if kind is _UNAVAILABLE:
-        logger.warning("unavailable", cause=repr(error.__cause__), api_request_id=request_id)
+        cause = type(error.__cause__).__name__
+        logger.warning("unavailable", cause=cause, api_request_id=request_id)
         return _problem(kind, request_id, _RETRY_AFTER)
     if kind is _UNFORESEEN:
         logger.error(

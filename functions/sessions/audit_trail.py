@@ -30,7 +30,7 @@ _ATTRIBUTES = {
 class EventPosition(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Where a trail goes on: behind this event."""
 
-    event_id: Annotated[str, Meta(pattern="^[0-9]{10}#[0-9]{40}$")]
+    event_id: Annotated[str, Meta(pattern=r"^[0-9]{10}#[0-9]{40}\Z")]
     session_id: Annotated[str, Meta(min_length=1, max_length=2048)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from types import ModuleType
 from typing import Any
@@ -164,6 +165,18 @@ def test_lowest_refused_record_is_reported(
     assert len(items(tables)) == 47
 
 
+def test_lowest_goes_by_number_not_by_spelling(
+    audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sequence numbers grow longer; as strings, "100" would come before "99"."""
+    refuse(audit, monkeypatch, {0, 1}, times=99)
+    batch = inserts(2)
+    for record_, number in zip(batch["Records"], ("100", "99"), strict=True):
+        record_["dynamodb"]["SequenceNumber"] = number
+
+    assert record(audit, batch) == {"batchItemFailures": [{"itemIdentifier": "99"}]}
+
+
 def test_silent_table_refuses_all(
     audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,3 +268,23 @@ def test_cursor_of_other_events_is_refused(audit: ModuleType, api: Api) -> None:
     assert status(until=NOW) == 422
     assert status(user_id="eve") == 422
     assert api("GET", "/sessions", query={"user_id": "ada", "cursor": cursor}).status == 422
+
+
+def test_forged_position_outside_of_the_query_is_refused(audit: ModuleType, api: Api) -> None:
+    """DynamoDB would refuse it as outside of the query's boundaries."""
+    record(audit, inserts(3))
+    query = {"user_id": "ada", "limit": 1, "since": NOW, "until": NOW + 9}
+    cursor = api("GET", "/events", query=query).json["next_cursor"]
+    (event_id, session_id), digest = json.loads(base64.urlsafe_b64decode(cursor))
+
+    def status(position: Any) -> int:
+        forged = base64.urlsafe_b64encode(json.dumps([position, digest]).encode()).decode()
+        return api("GET", "/events", query=query | {"cursor": forged}).status
+
+    assert status([event_id, session_id]) == 200
+    assert status([f"{NOW - 1}{event_id[10:]}", session_id]) == 422
+    assert status([f"{NOW + 9}{event_id[10:]}", session_id]) == 422
+    assert status([event_id[:-1], session_id]) == 422
+    assert status([event_id + "\n", session_id]) == 422
+    assert status([event_id]) == 422
+    assert status([event_id, session_id, "x"]) == 422

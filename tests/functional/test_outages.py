@@ -60,13 +60,16 @@ def test_throttled_table_is_503(
     assert answer.headers["retry-after"] == "1"
 
 
-def test_no_answer_in_time_is_503(api: Api, on_send: Any) -> None:
+def test_no_answer_in_time_is_503(api: Api, on_send: Any, logged: StringIO) -> None:
+    """The log tells the two kinds of outage apart."""
+
     def time_out(request: Any, **_: Any) -> None:
         raise ReadTimeoutError(endpoint_url=request.url)
 
     on_send(time_out)
 
     assert api("GET", f"/sessions/{ABSENT}").status == 503
+    assert '"cause":"ReadTimeoutError"' in logged.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -205,7 +208,7 @@ def test_unforeseen_error_is_logged_without_its_words(
     api: Api, on_send: Any, logged: StringIO
 ) -> None:
     """Where it happened, not what DynamoDB said: that may quote data."""
-    on_send(lambda **_: refusal("ValidationException"))
+    on_send(lambda **_: refusal("ValidationException", message="what of classified?"))
 
     answer = api("POST", "/sessions", {"user_id": "ada", "data": {"k": "classified"}})
 

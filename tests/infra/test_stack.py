@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 from aws_cdk import Validations
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk.assertions import Match
 from cdk_nag import AwsSolutionsChecks, ServerlessChecks
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.template import resources, synthesize, template
+from tests.template import ROOT, resources, synthesize, template
 
 STAGES = ["dev", "prod", "local"]
 DAY = 86_400
@@ -100,6 +102,22 @@ def test_every_route_is_explicit_and_needs_iam() -> None:
             "GET /events",
         ]
     )
+
+
+def test_contract_names_the_same_routes() -> None:
+    """docs/openapi.yaml, against which the other tests hold the answers."""
+    contract = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())
+    methods = {"get", "post", "put", "patch", "delete"}
+    documented = {
+        f"{method.upper()} {path}"
+        for path, operations in contract["paths"].items()
+        for method in operations.keys() & methods
+    }
+
+    assert documented == {
+        route["RouteKey"] for route in resources("AWS::ApiGatewayV2::Route").values()
+    }
+    OpenAPIV31SpecValidator(contract).validate()
 
 
 def test_api_is_throttled_and_logged() -> None:
