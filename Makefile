@@ -8,10 +8,10 @@ export PORT
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo invoke test check format deploy lock clean
+.PHONY: help setup run demo invoke test check format bootstrap deploy lock clean
 
 help: ## List these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
 run: setup ## Deploy to a local AWS, show the life of a session, serve until Ctrl-C (PORT=4566)
 	@.venv/bin/python -m local run
@@ -33,6 +33,9 @@ check: setup ## Check format, lint and types
 format: setup ## Format the code and fix what can be fixed
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
+
+bootstrap: setup ## Prepare the AWS account and region of your credentials for the CDK
+	@node_modules/.bin/cdk bootstrap
 
 deploy: setup ## Deploy to the AWS account of your credentials (STAGE=dev), then confirm its TTL
 	@mkdir -p .local

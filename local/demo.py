@@ -21,7 +21,7 @@ def show_life(stack: LocalStack) -> None:
     """Drive sessions through their lives. Raises `DemoError` at the first wrong answer."""
     call = stack.caller("demo")
     print(f"\nAPI ready: {stack.url}\n")
-    print(_curl(call), end="\n\n")
+    print(curl_command(call), end="\n\n")
 
     phone = _do(
         *(call, "created", 201, "POST", "/sessions"),
@@ -124,7 +124,8 @@ def _table(events: list[dict[str, Any]]) -> str:
     )
 
 
-def _curl(call: Caller) -> str:
+def curl_command(call: Caller) -> str:
+    """A command that creates a session, with the caller's own keys."""
     assert call.credentials  # noqa: S101
     keys = f"{call.credentials.access_key}:{call.credentials.secret_key}"
     return (

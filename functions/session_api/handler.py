@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -89,23 +89,22 @@ def get_session(session_id: str) -> Response[str]:
 
 @app.patch("/sessions/<session_id>")
 def change_session(session_id: str) -> Response[str]:
-    read_query(app.current_event, requests.Nothing)
-    body = read_body(app.current_event, requests.ChangeData)
-    session = sessions.change(
-        _checked_id(session_id),
-        _checked_size(body.data),
-        versions=accepted_versions(app.current_event.headers),
-        now=_now(),
-        by=_writer(),
-    )
-    return _answer(200, session, _etag(session))
+    return _write_data(session_id, requests.ChangeData, sessions.change)
 
 
 @app.put("/sessions/<session_id>")
 def replace_session(session_id: str) -> Response[str]:
+    return _write_data(session_id, requests.ReplaceData, sessions.replace)
+
+
+def _write_data(
+    session_id: str,
+    form: type[requests.ChangeData | requests.ReplaceData],
+    write: Callable[..., Session],
+) -> Response[str]:
     read_query(app.current_event, requests.Nothing)
-    body = read_body(app.current_event, requests.ReplaceData)
-    session = sessions.replace(
+    body = read_body(app.current_event, form)
+    session = write(
         _checked_id(session_id),
         _checked_size(body.data),
         versions=accepted_versions(app.current_event.headers),

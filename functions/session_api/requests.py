@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from session_api.problems import BODY_TOO_LARGE, INVALID_JSON, NOT_JSON_BY_TYPE, RequestProblem
 from sessions.audit_event import MAX_SECONDS
-from sessions.errors import InvalidField
+from sessions.errors import InvalidField, member
 from sessions.session import SESSION_ID, check_user_id
 
 MAX_BODY_BYTES = 128 * 1024
@@ -177,7 +177,7 @@ def read_query(event: APIGatewayProxyEventV2, form: type[Form]) -> Form:
         raise InvalidField("", "the query is not UTF-8") from None
     for name, value in pairs:
         if name in parameters:
-            raise InvalidField(f"/{name}", "given more than once")
+            raise InvalidField(member("", name), "given more than once")
         parameters[name] = value
     try:
         return msgspec.convert(parameters, form, strict=False)
@@ -200,7 +200,7 @@ def accepted_versions(headers: Mapping[str, str]) -> list[int] | None:
     return versions if versions and len(versions) <= 100 else [0]
 
 
-_FIELD = re.compile("field `(.*)`$")
+_FIELD = re.compile("field `(.*)`$", re.DOTALL)
 _PATH = re.compile(r"^(.*) - at `\$(.*)`$", re.DOTALL)
 
 
@@ -210,5 +210,5 @@ def _invalid(error: msgspec.ValidationError) -> InvalidField:
     if at := _PATH.match(detail):
         detail, pointer = at[1], at[2].replace("[...]", "").replace(".", "/")
     if named := _FIELD.search(detail):
-        pointer += f"/{named[1]}"
+        pointer = member(pointer, named[1])
     return InvalidField(pointer, detail)

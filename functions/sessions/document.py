@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from sessions.dynamodb import Attribute
-from sessions.errors import InvalidField
+from sessions.errors import InvalidField, member
 
 # DynamoDB refuses the 33rd level; the attribute itself and a scalar at the bottom count too.
 MAX_LEVELS = 30
@@ -26,7 +26,7 @@ def to_attributes(document: Mapping[str, Any], pointer: str, level: int = 1) -> 
     """
     attributes = {}
     for key, value in document.items():
-        here = f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}"
+        here = member(pointer, key)
         if not 1 <= len(key) <= MAX_KEY_CHARACTERS:
             raise InvalidField(here, f"a key has 1 to {MAX_KEY_CHARACTERS} characters")
         attributes[key] = _to_attribute(value, here, level + 1)

@@ -12,6 +12,11 @@ SessionsError
 """
 
 
+def member(pointer: str, name: str) -> str:
+    """The JSON pointer to a member of what `pointer` points to (RFC 6901)."""
+    return f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
+
+
 class SessionsError(Exception):
     """Base of all that callers of this package are expected to handle."""
 

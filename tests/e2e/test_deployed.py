@@ -14,7 +14,7 @@ import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from local.demo import _curl
+from local.demo import curl_command
 from local.invoke import invoke
 from local.stack import LocalStack
 from tests.e2e.conftest import HeldCaller, eventually
@@ -287,7 +287,11 @@ def test_sample_events_run(
 def test_printed_curl_command_works(stack: LocalStack, call: HeldCaller) -> None:
     """The first thing that a newcomer copies."""
     done = subprocess.run(  # noqa: S602
-        f"{_curl(call)} --silent --fail", shell=True, capture_output=True, text=True, check=True
+        f"{curl_command(call)} --silent --fail",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     assert json.loads(done.stdout)["user_id"] == "grace"
