@@ -12,7 +12,7 @@ app = App()
 try:
     settings = Settings.of_stage(
         app.node.try_get_context("stage") or "dev",
-        {name: app.node.try_get_context(name) for name in ("settings", "stages")},
+        {name: app.node.try_get_context(name) or {} for name in ("settings", "stages")},
     )
 except SettingsError as error:
     sys.exit(str(error))

@@ -50,7 +50,8 @@ class Settings:
         """The settings of `stage`. Raises `SettingsError`, which names the culprit."""
         stages = context.get("stages", {})
         if stage not in stages:
-            raise SettingsError(f"cdk.json has no stage '{stage}'; it has {', '.join(stages)}.")
+            known = ", ".join(stages) or "none"
+            raise SettingsError(f"cdk.json has no stage '{stage}'; it has {known}.")
         given = {**context.get("settings", {}), **stages[stage]}
         types = {name: kind for name, kind in get_type_hints(cls).items() if name != "stage"}
         for name in given.keys() - types.keys():
