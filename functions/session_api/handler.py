@@ -186,7 +186,13 @@ def read_events() -> Response[str]:
 
 @app.not_found
 def answer_no_route(_: NotFoundError) -> Response[str]:
-    return _problem(RequestProblem(NO_SUCH_ROUTE))
+    """API Gateway has matched a route, so an id with characters that no path of ours has, a quote
+    say, is but a malformed one.
+    """
+    route = app.current_event.route_key or ""
+    if route == "DELETE /sessions/{session_id}":
+        return Response(status_code=204, headers=NO_STORE, body="")
+    return _problem(SessionNotFound() if "{" in route else RequestProblem(NO_SUCH_ROUTE))
 
 
 @app.exception_handler(Exception)  # type: ignore[untyped-decorator]

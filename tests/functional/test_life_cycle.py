@@ -329,7 +329,9 @@ def test_stale_tag_is_refused_after_a_change(api: Api) -> None:
     }
 
 
-@pytest.mark.parametrize("session_id", ["x", "A" * 21, "A" * 23, "A" * 21 + "%", "ä" * 22])
+@pytest.mark.parametrize(
+    "session_id", ["x", "A" * 21, "A" * 23, "A" * 21 + "%", "ä" * 22, '"', "\\", "a\nb", "`"]
+)
 def test_malformed_id_costs_no_request(api: Api, session_id: str) -> None:
     path = f"/sessions/{session_id}"
 
