@@ -6,7 +6,6 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from decimal import Decimal
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
@@ -17,6 +16,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from session_api.problems import BODY_TOO_LARGE, INVALID_JSON, NOT_JSON_BY_TYPE, RequestProblem
 from sessions.audit_event import MAX_SECONDS
+from sessions.document import read_number
 from sessions.errors import InvalidField, member
 from sessions.session import SESSION_ID, check_user_id
 
@@ -147,7 +147,7 @@ def read_body(event: APIGatewayProxyEventV2, form: type[Form], *, optional: bool
 
 @cache
 def _decoder(form: type[Form]) -> msgspec.json.Decoder[Form]:
-    return msgspec.json.Decoder(form, float_hook=Decimal)  # a float would round
+    return msgspec.json.Decoder(form, float_hook=read_number)
 
 
 def _body_bytes(event: APIGatewayProxyEventV2) -> bytes:
@@ -208,7 +208,7 @@ def _invalid(error: msgspec.ValidationError) -> InvalidField:
     """msgspec's message, `Expected … - at `$.client.ip``, as pointer and detail."""
     detail, pointer = str(error), ""
     if at := _PATH.match(detail):
-        detail, pointer = at[1], at[2].replace("[...]", "").replace(".", "/")
+        detail, pointer = at[1], at[2].partition("[")[0].replace(".", "/")
     if named := _FIELD.search(detail):
         pointer = member(pointer, named[1])
     return InvalidField(pointer, detail)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from sessions.dynamodb import Attribute
@@ -16,6 +16,18 @@ MAX_KEY_CHARACTERS = 255
 _MAX_DIGITS = 38
 _MIN_EXPONENT, _MAX_EXPONENT = -130, 125
 _SAFE_INTEGER = 10**_MAX_DIGITS
+_NUMBER_RULE = "a number has at most 38 digits and a magnitude of 1E-130 to 9.9E125"
+
+
+def read_number(text: str) -> Decimal:
+    """A JSON number as it is written, where a float would round.
+
+    Raises `ValueError` for an exponent that not even a Decimal takes.
+    """
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise ValueError(_NUMBER_RULE) from None
 
 
 def to_attributes(document: Mapping[str, Any], pointer: str, level: int = 1) -> Attribute:
@@ -58,10 +70,7 @@ def _to_number(value: int | Decimal, pointer: str) -> str:
         return "0"
     digits = "".join(map(str, number.as_tuple().digits)).strip("0")
     if len(digits) > _MAX_DIGITS or not _MIN_EXPONENT <= number.adjusted() <= _MAX_EXPONENT:
-        raise InvalidField(
-            pointer,
-            f"a number has at most {_MAX_DIGITS} digits and a magnitude of 1E-130 to 9.9E125",
-        )
+        raise InvalidField(pointer, _NUMBER_RULE)
     return str(number)
 
 

@@ -61,6 +61,10 @@ CREATE = {
     "window null": ({"user_id": "a", "ttl_seconds": None}, 422, "/ttl_seconds"),
     "window in milliseconds": ({"user_id": "a", "ttl_seconds": 1_800_000}, 422, "/ttl_seconds"),
     "window huge": ('{"user_id": "a", "ttl_seconds": 1e999}', 422, "/ttl_seconds"),
+    "window beyond any exponent": (
+        '{"user_id": "a", "ttl_seconds": 1e99999999999999999999}',
+        *(422, "/ttl_seconds"),
+    ),
     "absolute longest": ({"user_id": "a", "absolute_ttl_seconds": 34_560_000}, 201, None),
     "absolute over": (
         {"user_id": "a", "absolute_ttl_seconds": 34_560_001},
@@ -94,6 +98,8 @@ CREATE = {
     "number largest": (number("9." + "9" * 37 + "E125"), 201, None),
     "number too large": (number("1E126"), 422, "/data/n"),
     "number far too large": (number("-1E999999999"), 422, "/data/n"),
+    "number beyond any exponent": (number("[1, 1E99999999999999999999]"), 422, "/data"),
+    "number beyond any negative exponent": (number("-1E-99999999999999999999"), 422, "/data"),
     "number zero of any scale": (number("-0.0E-200"), 201, None),
     "number of 5,000 digits": (number("1" * 5000), 422, "/data"),
     "NaN": (number("NaN"), 400, None),
