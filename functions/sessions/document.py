@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, DecimalException, Inexact, Overflow, Subnormal
 from typing import Any
 
 from sessions.dynamodb import Attribute
@@ -12,10 +12,9 @@ from sessions.errors import InvalidField, member
 # DynamoDB refuses the 33rd level; the attribute itself and a scalar at the bottom count too.
 MAX_LEVELS = 30
 MAX_KEY_CHARACTERS = 255
+# What a Number holds without rounding it:
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
-_MAX_DIGITS = 38
-_MIN_EXPONENT, _MAX_EXPONENT = -130, 125
-_SAFE_INTEGER = 10**_MAX_DIGITS
+_NUMBERS = Context(prec=38, Emin=-130, Emax=125, traps=[Inexact, Overflow, Subnormal])
 _NUMBER_RULE = "a number has at most 38 digits and a magnitude of 1E-130 to 9.9E125"
 
 
@@ -26,7 +25,7 @@ def read_number(text: str) -> Decimal:
     """
     try:
         return Decimal(text)
-    except InvalidOperation:
+    except DecimalException:
         raise ValueError(_NUMBER_RULE) from None
 
 
@@ -63,15 +62,12 @@ def _to_attribute(value: Any, pointer: str, level: int) -> Attribute:
 
 
 def _to_number(value: int | Decimal, pointer: str) -> str:
-    if isinstance(value, int) and -_SAFE_INTEGER < value < _SAFE_INTEGER:
-        return str(value)
-    number = Decimal(value)
-    if not number:
-        return "0"
-    digits = "".join(map(str, number.as_tuple().digits)).strip("0")
-    if len(digits) > _MAX_DIGITS or not _MIN_EXPONENT <= number.adjusted() <= _MAX_EXPONENT:
-        raise InvalidField(pointer, _NUMBER_RULE)
-    return str(number)
+    try:
+        exact = _NUMBERS.normalize(Decimal(value))
+    except DecimalException:
+        raise InvalidField(pointer, _NUMBER_RULE) from None
+    # Without an exponent, as DynamoDB answers it, so that an integer comes back as one.
+    return f"{exact:f}" if exact else "0"
 
 
 def from_attributes(attributes: Mapping[str, Attribute]) -> dict[str, Any]:
