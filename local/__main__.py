@@ -16,10 +16,11 @@ def main(command: str, *arguments: str) -> None:
     port = os.environ.get("PORT") or "4566"
     if not port.isdecimal() or not 1 <= int(port) <= 65535:
         raise LocalError(f"PORT is to be a port number, not '{port}'.")
+    stack = LocalStack(int(port))
     if command == "invoke":
-        return invoke(LocalStack(int(port)), *arguments)
+        return invoke(stack, *arguments)
     print(f"Deploying to a local AWS on 127.0.0.1:{port}")
-    with running(int(port)) as stack:
+    with running(stack):
         show_life(stack)
         if command == "run":
             print("Serving until Ctrl-C.", flush=True)

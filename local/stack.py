@@ -35,12 +35,12 @@ class LocalError(Exception):
 
 
 class LocalStack:
-    """The stack that is deployed at `port`, seen with the rights of its root user."""
+    """The stack at `port`, seen with the rights of its root user; its files are in `folder`."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, folder: Path | None = None) -> None:
         self.port = port
         self.endpoint = f"http://{HOST}:{port}"
-        self.folder = ROOT / ".local" / str(port)
+        self.folder = folder or ROOT / ".local" / str(port)
         self.outputs_file = self.folder / "outputs.json"
 
     def client(self, service: str, credentials: Credentials | None = None) -> Any:
@@ -91,14 +91,13 @@ def execute_api_url(stack: LocalStack, output: str) -> str:
 
 
 @contextmanager
-def running(port: int) -> Iterator[LocalStack]:
+def running(stack: LocalStack) -> Iterator[None]:
     """Start MiniStack, deploy the stack onto it, and end all of it on the way out.
 
     Raises `LocalError` when the port is taken, a tool is missing or the deployment fails.
     """
-    stack = LocalStack(port)
-    if _answers(port):
-        raise LocalError(f"Port {port} is taken; choose another one with PORT=….")
+    if _answers(stack.port):
+        raise LocalError(f"Port {stack.port} is taken; choose another one with PORT=….")
     stack.folder.mkdir(parents=True, exist_ok=True)
     stack.outputs_file.unlink(missing_ok=True)
     log = stack.folder / "ministack.log"
@@ -107,7 +106,7 @@ def running(port: int) -> Iterator[LocalStack]:
             [_tool(ROOT / ".venv-local/bin/python"), ROOT / "local/emulator.py"],
             env={
                 **_environment(),
-                "GATEWAY_PORT": str(port),
+                "GATEWAY_PORT": str(stack.port),
                 "BIND_HOST": HOST,
                 "AUTH": "true",
                 "IOT_MTLS_ENABLED": "0",
@@ -122,9 +121,9 @@ def running(port: int) -> Iterator[LocalStack]:
         )
     try:
         with step("start MiniStack"):
-            _await_start(process, port, log)
+            _await_start(process, stack.port, log)
         _deploy(stack)
-        yield stack
+        yield
     finally:
         stack.outputs_file.unlink(missing_ok=True)
         _end(process)

@@ -22,8 +22,9 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[LocalStack]:
-    with running(free_port()) as stack:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    stack = LocalStack(free_port(), tmp_path_factory.mktemp("local"))
+    with running(stack):
         yield stack
 
 
