@@ -20,7 +20,7 @@ from session_api.problems import NO_STORE, NO_SUCH_ROUTE, RequestProblem
 from session_api.requests import accepted_versions, read_body, read_query
 from sessions import cursor
 from sessions.audit_trail import AuditTrail, EventPosition
-from sessions.cursor import Position
+from sessions.cursor import AnyPosition, Position
 from sessions.dynamodb import connect
 from sessions.errors import DocumentTooLarge, InvalidToken, SessionNotFound
 from sessions.session import SESSION_ID, Limits, Session
@@ -236,12 +236,14 @@ def _etag(session: Session) -> dict[str, str]:
 
 
 def _position(
-    given: str | UnsetType, kind: type[Position], asked: Mapping[str, object]
-) -> Position | None:
+    given: str | UnsetType, kind: type[AnyPosition], asked: Mapping[str, object]
+) -> AnyPosition | None:
     return None if given is UNSET else cursor.decode(given, kind, asked)
 
 
-def _page(items: list[Any], position: object, asked: Mapping[str, object]) -> dict[str, Any]:
+def _page(
+    items: list[Any], position: Position | None, asked: Mapping[str, object]
+) -> dict[str, Any]:
     return {"items": items, "next_cursor": cursor.encode(position, asked) if position else None}
 
 

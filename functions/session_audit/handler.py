@@ -13,7 +13,8 @@ from sessions.audit_trail import AuditTrail
 from sessions.dynamodb import connect
 
 logger = Logger()
-trail = AuditTrail(connect(), os.environ["AUDIT_TABLE"], int(os.environ["AUDIT_RETENTION_SECONDS"]))
+trail = AuditTrail(connect(), os.environ["AUDIT_TABLE"])
+retention_seconds = int(os.environ["AUDIT_RETENTION_SECONDS"])
 keep_renewals = os.environ["KEEP_RENEWALS"] == "true"
 
 
@@ -30,7 +31,9 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
             events[found.session_id, found.event_id] = found, record
             if found.type == "unreadable":
                 logger.error("unreadable stream record", event_id=found.event_id)
-    refused = trail.append([found for found, _ in events.values()])
+    refused = trail.append(
+        [found for found, _ in events.values()], retention_seconds=retention_seconds
+    )
     logger.info("recorded", events=len(events) - len(refused), refused=len(refused))
     failures = [events[each.session_id, each.event_id][1]["dynamodb"] for each in refused]
     if not failures:

@@ -10,13 +10,12 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
-from sessions.dynamodb import Item
+from sessions.dynamodb import Item, fits_key
 
 MAX_NAMES = 100
 MAX_SECONDS = 10**10 - 1  # what the ten digits of an event id hold
-# An event must fit into an item and its user into an index key, whatever the stream brings.
+# An event must fit into an item, whatever the stream brings.
 _MAX_CHARACTERS = 512
-_MAX_KEY_BYTES = 2048
 _TTL_SERVICE = ("Service", "dynamodb.amazonaws.com")
 
 # Files the records that do not even tell whose they are; has the shape of a session id.
@@ -70,7 +69,7 @@ def _read(record: Mapping[str, Any]) -> AuditEvent | None:
     if not re.fullmatch("[0-9]{1,40}", sequence_number) or not 0 <= seconds <= MAX_SECONDS:
         raise ValueError("neither a position nor a time")
     session_id = change["Keys"]["SessionId"]["S"]
-    if not _fits_key(session_id):
+    if not fits_key(session_id):
         raise ValueError("no session's id")
     old, new = change.get("OldImage", {}), change.get("NewImage", {})
     facts: dict[str, Any] | None
@@ -142,7 +141,7 @@ def _unreadable(record: Any) -> AuditEvent:
     digest = sha256(json.dumps(record, sort_keys=True, default=repr).encode()).hexdigest()
     try:
         found = change["Keys"]["SessionId"]["S"]
-        session_id = found if _fits_key(found) else UNKNOWN_SESSION
+        session_id = found if fits_key(found) else UNKNOWN_SESSION
     except Exception:
         session_id = UNKNOWN_SESSION
     return AuditEvent(
@@ -186,8 +185,4 @@ def _map(image: Item, name: str) -> dict[str, Any]:
 
 def _user_id(image: Item) -> str | None:
     user_id = image.get("UserId", {}).get("S")
-    return user_id if _fits_key(user_id) else None
-
-
-def _fits_key(text: Any) -> bool:
-    return isinstance(text, str) and 0 < len(text.encode()) <= _MAX_KEY_BYTES
+    return user_id if fits_key(user_id) else None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from time import sleep
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from sessions.audit_event import AuditEvent
+from sessions.cursor import Position
 from sessions.dynamodb import Item, refusals
 from sessions.errors import InvalidField, Unavailable
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _STATEMENTS_PER_REQUEST = 25
 _TRIES = 4
 _PAUSE_SECONDS = 0.1
+# Leaves a Lambda function of a minute time for the request under way and its answer.
+_APPEND_SECONDS = 30
 
 # {"ttl_lag_seconds": "TtlLagSeconds", …}
 _ATTRIBUTES = {
@@ -27,11 +30,10 @@ _ATTRIBUTES = {
 }
 
 
-class EventPosition(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class EventPosition(Position, frozen=True):
     """Where a trail goes on: behind this event."""
 
     event_id: Annotated[str, Meta(pattern=r"^[0-9]{10}#[0-9]{40}\Z")]
-    session_id: Annotated[str, Meta(min_length=1, max_length=2048)]
 
 
 class Page(Struct, frozen=True):
@@ -42,47 +44,49 @@ class Page(Struct, frozen=True):
 
 
 class AuditTrail:
-    """Audit events in DynamoDB, kept for `retention_seconds` after their time of record."""
+    """Audit events in DynamoDB."""
 
-    def __init__(self, client: DynamoDBClient, table_name: str, retention_seconds: int = 0) -> None:
+    def __init__(self, client: DynamoDBClient, table_name: str) -> None:
         self._client = client
         self._table_name = table_name
-        self._retention_seconds = retention_seconds
 
-    def append(self, events: Sequence[AuditEvent]) -> list[AuditEvent]:
-        """Add events with distinct keys; answer those that DynamoDB did not take.
+    def append(self, events: Sequence[AuditEvent], *, retention_seconds: int) -> list[AuditEvent]:
+        """Add events with distinct keys, to be kept for so long after their time of record.
 
-        An event that is already there counts as taken, so a repeated delivery changes nothing.
-        PartiQL's INSERT is the one write that can be allowed without overwriting too.
+        Answers those that DynamoDB did not take. An event that is already there counts as taken,
+        so a repeated delivery changes nothing. PartiQL's INSERT is the one write that can be
+        allowed without overwriting too.
         """
+        deadline = monotonic() + _APPEND_SECONDS
         waiting = list(events)
         for attempt in range(_TRIES):
             if attempt:
                 sleep(_PAUSE_SECONDS * 2**attempt)
-            waiting = [
-                event
-                for start in range(0, len(waiting), _STATEMENTS_PER_REQUEST)
-                for event in self._insert(waiting[start : start + _STATEMENTS_PER_REQUEST])
-            ]
+            refused: list[AuditEvent] = []
+            for start in range(0, len(waiting), _STATEMENTS_PER_REQUEST):
+                batch = waiting[start : start + _STATEMENTS_PER_REQUEST]
+                late = monotonic() > deadline
+                refused += batch if late else self._insert(batch, retention_seconds)
+            waiting = refused
             if not waiting:
                 break
         return waiting
 
-    def _insert(self, events: Sequence[AuditEvent]) -> list[AuditEvent]:
-        statements: Any = [self._statement(event) for event in events]
+    def _insert(self, events: list[AuditEvent], retention_seconds: int) -> list[AuditEvent]:
+        statements: Any = [self._statement(event, retention_seconds) for event in events]
         try:
             with refusals():
                 answer = self._client.batch_execute_statement(Statements=statements)
         except Unavailable:
-            return list(events)
+            return events
         return [
             event
             for event, response in zip(events, answer["Responses"], strict=True)
             if response.get("Error", {}).get("Code", "DuplicateItem") != "DuplicateItem"
         ]
 
-    def _statement(self, event: AuditEvent) -> dict[str, Any]:
-        item = _to_item(event, event.recorded_at + self._retention_seconds)
+    def _statement(self, event: AuditEvent, retention_seconds: int) -> dict[str, Any]:
+        item = _to_item(event, event.recorded_at + retention_seconds)
         members = ", ".join(f"'{name}': ?" for name in item)
         return {
             "Statement": f'INSERT INTO "{self._table_name}" VALUE {{{members}}}',
@@ -112,10 +116,11 @@ class AuditTrail:
         if after:
             if not first <= after.event_id <= last:
                 raise InvalidField("/cursor", "outside of the time asked for")
+            # The owner last: a cursor may be forged, and must not lead to another one's events.
             query["ExclusiveStartKey"] = {
-                owner: {"S": name},
                 "SessionId": {"S": after.session_id},
                 "EventId": {"S": after.event_id},
+                owner: {"S": name},
             }
         with refusals():
             answer = self._client.query(
@@ -131,7 +136,7 @@ class AuditTrail:
                 **query,
             )
         key = answer.get("LastEvaluatedKey")
-        position = EventPosition(key["EventId"]["S"], key["SessionId"]["S"]) if key else None
+        position = EventPosition(key["SessionId"]["S"], key["EventId"]["S"]) if key else None
         return Page([_from_item(item) for item in answer["Items"]], position)
 
 

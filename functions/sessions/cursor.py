@@ -9,18 +9,31 @@ from hashlib import sha256
 from typing import TypeVar
 
 import msgspec
+from msgspec import Struct
 
+from sessions.dynamodb import fits_key
 from sessions.errors import InvalidField
 
-Position = TypeVar("Position")
+
+class Position(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The key that a page ended with, but for the part that the query names."""
+
+    session_id: str
+
+    def __post_init__(self) -> None:
+        if not fits_key(self.session_id):
+            raise ValueError("no key of DynamoDB")
 
 
-def encode(position: object, query: Mapping[str, object]) -> str:
+AnyPosition = TypeVar("AnyPosition", bound=Position)
+
+
+def encode(position: Position, query: Mapping[str, object]) -> str:
     """`position` and a digest of `query` as base64url JSON; `query` holds all but the limit."""
     return base64.urlsafe_b64encode(msgspec.json.encode((position, _digest(query)))).decode()
 
 
-def decode(cursor: str, kind: type[Position], query: Mapping[str, object]) -> Position:
+def decode(cursor: str, kind: type[AnyPosition], query: Mapping[str, object]) -> AnyPosition:
     """The position in `cursor`; `InvalidField` if it is none, or one of another query."""
     try:
         text = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)

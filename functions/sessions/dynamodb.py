@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NoConnection
 
 from sessions.errors import DocumentTooLarge, Unavailable
 
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
 Attribute = Any
 Item = dict[str, Attribute]
 
+# Beside whatever has a status of 5xx:
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
 _TRY_LATER = {
-    "InternalServerError",
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
-    "ServiceUnavailable",
     "ThrottlingException",
 }
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
+_MAX_KEY_BYTES = 2048
 
 
 class ConditionFailed(Exception):
@@ -38,13 +40,18 @@ class ConditionFailed(Exception):
         self.item = item
 
 
+def fits_key(value: object) -> bool:
+    """Whether `value` can be the string of a partition key, of an index too."""
+    return isinstance(value, str) and 0 < len(value.encode()) <= _MAX_KEY_BYTES
+
+
 def connect() -> DynamoDBClient:
     """A client that gives up early enough for its caller to still answer.
 
-    Three attempts of at most 1 s + 2 s each stay well under the functions' time limits.
+    Two attempts of at most 1 s + 2 s, and at most 1 s between them: 7 s.
     """
     config = Config(
-        connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3}
+        connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}
     )
     return boto3.client("dynamodb", config=config)
 
@@ -61,10 +68,10 @@ def refusals() -> Iterator[None]:
         code = error.response["Error"]["Code"]
         if code == "ConditionalCheckFailedException":
             raise ConditionFailed(cast("Item", error.response.get("Item", {}))) from error
-        if code in _TRY_LATER:
+        if code in _TRY_LATER or error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
             raise Unavailable from error
         if code == "ValidationException" and "Item size" in error.response["Error"]["Message"]:
             raise DocumentTooLarge from error
         raise
-    except HTTPClientError as error:
+    except (NoConnection, HTTPClientError) as error:
         raise Unavailable from error

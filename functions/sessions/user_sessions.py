@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, Struct
 
+from sessions.cursor import Position
 from sessions.dynamodb import Item, refusals
 from sessions.errors import SessionNotFound, Unavailable
 from sessions.live import is_live
@@ -31,11 +32,10 @@ _BATCH_TRIES = 5
 _PARALLEL_WRITES = 10
 
 
-class SessionPosition(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class SessionPosition(Position, frozen=True):
     """Where a user's list goes on: behind this entry of `UserIndex`."""
 
     created_at: Annotated[int, Meta(ge=0, lt=10**10)]
-    session_id: Annotated[str, Meta(min_length=1, max_length=2048)]
 
 
 class Page(Struct, frozen=True):
@@ -149,7 +149,7 @@ class UserSessions:
             )
         last = answer.get("LastEvaluatedKey")
         position = (
-            SessionPosition(int(last["CreatedAt"]["N"]), last["SessionId"]["S"]) if last else None
+            SessionPosition(last["SessionId"]["S"], int(last["CreatedAt"]["N"])) if last else None
         )
         return [item["SessionId"]["S"] for item in answer["Items"]], position
 

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 from boto3.dynamodb.types import TypeSerializer
+from botocore.exceptions import BotoCoreError, ConnectTimeoutError, ReadTimeoutError
 
+from sessions.dynamodb import connect
 from tests.functional.conftest import NOW, Api, function, lambda_context, sample
+from tests.template import resources
 
 SESSION = "n2qXk8bVQ0mFz5rTj7LwAg"
 RETENTION = 400 * 86_400
@@ -177,19 +180,32 @@ def test_lowest_goes_by_number_not_by_spelling(
     assert record(audit, batch) == {"batchItemFailures": [{"itemIdentifier": "99"}]}
 
 
+@pytest.mark.parametrize("failure", [ReadTimeoutError, ConnectTimeoutError])
 def test_silent_table_refuses_all(
-    audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch
+    audit: ModuleType, monkeypatch: pytest.MonkeyPatch, failure: type[BotoCoreError]
 ) -> None:
-    from sessions.errors import Unavailable
+    """Within the function's time: killed by Lambda, it could not report anything."""
+    clock, client = [0.0], connect()
+    config: Any = client.meta.config
 
-    def fail(Statements: Any) -> Any:
-        raise Unavailable
+    def time_out(request: Any, **_: Any) -> None:
+        clock[0] += config.connect_timeout + config.read_timeout
+        raise failure(endpoint_url=request.url)
 
-    monkeypatch.setattr(audit.trail._client, "batch_execute_statement", fail)
+    client.meta.events.register_first("before-send.dynamodb", time_out)
+    monkeypatch.setattr(audit.trail, "_client", client)
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
+    monkeypatch.setattr("sessions.audit_trail.monotonic", lambda: clock[0])
 
-    answer = record(audit, inserts(50))
+    answer = record(audit, inserts(100))
 
     assert answer == {"batchItemFailures": [{"itemIdentifier": str(10**20)}]}
+    [timeout] = {
+        each["Timeout"]
+        for each in resources("AWS::Lambda::Function").values()
+        if each["Handler"].startswith("session_audit.")
+    }
+    assert clock[0] < timeout - 15
 
 
 def refuse(
@@ -270,21 +286,50 @@ def test_cursor_of_other_events_is_refused(audit: ModuleType, api: Api) -> None:
     assert api("GET", "/sessions", query={"user_id": "ada", "cursor": cursor}).status == 422
 
 
+def test_forged_position_leads_to_no_other_session(audit: ModuleType, api: Api) -> None:
+    """The partition key always comes from the query."""
+    record(audit, sample("stream_created"))
+    record(audit, sample("stream_updated"))
+    query = {"session_id": SESSION, "limit": 1}
+    cursor = api("GET", "/events", query=query).json["next_cursor"]
+    (_, event_id), digest = json.loads(base64.urlsafe_b64decode(cursor))
+    forged = json.dumps([["B" * 22, event_id], digest]).encode()
+    keys: list[Any] = []
+    api.handler.client.meta.events.register(
+        "provide-client-params.dynamodb.Query",
+        lambda params, **_: keys.append(params["ExclusiveStartKey"]),
+        unique_id="keys",
+    )
+
+    answer = api(
+        "GET", "/events", query=query | {"cursor": base64.urlsafe_b64encode(forged).decode()}
+    )
+
+    api.handler.client.meta.events.unregister(
+        "provide-client-params.dynamodb.Query", unique_id="keys"
+    )
+    assert answer.status == 200
+    assert keys == [{"SessionId": {"S": SESSION}, "EventId": {"S": event_id}}]
+
+
 def test_forged_position_outside_of_the_query_is_refused(audit: ModuleType, api: Api) -> None:
     """DynamoDB would refuse it as outside of the query's boundaries."""
     record(audit, inserts(3))
     query = {"user_id": "ada", "limit": 1, "since": NOW, "until": NOW + 9}
     cursor = api("GET", "/events", query=query).json["next_cursor"]
-    (event_id, session_id), digest = json.loads(base64.urlsafe_b64decode(cursor))
+    (session_id, event_id), digest = json.loads(base64.urlsafe_b64decode(cursor))
 
     def status(position: Any) -> int:
         forged = base64.urlsafe_b64encode(json.dumps([position, digest]).encode()).decode()
         return api("GET", "/events", query=query | {"cursor": forged}).status
 
-    assert status([event_id, session_id]) == 200
-    assert status([f"{NOW - 1}{event_id[10:]}", session_id]) == 422
-    assert status([f"{NOW + 9}{event_id[10:]}", session_id]) == 422
-    assert status([event_id[:-1], session_id]) == 422
-    assert status([event_id + "\n", session_id]) == 422
-    assert status([event_id]) == 422
-    assert status([event_id, session_id, "x"]) == 422
+    assert status([session_id, event_id]) == 200
+    assert status([session_id, f"{NOW - 1}{event_id[10:]}"]) == 422
+    assert status([session_id, f"{NOW + 9}{event_id[10:]}"]) == 422
+    assert status([session_id, event_id[:-1]]) == 422
+    assert status([session_id, event_id + "\n"]) == 422
+    assert status([session_id]) == 422
+    assert status([session_id, event_id, "x"]) == 422
+    assert status(["", event_id]) == 422
+    assert status(["é" * 1024, event_id]) == 200
+    assert status(["é" * 1024 + "x", event_id]) == 422

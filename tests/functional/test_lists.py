@@ -133,23 +133,23 @@ def forged(position: Any, digest: str) -> str:
 def test_cursor_is_good_for_its_own_query_only(api: Api) -> None:
     create_in_turn(api, 2)
     cursor = api("GET", "/sessions", query={"user_id": "ada", "limit": 1}).json["next_cursor"]
-    position, digest = json.loads(base64.urlsafe_b64decode(cursor))
+    (session_id, created_at), digest = json.loads(base64.urlsafe_b64decode(cursor))
 
     def status(cursor: str, user_id: str = "ada") -> int:
         return api("GET", "/sessions", query={"user_id": user_id, "cursor": cursor}).status
 
     assert status(cursor) == 200
-    assert status(forged(position, digest)) == 200
+    assert status(forged([session_id, created_at], digest)) == 200
     assert status(cursor, user_id="eve") == 422
     assert status(cursor[:-4]) == 422
     assert status("=" + cursor) == 422
-    assert status(forged(position, "x")) == 422
-    assert status(forged([position[0], 7], digest)) == 422
-    assert status(forged([str(position[0]), position[1]], digest)) == 422
-    assert status(forged([-1, position[1]], digest)) == 422
-    assert status(forged([10**40, position[1]], digest)) == 422
-    assert status(forged([position[0], ""], digest)) == 422
-    assert status(forged([position[0]], digest)) == 422
+    assert status(forged([session_id, created_at], "x")) == 422
+    assert status(forged([7, created_at], digest)) == 422
+    assert status(forged([session_id, str(created_at)], digest)) == 422
+    assert status(forged([session_id, -1], digest)) == 422
+    assert status(forged([session_id, 10**40], digest)) == 422
+    assert status(forged(["", created_at], digest)) == 422
+    assert status(forged([session_id], digest)) == 422
     assert status(forged(None, digest)) == 422
     assert status(base64.urlsafe_b64encode(b"\xff").decode()) == 422
     assert status(base64.urlsafe_b64encode(b"[" * 5000).decode()) == 422

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSResponse
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import (
+    BotoCoreError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
 from moto.core.models import botocore_stubber
 
 from tests.functional.conftest import NOW, Api, dynamodb_answer
@@ -60,16 +66,56 @@ def test_throttled_table_is_503(
     assert answer.headers["retry-after"] == "1"
 
 
-def test_no_answer_in_time_is_503(api: Api, on_send: Any, logged: StringIO) -> None:
-    """The log tells the two kinds of outage apart."""
+@pytest.mark.parametrize(
+    "failure",
+    [ConnectTimeoutError, EndpointConnectionError, ConnectionClosedError, ReadTimeoutError],
+)
+@pytest.mark.parametrize(("method", "path", "body"), CALLS[:3])
+def test_no_answer_in_time_is_503(
+    api: Api,
+    on_send: Any,
+    logged: StringIO,
+    failure: type[BotoCoreError],
+    method: str,
+    path: str,
+    body: Any,
+) -> None:
+    """The log tells the kinds of outage apart."""
+
+    def fail(request: Any, **_: Any) -> None:
+        raise failure(endpoint_url=request.url)
+
+    on_send(fail)
+
+    assert api(method, path, body).status == 503
+    assert f'"cause":"{failure.__name__}"' in logged.getvalue()
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+@pytest.mark.parametrize("content", [b"", b"<html>busy</html>", b'{"__type": "InternalFailure"}'])
+def test_error_that_is_not_dynamodbs_own_is_503(
+    api: Api, on_send: Any, status: int, content: bytes
+) -> None:
+    """Whatever stands in front of DynamoDB may answer in its place."""
+    on_send(lambda **_: dynamodb_answer(content, status))
+
+    assert api("GET", f"/sessions/{ABSENT}").status == 503
+
+
+def test_silent_table_is_given_up_in_time(api: Api, on_send: Any) -> None:
+    """Before API Gateway gives up an authorizer, after 10 s: attempts, time limits and pauses."""
+    attempts: list[Any] = []
 
     def time_out(request: Any, **_: Any) -> None:
+        attempts.append(request)
         raise ReadTimeoutError(endpoint_url=request.url)
 
     on_send(time_out)
+    api("GET", f"/sessions/{ABSENT}")
 
-    assert api("GET", f"/sessions/{ABSENT}").status == 503
-    assert '"cause":"ReadTimeoutError"' in logged.getvalue()
+    config = api.handler.client.meta.config
+    assert len(attempts) == 2
+    assert len(attempts) * (config.connect_timeout + config.read_timeout) + 1 < 10
 
 
 @pytest.mark.parametrize(
