@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # before a revocation must not undo it. An absent item fails both, so no update makes a ghost.
 _LIVE = "ExpirationTime > :now AND attribute_not_exists(RevokedAt)"
 
+# A clock that is behind takes nothing back that a later renewal gave.
+_FORWARD = "RenewedAt <= :now"
 _FULL_WINDOW = "ExpirationTime = :now + TtlSeconds, RenewedAt = :now"
 _TO_THE_END = "ExpirationTime = AbsoluteExpirationTime, RenewedAt = :now"
 
@@ -48,7 +50,8 @@ class SessionStore:
     name a session raise `SessionNotFound` when it is absent, expired or revoked.
 
     A write whose answer was lost is sent again by the SDK and then finds its own request id in
-    the item: it has happened, and is answered from there.
+    the item: it has happened, and is answered from there. Should another write have come between
+    the two, a change of data is no longer known for one: it is made again, or a `VersionMismatch`.
     """
 
     def __init__(self, client: DynamoDBClient, table_name: str) -> None:
@@ -96,7 +99,13 @@ class SessionStore:
                 # What decides between the two never changes, so it takes no second request.
                 full = now + session.ttl_seconds <= session.absolute_expires_at
                 renewal = _FULL_WINDOW if full else _TO_THE_END
-                session = _live(self._update(token.session_id, renewal, now=now, by=by), now)
+                try:
+                    item = self._update(
+                        token.session_id, renewal, condition=_FORWARD, now=now, by=by
+                    )
+                except ConditionFailed as failed:
+                    item = failed.item
+                session = _live(item, now)
         except SessionNotFound as ended:
             raise InvalidToken from ended
         return session
@@ -110,7 +119,8 @@ class SessionStore:
         `NoToken` for a session that has none.
         """
         token = Token.issue(session_id)
-        condition = " AND attribute_exists(TokenHash)"
+        # Others may have written since a send whose answer was lost, so its hash is what tells.
+        condition = "attribute_exists(TokenHash) AND TokenHash <> :hash"
         if grace_seconds:
             condition += (
                 " AND (attribute_not_exists(PreviousTokenUntil) OR PreviousTokenUntil <= :now)"
@@ -125,7 +135,9 @@ class SessionStore:
                 by=by,
             )
         except ConditionFailed as failed:
-            raise (RotationInGrace if "TokenHash" in failed.item else NoToken) from failed
+            item = failed.item
+            if item.get("TokenHash") != {"B": token.hash}:
+                raise (RotationInGrace if "TokenHash" in item else NoToken) from failed
         return _live(item, now), token
 
     def replace(
@@ -188,10 +200,10 @@ class SessionStore:
         now: int,
         by: Writer,
     ) -> Session:
-        condition = ""
+        condition = "attribute_exists(#data)"
         if versions is not None:
             accepted = {f":accepted{i}": {"N": str(v)} for i, v in enumerate(versions)}
-            condition = f" AND Version IN ({', '.join(accepted)})"
+            condition += f" AND Version IN ({', '.join(accepted)})"
             values = values | accepted
         try:
             item = self._update(
@@ -211,13 +223,21 @@ class SessionStore:
         """Push the expiration time to a full window from `now`, or to the absolute end.
 
         DynamoDB can't take the smaller of two values, so a renewal within the last window
-        before the absolute end takes a second request.
+        before the absolute end takes a second request. One that was renewed by a later clock
+        stays as it is.
         """
         try:
             item = self._update(
-                session_id, _FULL_WINDOW, condition=" AND RenewableUntil >= :now", now=now, by=by
+                session_id,
+                _FULL_WINDOW,
+                condition=f"RenewableUntil >= :now AND {_FORWARD}",
+                now=now,
+                by=by,
             )
-        except ConditionFailed:
+        except ConditionFailed as failed:
+            session = _live(failed.item, now)
+            if session.renewed_at > now:
+                return session
             item = self._update(session_id, _TO_THE_END, now=now, by=by)
         return _live(item, now)
 
@@ -262,13 +282,14 @@ class SessionStore:
         Raises `SessionNotFound`, or `ConditionFailed` where the session is live but `condition`
         does not hold.
         """
+        conditions = (_LIVE, "RequestId <> :request_id", condition)
         try:
             with refusals():
                 answer = self._client.update_item(
                     TableName=self._table_name,
                     Key={"SessionId": {"S": session_id}},
                     UpdateExpression=f"SET Actor = :actor, RequestId = :request_id, {assignments}",
-                    ConditionExpression=f"{_LIVE} AND RequestId <> :request_id{condition}",
+                    ConditionExpression=" AND ".join(filter(None, conditions)),
                     ExpressionAttributeValues={
                         ":now": {"N": str(now)},
                         ":actor": {"S": by.actor},

@@ -271,6 +271,49 @@ def test_write_whose_clock_is_behind_does_not_undo_a_revocation(
     assert api("GET", f"/sessions/{session_id}").status == 404
 
 
+@pytest.mark.parametrize(("later", "late"), [(100, 95), (1003, 999)])
+def test_renewal_whose_clock_is_behind_takes_nothing_back(
+    api: Api, stored: Any, later: int, late: int
+) -> None:
+    """Where a later renewal came first, its expiry stands; also that of the absolute end."""
+    session_id = api.create(ttl_seconds=600, absolute_ttl_seconds=1600)
+    for moment in (500, 900):
+        api.clock.now = NOW + min(moment, late)
+        api("POST", f"/sessions/{session_id}/renew")
+    api.clock.now = NOW + later
+    renewed = api("POST", f"/sessions/{session_id}/renew").json
+    before = stored(session_id)
+    api.clock.now = NOW + late
+
+    answer = api("POST", f"/sessions/{session_id}/renew")
+
+    assert (answer.status, answer.json) == (200, renewed)
+    assert stored(session_id) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "body"), [("PATCH", {"data": {"a": 1}}), ("PUT", {"data": {"a": 1}})]
+)
+def test_item_without_data_is_no_session_to_change(
+    api: Api, tables: Any, stored: Any, method: str, body: Any
+) -> None:
+    """No API call writes one. It is neither an error nor made whole."""
+    session_id = api.create()
+    key = {"SessionId": {"S": session_id}}
+    tables.client.update_item(
+        TableName=tables.sessions,
+        Key=key,
+        UpdateExpression="REMOVE #data",
+        ExpressionAttributeNames={"#data": "Data"},
+    )
+    before = stored(session_id)
+
+    assert api(method, f"/sessions/{session_id}", body).status == 404
+    assert stored(session_id) == before
+    assert api("DELETE", f"/sessions/{session_id}").status == 204
+    assert "RevokedAt" in stored(session_id)
+
+
 def test_second_revocation_changes_nothing(api: Api, stored: Any) -> None:
     session_id = api.create()
     api("DELETE", f"/sessions/{session_id}", query={"reason": "first"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,8 @@ from botocore.exceptions import (
 )
 from moto.core.models import botocore_stubber
 
+from sessions.dynamodb import connect
+from sessions.store import SessionStore
 from tests.functional.conftest import NOW, Api, dynamodb_answer
 
 ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -214,6 +217,32 @@ def test_repeated_send_is_no_second_change(
         assert api("POST", "/sessions/verify", {"token": answer.json["token"]}).status == 200
 
 
+@pytest.mark.parametrize("grace_seconds", [0, 30])
+def test_repeated_rotation_is_one_though_another_wrote_between(
+    api: Api, on_send: Any, grace_seconds: int
+) -> None:
+    """A renewal has put its own request id into the item; the new hash tells all the same."""
+    former = api.log_in()
+    session_id = former.partition(".")[0]
+    api.clock.now += 60
+
+    def renew() -> None:
+        writer = api.handler.Writer(actor="other", request_id="other")
+        SessionStore(client, "sessions").renew(session_id, now=api.clock.now, by=writer)
+
+    client = connect()
+    sends = _lose_first_answer(on_send, then=renew)
+
+    answer = api("POST", f"/sessions/{session_id}/rotate", {"grace_seconds": grace_seconds})
+
+    assert sends == [200, 400]
+    assert answer.status == 200
+    assert api("POST", "/sessions/verify", {"token": answer.json["token"]}).status == 200
+    api.clock.now += grace_seconds
+    assert api("POST", "/sessions/verify", {"token": former}).status == 401
+    assert api("GET", f"/sessions/{session_id}").status == 404  # found out as a reused one
+
+
 def test_repeated_create_is_one_session(api: Api, on_send: Any, tables: Any) -> None:
     sends = _lose_first_answer(on_send)
 
@@ -224,15 +253,18 @@ def test_repeated_create_is_one_session(api: Api, on_send: Any, tables: Any) -> 
     assert tables.client.scan(TableName=tables.sessions)["Count"] == 1
 
 
-def _lose_first_answer(on_send: Any) -> list[int]:
-    """Answers of the table, the first of them lost on its way."""
+def _lose_first_answer(on_send: Any, then: Callable[[], None] = lambda: None) -> list[int]:
+    """Answers of the table, the first of them lost on its way; `then` comes before the second."""
     statuses: list[int] = []
 
     def answer(event_name: str, request: Any, **_: Any) -> AWSResponse:
         response = botocore_stubber(event_name, request)
         assert response
         statuses.append(response.status_code)
-        return refusal("InternalServerError", 500) if len(statuses) == 1 else response
+        if len(statuses) > 1:
+            return response
+        then()
+        return refusal("InternalServerError", 500)
 
     on_send(answer)
     return statuses

@@ -226,6 +226,30 @@ def test_revocation_between_read_and_renewal_is_401(
     assert api("GET", f"/sessions/{session_id}").status == 404
 
 
+def test_later_renewal_between_read_and_renewal_stands(
+    api: Api, monkeypatch: pytest.MonkeyPatch, stored: Any
+) -> None:
+    """Another function whose clock is ahead: nothing is taken back, and the token is good."""
+    token = api.log_in(ttl_seconds=100)
+    session_id = token.partition(".")[0]
+    api.clock.now += 50
+    store = api.handler.sessions
+    read = store._read
+
+    def race(session_id: str) -> Any:
+        item = read(session_id)
+        writer = api.handler.Writer(actor="other", request_id="other")
+        store.renew(session_id, now=api.clock.now + 5, by=writer)
+        return item
+
+    monkeypatch.setattr(store, "_read", race)
+
+    answer = verify(api, token)
+
+    assert (answer.status, answer.json["expires_at"]) == (200, NOW + 155)
+    assert stored(session_id)["RenewedAt"] == {"N": str(NOW + 55)}
+
+
 def test_former_token_verifies_during_its_grace_period_only(api: Api, stored: Any) -> None:
     former = api.log_in()
     new = rotate(api, former)
