@@ -42,7 +42,7 @@ limits = Limits(
 )
 renewal_fraction = float(os.environ["RENEWAL_FRACTION"])
 default_grace_seconds = int(os.environ["ROTATION_GRACE_SECONDS"])
-# Leaves API Gateway's 30 s time for the requests under way and the answer.
+# API Gateway waits 30 s: time is left for the request under way, 7 s at most, and the answer.
 SIGN_OUT_SECONDS = 20
 # Numbers leave as they came: a Decimal as a JSON number.
 encode = msgspec.json.Encoder(decimal_format="number").encode

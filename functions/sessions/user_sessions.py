@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +53,10 @@ class Ended(Struct, frozen=True):
     complete: bool
 
 
+class _OutOfTime(Exception):
+    """What remains is for the caller's next try."""
+
+
 class UserSessions:
     """A user's sessions. Any method raises `Unavailable` when DynamoDB throttles or is slow."""
 
@@ -88,40 +93,45 @@ class UserSessions:
         now: int,
         by: Writer,
     ) -> Ended:
-        """Revoke all live sessions of a user but one, within `seconds`.
+        """Revoke all live sessions of a user but one; no request begins after `seconds`.
 
         Goes through them a second time if there were any: the index may have lagged behind a
         session that was created a moment before.
         """
         deadline = monotonic() + seconds
-        revoked = 0
+        ended: list[str] = []
 
-        def end(session_id: str) -> bool | None:
-            """Whether it was ours to end; None once time has run out."""
+        def check_time() -> None:
             if monotonic() > deadline:
-                return None
-            try:
+                raise _OutOfTime
+
+        def end(session_id: str) -> None:
+            check_time()
+            with suppress(SessionNotFound):
                 self._store.revoke(session_id, reason=reason, now=now, by=by)
-            except SessionNotFound:
-                return False
-            return True
+                ended.append(session_id)
 
-        with ThreadPoolExecutor(_PARALLEL_WRITES) as pool:
-            for _ in range(2):
-                before = revoked
-                for ids in self._live_ids(user_id, now):
-                    ends = list(pool.map(end, [each for each in ids if each != but]))
-                    revoked += ends.count(True)
-                    if None in ends or monotonic() > deadline:
-                        return Ended(revoked, complete=False)
-                if revoked == before:
-                    break
-        return Ended(revoked, complete=True)
+        try:
+            with ThreadPoolExecutor(_PARALLEL_WRITES) as pool:
+                for _ in range(2):
+                    before = len(ended)
+                    for ids in self._live_ids(user_id, now, check_time):
+                        # The list is what raises here whatever was raised in a thread.
+                        list(pool.map(end, [each for each in ids if each != but]))
+                    if len(ended) == before:
+                        break
+        except _OutOfTime:
+            return Ended(len(ended), complete=False)
+        return Ended(len(ended), complete=True)
 
-    def _live_ids(self, user_id: str, now: int) -> Iterator[list[str]]:
+    def _live_ids(
+        self, user_id: str, now: int, check_time: Callable[[], None]
+    ) -> Iterator[list[str]]:
         after: SessionPosition | None = None
         while True:
+            check_time()
             ids, after = self._index_page(user_id, _BATCH, after)
+            check_time()
             items = self._batch_get(ids, _LIVENESS)
             yield [item["SessionId"]["S"] for item in items if is_live(item, now)]
             if after is None:

@@ -109,7 +109,8 @@ def test_time_that_runs_out_is_told(api: Api, monkeypatch: pytest.MonkeyPatch) -
     """What was ended is counted, and the caller calls again."""
     for _ in range(5):
         api.create()
-    moments = iter([0.0, 1.0, 2.0, *[21.0] * 20])
+    # The start, before the Query, before the BatchGetItem, and before each update.
+    moments = iter([0.0, 0.1, 0.2, 1.0, 2.0, *[21.0] * 20])
     monkeypatch.setattr("sessions.user_sessions.monotonic", lambda: next(moments))
 
     answer = sign_out(api)
@@ -117,6 +118,35 @@ def test_time_that_runs_out_is_told(api: Api, monkeypatch: pytest.MonkeyPatch) -
     assert answer.json == {"revoked": 2, "complete": False}
     assert len(live(api)) == 3
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "requests"),
+    [
+        (6, ["Query", "BatchGetItem", "UpdateItem", "Query"]),
+        (8, ["Query", "BatchGetItem", "UpdateItem"]),
+        (21, ["Query"]),
+    ],
+)
+def test_no_request_begins_once_time_has_run_out(
+    api: Api, monkeypatch: pytest.MonkeyPatch, seconds: int, requests: list[str]
+) -> None:
+    """However slow DynamoDB is, the answer is out before API Gateway gives up."""
+    api.create()
+    clock = [0.0]
+    monkeypatch.setattr("sessions.user_sessions.monotonic", lambda: clock[0])
+
+    def take_time(**_: Any) -> None:
+        clock[0] += seconds
+
+    events = api.handler.client.meta.events
+    events.register("after-call.dynamodb", take_time, unique_id="slow")
+
+    answer = sign_out(api)
+
+    events.unregister("after-call.dynamodb", unique_id="slow")
+    assert api.requests == requests
+    assert answer.json == {"revoked": requests.count("UpdateItem"), "complete": False}
 
 
 def test_session_that_ended_meanwhile_is_not_counted(
