@@ -33,7 +33,8 @@ def http_event(*identity: str, **more: Any) -> dict[str, Any]:
 
 
 def rest_event(**headers: str) -> dict[str, Any]:
-    return sample("authorizer_rest_api") | {"headers": headers}
+    multiple = {name: [value] for name, value in headers.items()}
+    return sample("authorizer_rest_api") | {"headers": headers, "multiValueHeaders": multiple}
 
 
 def allowed(authorizer: ModuleType, event: dict[str, Any]) -> bool:
@@ -168,19 +169,43 @@ def test_token_type_of_a_rest_api(authorizer: ModuleType, api: Api) -> None:
 
 
 def test_request_type_of_a_rest_api(authorizer: ModuleType, api: Api) -> None:
-    """It does not tell its source: either header will do, but not both."""
+    """It does not tell its source: either header will do where the other one is absent."""
     token = api.log_in()
+    bearer, cookie = f"Bearer {token}", f"{COOKIE}={token}"
 
-    assert allowed(authorizer, rest_event(authorization=f"Bearer {token}"))
-    assert allowed(authorizer, rest_event(COOKIE=f"{COOKIE}={token}"))
-    assert allowed(authorizer, rest_event(Authorization=f"Bearer {token}", Cookie="theme=dark"))
-    assert not allowed(authorizer, rest_event(Authorization="Bearer x", Cookie=f"{COOKIE}={token}"))
+    assert allowed(authorizer, rest_event(authorization=bearer))
+    assert allowed(authorizer, rest_event(COOKIE=cookie))
+    assert allowed(authorizer, rest_event(Cookie=f"theme=dark; {cookie}", Host="a"))
     assert not allowed(authorizer, rest_event())
-    assert not allowed(authorizer, sample("authorizer_rest_api") | {"headers": None})
+    assert not allowed(authorizer, rest_event() | {"headers": None, "multiValueHeaders": None})
+
+
+def test_token_beside_the_cached_source_does_not_vouch_for_it(
+    authorizer: ModuleType, api: Api
+) -> None:
+    """Whoever sends the other header alone would get the answer out of the cache."""
+    token = api.log_in()
+    bearer, cookie = f"Bearer {token}", f"{COOKIE}={token}"
+
+    assert not allowed(authorizer, rest_event(Authorization=bearer, Cookie="theme=dark"))
+    assert not allowed(authorizer, rest_event(Authorization="Basic abc", Cookie=cookie))
+    assert not allowed(authorizer, rest_event(Authorization="Bearer x", Cookie=cookie))
+    twice = rest_event() | {"multiValueHeaders": {"cookie": ["theme=dark", cookie]}}
+    assert not allowed(authorizer, twice | {"headers": {"cookie": cookie}})
+
+
+def test_http_api_with_payload_1_0(authorizer: ModuleType, api: Api) -> None:
+    """The CDK's default for an HTTP API: the source is a string, the answer a policy."""
+    token = api.log_in()
+    event = rest_event(Authorization=f"Bearer {token}", Cookie="theme=dark") | {"version": "1.0"}
+
+    assert allowed(authorizer, event | {"identitySource": f"Bearer {token}"})
+    assert allowed(authorizer, event | {"identitySource": f"{COOKIE}={token}; theme=dark"})
+    assert not allowed(authorizer, event | {"identitySource": "theme=dark"})
 
 
 def test_http_api_without_an_identity_source(authorizer: ModuleType, api: Api) -> None:
-    """Possible without a cache; payload 2.0 keeps cookies apart."""
+    """Possible without a cache only; payload 2.0 keeps cookies apart."""
     token = api.log_in()
     event = http_event() | {"headers": {}}
 
