@@ -119,6 +119,7 @@ CREATE = {
     ),
     "client ip wrong": ({"user_id": "a", "client": {"ip": "1.2.3.256"}}, 422, "/client/ip"),
     "client ip a number": ({"user_id": "a", "client": {"ip": 16909060}}, 422, "/client/ip"),
+    "client ip with a zone": ({"user_id": "a", "client": {"ip": "fe80::1%0"}}, 422, "/client/ip"),
     "client ip endless": (
         {"user_id": "a", "client": {"ip": "fe80::1%" + "x" * 99}},
         *(422, "/client/ip"),
@@ -347,6 +348,9 @@ def test_base64_bodies(api: Api, encoded: str, status: int) -> None:
         ("GET", "/sessions", "user_id=a&limit=0", "/limit"),
         ("GET", "/sessions", "user_id=a&limit=101", "/limit"),
         ("GET", "/sessions", "user_id=a&limit=ten", "/limit"),
+        ("GET", "/sessions", "user_id=a&limit=1.0", "/limit"),
+        ("GET", "/sessions", "user_id=a&limit=1e1", "/limit"),
+        ("GET", "/sessions", "user_id=a&limit=" + "9" * 5000, "/limit"),
         ("GET", "/sessions", "user_id=a&limit=", "/limit"),
         ("GET", "/sessions", "user_id=a&limit=%D9%A3", "/limit"),
         ("GET", "/sessions", "user_id=a&sort=asc", "/sort"),
