@@ -38,6 +38,7 @@ bootstrap: setup ## Prepare the AWS account and region of your credentials for t
 	@node_modules/.bin/cdk bootstrap
 
 deploy: setup ## Deploy to the AWS account of your credentials (STAGE=dev), then confirm its TTL
+	@[ "$(STAGE)" != local ] || { echo "The stage local is deployed by make run."; exit 1; }
 	@mkdir -p .local
 	@node_modules/.bin/cdk deploy --context stage=$(STAGE) --outputs-file .local/outputs-$(STAGE).json
 	@.venv/bin/python -m infra.confirm_ttl .local/outputs-$(STAGE).json

@@ -10,6 +10,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.httpsession import URLLib3Session
 
+REGION = "us-east-1"
+
 
 class Answer(NamedTuple):
     """`headers` by their names in lower case."""
@@ -47,7 +49,7 @@ class Caller:
             method, self.url + path, json_type | (headers or {}), data, params=query
         )
         if self.credentials:
-            SigV4Auth(self.credentials, "execute-api", "us-east-1").add_auth(request)
+            SigV4Auth(self.credentials, "execute-api", REGION).add_auth(request)
         response = self._http.send(request.prepare())
         answered = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, answered, response.content)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from local.caller import Answer, Caller
+from local.caller import REGION, Answer, Caller
 from local.stack import LocalStack
 
 _EXPECTED = {"created", "updated", "rotated", "revoked", "expired"}
@@ -129,6 +129,6 @@ def curl_command(call: Caller) -> str:
     assert call.credentials  # noqa: S101
     keys = f"{call.credentials.access_key}:{call.credentials.secret_key}"
     return (
-        f"curl --aws-sigv4 aws:amz:us-east-1:execute-api --user '{keys}' \\\n"
+        f"curl --aws-sigv4 aws:amz:{REGION}:execute-api --user '{keys}' \\\n"
         f"  --json '{{\"user_id\": \"grace\"}}' '{call.url}/sessions'"
     )

@@ -17,11 +17,10 @@ from typing import Any
 import boto3
 from botocore.credentials import Credentials
 
-from local.caller import Caller
+from local.caller import REGION, Caller
 
 ROOT = Path(__file__).parent.parent
 HOST = "127.0.0.1"
-REGION = "us-east-1"
 ACCOUNT = "000000000000"
 STACK = "Sessions-local"
 # MiniStack's root user, whom its IAM lets through.

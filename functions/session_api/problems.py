@@ -60,8 +60,7 @@ _UNFORESEEN = Kind(
     500, "Internal Server Error", "internal_error", "An unforeseen error; it has been logged."
 )
 
-_KINDS = {
-    errors.InvalidField: _INVALID,
+_KINDS: dict[type[Exception], Kind] = {
     errors.SessionNotFound: _NOT_FOUND,
     errors.InvalidToken: _INVALID_TOKEN,
     errors.RotationInGrace: _IN_GRACE,

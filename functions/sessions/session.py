@@ -100,9 +100,8 @@ class Session(Struct, frozen=True):
             "CreatedAt": {"N": str(self.created_at)},
             "RenewedAt": {"N": str(self.renewed_at)},
             "Version": {"N": str(self.version)},
+            "Data": {"M": to_attributes(self.data or {}, "/data")},
         }
-        if self.data is not UNSET:
-            item["Data"] = {"M": to_attributes(self.data, "/data")}
         if self.client:
             item["Client"] = {"M": to_attributes(self.client, "/client")}
         return item

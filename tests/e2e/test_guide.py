@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from local.stack import REGION, ROOT, LocalStack
+from local.caller import REGION
+from local.stack import ROOT, LocalStack
 from tests.e2e.conftest import eventually
 
 GUIDE = (ROOT / "docs/integrating.md").read_text()

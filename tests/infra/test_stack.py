@@ -299,28 +299,38 @@ def test_failed_events_are_private_and_kept_as_long_as_the_trail() -> None:
 
 
 def test_functions_get_their_settings() -> None:
-    environments = [
-        function["Environment"]["Variables"]
-        for function in resources("AWS::Lambda::Function").values()
-    ]
-    settings = {
-        name: value
-        for environment in environments
-        for name, value in environment.items()
-        if isinstance(value, str)
-    }
+    def value(given: str | dict[str, str]) -> str:
+        return given if isinstance(given, str) else given["Ref"][7:-8]
 
-    assert settings == {
-        "POWERTOOLS_SERVICE_NAME": "session_authorizer",
-        "RENEWAL_FRACTION": "0.1",
-        "ROTATION_GRACE_SECONDS": "30",
-        "SESSION_COOKIE": "__Host-session",
-        "DEFAULT_TTL_SECONDS": "1800",
-        "DEFAULT_ABSOLUTE_TTL_SECONDS": "86400",
-        "MAX_ABSOLUTE_TTL_SECONDS": "34560000",
-        "MAX_DATA_BYTES": "65536",
-        "AUDIT_RETENTION_SECONDS": str(400 * DAY),
-        "KEEP_RENEWALS": "false",
+    given = {}
+    for function in resources("AWS::Lambda::Function").values():
+        variables = function["Environment"]["Variables"]
+        given[variables["POWERTOOLS_SERVICE_NAME"]] = {
+            name: value(each)
+            for name, each in variables.items()
+            if name != "POWERTOOLS_SERVICE_NAME"
+        }
+
+    assert given == {
+        "session_api": {
+            "SESSIONS_TABLE": "Sessions",
+            "AUDIT_TABLE": "SessionAudit",
+            "DEFAULT_TTL_SECONDS": "1800",
+            "DEFAULT_ABSOLUTE_TTL_SECONDS": "86400",
+            "MAX_ABSOLUTE_TTL_SECONDS": "34560000",
+            "MAX_DATA_BYTES": "65536",
+            "RENEWAL_FRACTION": "0.1",
+            "ROTATION_GRACE_SECONDS": "30",
+        },
+        "session_audit": {
+            "AUDIT_TABLE": "SessionAudit",
+            "AUDIT_RETENTION_SECONDS": str(400 * DAY),
+            "KEEP_RENEWALS": "false",
+        },
+        "session_authorizer": {
+            "SESSIONS_TABLE": "Sessions",
+            "SESSION_COOKIE": "__Host-session",
+        },
     }
 
 
