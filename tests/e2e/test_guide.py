@@ -69,6 +69,8 @@ def test_python_snippets(environment: dict[str, str], monkeypatch: pytest.Monkey
     assert guide.log_out(session["session_id"]).endswith("; Max-Age=0")
     assert guide.current_session(elevated) is None
     assert guide.current_session("nonsense") is None
+    with pytest.raises(RuntimeError, match="404"):
+        guide.elevate(session["session_id"])
 
     def told() -> bool:
         types = [type for _, type, _ in guide.history("guided", begin)]
