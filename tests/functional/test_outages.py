@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from io import StringIO
@@ -119,6 +120,13 @@ def test_silent_table_is_given_up_in_time(api: Api, on_send: Any) -> None:
     config = api.handler.client.meta.config
     assert len(attempts) == 2
     assert len(attempts) * (config.connect_timeout + config.read_timeout) + 1 < 10
+
+
+def test_garbage_is_collected_once_there_is_a_client() -> None:
+    gc.disable()
+    connect()
+
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(
