@@ -25,7 +25,7 @@ MAX_GRACE_SECONDS = 3600
 _REASON = re.compile("[a-z0-9_.-]{1,64}")
 # In a query. msgspec would take 1.0 and 1e1 as well.
 _INTEGERS = ("limit", "since", "until")
-_INTEGER = re.compile("-?[0-9]{1,18}")
+_INTEGER = re.compile("-?(0|[1-9][0-9]{0,17})")
 
 Form = TypeVar("Form", bound=Struct)
 _Limit = Annotated[int, Meta(ge=1, le=100)]

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 Attribute = Any
 Item = dict[str, Attribute]
 
-# Beside whatever has a status of 5xx:
+# Beside whatever has a status of 408, 429 or 5xx:
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
 _TRY_LATER = {
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
+    "RequestTimeoutException",
+    "Throttling",
     "ThrottlingException",
 }
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
@@ -49,7 +51,8 @@ def fits_key(value: object) -> bool:
 def connect() -> DynamoDBClient:
     """A client that gives up early enough for its caller to still answer.
 
-    Two attempts of at most 1 s + 2 s, and at most 1 s between them: 7 s.
+    Two attempts of at most 1 s + 2 s, and at most 1 s between them unless DynamoDB itself asks for
+    a longer pause: 7 s.
     """
     config = Config(
         connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}
@@ -75,7 +78,8 @@ def refusals() -> Iterator[None]:
         code = error.response["Error"]["Code"]
         if code == "ConditionalCheckFailedException":
             raise ConditionFailed(cast("Item", error.response.get("Item", {}))) from error
-        if code in _TRY_LATER or error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if code in _TRY_LATER or status in (408, 429) or status >= 500:
             raise Unavailable from error
         if code == "ValidationException" and "Item size" in error.response["Error"]["Message"]:
             raise DocumentTooLarge from error

@@ -14,6 +14,7 @@ from sessions.errors import (
     NoToken,
     RotationInGrace,
     SessionNotFound,
+    Unavailable,
     VersionMismatch,
 )
 from sessions.session import Session
@@ -69,7 +70,10 @@ class SessionStore:
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
         except ConditionFailed as failed:
-            if not _is_own(failed.item, by):
+            if "RevokedAt" in failed.item:  # a sign-out came before the answer, or a twin's did
+                raise Unavailable from failed
+            # Others may have renewed or rotated since a send whose answer was lost.
+            if not _holds(failed.item, token):
                 raise
 
     def get(self, session_id: str, *, now: int) -> Session:
@@ -120,7 +124,10 @@ class SessionStore:
         """
         token = Token.issue(session_id)
         # Others may have written since a send whose answer was lost, so its hash is what tells.
-        condition = "attribute_exists(TokenHash) AND TokenHash <> :hash"
+        condition = (
+            "attribute_exists(TokenHash) AND TokenHash <> :hash"
+            " AND (attribute_not_exists(PreviousTokenHash) OR PreviousTokenHash <> :hash)"
+        )
         if grace_seconds:
             condition += (
                 " AND (attribute_not_exists(PreviousTokenUntil) OR PreviousTokenUntil <= :now)"
@@ -136,7 +143,7 @@ class SessionStore:
             )
         except ConditionFailed as failed:
             item = failed.item
-            if item.get("TokenHash") != {"B": token.hash}:
+            if not _holds(item, token):
                 raise (RotationInGrace if "TokenHash" in item else NoToken) from failed
         return _live(item, now), token
 
@@ -200,7 +207,7 @@ class SessionStore:
         now: int,
         by: Writer,
     ) -> Session:
-        condition = "attribute_exists(#data)"
+        condition = "attribute_type(#data, :map)"
         if versions is not None:
             accepted = {f":accepted{i}": {"N": str(v)} for i, v in enumerate(versions)}
             condition += f" AND Version IN ({', '.join(accepted)})"
@@ -211,7 +218,7 @@ class SessionStore:
                 assignments,
                 condition=condition,
                 names=names | {"#data": "Data"},
-                values=values | {":one": {"N": "1"}},
+                values=values | {":one": {"N": "1"}, ":map": {"S": "M"}},
                 now=now,
                 by=by,
             )
@@ -310,6 +317,10 @@ class SessionStore:
 
 def _is_own(item: Item, by: Writer) -> bool:
     return item.get("RequestId") == {"S": by.request_id}
+
+
+def _holds(item: Item, token: Token) -> bool:
+    return {"B": token.hash} in (item.get("TokenHash"), item.get("PreviousTokenHash"))
 
 
 def _is_renewal_due(session: Session, renewal_fraction: float, now: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import monotonic, sleep
@@ -27,6 +27,7 @@ _SUMMARY = (
 )
 _LIVENESS = "SessionId, ExpirationTime, RevokedAt"
 _LIST_ROUNDS = 4
+_LIST_SECONDS = 10
 # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
 _BATCH = 100
 _BATCH_TRIES = 5
@@ -57,6 +58,11 @@ class _OutOfTime(Exception):
     """What remains is for the caller's next try."""
 
 
+def _check(deadline: float) -> None:
+    if monotonic() > deadline:
+        raise _OutOfTime
+
+
 class UserSessions:
     """A user's sessions. Any method raises `Unavailable` when DynamoDB throttles or is slow."""
 
@@ -70,16 +76,21 @@ class UserSessions:
     ) -> Page:
         """Live sessions of a user, newest first, at most `limit`, without their data.
 
-        The index also names dead sessions that TTL has yet to remove. A page they leave short
-        is filled up for a few rounds; then it stays short, with a position to go on from.
+        The index also names dead sessions that TTL has yet to remove. A page they leave short is
+        filled up for a few rounds or seconds; then it stays short, with a position to go on from.
         """
+        deadline = monotonic() + _LIST_SECONDS
         sessions: list[Session] = []
         for _ in range(_LIST_ROUNDS):
             ids, after = self._index_page(user_id, limit - len(sessions), after)
-            items = {item["SessionId"]["S"]: item for item in self._batch_get(ids, _SUMMARY)}
-            found = (Session.from_item(items.get(i, {}), now, with_data=False) for i in ids)
-            sessions += [session for session in found if session]
-            if after is None or len(sessions) == limit:
+            try:
+                found = list(self._batch_get(ids, _SUMMARY, deadline))
+            except _OutOfTime as late:
+                raise Unavailable from late
+            items = {item["SessionId"]["S"]: item for item in found}
+            read = (Session.from_item(items.get(i, {}), now, with_data=False) for i in ids)
+            sessions += [session for session in read if session]
+            if after is None or len(sessions) == limit or monotonic() > deadline:
                 break
         return Page(sessions, after)
 
@@ -101,12 +112,8 @@ class UserSessions:
         deadline = monotonic() + seconds
         ended: list[str] = []
 
-        def check_time() -> None:
-            if monotonic() > deadline:
-                raise _OutOfTime
-
         def end(session_id: str) -> None:
-            check_time()
+            _check(deadline)
             with suppress(SessionNotFound):
                 self._store.revoke(session_id, reason=reason, now=now, by=by)
                 ended.append(session_id)
@@ -115,7 +122,7 @@ class UserSessions:
             with ThreadPoolExecutor(_PARALLEL_WRITES) as pool:
                 for _ in range(2):
                     before = len(ended)
-                    for ids in self._live_ids(user_id, now, check_time):
+                    for ids in self._live_ids(user_id, now, deadline):
                         # The list is what raises here whatever was raised in a thread.
                         list(pool.map(end, [each for each in ids if each != but]))
                     if len(ended) == before:
@@ -124,15 +131,12 @@ class UserSessions:
             return Ended(len(ended), complete=False)
         return Ended(len(ended), complete=True)
 
-    def _live_ids(
-        self, user_id: str, now: int, check_time: Callable[[], None]
-    ) -> Iterator[list[str]]:
+    def _live_ids(self, user_id: str, now: int, deadline: float) -> Iterator[list[str]]:
         after: SessionPosition | None = None
         while True:
-            check_time()
+            _check(deadline)
             ids, after = self._index_page(user_id, _BATCH, after)
-            check_time()
-            items = self._batch_get(ids, _LIVENESS)
+            items = self._batch_get(ids, _LIVENESS, deadline)
             yield [item["SessionId"]["S"] for item in items if is_live(item, now)]
             if after is None:
                 return
@@ -163,7 +167,9 @@ class UserSessions:
         )
         return [item["SessionId"]["S"] for item in answer["Items"]], position
 
-    def _batch_get(self, session_ids: list[str], attributes: str) -> Iterator[Item]:
+    def _batch_get(
+        self, session_ids: list[str], attributes: str, deadline: float
+    ) -> Iterator[Item]:
         """These attributes of the sessions, in any order, strongly consistent."""
         if not session_ids:
             return
@@ -175,11 +181,13 @@ class UserSessions:
             }
         }
         for attempt in range(_BATCH_TRIES):
+            if attempt:
+                sleep(0.05 * 2**attempt)
+            _check(deadline)
             with refusals():
                 answer = self._client.batch_get_item(RequestItems=request)
             yield from answer["Responses"].get(self._table_name, [])
             request = answer.get("UnprocessedKeys")
             if not request:
                 return
-            sleep(0.05 * 2**attempt)
         raise Unavailable

@@ -349,6 +349,7 @@ def test_base64_bodies(api: Api, encoded: str, status: int) -> None:
         ("GET", "/sessions", "user_id=a&limit=101", "/limit"),
         ("GET", "/sessions", "user_id=a&limit=ten", "/limit"),
         ("GET", "/sessions", "user_id=a&limit=1.0", "/limit"),
+        ("GET", "/sessions", "user_id=a&limit=01", "/limit"),
         ("GET", "/sessions", "user_id=a&limit=1e1", "/limit"),
         ("GET", "/sessions", "user_id=a&limit=" + "9" * 5000, "/limit"),
         ("GET", "/sessions", "user_id=a&limit=", "/limit"),

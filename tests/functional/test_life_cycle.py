@@ -314,6 +314,25 @@ def test_item_without_data_is_no_session_to_change(
     assert "RevokedAt" in stored(session_id)
 
 
+@pytest.mark.parametrize("data", [{"S": "{}"}, {"L": []}, {"NULL": True}])
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+def test_item_with_other_data_than_a_map_is_no_session_to_change(
+    api: Api, tables: Any, stored: Any, method: str, data: dict[str, Any]
+) -> None:
+    session_id = api.create()
+    tables.client.update_item(
+        TableName=tables.sessions,
+        Key={"SessionId": {"S": session_id}},
+        UpdateExpression="SET #data = :data",
+        ExpressionAttributeNames={"#data": "Data"},
+        ExpressionAttributeValues={":data": data},
+    )
+    before = stored(session_id)
+
+    assert api(method, f"/sessions/{session_id}", {"data": {"a": 1}}).status == 404
+    assert stored(session_id) == before
+
+
 def test_second_revocation_changes_nothing(api: Api, stored: Any) -> None:
     session_id = api.create()
     api("DELETE", f"/sessions/{session_id}", query={"reason": "first"})
@@ -373,7 +392,8 @@ def test_stale_tag_is_refused_after_a_change(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "session_id", ["x", "A" * 21, "A" * 23, "A" * 21 + "%", "ä" * 22, '"', "\\", "a\nb", "`"]
+    "session_id",
+    ["x", "A" * 21, "A" * 23, "A" * 21 + "%", "ä" * 22, '"', "\\", "a\nb", "`", "A" * 22 + "\n"],
 )
 def test_malformed_id_costs_no_request(api: Api, session_id: str) -> None:
     path = f"/sessions/{session_id}"

@@ -54,6 +54,8 @@ CALLS: list[tuple[str, str, object]] = [
         ("ThrottlingException", 400),
         ("ProvisionedThroughputExceededException", 400),
         ("RequestLimitExceeded", 400),
+        ("RequestTimeoutException", 400),
+        ("Throttling", 400),
         ("InternalServerError", 500),
     ],
 )
@@ -95,7 +97,7 @@ def test_no_answer_in_time_is_503(
     assert f'"cause":"{failure.__name__}"' in logged.getvalue()
 
 
-@pytest.mark.parametrize("status", [500, 502, 503])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
 @pytest.mark.parametrize("content", [b"", b"<html>busy</html>", b'{"__type": "InternalFailure"}'])
 def test_error_that_is_not_dynamodbs_own_is_503(
     api: Api, on_send: Any, status: int, content: bytes
@@ -259,6 +261,67 @@ def test_repeated_create_is_one_session(api: Api, on_send: Any, tables: Any) -> 
     assert sends == [200, 400]
     assert answer.status == 201
     assert tables.client.scan(TableName=tables.sessions)["Count"] == 1
+
+
+def test_repeated_create_is_one_session_though_another_renewed_between(
+    api: Api, on_send: Any, tables: Any
+) -> None:
+    client = connect()
+
+    def renew() -> None:
+        writer = api.handler.Writer(actor="other", request_id="other")
+        [item] = client.scan(TableName=tables.sessions)["Items"]
+        store = SessionStore(client, tables.sessions)
+        store.renew(item["SessionId"]["S"], now=api.clock.now, by=writer)
+
+    sends = _lose_first_answer(on_send, then=renew)
+
+    answer = api("POST", "/sessions", {"user_id": "ada"})
+
+    assert sends == [200, 400]
+    assert answer.status == 201
+    assert api("POST", "/sessions/verify", {"token": answer.json["token"]}).status == 200
+
+
+def test_repeated_create_of_a_session_that_was_ended_between_is_503(
+    api: Api, on_send: Any, tables: Any
+) -> None:
+    """The user was signed out everywhere while logging in: the next try decides."""
+    client = connect()
+
+    def revoke() -> None:
+        writer = api.handler.Writer(actor="other", request_id="other")
+        [item] = client.scan(TableName=tables.sessions)["Items"]
+        store = SessionStore(client, tables.sessions)
+        store.revoke(item["SessionId"]["S"], reason="logout", now=api.clock.now, by=writer)
+
+    _lose_first_answer(on_send, then=revoke)
+
+    assert api("POST", "/sessions", {"user_id": "ada"}).status == 503
+
+
+def test_repeated_rotation_does_not_undo_another_one_between(
+    api: Api, on_send: Any, stored: Any
+) -> None:
+    """Its token was cut off meanwhile, and stays so."""
+    session_id = api.create()
+    client = connect()
+    between: list[str] = []
+
+    def rotate() -> None:
+        writer = api.handler.Writer(actor="other", request_id="other")
+        _, token = SessionStore(client, "sessions").rotate(
+            session_id, grace_seconds=0, now=api.clock.now, by=writer
+        )
+        between.append(str(token))
+
+    sends = _lose_first_answer(on_send, then=rotate)
+
+    answer = api("POST", f"/sessions/{session_id}/rotate", {})
+
+    assert (sends, answer.status) == ([200, 400], 200)
+    assert api("POST", "/sessions/verify", {"token": between[0]}).status == 200
+    assert stored(session_id)["PreviousTokenUntil"] == {"N": str(NOW)}
 
 
 def _lose_first_answer(on_send: Any, then: Callable[[], None] = lambda: None) -> list[int]:

@@ -149,6 +149,54 @@ def test_no_request_begins_once_time_has_run_out(
     assert answer.json == {"revoked": requests.count("UpdateItem"), "complete": False}
 
 
+def test_keys_that_stay_throttled_end_with_the_time(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.create()
+    clock = [0.0]
+    tries: list[float] = []
+
+    def refuse(RequestItems: Any) -> dict[str, Any]:  # noqa: N803
+        tries.append(clock[0])
+        clock[0] += 7
+        return {"Responses": {}, "UnprocessedKeys": RequestItems}
+
+    monkeypatch.setattr("sessions.user_sessions.monotonic", lambda: clock[0])
+    monkeypatch.setattr("sessions.user_sessions.sleep", lambda _: None)
+    monkeypatch.setattr(api.handler.client, "batch_get_item", refuse)
+
+    assert sign_out(api).json == {"revoked": 0, "complete": False}
+    assert tries == [0, 7, 14]
+
+    tries.clear()
+    clock[0] = 0
+    assert api("GET", "/sessions", query={"user_id": "ada"}).status == 503
+    assert tries == [0, 7]
+
+
+def test_slow_list_stays_short(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dead entries fill the page; a slow table leaves time for one round, and a cursor."""
+    live_one = api.create()
+    api.clock.now += 1
+    for _ in range(3):
+        api("DELETE", f"/sessions/{api.create()}")
+    clock = [0.0]
+    monkeypatch.setattr("sessions.user_sessions.monotonic", lambda: clock[0])
+
+    def take_time(**_: Any) -> None:
+        clock[0] += 6
+
+    events = api.handler.client.meta.events
+    events.register("after-call.dynamodb", take_time, unique_id="slow")
+    page = api("GET", "/sessions", query={"user_id": "ada", "limit": 1}).json
+    events.unregister("after-call.dynamodb", unique_id="slow")
+
+    assert api.requests == ["Query", "BatchGetItem"]
+    assert page["items"] == []
+    assert page["next_cursor"]
+    assert live(api) == {live_one}
+
+
 def test_session_that_ended_meanwhile_is_not_counted(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
