@@ -102,7 +102,7 @@ def running(stack: LocalStack) -> Iterator[None]:
     log = stack.folder / "ministack.log"
     with log.open("w") as output:
         process = subprocess.Popen(  # noqa: S603
-            [_tool(ROOT / ".venv-local/bin/python"), ROOT / "local/emulator.py"],
+            [tool(ROOT / ".venv-local/bin/python"), ROOT / "local/emulator.py"],
             env={
                 **_environment(),
                 "GATEWAY_PORT": str(stack.port),
@@ -166,7 +166,8 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
 
 
-def _tool(path: Path) -> str:
+def tool(path: Path) -> str:
+    """The path of a program that `make setup` installs. Raises `LocalError` if it did not."""
     if not path.exists():
         raise LocalError(f"{path.relative_to(ROOT)} is missing; 'make setup' installs it.")
     return str(path)
@@ -185,7 +186,7 @@ def cdk(stack: LocalStack, folder: Path, command: str, *arguments: str) -> dict[
         arguments += ("--output", str(work / "cdk.out"), "--outputs-file", str(outputs))
         arguments += ("--require-approval", "never")
     done = subprocess.run(  # noqa: S603
-        [_tool(ROOT / "node_modules/.bin/cdk"), command, *arguments],
+        [tool(ROOT / "node_modules/.bin/cdk"), command, *arguments],
         cwd=folder,
         env=_environment()
         | _ROOT_KEYS

