@@ -92,8 +92,7 @@ def answer(error: Exception, request_id: str) -> Response[str]:
         )
     kind = _KINDS.get(type(error), _UNFORESEEN)
     if kind is _UNAVAILABLE:
-        cause = type(error.__cause__).__name__
-        logger.warning("unavailable", cause=cause, api_request_id=request_id)
+        logger.warning("unavailable", cause=str(error), api_request_id=request_id)
         return _problem(kind, request_id, _RETRY_AFTER)
     if kind is _UNFORESEEN:
         logger.error(

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from sessions.audit_event import AuditEvent
 from sessions.cursor import Position
-from sessions.dynamodb import Item, refusals
+from sessions.dynamodb import DynamoDB, Item, translated_errors
 from sessions.errors import InvalidField, Unavailable
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchExecuteStatement.html
 _STATEMENTS_PER_REQUEST = 25
@@ -46,7 +43,7 @@ class Page(Struct, frozen=True):
 class AuditTrail:
     """Audit events in DynamoDB."""
 
-    def __init__(self, client: DynamoDBClient, table_name: str) -> None:
+    def __init__(self, client: DynamoDB, table_name: str) -> None:
         self._client = client
         self._table_name = table_name
 
@@ -75,7 +72,7 @@ class AuditTrail:
     def _insert(self, events: list[AuditEvent], retention_seconds: int) -> list[AuditEvent]:
         statements: Any = [self._statement(event, retention_seconds) for event in events]
         try:
-            with refusals():
+            with translated_errors():
                 answer = self._client.batch_execute_statement(Statements=statements)
         except Unavailable:
             return events
@@ -122,7 +119,7 @@ class AuditTrail:
                 "EventId": {"S": after.event_id},
                 owner: {"S": name},
             }
-        with refusals():
+        with translated_errors():
             answer = self._client.query(
                 TableName=self._table_name,
                 KeyConditionExpression=f"{owner} = :owner AND EventId BETWEEN :first AND :last",

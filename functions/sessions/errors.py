@@ -55,4 +55,7 @@ class DocumentTooLarge(SessionsError):
 
 
 class Unavailable(SessionsError):
-    """Nothing is wrong with the request; send it again later."""
+    """Nothing is wrong with the request; send it again later.
+
+    The message names what failed, for the log: a kind of outage, never a part of a request.
+    """

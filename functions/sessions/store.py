@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 
 from sessions.document import to_attributes
-from sessions.dynamodb import Attribute, ConditionFailed, Item, refusals
+from sessions.dynamodb import Attribute, ConditionFailed, DynamoDB, Item, translated_errors
 from sessions.errors import (
     InvalidToken,
     NoToken,
@@ -19,9 +19,6 @@ from sessions.errors import (
 )
 from sessions.session import Session
 from sessions.token import Token, Verdict
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 # Both halves are needed: `:now` can be seconds older than the write, and a renewal that began
 # before a revocation must not undo it. An absent item fails both, so no update makes a ghost.
@@ -55,14 +52,14 @@ class SessionStore:
     the two, a change of data is no longer known for one: it is made again, or a `VersionMismatch`.
     """
 
-    def __init__(self, client: DynamoDBClient, table_name: str) -> None:
+    def __init__(self, client: DynamoDB, table_name: str) -> None:
         self._client = client
         self._table_name = table_name
 
     def create(self, session: Session, token: Token, *, by: Writer) -> None:
         """Store a new session with its token's hash. Raises `DocumentTooLarge`, `InvalidField`."""
         try:
-            with refusals():
+            with translated_errors():
                 self._client.put_item(
                     TableName=self._table_name,
                     Item=session.to_item() | {"TokenHash": {"B": token.hash}} | by.attributes,
@@ -71,7 +68,7 @@ class SessionStore:
                 )
         except ConditionFailed as failed:
             if "RevokedAt" in failed.item:  # a sign-out came before the answer, or a twin's did
-                raise Unavailable from failed
+                raise Unavailable("ended before its creation was answered") from failed
             # Others may have renewed or rotated since a send whose answer was lost.
             if not _holds(failed.item, token):
                 raise
@@ -265,13 +262,14 @@ class SessionStore:
         )
 
     def _read(self, session_id: str) -> Item:
-        with refusals():
+        with translated_errors():
             answer = self._client.get_item(
                 TableName=self._table_name,
                 Key={"SessionId": {"S": session_id}},
                 ConsistentRead=True,
             )
-        return answer.get("Item", {})
+        item: Item = answer.get("Item", {})
+        return item
 
     def _update(
         self,
@@ -291,7 +289,7 @@ class SessionStore:
         """
         conditions = (_LIVE, "RequestId <> :request_id", condition)
         try:
-            with refusals():
+            with translated_errors():
                 answer = self._client.update_item(
                     TableName=self._table_name,
                     Key={"SessionId": {"S": session_id}},
@@ -303,7 +301,7 @@ class SessionStore:
                         ":request_id": {"S": by.request_id},
                         **(values or {}),
                     },
-                    **({"ExpressionAttributeNames": names} if names else {}),  # type: ignore[arg-type]
+                    **({"ExpressionAttributeNames": names} if names else {}),
                     ReturnValues="ALL_NEW",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
@@ -312,7 +310,8 @@ class SessionStore:
                 return failed.item
             _live(failed.item, now)
             raise
-        return answer["Attributes"]
+        attributes: Item = answer["Attributes"]
+        return attributes
 
 
 def _is_own(item: Item, by: Writer) -> bool:

@@ -6,19 +6,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
 from sessions.cursor import Position
-from sessions.dynamodb import Item, refusals
+from sessions.dynamodb import DynamoDB, Item, translated_errors
 from sessions.errors import SessionNotFound, Unavailable
 from sessions.live import is_live
 from sessions.session import Session
 from sessions.store import SessionStore, Writer
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 # What a list shows; the data and the token hashes stay in the table.
 _SUMMARY = (
@@ -66,7 +63,7 @@ def _check(deadline: float) -> None:
 class UserSessions:
     """A user's sessions. Any method raises `Unavailable` when DynamoDB throttles or is slow."""
 
-    def __init__(self, client: DynamoDBClient, table_name: str, store: SessionStore) -> None:
+    def __init__(self, client: DynamoDB, table_name: str, store: SessionStore) -> None:
         self._client = client
         self._table_name = table_name
         self._store = store
@@ -86,7 +83,7 @@ class UserSessions:
             try:
                 found = list(self._batch_get(ids, _SUMMARY, deadline))
             except _OutOfTime as late:
-                raise Unavailable from late
+                raise Unavailable("out of time") from late
             items = {item["SessionId"]["S"]: item for item in found}
             read = (Session.from_item(items.get(i, {}), now, with_data=False) for i in ids)
             sessions += [session for session in read if session]
@@ -151,7 +148,7 @@ class UserSessions:
                 "CreatedAt": {"N": str(after.created_at)},
                 "SessionId": {"S": after.session_id},
             }
-        with refusals():
+        with translated_errors():
             answer = self._client.query(
                 TableName=self._table_name,
                 IndexName="UserIndex",
@@ -184,10 +181,10 @@ class UserSessions:
             if attempt:
                 sleep(0.05 * 2**attempt)
             _check(deadline)
-            with refusals():
+            with translated_errors():
                 answer = self._client.batch_get_item(RequestItems=request)
             yield from answer["Responses"].get(self._table_name, [])
             request = answer.get("UnprocessedKeys")
             if not request:
                 return
-        raise Unavailable
+        raise Unavailable("keys left unprocessed")

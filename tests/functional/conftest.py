@@ -1,4 +1,4 @@
-"""The functions as Lambda runs them, on moto's tables made from the synthesized template."""
+"""The functions as Lambda runs them, on tables made from the synthesized template."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import closing
 from functools import cache
 from io import StringIO
 from types import ModuleType, SimpleNamespace
@@ -17,13 +18,14 @@ from urllib.parse import urlencode
 import boto3
 import moto
 import pytest
-from botocore.awsrequest import AWSResponse
-from botocore.compat import HTTPHeaders
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 
-from sessions.dynamodb import connect
+from dynamodb import boto3_client
+from dynamodb import client as lean
+from local.dynamodb import dynamodb_local
 from tests.contract import hold
+from tests.functional.seam import Seam
 from tests.template import ROOT, resources
 
 NOW = 1_795_435_200
@@ -55,7 +57,6 @@ class Api:
     def __init__(self, handler: ModuleType, clock: Clock) -> None:
         self.handler = handler
         self.clock = clock
-        self.requests: list[str] = []
         self._count = 0
 
     def __call__(
@@ -71,7 +72,7 @@ class Api:
     ) -> Answer:
         """`body` is sent as JSON unless it is text already; each call has its own request id."""
         self._count += 1
-        self.requests.clear()
+        seam.calls.clear()
         event = sample("api_get_session")
         event["rawPath"] = event["requestContext"]["http"]["path"] = path
         event["requestContext"]["http"]["method"] = method
@@ -83,6 +84,11 @@ class Api:
         if body is not None:
             event["body"] = body if isinstance(body, str) else json.dumps(body)
         return self.send(event)
+
+    @property
+    def requests(self) -> list[str]:
+        """The operations that the last call asked DynamoDB for."""
+        return [operation for operation, _ in seam.calls]
 
     def send(self, event: dict[str, Any]) -> Answer:
         answered = self.handler.lambda_handler(event, lambda_context())
@@ -128,11 +134,6 @@ def sample(name: str) -> dict[str, Any]:
     return event
 
 
-@cache
-def _client() -> Any:
-    return boto3.client("dynamodb")
-
-
 def insert_statements(
     backend: DynamoDBBackend, statements: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
@@ -160,25 +161,67 @@ def insert_statements(
     return answers
 
 
+class Backend(NamedTuple):
+    """A DynamoDB: `client` as the functions use it, and boto3's own `sdk`, for tests."""
+
+    client: Any
+    sdk: Any
+
+
+@cache
+def _on_moto() -> Backend:
+    client = boto3_client.connect()
+    return Backend(client, client.sdk)
+
+
+@pytest.fixture(scope="session")
+def dynamodb() -> Iterator[str]:
+    """The endpoint of AWS's own DynamoDB Local, one for the whole run."""
+    if not (ROOT / ".venv-dynamodb/.ready").exists():
+        pytest.skip("DynamoDB Local is not installed; 'make test' does so")
+    with dynamodb_local() as endpoint:
+        yield endpoint
+
+
+@cache
+def sdk(endpoint: str) -> Any:
+    return boto3.client("dynamodb", endpoint_url=endpoint)
+
+
+@pytest.fixture(params=["boto3 on moto", "lean on DynamoDB Local"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+    """Each client on the DynamoDB that suits it: one suite stands behind both."""
+    if request.param == "boto3 on moto":
+        monkeypatch.setattr(DynamoDBBackend, "batch_execute_statement", insert_statements)
+        with moto.mock_aws():
+            yield _on_moto()
+        return
+    endpoint = request.getfixturevalue("dynamodb")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", endpoint)
+    with closing(lean.connect()) as client:
+        yield Backend(client, sdk(endpoint))
+
+
 @pytest.fixture
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Both tables in moto, named by their attributes `sessions` and `audit`, and their client."""
-    monkeypatch.setattr(DynamoDBBackend, "batch_execute_statement", insert_statements)
-    with moto.mock_aws():
-        client = _client()
-        names = {}
-        for logical_id, table in resources("AWS::DynamoDB::GlobalTable").items():
-            name = "audit" if "Audit" in logical_id else "sessions"
-            client.create_table(
-                TableName=name,
-                KeySchema=table["KeySchema"],
-                AttributeDefinitions=table["AttributeDefinitions"],
-                GlobalSecondaryIndexes=table["GlobalSecondaryIndexes"],
-                BillingMode=table["BillingMode"],
-            )
-            names[logical_id] = name
-        assert sorted(names.values()) == ["audit", "sessions"]
-        yield SimpleNamespace(client=client, sessions="sessions", audit="audit")
+def tables(backend: Backend) -> Iterator[Any]:
+    """Both tables, empty, named by the attributes `sessions` and `audit`, with boto3's `client`."""
+    seam.reset(backend.client)
+    for logical_id, table in resources("AWS::DynamoDB::GlobalTable").items():
+        backend.sdk.create_table(
+            TableName="audit" if "Audit" in logical_id else "sessions",
+            KeySchema=table["KeySchema"],
+            AttributeDefinitions=table["AttributeDefinitions"],
+            GlobalSecondaryIndexes=table["GlobalSecondaryIndexes"],
+            BillingMode=table["BillingMode"],
+        )
+    assert sorted(backend.sdk.list_tables()["TableNames"]) == ["audit", "sessions"]
+    yield SimpleNamespace(client=backend.sdk, sessions="sessions", audit="audit")
+    for name in ("audit", "sessions"):
+        backend.sdk.delete_table(TableName=name)
+
+
+# What every function holds for its client.
+seam = Seam()
 
 
 def function(package: str) -> ModuleType:
@@ -191,43 +234,17 @@ def function(package: str) -> ModuleType:
     for name, value in properties["Environment"]["Variables"].items():
         reference = value["Ref"] if isinstance(value, dict) else ""
         os.environ[name] = ("audit" if "Audit" in reference else "sessions") if reference else value
-    return importlib.import_module(f"{package}.handler")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sessions.dynamodb.connect", lambda: seam)
+        return importlib.import_module(f"{package}.handler")
 
 
 @pytest.fixture
-def api(tables: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+def api(tables: Any, monkeypatch: pytest.MonkeyPatch) -> Api:
     handler = function("session_api")
     clock = Clock()
     monkeypatch.setattr(handler, "_now", clock)
-    api = Api(handler, clock)
-
-    def count(model: Any, **_: Any) -> None:
-        api.requests.append(model.name)
-
-    handler.client.meta.events.register("before-call.dynamodb", count)
-    yield api
-    handler.client.meta.events.unregister("before-call.dynamodb", count)
-
-
-def dynamodb_answer(content: bytes, status: int = 200) -> AWSResponse:
-    """An answer as it comes over the wire."""
-    headers = HTTPHeaders.from_dict({"Content-Type": "application/x-amz-json-1.0"})
-    raw = SimpleNamespace(stream=lambda *_, **__: iter([content]))
-    return AWSResponse("http://dynamodb", status, headers, raw)
-
-
-@pytest.fixture
-def on_send(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Put a function in DynamoDB's place: it gets each request, and its answer is the answer."""
-    client = connect()  # the retries of one test are not to use up the next one's
-    for user in (api.handler.sessions, api.handler.user_sessions, api.handler.trail):
-        monkeypatch.setattr(user, "_client", client)
-
-    def register(answer: Callable[..., Any]) -> None:
-        client.meta.events.register_first("before-send.dynamodb", answer)
-
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
-    return register
+    return Api(handler, clock)
 
 
 @pytest.fixture

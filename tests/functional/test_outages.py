@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
+from contextlib import closing as closed_in_the_end
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.awsrequest import AWSResponse
-from botocore.exceptions import (
-    BotoCoreError,
-    ConnectionClosedError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    ReadTimeoutError,
-)
-from moto.core.models import botocore_stubber
 
-from sessions.dynamodb import connect
-from sessions.store import SessionStore
-from tests.functional.conftest import NOW, Api, dynamodb_answer
+from dynamodb import boto3_client
+from dynamodb import client as lean
+from dynamodb.boto3_client import Boto3Client
+from sessions.store import SessionStore, Writer
+from tests.functional.conftest import NOW, Api, Backend, sdk, seam
+from tests.proxy import (
+    Fault,
+    Proxy,
+    answering,
+    closing,
+    proxy_to,
+    refusing,
+    resetting,
+    silent,
+)
 
 ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
 
 
-def refusal(code: str, status: int = 400, message: str = "no") -> AWSResponse:
-    error = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": message}
-    return dynamodb_answer(json.dumps(error).encode(), status)
+@pytest.fixture
+def network(dynamodb: str) -> Iterator[Proxy]:
+    """What lies between the functions and DynamoDB Local."""
+    with proxy_to(dynamodb) as proxy:
+        yield proxy
 
+
+@pytest.fixture(params=["boto3", "lean"])
+def backend(
+    request: pytest.FixtureRequest, network: Proxy, dynamodb: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Backend]:
+    """Either client, behind a network that fails as it is told."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", network.endpoint)
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
+    monkeypatch.setattr(lean, "_PAUSE_SECONDS", (0, 0))
+    # A new one for each test: boto3's retries of one are not to use up the next one's.
+    connect: Any = {"boto3": boto3_client.connect, "lean": lean.connect}[request.param]
+    with closed_in_the_end(connect()) as client:
+        yield Backend(client, sdk(dynamodb))
+
+
+@pytest.fixture
+def other(tables: Any) -> SessionStore:
+    """Another caller's store, whose requests all arrive."""
+    return SessionStore(Boto3Client(tables.client), tables.sessions)
+
+
+OTHER = Writer(actor="other", request_id="other")
 
 CALLS: list[tuple[str, str, object]] = [
     ("POST", "/sessions", {"user_id": "ada"}),
@@ -60,10 +88,10 @@ CALLS: list[tuple[str, str, object]] = [
     ],
 )
 def test_throttled_table_is_503(
-    api: Api, on_send: Any, method: str, path: str, body: Any, code: str, status: int
+    api: Api, network: Proxy, method: str, path: str, body: Any, code: str, status: int
 ) -> None:
     """Nothing is wrong with the request, and the caller learns when to come back."""
-    on_send(lambda **_: refusal(code, status))
+    network.plan(always=refusing(code, status))
     path, _, query = path.partition("?")
 
     answer = api(method, path, body, query=query)
@@ -73,62 +101,52 @@ def test_throttled_table_is_503(
 
 
 @pytest.mark.parametrize(
-    "failure",
-    [ConnectTimeoutError, EndpointConnectionError, ConnectionClosedError, ReadTimeoutError],
+    ("failure", "causes"),
+    [
+        (closing, {"RemoteDisconnected", "ConnectionClosedError"}),
+        (resetting, {"ConnectionResetError", "ConnectionClosedError"}),
+    ],
 )
 @pytest.mark.parametrize(("method", "path", "body"), CALLS[:3])
 def test_no_answer_in_time_is_503(
     api: Api,
-    on_send: Any,
+    network: Proxy,
     logged: StringIO,
-    failure: type[BotoCoreError],
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Fault,
+    causes: set[str],
     method: str,
     path: str,
     body: Any,
 ) -> None:
     """The log tells the kinds of outage apart."""
-
-    def fail(request: Any, **_: Any) -> None:
-        raise failure(endpoint_url=request.url)
-
-    on_send(fail)
+    network.plan(always=failure)
 
     assert api(method, path, body).status == 503
-    assert f'"cause":"{failure.__name__}"' in logged.getvalue()
+    [line] = logged.getvalue().splitlines()
+    assert json.loads(line)["cause"] in causes
+
+
+def test_silent_table_is_given_up_in_time(api: Api, network: Proxy, logged: StringIO) -> None:
+    """Before API Gateway gives up an authorizer, after 10 s."""
+    network.plan(always=silent)
+    begin = time.monotonic()
+
+    assert api("GET", f"/sessions/{ABSENT}").status == 503
+    assert time.monotonic() - begin < 10
+    assert network.operations == ["GetItem", "GetItem"]
+    assert json.loads(logged.getvalue())["cause"] in {"TimeoutError", "ReadTimeoutError"}
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
 @pytest.mark.parametrize("content", [b"", b"<html>busy</html>", b'{"__type": "InternalFailure"}'])
 def test_error_that_is_not_dynamodbs_own_is_503(
-    api: Api, on_send: Any, status: int, content: bytes
+    api: Api, network: Proxy, status: int, content: bytes
 ) -> None:
     """Whatever stands in front of DynamoDB may answer in its place."""
-    on_send(lambda **_: dynamodb_answer(content, status))
+    network.plan(always=answering(status, content))
 
     assert api("GET", f"/sessions/{ABSENT}").status == 503
-
-
-def test_silent_table_is_given_up_in_time(api: Api, on_send: Any) -> None:
-    """Before API Gateway gives up an authorizer, after 10 s: attempts, time limits and pauses."""
-    attempts: list[Any] = []
-
-    def time_out(request: Any, **_: Any) -> None:
-        attempts.append(request)
-        raise ReadTimeoutError(endpoint_url=request.url)
-
-    on_send(time_out)
-    api("GET", f"/sessions/{ABSENT}")
-
-    config = api.handler.client.meta.config
-    assert len(attempts) == 2
-    assert len(attempts) * (config.connect_timeout + config.read_timeout) + 1 < 10
-
-
-def test_garbage_is_collected_once_there_is_a_client() -> None:
-    gc.disable()
-    connect()
-
-    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(
@@ -138,9 +156,9 @@ def test_garbage_is_collected_once_there_is_a_client() -> None:
         "Item size to update has exceeded the maximum allowed size",
     ],
 )
-def test_data_grown_over_the_items_limit_is_413(api: Api, on_send: Any, message: str) -> None:
-    """DynamoDB's 400 KB, in its own words; moto lets an update pass it."""
-    on_send(lambda **_: refusal("ValidationException", message=message))
+def test_data_grown_over_the_items_limit_is_413(api: Api, network: Proxy, message: str) -> None:
+    """DynamoDB's 400 KB, in its own words."""
+    network.plan(always=refusing("ValidationException", message=message))
 
     answer = api("PATCH", f"/sessions/{ABSENT}", {"data": {"a": 1}})
 
@@ -152,8 +170,7 @@ def test_throttled_part_of_a_list_is_asked_for_again(
 ) -> None:
     """BatchGetItem answers what it could; the rest comes with the next request."""
     ids = [api.create() for _ in range(3)]
-    client = api.handler.client
-    original = client.batch_get_item
+    original = seam.client.batch_get_item
     left: list[Any] = []
 
     def halve(RequestItems: Any) -> Any:
@@ -170,7 +187,7 @@ def test_throttled_part_of_a_list_is_asked_for_again(
             answer["UnprocessedKeys"] = {table: {**request, "Keys": rest}}
         return answer
 
-    monkeypatch.setattr(client, "batch_get_item", halve)
+    monkeypatch.setattr(seam.client, "batch_get_item", halve)
 
     answer = api("GET", "/sessions", query={"user_id": "ada"})
 
@@ -181,7 +198,7 @@ def test_list_that_stays_throttled_is_503(api: Api, monkeypatch: pytest.MonkeyPa
     api.create()
     monkeypatch.setattr("sessions.user_sessions.sleep", lambda _: None)
     monkeypatch.setattr(
-        api.handler.client,
+        seam.client,
         "batch_get_item",
         lambda RequestItems: {"Responses": {}, "UnprocessedKeys": RequestItems},
     )
@@ -201,7 +218,7 @@ def test_list_that_stays_throttled_is_503(api: Api, monkeypatch: pytest.MonkeyPa
 )
 def test_repeated_send_is_no_second_change(
     api: Api,
-    on_send: Any,
+    network: Proxy,
     stored: Any,
     method: str,
     suffix: str,
@@ -212,12 +229,12 @@ def test_repeated_send_is_no_second_change(
     """The first send succeeds but its answer is lost; the SDK sends again by itself."""
     session_id = api.create()
     api.clock.now += 60
-    sends = _lose_first_answer(on_send)
+    network.plan(network.lose_answer())
     headers = {"if-match": '"v1"'}
 
     answer = api(method, f"/sessions/{session_id}{suffix}", body, headers=headers)
 
-    assert sends == [200, 400]
+    assert network.statuses == [200, 400]
     assert answer.status == (204 if method == "DELETE" else 200)
     assert stored(session_id)[attribute] == {"N": expected}
     if method in ("PATCH", "PUT"):
@@ -229,7 +246,7 @@ def test_repeated_send_is_no_second_change(
 
 @pytest.mark.parametrize("grace_seconds", [0, 30])
 def test_repeated_rotation_is_one_though_another_wrote_between(
-    api: Api, on_send: Any, grace_seconds: int
+    api: Api, network: Proxy, other: SessionStore, grace_seconds: int
 ) -> None:
     """A renewal has put its own request id into the item; the new hash tells all the same."""
     former = api.log_in()
@@ -237,15 +254,13 @@ def test_repeated_rotation_is_one_though_another_wrote_between(
     api.clock.now += 60
 
     def renew() -> None:
-        writer = api.handler.Writer(actor="other", request_id="other")
-        SessionStore(client, "sessions").renew(session_id, now=api.clock.now, by=writer)
+        other.renew(session_id, now=api.clock.now, by=OTHER)
 
-    client = connect()
-    sends = _lose_first_answer(on_send, then=renew)
+    network.plan(network.lose_answer(then=renew))
 
     answer = api("POST", f"/sessions/{session_id}/rotate", {"grace_seconds": grace_seconds})
 
-    assert sends == [200, 400]
+    assert network.statuses == [200, 400]
     assert answer.status == 200
     assert api("POST", "/sessions/verify", {"token": answer.json["token"]}).status == 200
     api.clock.now += grace_seconds
@@ -253,92 +268,65 @@ def test_repeated_rotation_is_one_though_another_wrote_between(
     assert api("GET", f"/sessions/{session_id}").status == 404  # found out as a reused one
 
 
-def test_repeated_create_is_one_session(api: Api, on_send: Any, tables: Any) -> None:
-    sends = _lose_first_answer(on_send)
+def test_repeated_create_is_one_session(api: Api, network: Proxy, tables: Any) -> None:
+    network.plan(network.lose_answer())
 
     answer = api("POST", "/sessions", {"user_id": "ada"})
 
-    assert sends == [200, 400]
+    assert network.statuses == [200, 400]
     assert answer.status == 201
     assert tables.client.scan(TableName=tables.sessions)["Count"] == 1
 
 
 def test_repeated_create_is_one_session_though_another_renewed_between(
-    api: Api, on_send: Any, tables: Any
+    api: Api, network: Proxy, other: SessionStore, tables: Any
 ) -> None:
-    client = connect()
 
     def renew() -> None:
-        writer = api.handler.Writer(actor="other", request_id="other")
-        [item] = client.scan(TableName=tables.sessions)["Items"]
-        store = SessionStore(client, tables.sessions)
-        store.renew(item["SessionId"]["S"], now=api.clock.now, by=writer)
+        [item] = tables.client.scan(TableName=tables.sessions)["Items"]
+        other.renew(item["SessionId"]["S"], now=api.clock.now, by=OTHER)
 
-    sends = _lose_first_answer(on_send, then=renew)
+    network.plan(network.lose_answer(then=renew))
 
     answer = api("POST", "/sessions", {"user_id": "ada"})
 
-    assert sends == [200, 400]
+    assert network.statuses == [200, 400]
     assert answer.status == 201
     assert api("POST", "/sessions/verify", {"token": answer.json["token"]}).status == 200
 
 
 def test_repeated_create_of_a_session_that_was_ended_between_is_503(
-    api: Api, on_send: Any, tables: Any
+    api: Api, network: Proxy, other: SessionStore, tables: Any
 ) -> None:
     """The user was signed out everywhere while logging in: the next try decides."""
-    client = connect()
 
     def revoke() -> None:
-        writer = api.handler.Writer(actor="other", request_id="other")
-        [item] = client.scan(TableName=tables.sessions)["Items"]
-        store = SessionStore(client, tables.sessions)
-        store.revoke(item["SessionId"]["S"], reason="logout", now=api.clock.now, by=writer)
+        [item] = tables.client.scan(TableName=tables.sessions)["Items"]
+        other.revoke(item["SessionId"]["S"], reason="logout", now=api.clock.now, by=OTHER)
 
-    _lose_first_answer(on_send, then=revoke)
+    network.plan(network.lose_answer(then=revoke))
 
     assert api("POST", "/sessions", {"user_id": "ada"}).status == 503
 
 
 def test_repeated_rotation_does_not_undo_another_one_between(
-    api: Api, on_send: Any, stored: Any
+    api: Api, network: Proxy, other: SessionStore, stored: Any
 ) -> None:
     """Its token was cut off meanwhile, and stays so."""
     session_id = api.create()
-    client = connect()
     between: list[str] = []
 
     def rotate() -> None:
-        writer = api.handler.Writer(actor="other", request_id="other")
-        _, token = SessionStore(client, "sessions").rotate(
-            session_id, grace_seconds=0, now=api.clock.now, by=writer
-        )
+        _, token = other.rotate(session_id, grace_seconds=0, now=api.clock.now, by=OTHER)
         between.append(str(token))
 
-    sends = _lose_first_answer(on_send, then=rotate)
+    network.plan(network.lose_answer(then=rotate))
 
     answer = api("POST", f"/sessions/{session_id}/rotate", {})
 
-    assert (sends, answer.status) == ([200, 400], 200)
+    assert (network.statuses, answer.status) == ([200, 400], 200)
     assert api("POST", "/sessions/verify", {"token": between[0]}).status == 200
     assert stored(session_id)["PreviousTokenUntil"] == {"N": str(NOW)}
-
-
-def _lose_first_answer(on_send: Any, then: Callable[[], None] = lambda: None) -> list[int]:
-    """Answers of the table, the first of them lost on its way; `then` comes before the second."""
-    statuses: list[int] = []
-
-    def answer(event_name: str, request: Any, **_: Any) -> AWSResponse:
-        response = botocore_stubber(event_name, request)
-        assert response
-        statuses.append(response.status_code)
-        if len(statuses) > 1:
-            return response
-        then()
-        return refusal("InternalServerError", 500)
-
-    on_send(answer)
-    return statuses
 
 
 def test_foreign_session_of_the_same_id_is_not_taken_over(
@@ -354,10 +342,10 @@ def test_foreign_session_of_the_same_id_is_not_taken_over(
 
 
 def test_unforeseen_error_is_logged_without_its_words(
-    api: Api, on_send: Any, logged: StringIO
+    api: Api, network: Proxy, logged: StringIO
 ) -> None:
     """Where it happened, not what DynamoDB said: that may quote data."""
-    on_send(lambda **_: refusal("ValidationException", message="what of classified?"))
+    network.plan(always=refusing("ValidationException", message="what of classified?"))
 
     answer = api("POST", "/sessions", {"user_id": "ada", "data": {"k": "classified"}})
 

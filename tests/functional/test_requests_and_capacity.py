@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.functional.conftest import NOW, Api, function, sample
+from tests.functional.conftest import NOW, Answer, Api, function, sample, seam
 from tests.template import resources
 
 ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -82,29 +82,28 @@ def test_page_of_events_is_one_query(api: Api) -> None:
 
 def test_reads_by_id_are_strongly_consistent(api: Api, tables: Any) -> None:
     """A session is seen by the next call, a revocation too; only an index may lag."""
+    token = api.log_in()
+    session_id = token.partition(".")[0]
     asked: list[tuple[str, bool]] = []
 
-    def watch(params: dict[str, Any], model: Any, **_: Any) -> None:
-        for request in params.get("RequestItems", {"": params}).values():
-            asked.append((model.name, request.get("ConsistentRead", False)))
+    def note() -> None:
+        for operation, request in seam.calls:
+            for part in request.get("RequestItems", {"": request}).values():
+                asked.append((operation, part.get("ConsistentRead", False)))
 
-    handlers = [api.handler, function("session_authorizer")]
-    for handler in handlers:
-        handler.client.meta.events.register("provide-client-params.dynamodb", watch)
-    try:
-        token = api.log_in()
-        session_id = token.partition(".")[0]
-        asked.clear()
-        api("GET", f"/sessions/{session_id}")
-        api("POST", "/sessions/verify", {"token": token})
-        api("GET", "/sessions", query={"user_id": "ada"})
-        api("GET", "/events", query={"session_id": session_id})
-        api("GET", "/events", query={"user_id": "ada"})
-        event = sample("authorizer_http_api") | {"identitySource": [f"Bearer {token}"]}
-        handlers[1].lambda_handler(event, None)
-    finally:
-        for handler in handlers:
-            handler.client.meta.events.unregister("provide-client-params.dynamodb", watch)
+    for method, path, body, query in (
+        ("GET", f"/sessions/{session_id}", None, ""),
+        ("POST", "/sessions/verify", {"token": token}, ""),
+        ("GET", "/sessions", None, "user_id=ada"),
+        ("GET", "/events", None, f"session_id={session_id}"),
+        ("GET", "/events", None, "user_id=ada"),
+    ):
+        api(method, path, body, query=query)
+        note()
+    seam.calls.clear()
+    event = sample("authorizer_http_api") | {"identitySource": [f"Bearer {token}"]}
+    function("session_authorizer").lambda_handler(event, None)
+    note()
 
     assert asked == [
         ("GetItem", True),
@@ -191,28 +190,26 @@ def test_no_write_stores_an_expiration_time_that_ttl_would_ignore(api: Api) -> N
     """
     written: list[dict[str, Any]] = []
 
-    def watch(params: dict[str, Any], **_: Any) -> None:
-        if "Item" in params:
-            written.append(params["Item"]["ExpirationTime"])
-        if "UpdateExpression" in params and "ExpirationTime" in params["UpdateExpression"]:
-            assert "ExpirationTime = :now" in params["UpdateExpression"] or (
-                "ExpirationTime = AbsoluteExpirationTime" in params["UpdateExpression"]
-            )
-            written.append(params["ExpressionAttributeValues"][":now"])
+    def watched(*call: Any, **options: Any) -> Answer:
+        answer = api(*call, **options)
+        for _, request in seam.calls:
+            if "Item" in request:
+                written.append(request["Item"]["ExpirationTime"])
+            if "ExpirationTime = " in request.get("UpdateExpression", ""):
+                assert "ExpirationTime = :now" in request["UpdateExpression"] or (
+                    "ExpirationTime = AbsoluteExpirationTime" in request["UpdateExpression"]
+                )
+                written.append(request["ExpressionAttributeValues"][":now"])
+        return answer
 
-    events = api.handler.client.meta.events
-    events.register("provide-client-params.dynamodb", watch)
-    try:
-        for ttl in (1, 1800, 86_400):
-            session_id = api.create(ttl_seconds=ttl)
-            path = f"/sessions/{session_id}"
-            api("PATCH", path, {"data": {"ExpirationTime": "soon"}})
-            api("PUT", path, {"data": {"ExpirationTime": NOW * 1000}})
-            api("POST", f"{path}/renew")
-            api("POST", f"{path}/rotate")
-            api("DELETE", path)
-    finally:
-        events.unregister("provide-client-params.dynamodb", watch)
+    for ttl in (1, 1800, 86_400):
+        created = watched("POST", "/sessions", {"user_id": "ada", "ttl_seconds": ttl})
+        path = f"/sessions/{created.json['session_id']}"
+        watched("PATCH", path, {"data": {"ExpirationTime": "soon"}})
+        watched("PUT", path, {"data": {"ExpirationTime": NOW * 1000}})
+        watched("POST", f"{path}/renew")
+        watched("POST", f"{path}/rotate")
+        watched("DELETE", path)
 
     assert len(written) == 9
     for value in written:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.functional.conftest import Answer, Api
+from tests.functional.conftest import Answer, Api, seam
 
 OTHER = "AAAAAAAAAAAAAAAAAAAAAA"
 
@@ -80,8 +80,7 @@ def test_page_is_one_query_one_batch_and_an_update_for_each_live_one(api: Api) -
 def test_second_pass_finds_what_the_index_hid(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """A session created a moment before: not in the index yet when the first pass asked."""
     hidden, _ = api.create(), api.create()
-    client = api.handler.client
-    query = client.query
+    query = seam.client.query
     asked: list[Any] = []
 
     def lag(**parameters: Any) -> Any:
@@ -91,7 +90,7 @@ def test_second_pass_finds_what_the_index_hid(api: Api, monkeypatch: pytest.Monk
         asked.append(parameters)
         return answer
 
-    monkeypatch.setattr(client, "query", lag)
+    monkeypatch.setattr(seam.client, "query", lag)
 
     assert sign_out(api).json == {"revoked": 2, "complete": True}
     assert len(asked) == 2
@@ -136,15 +135,13 @@ def test_no_request_begins_once_time_has_run_out(
     clock = [0.0]
     monkeypatch.setattr("sessions.user_sessions.monotonic", lambda: clock[0])
 
-    def take_time(**_: Any) -> None:
+    def take_time() -> None:
         clock[0] += seconds
 
-    events = api.handler.client.meta.events
-    events.register("after-call.dynamodb", take_time, unique_id="slow")
+    seam.after = take_time
 
     answer = sign_out(api)
 
-    events.unregister("after-call.dynamodb", unique_id="slow")
     assert api.requests == requests
     assert answer.json == {"revoked": requests.count("UpdateItem"), "complete": False}
 
@@ -163,7 +160,7 @@ def test_keys_that_stay_throttled_end_with_the_time(
 
     monkeypatch.setattr("sessions.user_sessions.monotonic", lambda: clock[0])
     monkeypatch.setattr("sessions.user_sessions.sleep", lambda _: None)
-    monkeypatch.setattr(api.handler.client, "batch_get_item", refuse)
+    monkeypatch.setattr(seam.client, "batch_get_item", refuse)
 
     assert sign_out(api).json == {"revoked": 0, "complete": False}
     assert tries == [0, 7, 14]
@@ -183,15 +180,14 @@ def test_slow_list_stays_short(api: Api, monkeypatch: pytest.MonkeyPatch) -> Non
     clock = [0.0]
     monkeypatch.setattr("sessions.user_sessions.monotonic", lambda: clock[0])
 
-    def take_time(**_: Any) -> None:
+    def take_time() -> None:
         clock[0] += 6
 
-    events = api.handler.client.meta.events
-    events.register("after-call.dynamodb", take_time, unique_id="slow")
+    seam.after = take_time
     page = api("GET", "/sessions", query={"user_id": "ada", "limit": 1}).json
-    events.unregister("after-call.dynamodb", unique_id="slow")
-
     assert api.requests == ["Query", "BatchGetItem"]
+    seam.reset(seam.client)
+
     assert page["items"] == []
     assert page["next_cursor"]
     assert live(api) == {live_one}

@@ -1,0 +1,160 @@
+"""DynamoDB's operations, each one request, sent again once where that can help."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+import zlib
+from binascii import a2b_base64, b2a_base64
+from typing import Any, Protocol
+
+from dynamodb.connection import ANSWER_SECONDS, CONNECT_SECONDS, Answer, Connections
+from dynamodb.credentials import CredentialSource
+from dynamodb.errors import RequestRefused, TransientError
+from dynamodb.signature import signed_headers
+
+ATTEMPTS = 2
+_ATTEMPT_SECONDS = CONNECT_SECONDS + ANSWER_SECONDS
+_PAUSE_SECONDS = 0.05, 0.5
+# Beside whatever has a status of 408, 429 or 5xx:
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
+THROTTLED = {
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "RequestTimeoutException",
+    "Throttling",
+    "ThrottlingException",
+}
+EXPIRED = {"ExpiredToken", "ExpiredTokenException"}
+
+
+class Transport(Protocol):
+    """What carries requests; a test may put something else in the network's place."""
+
+    @property
+    def host(self) -> str:
+        """As the Host header spells it."""
+
+    def exchange(self, headers: dict[str, str], body: bytes, deadline: float) -> Answer:
+        """Send a request and wait for its answer. Raises `TransientError`."""
+
+    def close(self) -> None:
+        """Let go of what is kept between exchanges."""
+
+
+class Client:
+    """Six operations, called as boto3's low-level client is: `client.get_item(TableName=…)`.
+
+    Requests and results are those of boto3, `bytes` for values of type B included (sets are left
+    as they come over the wire). Each raises `RequestRefused`, `TransientError` or `NoCredentials`.
+
+    A result comes or fails within 7 s: two attempts of at most 3 s, and a pause of at most half a
+    second between them.
+    """
+
+    def __init__(self, transport: Transport, *, region: str) -> None:
+        self._transport = transport
+        self._region = region
+        self._credentials = CredentialSource()
+
+    def get_item(self, **request: Any) -> dict[str, Any]:
+        return self._call("GetItem", request)
+
+    def put_item(self, **request: Any) -> dict[str, Any]:
+        return self._call("PutItem", request)
+
+    def update_item(self, **request: Any) -> dict[str, Any]:
+        return self._call("UpdateItem", request)
+
+    def query(self, **request: Any) -> dict[str, Any]:
+        return self._call("Query", request)
+
+    def batch_get_item(self, **request: Any) -> dict[str, Any]:
+        return self._call("BatchGetItem", request)
+
+    def batch_execute_statement(self, **request: Any) -> dict[str, Any]:
+        return self._call("BatchExecuteStatement", request)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._transport.close()
+
+    def _call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        body = json.dumps(request, default=_to_base64, separators=(",", ":")).encode()
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._attempt(operation, body)
+            except TransientError:
+                time.sleep(random.uniform(*_PAUSE_SECONDS))  # noqa: S311
+        return self._attempt(operation, body)
+
+    def _attempt(self, operation: str, body: bytes) -> dict[str, Any]:
+        deadline = time.monotonic() + _ATTEMPT_SECONDS
+        headers = signed_headers(
+            operation,
+            body,
+            host=self._transport.host,
+            region=self._region,
+            credentials=self._credentials.get(),
+            now=time.time(),
+        )
+        status, checksum, answer = self._transport.exchange(headers, body, deadline)
+        if status in (408, 429) or status >= 500:
+            raise TransientError(f"HTTP {status}")
+        # A result that was damaged on its way must not pass for an empty one.
+        if checksum not in (None, zlib.crc32(answer)):
+            raise TransientError("ChecksumMismatch")
+        result = _decode(answer)
+        if status == 200 and result is not None:
+            return result
+        if status == 200:
+            raise TransientError("NoJSON")
+        raise self._refusal(status, result or {})
+
+    def _refusal(self, status: int, error: dict[str, Any]) -> Exception:
+        # "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"
+        code = str(error.get("__type", f"HTTP {status}")).rpartition("#")[2]
+        if code in EXPIRED:
+            self._credentials.reload()
+        if code in THROTTLED | EXPIRED:
+            return TransientError(code)
+        message = error.get("message") or error.get("Message") or ""
+        return RequestRefused(code, message, error.get("Item", {}))
+
+
+def connect() -> Client:
+    """A client of the region and the endpoint that the environment names, as for AWS's SDKs.
+
+    Plain HTTP only where AWS_ENDPOINT_URL_DYNAMODB or AWS_ENDPOINT_URL asks for it.
+    """
+    region = os.environ.get("AWS_REGION") or os.environ["AWS_DEFAULT_REGION"]
+    endpoint = (
+        os.environ.get("AWS_ENDPOINT_URL_DYNAMODB")
+        or os.environ.get("AWS_ENDPOINT_URL")
+        or f"https://dynamodb.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+    )
+    return Client(Connections(endpoint), region=region)
+
+
+def _to_base64(value: object) -> str:
+    """A value of type B as JSON holds it."""
+    if isinstance(value, bytes):
+        return b2a_base64(value, newline=False).decode()
+    raise TypeError(f"{type(value).__name__} is no attribute value")
+
+
+def _decode(answer: bytes) -> dict[str, Any] | None:
+    try:
+        result = json.loads(answer, object_hook=_with_bytes)
+    except (ValueError, RecursionError):
+        return None
+    return result if isinstance(result, dict) else None
+
+
+def _with_bytes(members: dict[str, Any]) -> dict[str, Any]:
+    # What is called "B" and is no value of that type is an attribute: a dict, not text.
+    if isinstance(members.get("B"), str):
+        members["B"] = a2b_base64(members["B"], strict_mode=True)
+    return members

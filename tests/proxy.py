@@ -1,0 +1,189 @@
+"""A proxy on a real socket between a client and DynamoDB, which can do what networks do."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import ssl
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from local.stack import HOST
+
+
+class Hangup(Exception):
+    """The connection is over."""
+
+
+class Exchange(NamedTuple):
+    """One request that arrived, and the connection that waits for its answer."""
+
+    connection: socket.socket
+    operation: str
+    headers: dict[str, str]
+    body: bytes
+    upstream: str
+
+    def forward(self) -> tuple[int, bytes]:
+        """Let DynamoDB carry the request out; the status and body of its answer."""
+        http = HTTPConnection(urlsplit(self.upstream).netloc)
+        try:
+            http.request("POST", "/", self.body, self.headers)
+            response = http.getresponse()
+            return response.status, response.read()
+        finally:
+            http.close()
+
+    def send(self, data: bytes) -> None:
+        try:
+            self.connection.sendall(data)
+        except OSError:
+            raise Hangup from None
+
+
+Fault = Callable[[Exchange], None]
+
+
+class Proxy:
+    """Passes requests on to `upstream`, but for those that `plan` has other plans for.
+
+    `operations` are those that arrived, `statuses` what DynamoDB answered to those passed on, and
+    `connections` counts what was opened.
+    """
+
+    def __init__(self, upstream: str, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+        self.endpoint = f"{'https' if tls else 'http'}://{HOST}:{listener.getsockname()[1]}"
+        self.operations: list[str] = []
+        self.statuses: list[int] = []
+        self.connections = 0
+        self._upstream = upstream
+        self._listener = listener
+        self._tls = tls
+        self._faults: list[Fault] = []
+        self._always: Fault | None = None
+
+    def plan(self, *faults: Fault, always: Fault | None = None) -> None:
+        """What becomes of the next requests, one each, and of all others after them."""
+        self._faults[:] = faults
+        self._always = always
+        self.operations.clear()
+        self.statuses.clear()
+
+    def serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._serve_one, args=(connection,), daemon=True).start()
+
+    def _serve_one(self, connection: socket.socket) -> None:
+        with suppress(Hangup, OSError), connection:
+            if self._tls:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            with connection, connection.makefile("rb") as received:
+                while received.readline().strip():
+                    self._answer_one(connection, received)
+
+    def _answer_one(self, connection: socket.socket, received: io.BufferedIOBase) -> None:
+        headers = {}
+        while line := received.readline().strip().decode():
+            name, _, value = line.partition(": ")
+            headers[name.lower()] = value
+        body = received.read(int(headers["content-length"]))
+        operation = headers["x-amz-target"].partition(".")[2]
+        self.operations.append(operation)
+        exchange = Exchange(connection, operation, headers, body, self._upstream)
+        fault = self._faults.pop(0) if self._faults else self._always
+        if fault:
+            fault(exchange)
+        else:
+            self.pass_on(exchange)
+
+    def pass_on(self, exchange: Exchange) -> None:
+        """What happens without a fault."""
+        status, answer = exchange.forward()
+        self.statuses.append(status)
+        exchange.send(http_answer(status, answer))
+
+    def lose_answer(self, then: Callable[[], None] = lambda: None) -> Fault:
+        """DynamoDB does what it is asked, `then` happens, and the answer becomes a 500."""
+
+        def lose(exchange: Exchange) -> None:
+            self.statuses.append(exchange.forward()[0])
+            then()
+            answering(500)(exchange)
+
+        return lose
+
+
+@contextmanager
+def proxy_to(upstream: str = "", tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
+    """A proxy on 127.0.0.1, until the end of the block; one without `upstream` only has faults."""
+    with socket.create_server((HOST, 0)) as listener:
+        proxy = Proxy(upstream, listener, tls)
+        threading.Thread(target=proxy.serve, daemon=True).start()
+        yield proxy
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def http_answer(status: int, body: bytes, checksum: int | None = None) -> bytes:
+    """An HTTP answer as DynamoDB spells it, by default with the right checksum."""
+    crc32 = zlib.crc32(body) if checksum is None else checksum
+    head = (
+        f"HTTP/1.1 {status} Status\r\nContent-Type: application/x-amz-json-1.0\r\n"
+        f"Content-Length: {len(body)}\r\nx-amz-crc32: {crc32}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def answering(status: int, body: bytes = b"{}", checksum: int | None = None) -> Fault:
+    """This answer in place of DynamoDB's."""
+    return lambda exchange: exchange.send(http_answer(status, body, checksum))
+
+
+def refusing(code: str, status: int = 400, message: str = "no") -> Fault:
+    """An error as DynamoDB spells it."""
+    error = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": message}
+    return answering(status, json.dumps(error).encode())
+
+
+def silent(exchange: Exchange) -> None:
+    """No answer at all, until the client has given up."""
+    with suppress(OSError):
+        while exchange.connection.recv(1):
+            pass
+    raise Hangup
+
+
+def dripping(exchange: Exchange) -> None:
+    """An answer of which a byte arrives now and then."""
+    for byte in http_answer(200, b"{}" + b" " * 10_000):
+        exchange.send(bytes([byte]))
+        time.sleep(0.05)
+
+
+def cut(exchange: Exchange) -> None:
+    """An answer that ends in the middle."""
+    exchange.send(http_answer(200, b'{"Item": {}}')[:-5])
+    raise Hangup
+
+
+def resetting(exchange: Exchange) -> None:
+    """The connection breaks without a farewell."""
+    exchange.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    raise Hangup
+
+
+def closing(exchange: Exchange) -> None:
+    """The connection ends in place of an answer."""
+    raise Hangup
