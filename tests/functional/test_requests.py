@@ -1,4 +1,4 @@
-"""One DynamoDB request per operation, and none of them touches the index without need."""
+"""One DynamoDB request per operation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from tests.functional.conftest import NOW, Answer, Api, function, sample, seam
-from tests.template import resources
 
 ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
 
@@ -114,73 +113,6 @@ def test_reads_by_id_are_strongly_consistent(api: Api, tables: Any) -> None:
         ("Query", False),
         ("GetItem", True),
     ]
-
-
-def item_size(item: dict[str, Any]) -> int:
-    """By the rules of DynamoDB's item sizes: names and values in UTF-8, numbers by digit pairs.
-
-    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
-    """
-    return sum(len(name.encode()) + value_size(value) for name, value in item.items())
-
-
-def value_size(value: dict[str, Any]) -> int:
-    match value:
-        case {"S": text}:
-            return len(text.encode())
-        case {"N": number}:
-            return len(number.strip("-0.")) // 2 + 2
-        case {"B": raw}:
-            return len(raw)
-        case {"M": members}:
-            return 3 + sum(1 + len(k.encode()) + value_size(v) for k, v in members.items())
-        case {"L": members}:
-            return 3 + sum(1 + value_size(member) for member in members)
-    return 1
-
-
-def test_items_of_small_sessions_stay_under_a_kilobyte(api: Api, stored: Any) -> None:
-    """So that each write is one unit; the service's own attributes leave room for data."""
-    session_id = api.create(
-        "u" * 36,
-        data={"theme": "dark"},
-        client={"ip": "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", "user_agent": "x" * 120},
-    )
-
-    assert item_size(stored(session_id)) < 800
-
-
-@pytest.mark.parametrize(
-    ("method", "suffix", "body"),
-    [
-        ("PATCH", "", {"data": {"a": 1}}),
-        ("PUT", "", {"data": {"a": 1}}),
-        ("POST", "/renew", None),
-        ("POST", "/rotate", None),
-        ("DELETE", "", None),
-    ],
-)
-def test_writes_leave_the_index_alone(
-    api: Api, stored: Any, method: str, suffix: str, body: Any
-) -> None:
-    """An index entry that does not change costs nothing: its attributes are the keys alone."""
-    [sessions] = [
-        table
-        for name, table in resources("AWS::DynamoDB::GlobalTable").items()
-        if "Audit" not in name
-    ]
-    [index] = sessions["GlobalSecondaryIndexes"]
-    keys = {key["AttributeName"] for key in index["KeySchema"] + sessions["KeySchema"]}
-    session_id = api.create()
-    before = stored(session_id)
-    api.clock.now += 60
-
-    api(method, f"/sessions/{session_id}{suffix}", body)
-
-    after = stored(session_id)
-    assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
-    assert after != before
-    assert {key: after[key] for key in keys} == {key: before[key] for key in keys}
 
 
 def test_no_write_stores_an_expiration_time_that_ttl_would_ignore(api: Api) -> None:

@@ -1,0 +1,163 @@
+"""What operations cost, as AWS's own engine counts it: the README's table, row by row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.functional.conftest import Api, function, lambda_context, sample, seam
+from tests.template import ROOT
+
+README = (ROOT / "README.md").read_text()
+PRICES = {"read": 0.125, "write": 0.625}  # dollars a million, on demand, us-east-1
+
+pytestmark = pytest.mark.parametrize("backend", ["lean on DynamoDB Local"], indirect=True)
+
+
+class Meter:
+    """Passes requests on and adds up the units that they consumed."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.table = self.index = 0.0
+        self.kind = ""
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        def call(**request: Any) -> Any:
+            answer = getattr(self.client, operation)(**request, ReturnConsumedCapacity="INDEXES")
+            self.kind = "read" if operation in ("get_item", "query", "batch_get_item") else "write"
+            consumed = answer.get("ConsumedCapacity", [])
+            for each in consumed if isinstance(consumed, list) else [consumed]:
+                self.table += each["Table"]["CapacityUnits"]
+                for index in each.get("GlobalSecondaryIndexes", {}).values():
+                    self.index += index["CapacityUnits"]
+            return answer
+
+        return call
+
+    def reset(self) -> None:
+        self.table = self.index = 0
+
+    @property
+    def units(self) -> str:
+        """As the README's table spells them."""
+        index = f" + {self.index:g} of the index" if self.index else ""
+        return f"{self.table:g} {self.kind}{index}"
+
+    @property
+    def dollars(self) -> str:
+        return f"${(self.table + self.index) * PRICES[self.kind] + 1e-9:.2f}"
+
+
+@pytest.fixture
+def meter(api: Api) -> Iterator[Meter]:
+    """From here on; a session of about half a kilobyte is there already."""
+    meter = Meter(seam.client)
+    seam.client = meter
+    yield meter
+    seam.client = meter.client
+
+
+def row(operation: str) -> list[str]:
+    """The cells of the row of the cost table that names `operation`."""
+    table = README.partition("### Cost of a million operations")[2].partition("\n#")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    [found] = [cells for cells in rows if cells and operation in re.split(", (?:also )?", cells[0])]
+    return found
+
+
+CLIENT = {"ip": "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", "user_agent": "x" * 120}
+
+
+def verify(api: Api, token: str) -> None:
+    api("POST", "/sessions/verify", {"token": token})
+
+
+def authorize(_: Api, token: str) -> None:
+    event = sample("authorizer_http_api") | {"identitySource": [f"Bearer {token}"]}
+    function("session_authorizer").lambda_handler(event, None)
+
+
+def call(method: str, suffix: str = "", body: Any = None) -> Callable[[Api, str], None]:
+    def act(api: Api, token: str) -> None:
+        answer = api(method, f"/sessions/{token.partition('.')[0]}{suffix}", body)
+        assert answer.status in (200, 204)
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("operation", "act"),
+    [
+        ("create", lambda api, _: api.create("u" * 36, client=CLIENT, data={"theme": "dark"})),
+        ("read", call("GET")),
+        ("verify", verify),
+        ("authorize", authorize),
+        ("change", call("PATCH", body={"data": {"theme": "light"}})),
+        ("change", call("PUT", body={"data": {}})),
+        ("renew", call("POST", "/renew")),
+        ("rotate", call("POST", "/rotate")),
+        ("revoke", call("DELETE")),
+    ],
+)
+def test_operation_costs_what_the_readme_says(
+    api: Api, meter: Meter, operation: str, act: Callable[[Api, str], None]
+) -> None:
+    token = api.log_in("u" * 36, client=CLIENT, data={"theme": "dark"})
+    api.clock.now += 60
+    meter.reset()
+
+    act(api, token)
+
+    assert [meter.units, meter.dollars] == row(operation)[1:3]
+
+
+def test_renewal_by_verify_costs_a_read_and_a_write(api: Api, meter: Meter) -> None:
+    token = api.log_in()
+    api.clock.now += 600
+    meter.reset()
+
+    verify(api, token)
+
+    assert api.requests == ["GetItem", "UpdateItem"]
+    assert (meter.table, meter.index) == (2, 0)
+    assert row("by verify") == row("renew")
+
+
+def test_list_costs_what_the_readme_says(api: Api, meter: Meter) -> None:
+    """Strongly consistent reads of each session; the index is read at half the price."""
+    for _ in range(25):
+        api.create("u" * 36, client=CLIENT, data={"theme": "dark"})
+    meter.reset()
+
+    page = api("GET", "/sessions", query={"user_id": "u" * 36, "limit": 25})
+
+    assert len(page.json["items"]) == 25
+    assert [meter.units, meter.dollars] == row("list of 25")[1:3]
+
+
+def test_dead_entries_cost_what_the_readme_says(api: Api, meter: Meter) -> None:
+    """Each is read like a live one until TTL removes it."""
+    for _ in range(100):
+        api("DELETE", f"/sessions/{api.create('u' * 36)}")
+    meter.reset()
+
+    page = api("GET", "/sessions", query={"user_id": "u" * 36, "limit": 100})
+
+    assert page.json == {"items": [], "next_cursor": None}
+    assert [meter.units, meter.dollars] == row("100 dead entries")[1:3]
+
+
+def test_audit_event_costs_what_the_readme_says(api: Api, tables: Any, meter: Meter) -> None:
+    """Put again under another key: for a PartiQL INSERT, DynamoDB Local counts nothing."""
+    function("session_audit").lambda_handler(sample("stream_created"), lambda_context())
+    [event] = tables.client.scan(TableName=tables.audit)["Items"]
+
+    meter.put_item(TableName=tables.audit, Item=event | {"EventId": {"S": "another"}})
+
+    assert meter.units == "1 write + 1 of the index"
+    for operation in ("create", "change", "rotate", "expire"):
+        assert row(operation)[3] == meter.dollars
