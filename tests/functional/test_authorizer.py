@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -12,7 +10,6 @@ import pytest
 
 from dynamodb.errors import TransientError
 from tests.functional.conftest import NOW, Api, function, sample, seam
-from tests.template import ROOT
 
 ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
 SECRET = "B" * 43
@@ -270,21 +267,3 @@ def test_outage_refuses_by_an_error(authorizer: ModuleType, api: Api) -> None:
 
     with pytest.raises(TransientError):
         allowed(authorizer, http_event(f"Bearer {token}"))
-
-
-def test_it_imports_next_to_nothing() -> None:
-    """Every cold start of it delays somebody's request."""
-    code = (
-        "import sys, session_authorizer.handler;"
-        "print({'aws_lambda_powertools', 'botocore', 'msgspec'} & set(sys.modules))"
-    )
-    environment = {
-        "PYTHONPATH": str(ROOT / "functions"),
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "SESSIONS_TABLE": "sessions",
-        "SESSION_COOKIE": COOKIE,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "set()\n"
