@@ -273,20 +273,30 @@ def test_kept_connection_that_is_dead_costs_no_attempt(
     assert len(server.operations) == 4
 
 
-def test_connection_that_ended_while_idle_is_not_used(client: Client, server: Proxy) -> None:
-    """As after a pause in which the environment was frozen: nothing is sent in vain."""
+@pytest.mark.parametrize(
+    "unasked", [closing, answering(408, b""), answering(200, b'{"Item": {"A": {"S": "stale"}}}')]
+)
+def test_connection_on_which_something_came_unasked_is_not_used(
+    client: Client, server: Proxy, unasked: Fault
+) -> None:
+    """Its end, as after a pause in which the environment was frozen, or an answer to nothing."""
 
-    def answer_and_close(exchange: Exchange) -> None:
+    answered = threading.Event()
+
+    def answer_and_go_on(exchange: Exchange) -> None:
         GOOD(exchange)
-        closing(exchange)
+        answered.wait(20)
+        unasked(exchange)
 
-    server.plan(answer_and_close, GOOD)
+    server.plan(answer_and_go_on, GOOD)
     get(client)
+    answered.set()
     [kept] = idle(client)
     eventually(lambda: not kept.is_alive())
 
     assert get(client) == ITEM
     assert len(server.operations) == 2
+    assert server.connections == 2
 
 
 def idle(client: Client) -> list[Any]:
