@@ -1,0 +1,117 @@
+"""A proxy before DynamoDB that counts requests and the units that DynamoDB bills for them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from local.stack import HOST
+
+_READS = {"GetItem", "BatchGetItem", "Query", "Scan"}
+_WRITES = {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"}
+_FORWARDED = {"authorization", "content-type", "x-amz-date", "x-amz-target"}
+_RETURNED = {"content-type", "x-amz-crc32", "x-amzn-requestid"}
+_HOLD_SECONDS = 20
+
+
+class Cost(NamedTuple):
+    """Requests, and units as they are billed: of indexes too."""
+
+    requests: int
+    reads: float
+    writes: float
+
+
+class CountingProxy:
+    """Its `url` takes DynamoDB's place."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._costs: list[Cost] = []
+        self._held: _Held | None = None
+
+    def take(self) -> Cost:
+        """The sum since it was last asked."""
+        costs, self._costs = self._costs, []
+        requests, reads, writes = zip(*costs, strict=True) if costs else ((), (), ())
+        return Cost(sum(requests), sum(reads), sum(writes))
+
+    @contextmanager
+    def next_write_held(self) -> Iterator[threading.Event]:
+        """Let the next write wait until the end of the block; yields what says that it came."""
+        self._held = held = _Held(threading.Event(), threading.Event())
+        try:
+            yield held.arrived
+        finally:
+            self._held = None
+            held.released.set()
+
+    def passes(self, operation: str) -> None:
+        if operation in _WRITES and self._held:
+            held, self._held = self._held, None
+            held.arrived.set()
+            held.released.wait(_HOLD_SECONDS)
+
+    def count(self, operation: str, answer: bytes) -> None:
+        """DynamoDB names the capacity that a request consumed, unless it refused the request."""
+        consumed = json.loads(answer).get("ConsumedCapacity", [])
+        consumed = consumed if isinstance(consumed, list) else [consumed]
+        units = sum(each["CapacityUnits"] for each in consumed)
+        is_write = operation in _WRITES
+        self._costs.append(Cost(1, 0 if is_write else units, units if is_write else 0))
+
+
+class _Held(NamedTuple):
+    arrived: threading.Event
+    released: threading.Event
+
+
+@contextmanager
+def counting_proxy(endpoint: str) -> Iterator[CountingProxy]:
+    """Start a proxy before `endpoint`; end it on the way out."""
+    target = urlsplit(endpoint).netloc
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = -1  # one packet for headers and body
+
+        def do_POST(self) -> None:  # noqa: N802
+            operation = self.headers["x-amz-target"].rpartition(".")[2]
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if operation in _READS | _WRITES:
+                # Most stores don't ask. DynamoDB Local minds no signature.
+                body = json.dumps(json.loads(body) | {"ReturnConsumedCapacity": "TOTAL"}).encode()
+            proxy.passes(operation)
+            headers = {n: v for n, v in self.headers.items() if n.lower() in _FORWARDED}
+            # A kept connection would be closed whenever a store pauses.
+            with closing(HTTPConnection(target)) as onward:
+                onward.request("POST", "/", body, headers)
+                response = onward.getresponse()
+                answer = response.read()
+            proxy.count(operation, answer)
+            self.send_response(response.status)
+            for name, value in response.getheaders():
+                if name.lower() in _RETURNED:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer((HOST, 0), Handler) as server:
+        server.daemon_threads = True
+        proxy = CountingProxy(f"http://{HOST}:{server.server_port}")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield proxy
+        finally:
+            server.shutdown()

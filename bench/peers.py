@@ -1,0 +1,336 @@
+"""What a web request's session costs on DynamoDB: this service beside other session stores."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from statistics import median
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from bench import service
+from bench.counting_proxy import CountingProxy, counting_proxy
+from bench.prices import dollars_a_month
+from bench.stores.worker import StoreError, Worker, working
+from local.dynamodb import dynamodb_local
+from local.stack import ROOT, tool
+
+OURS = "serverless-sessions"
+WEB_REQUESTS = ("load", "change", "login", "logout")
+# Whose CPU is 1.
+YARDSTICK = "boto3, as in tutorials"
+_PYTHON = str(ROOT / ".venv-bench/bin/python")
+# A web request's event in the audit trail, as the samples in `events/` are called.
+_EVENTS = {"change": "updated", "login": "created", "logout": "revoked"}
+
+
+class Store(NamedTuple):
+    """`key` and `expiry` are its table's partition key, with its type, and its TTL attribute."""
+
+    name: str
+    command: tuple[str, ...]
+    key: tuple[str, str]
+    expiry: str
+    makes_table: bool = False
+    variables: Mapping[str, str] = {}
+
+    @property
+    def is_ours(self) -> bool:
+        return self.name.startswith(OURS)
+
+    @property
+    def table(self) -> str:
+        return service.SESSIONS if self.is_ours else _table(self.name)
+
+
+def _table(name: str) -> str:
+    return re.sub(r"\W+", "-", name)
+
+
+def _python(module: str, *arguments: str) -> tuple[str, ...]:
+    return (_PYTHON, "-W", "ignore", "-m", f"bench.stores.{module}", *arguments)
+
+
+def _ours(variant: str = "", *arguments: str, **variables: str) -> Store:
+    command = (*service.COMMAND, *arguments)
+    key = ("SessionId", "S")
+    return Store(f"{OURS}{variant}", command, key, "ExpirationTime", variables=variables)
+
+
+def _flask(name: str, expiry: str, *, makes_table: bool = False) -> Store:
+    command = _python("flask_stores", name, _table(name))
+    return Store(name, command, ("id", "S"), expiry, makes_table)
+
+
+STORES = (
+    _ours(),
+    _ours(", renewed each time", RENEWAL_FRACTION="0"),
+    _ours(", its authorizer", "authorizer"),
+    _flask("flask-session", "expiration", makes_table=True),
+    _flask("flask-session, no refresh", "expiration", makes_table=True),
+    _flask("flask-dynamodb-sessions", "ttl"),
+    _flask("dynamodb-session-flask", "expires"),
+    Store(
+        "pyramid-dynamodb-sessions",
+        _python("pyramid_store", "pyramid-dynamodb-sessions"),
+        ("sid", "B"),
+        "exp",
+    ),
+    Store(
+        "connect-dynamodb",
+        (str(ROOT / ".venv/bin/node"), "bench/stores/express_store.js", "connect-dynamodb"),
+        ("id", "S"),
+        "expires",
+    ),
+    Store(YARDSTICK, _python("boto3_table", _table(YARDSTICK)), ("id", "S"), "ttl"),
+)
+
+
+def measure(*, long: bool) -> dict[str, Any]:
+    """Requests, units, CPU and behaviour of each store."""
+    tool(ROOT / ".venv-bench/bin/python")
+    stores: dict[str, Any] = {}
+    with (
+        dynamodb_local() as endpoint,
+        counting_proxy(endpoint) as proxy,
+        ExitStack() as stack,
+    ):
+        client = service.dynamodb(endpoint)
+        service.create_tables(client)
+        ours = service.environment(proxy.url)
+        workers = {}
+        for store in STORES:
+            _say(store.name)
+            if not (store.is_ours or store.makes_table):
+                _create_table(client, store)
+            base = ours if store.is_ours else service.sdk_environment(proxy.url)
+            environment = {**base, **store.variables}
+            worker = stack.enter_context(working(store.command, environment))
+            workers[store.name] = worker
+            stores[store.name] = {
+                "version": _version(store),
+                "web_requests": _costs(worker, proxy),
+                "honours_expired": _honours_expired(client, store, worker),
+                "cookie_in_table": _cookie_in_table(client, store, worker),
+                "lists_and_ends": store.is_ours and _lists_and_ends(worker),
+            }
+            with working(store.command, environment) as other:
+                stores[store.name]["comes_back"] = _comes_back(worker, other, proxy)
+            if store.makes_table:
+                stores[store.name]["switches_ttl_on"] = _has_ttl(client, store)
+        audit_writes = _audit_writes(client, workers[OURS])
+        for name, cpu in _cpu(workers, rounds=500 if long else 100).items():
+            stores[name]["cpu_ms"] = cpu
+    return {"date": time.strftime("%Y-%m-%d"), "audit_writes": audit_writes, "stores": stores}
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Two tables in Markdown: what a web request costs, and what each store does."""
+    yardstick = result["stores"][YARDSTICK]["cpu_ms"]["load"]
+    lines = [
+        "| store | load | change | log in | log out | $ load | $ change | CPU |",
+        "| --- | --- | --- | --- | --- | --: | --: | --: |",
+    ]
+    for name, found in result["stores"].items():
+        package, comma, variant = name.partition(",")
+        cells = [f"{package} {found['version']}".rstrip() + comma + variant]
+        for request in WEB_REQUESTS:
+            cost = found["web_requests"][request]
+            cells.append(f"{cost['requests']}: {cost['reads']:g} + {cost['writes']:g}")
+        for request in ("load", "change"):
+            reads, writes, audit = dollars(result, name, request)
+            trail = f" + {audit:,.0f}" if audit else ""
+            cells.append(f"{reads + writes:,.0f}{trail}")
+        cells.append(f"{found['cpu_ms']['load'] / yardstick:.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "| store | an expired session still loads | a save undoes a log-out"
+        " | the table holds the cookie | lists and ends a user's sessions |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, found in result["stores"].items():
+        if "," in name and name != YARDSTICK:
+            continue
+        facts = ("honours_expired", "comes_back", "cookie_in_table", "lists_and_ends")
+        lines.append(f"| {name} | {' | '.join('yes' if found[f] else 'no' for f in facts)} |")
+    return "\n".join(lines)
+
+
+def dollars(result: Mapping[str, Any], store: str, request: str) -> tuple[float, float, float]:
+    """A month of such web requests, 1,000 a second: for reads, for writes and for the trail."""
+    cost = result["stores"][store]["web_requests"][request]
+    audit = result["audit_writes"].get(request, 0) if store.startswith(OURS) else 0
+    return (
+        dollars_a_month(reads=cost["reads"]),
+        dollars_a_month(writes=cost["writes"]),
+        dollars_a_month(writes=audit),
+    )
+
+
+def failures(result: Mapping[str, Any]) -> list[str]:
+    """What this service was said to cost or to do, and no longer does."""
+    read, change, create = (1, 1, 0), (2, 1, 1), (1, 0, 2)
+    stated = {
+        OURS: (read, change, create, change),
+        f"{OURS}, renewed each time": ((2, 1, 1), (3, 1, 2), create, (3, 1, 2)),
+        f"{OURS}, its authorizer": (read, change, create, change),
+    }
+    found = []
+    for name, costs in stated.items():
+        store = result["stores"][name]
+        for request, expected in zip(WEB_REQUESTS, costs, strict=True):
+            cost = tuple(store["web_requests"][request].values())
+            if cost != expected:
+                found.append(f"{name}: {request} takes {cost} instead of {expected}.")
+        for wrong in ("honours_expired", "comes_back", "cookie_in_table"):
+            if store[wrong]:
+                found.append(f"{name}: {wrong}.")
+        if not store["lists_and_ends"]:
+            found.append(f"{name}: a user's sessions are not listed and ended.")
+    if set(result["audit_writes"].values()) != {2}:
+        found.append(f"An audit event takes {result['audit_writes']} writes instead of 2.")
+    return found
+
+
+def _say(progress: str) -> None:
+    print(f"  {progress} …", file=sys.stderr, flush=True)
+
+
+def _create_table(client: Any, store: Store) -> None:
+    name, kind = store.key
+    client.create_table(
+        TableName=store.table,
+        KeySchema=[{"AttributeName": name, "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": kind}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+
+
+def _has_ttl(client: Any, store: Store) -> bool:
+    answer = client.describe_time_to_live(TableName=store.table)
+    return bool(answer["TimeToLiveDescription"]["TimeToLiveStatus"] == "ENABLED")
+
+
+def _version(store: Store) -> str:
+    """As it is pinned; empty for ours."""
+    pins = re.findall(r"^(\S+)==(\S+)", (ROOT / "requirements/bench.txt").read_text(), re.MULTILINE)
+    packages = json.loads((ROOT / "bench/stores/package.json").read_text())["dependencies"]
+    return str((packages | dict(pins)).get(store.name.partition(",")[0], ""))
+
+
+def _log_in(worker: Worker) -> str:
+    """A new session's cookie."""
+    cookie: str = worker.do("login").answer["cookie"]
+    if not _loads(worker, cookie):
+        raise StoreError("a new session does not load")
+    return cookie
+
+
+def _loads(worker: Worker, cookie: str) -> bool:
+    """Whether the user is still signed in."""
+    return bool(worker.do("load", cookie).answer["body"] == "ada")
+
+
+def _costs(worker: Worker, proxy: CountingProxy) -> dict[str, Any]:
+    """Of a web request of each kind, after one of each to make ready."""
+    costs: dict[str, Any] = {}
+    for _ in range(2):
+        cookie = ""
+        for name in ("login", "load", "change", "logout"):
+            proxy.take()
+            cookie = worker.do(name, cookie).answer["cookie"]
+            costs[name] = proxy.take()._asdict()
+    return costs
+
+
+def _audit_writes(client: Any, worker: Worker) -> dict[str, float]:
+    """Write units of the event that a web request leaves in the audit trail.
+
+    It is put there again, as DynamoDB Local does not say what the trail's PartiQL consumes; an
+    INSERT is billed like a PutItem.
+    """
+    writes = {}
+    for request, event in _EVENTS.items():
+        worker.do("record", event)
+        [item] = client.scan(TableName=service.AUDIT)["Items"]
+        key = {name: item[name] for name in ("SessionId", "EventId")}
+        client.delete_item(TableName=service.AUDIT, Key=key)
+        answer = client.put_item(TableName=service.AUDIT, Item=item, ReturnConsumedCapacity="TOTAL")
+        writes[request] = answer["ConsumedCapacity"]["CapacityUnits"]
+        client.delete_item(TableName=service.AUDIT, Key=key)
+    return writes
+
+
+def _honours_expired(client: Any, store: Store, worker: Worker) -> bool:
+    """Whether a session loads that expired a minute ago and that TTL has yet to delete."""
+    cookie = _log_in(worker)
+    for item in client.scan(TableName=store.table)["Items"]:
+        client.update_item(
+            TableName=store.table,
+            Key={store.key[0]: item[store.key[0]]},
+            UpdateExpression="SET #expiry = :past",
+            ExpressionAttributeNames={"#expiry": store.expiry},
+            ExpressionAttributeValues={":past": {"N": str(int(time.time()) - 60)}},
+        )
+    return _loads(worker, cookie)
+
+
+def _cookie_in_table(client: Any, store: Store, worker: Worker) -> bool:
+    """Whether who reads the table can sign in with what stands there."""
+    cookie = _log_in(worker)
+    value = unquote(cookie.partition("=")[2] or cookie)
+    return any(value in str(item) for item in client.scan(TableName=store.table)["Items"])
+
+
+def _lists_and_ends(worker: Worker) -> bool:
+    """Whether all sessions of a user can be listed, and ended."""
+    cookie = _log_in(worker)
+    query = {"user_id": "ada"}
+    listed = worker.do("call", [["GET", "/sessions"], query]).answer["items"]
+    ended = worker.do("call", [["DELETE", "/sessions"], query]).answer
+    return bool(listed and ended["complete"] and not _loads(worker, cookie))
+
+
+def _comes_back(worker: Worker, other: Worker, proxy: CountingProxy) -> bool:
+    """Whether a session that ended while a change was being saved is there again after that."""
+    cookie = _log_in(worker)
+    _log_in(other)
+    with ThreadPoolExecutor(1) as pool:
+        with proxy.next_write_held() as arrived:
+            save = pool.submit(worker.do, "change", cookie)
+            if not arrived.wait(10):
+                raise StoreError("a change is not saved")
+            other.do("logout", cookie)
+        with suppress(StoreError):  # to refuse the save is right
+            save.result()
+    return _loads(other, cookie)
+
+
+def _cpu(workers: Mapping[str, Worker], rounds: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of CPU that a session adds to a web request, in the process that has it.
+
+    Each round is a web request without a session and then one of each kind, of one store after the
+    other, so that what else the machine does meets all alike.
+    """
+    _say("CPU")
+    cookies = {store: _log_in(worker) for store, worker in workers.items()}
+    added: dict[str, dict[str, list[float]]] = {
+        store: {"load": [], "change": []} for store in workers
+    }
+    for _ in range(rounds):
+        for store, worker in workers.items():
+            plain = worker.do("plain")
+            for name, found in added[store].items():
+                done = worker.do(name, cookies[store])
+                cookies[store] = done.answer["cookie"]
+                found.append((done.cpu - plain.cpu) * 1000)
+    return {
+        store: {name: round(median(found), 3) for name, found in by_name.items()}
+        for store, by_name in added.items()
+    }

@@ -1,0 +1,118 @@
+"""Whether operations cost the same in a large table, and what dead entries cost a list."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from bench import service
+from bench.counting_proxy import CountingProxy, counting_proxy
+from bench.stores.worker import Worker, working
+from local.dynamodb import dynamodb_local
+
+DEAD = 10_000
+_BATCH = 25
+
+
+def measure(*, long: bool) -> dict[str, Any]:
+    """Requests and units of operations in tables of two sizes; then of a list behind the dead."""
+    with (
+        dynamodb_local() as endpoint,
+        counting_proxy(endpoint) as proxy,
+        working(service.COMMAND, service.environment(proxy.url)) as worker,
+    ):
+        client = service.dynamodb(endpoint)
+        service.create_tables(client)
+        by_size, loaded = {}, 0
+        for size in (1_000, 100_000 if long else 10_000):
+            print(f"  {size:,} sessions …", file=sys.stderr, flush=True)
+            for user in range(loaded // _BATCH, size // _BATCH):
+                _store(client, worker, user_id=f"user-{user}", now=int(time.time()))
+            loaded = size
+            by_size[str(size)] = _costs(worker, proxy, user_id=f"ada-{size}")
+        print(f"  {DEAD:,} dead entries …", file=sys.stderr, flush=True)
+        now = int(time.time())
+        _store(client, worker, user_id="dora", now=now - 7200, ttl_seconds=86_400)
+        for age in range(DEAD // _BATCH):
+            _store(client, worker, user_id="dora", now=now - 3600 - age, ttl_seconds=60)
+        behind_dead = {limit: _paging(worker, proxy, limit) for limit in ("25", "100")}
+    return {"date": time.strftime("%Y-%m-%d"), "by_size": by_size, "behind_dead": behind_dead}
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Two tables in Markdown: operations by the size of the table, and lists behind the dead."""
+    sizes = list(result["by_size"])
+    lines = [
+        "| operation | " + " | ".join(f"among {int(size):,} sessions" for size in sizes) + " |",
+        "| --- |" + " --- |" * len(sizes),
+    ]
+    for operation in result["by_size"][sizes[0]]:
+        costs = (_spell(result["by_size"][size][operation]) for size in sizes)
+        lines.append(f"| {operation} | {' | '.join(costs)} |")
+    lines += [
+        "",
+        f"| 25 live sessions behind {DEAD:,} dead ones | calls of the API | cost of all |",
+        "| --- | --- | --- |",
+    ]
+    for limit, found in result["behind_dead"].items():
+        lines.append(f"| `limit={limit}` | {found['calls']} | {_spell(found['cost'])} |")
+    return "\n".join(lines)
+
+
+def failures(result: Mapping[str, Any]) -> list[str]:
+    """Whatever costs more in the larger table than in the smaller one."""
+    small, large = result["by_size"].values()
+    return [
+        f"{operation} takes {large[operation]} in a large table and {cost} in a small one."
+        for operation, cost in small.items()
+        if large[operation] != cost
+    ]
+
+
+def _spell(cost: Mapping[str, float]) -> str:
+    return f"{cost['requests']}: {cost['reads']:g} + {cost['writes']:g}"
+
+
+def _store(client: Any, worker: Worker, **session: Any) -> None:
+    """Load 25 sessions of a user past the API, as it would have stored them."""
+    found = worker.do("items", {"count": _BATCH, "ttl_seconds": 1800, **session}).answer
+    puts = [{"PutRequest": {"Item": item}} for item in found]
+    answer = client.batch_write_item(RequestItems={service.SESSIONS: puts})
+    if answer["UnprocessedItems"]:
+        raise RuntimeError("DynamoDB Local left items of a batch unprocessed")
+
+
+def _costs(worker: Worker, proxy: CountingProxy, *, user_id: str) -> dict[str, Any]:
+    """Of one call each, for a new user with 25 sessions."""
+    user = {"user_id": user_id}
+    for _ in range(25):
+        created = worker.do("call", [["POST", "/sessions", user], {}]).answer
+    path = f"/sessions/{created['session_id']}"
+    costs: dict[str, Any] = {}
+    for operation, call, query in (
+        ("read", ["GET", path], {}),
+        ("renew", ["POST", f"{path}/renew"], {}),
+        ("list 25", ["GET", "/sessions"], user | {"limit": "25"}),
+        ("sign out everywhere, 25 sessions", ["DELETE", "/sessions"], user),
+    ):
+        proxy.take()
+        worker.do("call", [call, query])
+        costs[operation] = proxy.take()._asdict()
+    return costs
+
+
+def _paging(worker: Worker, proxy: CountingProxy, limit: str) -> dict[str, Any]:
+    """The calls until the 25 live sessions are found, and their cost."""
+    query = {"user_id": "dora", "limit": limit}
+    calls = found = 0
+    proxy.take()
+    while found < 25:
+        page = worker.do("call", [["GET", "/sessions"], query]).answer
+        calls += 1
+        found += len(page["items"])
+        if not page["next_cursor"] and found < 25:
+            raise RuntimeError(f"the list ended after {found} of 25 sessions")
+        query["cursor"] = page["next_cursor"]
+    return {"calls": calls, "cost": proxy.take()._asdict()}

@@ -1,0 +1,65 @@
+"""This service on DynamoDB Local: its tables, and the environment that its functions get."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import boto3
+
+from local.caller import REGION
+from local.stack import ROOT
+from tests.template import resources
+
+COMMAND = (sys.executable, "-m", "bench.stores.ours")
+SESSIONS, AUDIT = "sessions", "audit"
+
+
+def dynamodb(endpoint: str) -> Any:
+    """boto3's client of DynamoDB Local."""
+    return boto3.client(
+        "dynamodb",
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",  # noqa: S106
+    )
+
+
+def sdk_environment(endpoint: str) -> dict[str, str]:
+    """What any AWS SDK needs to send its requests to `endpoint`."""
+    return {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ENDPOINT_URL_DYNAMODB": endpoint,
+    }
+
+
+def environment(endpoint: str) -> dict[str, str]:
+    """The environment of all functions in the template, for one process."""
+    variables = sdk_environment(endpoint) | {
+        "PYTHONPATH": str(ROOT / "functions"),
+        "POWERTOOLS_LOG_LEVEL": "WARNING",
+    }
+    for function in resources("AWS::Lambda::Function").values():
+        for name, value in function.get("Environment", {}).get("Variables", {}).items():
+            variables[name] = _table_name(value["Ref"]) if isinstance(value, dict) else value
+    return variables
+
+
+def create_tables(client: Any) -> None:
+    """Both tables as the template has them."""
+    for logical_id, table in resources("AWS::DynamoDB::GlobalTable").items():
+        client.create_table(
+            TableName=_table_name(logical_id),
+            KeySchema=table["KeySchema"],
+            AttributeDefinitions=table["AttributeDefinitions"],
+            GlobalSecondaryIndexes=table["GlobalSecondaryIndexes"],
+            BillingMode=table["BillingMode"],
+        )
+
+
+def _table_name(logical_id: str) -> str:
+    return AUDIT if "Audit" in logical_id else SESSIONS

@@ -1,0 +1,110 @@
+"""Our functions, called as Lambda calls them; the environment is what the template gives them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlencode
+
+from msgspec import UNSET
+
+from bench.stores.serve import serve
+from session_api import handler as api
+from session_audit import handler as audit
+from session_authorizer import handler as authorizer
+from sessions.session import Session
+
+EVENTS = Path(__file__).parent.parent.parent / "events"
+CONTEXT: Any = SimpleNamespace(
+    function_name="function",
+    memory_limit_in_mb=512,
+    invoked_function_arn="arn:aws:lambda:us-east-1:111122223333:function:function:live",
+    aws_request_id="52fdfc07-2182-454f-963f-5f0f9a621d72",
+)
+CALL = json.loads((EVENTS / "api_get_session.json").read_text())
+PROTECTED_CALL = json.loads((EVENTS / "authorizer_http_api.json").read_text())
+by_authorizer = "authorizer" in sys.argv
+_calls = 0
+
+
+def call(method: str, path: str, body: Any = None, **query: Any) -> Any:
+    """What the API answers; raises unless that is a success, or a 401."""
+    global _calls
+    _calls += 1
+    http = CALL["requestContext"]["http"] | {"method": method, "path": path}
+    event = CALL | {
+        "requestContext": CALL["requestContext"] | {"http": http, "requestId": f"r-{_calls}"},
+        "routeKey": f"{method} {path}",
+        "rawPath": path,
+        "rawQueryString": urlencode(query),
+        "headers": {"content-type": "application/json"},
+    }
+    if body is not None:
+        event["body"] = json.dumps(body)
+    answer = api.lambda_handler(event, CONTEXT)
+    if answer["statusCode"] >= 400 and answer["statusCode"] != 401:
+        raise RuntimeError(f"{method} {path} answered {answer}")
+    return json.loads(answer["body"] or "{}")
+
+
+def login() -> tuple[str, str]:
+    data = {"theme": "dark", "count": 0}
+    created = call("POST", "/sessions", {"user_id": "ada", "data": data})
+    return created["user_id"], created["token"]
+
+
+def load(token: str) -> str:
+    """The user, empty if the token is no good."""
+    if by_authorizer:
+        event = PROTECTED_CALL | {"identitySource": [f"Bearer {token}"]}
+        context = authorizer.lambda_handler(event, CONTEXT)["context"]
+        return str(context.get("user_id", ""))
+    return str(call("POST", "/sessions/verify", {"token": token}).get("user_id", ""))
+
+
+def web_request(name: str, token: str) -> dict[str, str]:
+    """The session's part in a web request: the backend's calls of the service."""
+    path = f"/sessions/{token.partition('.')[0]}"
+    if name == "login":
+        user, token = login()
+    else:
+        user = load(token)
+    if user and name == "change":
+        call("PATCH", path, {"data": {"count": 1}})
+    if user and name == "logout":
+        call("DELETE", path)
+    return {"body": user, "cookie": token}
+
+
+def items(argument: dict[str, Any]) -> list[Any]:
+    """Items of new sessions as `session_api` would store them."""
+    count = argument.pop("count")
+    session: dict[str, Any] = {
+        "data": {"theme": "dark", "count": 0},
+        "client": {},
+        "absolute_ttl_seconds": UNSET,
+        "limits": api.limits,
+        **argument,
+    }
+    return [Session.start(**session).to_item() for _ in range(count)]
+
+
+def operation(name: str, argument: Any) -> Any:
+    match name:
+        case "plain":
+            return None
+        case "call":
+            return call(*argument[0], **argument[1])
+        case "record":
+            event = json.loads((EVENTS / f"stream_{argument}.json").read_text())
+            return audit.lambda_handler(event, CONTEXT)
+        case "items":
+            return items(argument)
+    return web_request(name, argument)
+
+
+if __name__ == "__main__":
+    serve(operation)
