@@ -15,10 +15,10 @@ from urllib.parse import unquote
 
 from bench import service
 from bench.counting_proxy import CountingProxy, counting_proxy
-from bench.prices import dollars_a_month
+from bench.prices import call_dollars_a_month, dollars_a_month
 from bench.stores.worker import StoreError, Worker, working
 from local.dynamodb import dynamodb_local
-from local.stack import ROOT, tool
+from local.stack import ROOT, LocalError
 
 OURS = "serverless-sessions"
 WEB_REQUESTS = ("load", "change", "login", "logout")
@@ -93,7 +93,8 @@ STORES = (
 
 def measure(*, long: bool) -> dict[str, Any]:
     """Requests, units, CPU and behaviour of each store."""
-    tool(ROOT / ".venv-bench/bin/python")
+    if not (ROOT / ".venv-bench/.ready").exists():
+        raise LocalError(".venv-bench is missing; 'make .venv-bench/.ready' installs it.")
     stores: dict[str, Any] = {}
     with (
         dynamodb_local() as endpoint,
@@ -130,10 +131,10 @@ def measure(*, long: bool) -> dict[str, Any]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Two tables in Markdown: what a web request costs, and what each store does."""
+    """Two tables in Markdown: what a web request costs, and how each store behaves."""
     yardstick = result["stores"][YARDSTICK]["cpu_ms"]["load"]
     lines = [
-        "| store | load | change | log in | log out | $ load | $ change | CPU |",
+        "| store | load | change | log in | log out | $, load | $, change | CPU |",
         "| --- | --- | --- | --- | --- | --: | --: | --: |",
     ]
     for name, found in result["stores"].items():
@@ -149,6 +150,9 @@ def table(result: Mapping[str, Any]) -> str:
         cells.append(f"{found['cpu_ms']['load'] / yardstick:.2f}")
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
+        "",
+        f"One call of the API in each web request is ${call_dollars_a_month():,.0f} more for API"
+        " Gateway and Lambda's requests.",
         "",
         "| store | an expired session still loads | a save undoes a log-out"
         " | the table holds the cookie | lists and ends a user's sessions |",

@@ -1,4 +1,4 @@
-// An Express application on connect-dynamodb, set up as its documentation does; asked as serve.py is.
+// An Express application on connect-dynamodb, set up as its documentation does. Asked as serve.py is.
 "use strict";
 
 const http = require("node:http");

@@ -1,0 +1,56 @@
+"""docs/performance.md shows what was measured, and the benchmark notices what no longer holds."""
+
+from __future__ import annotations
+
+import copy
+import json
+from types import ModuleType
+
+import pytest
+
+from bench import chart, peers, prices, scale
+from tests.template import ROOT
+
+RESULTS = json.loads(chart.RESULTS.read_text())
+PARTS = {"peers": peers, "scale": scale}
+
+
+def test_dollars_of_a_thousand_web_requests_a_second() -> None:
+    """2,592 million a month: what AWS's calculator would say of them."""
+    assert prices.dollars_a_month(reads=1) == 324
+    assert prices.dollars_a_month(writes=1) == 1620
+    assert prices.dollars_a_month(reads=0.5, writes=2) == 162 + 2 * 1620
+    assert prices.call_dollars_a_month() == pytest.approx(300 + 2292 * 0.9 + 2592 * 0.2)
+
+
+@pytest.mark.parametrize(("name", "part"), PARTS.items())
+def test_page_shows_the_results(name: str, part: ModuleType) -> None:
+    assert part.table(RESULTS[name]) in (ROOT / "docs/performance.md").read_text()
+
+
+def test_chart_shows_the_results() -> None:
+    assert chart.CHART.read_text() == chart.draw(RESULTS["peers"])
+
+
+@pytest.mark.parametrize(("name", "part"), PARTS.items())
+def test_what_was_measured_holds(name: str, part: ModuleType) -> None:
+    assert part.failures(RESULTS[name]) == []
+
+
+def test_request_too_many_is_a_failure() -> None:
+    result = copy.deepcopy(RESULTS["peers"])
+    result["stores"][peers.OURS]["web_requests"]["load"]["requests"] = 2
+
+    [failure] = peers.failures(result)
+
+    assert "load takes" in failure
+
+
+def test_growth_with_the_table_is_a_failure() -> None:
+    result = copy.deepcopy(RESULTS["scale"])
+    *_, large = result["by_size"].values()
+    large["renew"]["writes"] = 2
+
+    [failure] = scale.failures(result)
+
+    assert failure.startswith("renew takes")
