@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from typing import Any, NamedTuple
 
 from botocore.auth import SigV4Auth
@@ -11,14 +13,24 @@ from botocore.credentials import Credentials
 from botocore.httpsession import URLLib3Session
 
 REGION = "us-east-1"
+# API Gateway answers within 30 s. MiniStack has no such limit: it starts a process for each
+# parallel call, which takes as long as the machine is busy.
+_TIMEOUT_SECONDS = 300
+# Otherwise the body waits 40 ms for the acknowledgement of the headers (Nagle's algorithm).
+_NO_DELAY = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+_MAX_SENDS = 20
 
 
 class Answer(NamedTuple):
-    """`headers` by their names in lower case."""
+    """`headers` by their names in lower case; `sends` is 1 unless a 503 came before.
+
+    A write whose answer was a 503 may have happened; the next send then finds its effect.
+    """
 
     status: int
     headers: dict[str, str]
     body: bytes
+    sends: int = 1
 
     @property
     def json(self) -> Any:
@@ -31,7 +43,7 @@ class Caller:
     def __init__(self, url: str, credentials: Credentials | None) -> None:
         self.url = url
         self.credentials = credentials
-        self._http = URLLib3Session(timeout=35)
+        self._http = URLLib3Session(timeout=_TIMEOUT_SECONDS, socket_options=[_NO_DELAY])
 
     def __call__(
         self,
@@ -42,12 +54,25 @@ class Caller:
         query: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        """Send one request. `body` is encoded as JSON unless it is bytes already."""
+        """Send a request, again after each 503 with `Retry-After`, up to 20 times.
+
+        `body` is encoded as JSON unless it is bytes already.
+        """
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         json_type = {} if data is None else {"Content-Type": "application/json"}
         request = AWSRequest(
             method, self.url + path, json_type | (headers or {}), data, params=query
         )
+        sends = 1
+        while (answer := self.send(request)).status == 503 and sends < _MAX_SENDS:
+            if "retry-after" not in answer.headers:
+                break
+            time.sleep(int(answer.headers["retry-after"]))
+            sends += 1
+        return answer._replace(sends=sends)
+
+    def send(self, request: AWSRequest) -> Answer:
+        """Sign and send once."""
         if self.credentials:
             SigV4Auth(self.credentials, "execute-api", REGION).add_auth(request)
         response = self._http.send(request.prepare())
