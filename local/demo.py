@@ -10,7 +10,7 @@ from local.caller import REGION, Answer, Caller
 from local.stack import LocalStack
 
 _EXPECTED = {"created", "updated", "rotated", "revoked", "expired"}
-_DEADLINE_SECONDS = 30
+_DEADLINE_SECONDS = 120
 
 
 class DemoError(Exception):
@@ -23,9 +23,12 @@ def show_life(stack: LocalStack) -> None:
     print(f"\nAPI ready: {stack.url}\n")
     print(curl_command(call), end="\n\n")
 
+    # Only this one is short-lived, and no call needs it alive: a slow machine may be late.
+    short = {"user_id": "ada", "ttl_seconds": 3}
+    kiosk = _do(call, "a short one", 201, "POST", "/sessions", short).json
     phone = _do(
-        *(call, "created", 201, "POST", "/sessions"),
-        {"user_id": "ada", "ttl_seconds": 4, "data": {"theme": "dark"}},
+        *(call, "a long one", 201, "POST", "/sessions"),
+        {"user_id": "ada", "data": {"theme": "dark"}},
     ).json
     path = f"/sessions/{phone['session_id']}"
     _do(call, "read", 200, "GET", path)
@@ -34,22 +37,22 @@ def show_life(stack: LocalStack) -> None:
     stored = _stored(stack, phone["session_id"])
     print(f"    in DynamoDB: ExpirationTime = {stored['ExpirationTime']}, now = {int(time.time())}")
 
-    laptop = _do(call, "a second one", 201, "POST", "/sessions", {"user_id": "ada"}).json
+    _do(call, "revoked", 204, "DELETE", f"{path}?reason=logout")
+    _do(call, "gone at once", 404, "GET", path)
+
+    laptop = _do(call, "another one", 201, "POST", "/sessions", {"user_id": "ada"}).json
     other, former = f"/sessions/{laptop['session_id']}", {"token": laptop["token"]}
     _do(call, "verified", 200, "POST", "/sessions/verify", former)
-    rotated = _do(call, "rotated", 200, "POST", f"{other}/rotate", {"grace_seconds": 2}).json
-    rotated_until = int(time.time()) + 3
+    rotated = _do(call, "rotated", 200, "POST", f"{other}/rotate", {"grace_seconds": 600}).json
     _do(call, "in its grace", 200, "POST", "/sessions/verify", former)
     _do(call, "the new token", 200, "POST", "/sessions/verify", {"token": rotated["token"]})
-    tablet = _do(call, "a third one", 201, "POST", "/sessions", {"user_id": "ada"}).json
-    _do(call, "revoked", 204, "DELETE", f"/sessions/{tablet['session_id']}?reason=logout")
-    _do(call, "gone at once", 404, "GET", f"/sessions/{tablet['session_id']}")
-    _await("the grace to end", lambda: time.time() >= rotated_until)
-    _do(call, "a stolen token", 401, "POST", "/sessions/verify", former)
-    _do(call, "ended by that", 401, "POST", "/sessions/verify", {"token": rotated["token"]})
+    at_once = _do(call, "without grace", 200, "POST", f"{other}/rotate", {"grace_seconds": 0}).json
+    _do(call, "a stolen token", 401, "POST", "/sessions/verify", {"token": rotated["token"]})
+    _do(call, "ended by that", 401, "POST", "/sessions/verify", {"token": at_once["token"]})
 
-    _await("the first one to expire", lambda: call("GET", path).status == 404)
-    _await("TTL to remove it", lambda: not _stored(stack, phone["session_id"]))
+    expiring = f"/sessions/{kiosk['session_id']}"
+    _await("the short one to expire", lambda: call("GET", expiring).status == 404)
+    _await("TTL to remove it", lambda: not _stored(stack, kiosk["session_id"]))
     _await("the trail to tell of it", lambda: "expired" in {e["type"] for e in _trail(call)})
 
     trail = _trail(call)

@@ -26,7 +26,7 @@ STACK = "Sessions-local"
 # MiniStack's root user, whom its IAM lets through.
 _ROOT_KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 _API_ID = "5e551045"
-_START_SECONDS = 30
+_START_SECONDS = 120
 
 
 class LocalError(Exception):
