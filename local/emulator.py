@@ -16,7 +16,6 @@ from typing import Any
 
 _SWEEPER = "dynamodb-ttl-reaper"
 _SWEEP_SECONDS = 1
-_LOG_WAIT = "_drain_stderr_bounded"
 # What Lambda receives with a record of TTL:
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/time-to-live-ttl-streams.html
 _TTL_IDENTITY = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
@@ -139,12 +138,10 @@ def answer_without_waiting_for_logs() -> None:
     """
     from ministack.core.lambda_runtime import Worker
 
-    if not hasattr(Worker, _LOG_WAIT):
-        sys.exit(
-            f"This MiniStack has no 'Worker.{_LOG_WAIT}' any more, so calls can't be made quick."
-        )
-    drain = partialmethod(getattr(Worker, _LOG_WAIT), first_line_wait=0.002)
-    setattr(Worker, _LOG_WAIT, drain)
+    drain = getattr(Worker, "_drain_stderr_bounded", None)
+    if not drain:
+        sys.exit("This MiniStack has no 'Worker._drain_stderr_bounded' any more: no wait to cut.")
+    Worker._drain_stderr_bounded = partialmethod(drain, first_line_wait=0.002)
 
 
 def end_with_parent() -> None:
