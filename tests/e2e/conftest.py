@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSRequest
 
 from local.caller import Answer, Caller
 from local.stack import HOST, LocalStack, running
@@ -31,12 +32,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 class HeldCaller(Caller):
     """Holds each answer against the contract."""
 
-    def __call__(self, method: str, path: str, *args: Any, **options: Any) -> Answer:
-        answer = super().__call__(method, path, *args, **options)
+    def send(self, request: AWSRequest) -> Answer:
+        answer = super().send(request)
         if answer.headers.get("content-type") == "application/x-amz-json-1.0":
             # MiniStack's type for a refusal by IAM; AWS says application/json.
             answer.headers["content-type"] = "application/json"
-        hold(method, path, answer.status, answer.headers, answer.body)
+        path = str(request.url).removeprefix(self.url)
+        hold(str(request.method), path, answer.status, answer.headers, answer.body)
         return answer
 
 
@@ -45,7 +47,27 @@ def call(stack: LocalStack) -> HeldCaller:
     return HeldCaller(stack.url, stack.credentials("tests", "execute-api:Invoke"))
 
 
-def eventually(happened: Callable[[], Any], seconds: float = 20) -> Any:
+def log_in(call: Caller, user_id: str, **fields: Any) -> tuple[str, str]:
+    """Session id and token."""
+    session = call("POST", "/sessions", {"user_id": user_id, **fields}).json
+    return session["session_id"], session["token"]
+
+
+def log_in_and_rotate(call: Caller, user_id: str, *, grace_seconds: int) -> tuple[str, str, str]:
+    """Session id, former and new token.
+
+    A rotation that was answered 503 may have been made, and its token is lost: then with another
+    session.
+    """
+    while True:
+        session_id, former = log_in(call, user_id)
+        path = f"/sessions/{session_id}/rotate"
+        rotated = call("POST", path, {"grace_seconds": grace_seconds})
+        if rotated.sends == 1:
+            return session_id, former, rotated.json["token"]
+
+
+def eventually(happened: Callable[[], Any], seconds: float = 120) -> Any:
     """What `happened` answers as soon as it is true of anything."""
     deadline = time.monotonic() + seconds
     while not (answer := happened()):

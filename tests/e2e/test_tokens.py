@@ -8,80 +8,101 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from local.caller import Answer
 from local.stack import LocalStack
-from tests.e2e.conftest import HeldCaller, eventually
-
-
-def log_in(call: HeldCaller, user_id: str, **fields: object) -> tuple[str, str]:
-    """Session id and token."""
-    session = call("POST", "/sessions", {"user_id": user_id, **fields}).json
-    return session["session_id"], session["token"]
+from tests.e2e.conftest import HeldCaller, eventually, log_in, log_in_and_rotate
 
 
 def verify(call: HeldCaller, token: str) -> int:
     return call("POST", "/sessions/verify", {"token": token}).status
 
 
-def types(call: HeldCaller, user_id: str) -> list[str]:
-    events = call("GET", "/events", query={"user_id": user_id, "order": "asc"}).json["items"]
+def types(call: HeldCaller, session_id: str) -> list[str]:
+    query = {"session_id": session_id, "order": "asc"}
+    events = call("GET", "/events", query=query).json["items"]
     return [event["type"] for event in events]
 
 
-def test_stolen_token_is_found_out_and_on_record(call: HeldCaller) -> None:
-    session_id, former = log_in(call, "robbed")
-    new = call("POST", f"/sessions/{session_id}/rotate", {"grace_seconds": 1}).json["token"]
+def test_former_token_verifies_in_its_grace_and_no_rotation_cuts_it_short(
+    call: HeldCaller,
+) -> None:
+    session_id, former, new = log_in_and_rotate(call, "graced", grace_seconds=3600)
+
     assert verify(call, new) == verify(call, former) == 200
     assert call("POST", f"/sessions/{session_id}/rotate").status == 409
-    time.sleep(2)
+    assert verify(call, former) == 200
 
-    assert verify(call, former) == 401
+
+def test_stolen_token_is_found_out_and_on_record(call: HeldCaller) -> None:
+    session_id, former, new = log_in_and_rotate(call, "robbed", grace_seconds=1)
+
+    eventually(lambda: verify(call, former) == 401)
     assert verify(call, new) == 401
 
-    eventually(lambda: types(call, "robbed") == ["created", "rotated", "revoked", "purged"])
+    eventually(lambda: types(call, session_id) == ["created", "rotated", "revoked", "purged"])
     events = call("GET", "/events", query={"session_id": session_id}).json["items"]
     assert events[1]["reason"] == "token_reuse"
 
 
 def test_one_of_many_concurrent_rotations_wins(call: HeldCaller) -> None:
-    """The others are told so, and the winner's token is the one that counts."""
+    """The others are told so, and the winner's token is the one that counts.
+
+    After a second rotation the first token would not verify.
+    """
     session_id, former = log_in(call, "rotators")
+    path = f"/sessions/{session_id}/rotate"
 
     with ThreadPoolExecutor(10) as pool:
-        answers = list(
-            pool.map(lambda _: call("POST", f"/sessions/{session_id}/rotate"), range(10))
-        )
+        answers = list(pool.map(lambda _: call("POST", path, {"grace_seconds": 3600}), range(10)))
 
-    assert sorted(answer.status for answer in answers) == [200] + [409] * 9
-    [new] = [answer.json["token"] for answer in answers if answer.status == 200]
-    assert verify(call, new) == verify(call, former) == 200
+    won = [answer.json["token"] for answer in answers if answer.status == 200]
+    assert [answer.status for answer in answers].count(409) == 10 - len(won)
+    # A winner whose first answer was a 503 meets its own rotation.
+    assert len(won) == 1 or any(answer.sends > 1 for answer in answers)
+    assert {verify(call, token) for token in (former, *won)} == {200}
 
 
-def test_thousand_sessions_of_a_user_end_in_one_call(
+def test_thousand_sessions_of_a_user_end(
     call: HeldCaller, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """In one call, if 20 s are enough for it."""
+
+    def begin_session(_: int) -> Answer:
+        return call("POST", "/sessions", {"user_id": "everywhere"})
+
     with ThreadPoolExecutor(8) as pool:
-        ids = list(pool.map(lambda _: log_in(call, "everywhere")[0], range(1000)))
+        begun = list(pool.map(begin_session, range(1000)))
+    kept = begun[0].json["session_id"]
+    query = {"user_id": "everywhere", "except": kept}
     begin = time.monotonic()
 
-    answer = call("DELETE", "/sessions", query={"user_id": "everywhere", "except": ids[0]})
+    ended = [call("DELETE", "/sessions", query=query)]
+    while not ended[-1].json["complete"]:
+        ended.append(call("DELETE", "/sessions", query=query))
 
     with capsys.disabled():
-        print(f"\n999 sessions ended in {time.monotonic() - begin:.1f} s")
-    assert answer.json == {"revoked": 999, "complete": True}
-    listed = call("GET", "/sessions", query={"user_id": "everywhere", "limit": 100}).json["items"]
-    assert [item["session_id"] for item in listed] in ([ids[0]], [])
-    assert call("GET", f"/sessions/{ids[0]}").status == 200
+        print(f"\n999 sessions ended in {time.monotonic() - begin:.1f} s, calls: {len(ended)}")
+    revoked = sum(answer.json["revoked"] for answer in ended)
+    # What was done before a 503 is in no count.
+    assert revoked == 999 or any(answer.sends > 1 for answer in begun + ended)
+    assert call("GET", f"/sessions/{kept}").status == 200
+
+    def listed() -> list[str]:
+        page = call("GET", "/sessions", query={"user_id": "everywhere", "limit": 100}).json
+        return [item["session_id"] for item in page["items"]]
+
+    # A page may be short while TTL has yet to remove what ended.
+    eventually(lambda: listed() == [kept])
 
 
 def test_no_secret_in_tables_stream_trail_or_logs(call: HeldCaller, stack: LocalStack) -> None:
     """As the deployed functions leave them, after success and failure."""
-    session_id, token = log_in(call, "secretive")
-    verify(call, token)
-    verify(call, token + "x")
-    call("POST", "/sessions/verify", {"wrong": token})
-    new = call("POST", f"/sessions/{session_id}/rotate", {"grace_seconds": 0}).json["token"]
-    verify(call, token)
-    eventually(lambda: "purged" in types(call, "secretive"))
+    session_id, former, new = log_in_and_rotate(call, "secretive", grace_seconds=0)
+    verify(call, new)
+    verify(call, new + "x")
+    call("POST", "/sessions/verify", {"wrong": new})
+    verify(call, former)
+    eventually(lambda: "purged" in types(call, session_id))
 
     streams = stack.client("dynamodbstreams")
     table = stack.client("dynamodb").describe_table(TableName=stack.outputs["SessionsTableName"])
@@ -102,7 +123,7 @@ def test_no_secret_in_tables_stream_trail_or_logs(call: HeldCaller, stack: Local
 
     assert session_id in repr(records)
     assert session_id in repr(audit)
-    for secret in (each.partition(".")[2] for each in (token, new)):
+    for secret in (each.partition(".")[2] for each in (former, new)):
         raw = base64.urlsafe_b64decode(secret + "=")
         for trace in (secret, raw.hex(), repr(raw)[2:-1], base64.b64encode(raw).decode()):
             assert trace not in traces
