@@ -43,7 +43,10 @@ class Caller:
     def __init__(self, url: str, credentials: Credentials | None) -> None:
         self.url = url
         self.credentials = credentials
-        self._http = URLLib3Session(timeout=_TIMEOUT_SECONDS, socket_options=[_NO_DELAY])
+        self._http = URLLib3Session(
+            timeout=_TIMEOUT_SECONDS,
+            socket_options=[_NO_DELAY],  # type: ignore[list-item]  # its stubs say str
+        )
 
     def __call__(
         self,
