@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import jsii
 from aws_cdk import (
     Acknowledgment,
+    Annotations,
     AssetHashType,
     BundlingOptions,
     Duration,
     ILocalBundling,
+    Stack,
     Validations,
 )
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
-from uv import find_uv_bin
 
+from infra import bundle
+from infra.bundle import Target
 from infra.settings import Settings
 
-_ROOT = Path(__file__).parent.parent
-_SOURCE = _ROOT / "functions"
-_REQUIREMENTS = _ROOT / "requirements" / "functions.txt"
 _RUNTIME = lambda_.Runtime.PYTHON_3_13
-# The local stack runs functions with its own interpreter.
-_LAMBDA = ("--python-platform", "aarch64-manylinux2014", "--python-version", "3.13")
-_THIS_MACHINE = ("--python-version", f"{sys.version_info.major}.{sys.version_info.minor}")
 
 
 class PythonFunction(Construct):
@@ -52,6 +45,13 @@ class PythonFunction(Construct):
         settings: Settings,
     ) -> None:
         super().__init__(scope, id)
+        target = bundle.THIS_MACHINE if settings.stage == "local" else bundle.LAMBDA
+        if not target.compiler:
+            Annotations.of(Stack.of(self)).add_warning_v2(
+                "serverless-sessions:no-byte-code",
+                f"Found no Python {target.python} to compile the functions with, so a cold start"
+                " of the API takes twice as long; name one with PYTHON_3_13.",
+            )
         log_group = logs.LogGroup(
             self,
             "Logs",
@@ -63,7 +63,7 @@ class PythonFunction(Construct):
         function = lambda_.Function(
             self,
             "Function",
-            code=_bundle(_THIS_MACHINE if settings.stage == "local" else _LAMBDA),
+            code=_code(target),
             handler=f"{package}.handler.lambda_handler",
             runtime=_RUNTIME,
             architecture=lambda_.Architecture.ARM_64,
@@ -95,36 +95,22 @@ class PythonFunction(Construct):
         )
 
 
-def _bundle(target: tuple[str, ...]) -> lambda_.Code:
-    files = [_REQUIREMENTS, *sorted(_SOURCE.rglob("*.py"))]
-    digest = hashlib.sha256(repr(target).encode())
-    for file in files:
-        digest.update(f"{file.relative_to(_ROOT)}\n".encode() + file.read_bytes())
+def _code(target: Target) -> lambda_.Code:
     return lambda_.Code.from_asset(
-        str(_SOURCE),
-        asset_hash=digest.hexdigest(),
+        str(bundle.SOURCE),
+        asset_hash=bundle.digest(target),
         asset_hash_type=AssetHashType.CUSTOM,
-        bundling=BundlingOptions(image=_RUNTIME.bundling_image, local=_UvBundling(target)),  # type: ignore[arg-type]
+        bundling=BundlingOptions(image=_RUNTIME.bundling_image, local=_Bundling(target)),  # type: ignore[arg-type]
     )
 
 
 @jsii.implements(ILocalBundling)
-class _UvBundling:
-    """Our sources beside the locked packages for `target`; boto3 comes from the runtime."""
+class _Bundling:
+    """Builds a bundle for `target` where the CDK would use Docker."""
 
-    def __init__(self, target: tuple[str, ...]) -> None:
+    def __init__(self, target: Target) -> None:
         self._target = target
 
     def try_bundle(self, output_dir: str, _: BundlingOptions) -> bool:
-        subprocess.run(  # noqa: S603
-            [
-                *(find_uv_bin(), "pip", "install", "--quiet", "--no-config"),
-                *("--require-hashes", "--no-deps", "--only-binary", ":all:"),
-                *("--target", output_dir, *self._target, "--requirement", str(_REQUIREMENTS)),
-            ],
-            check=True,
-        )
-        shutil.copytree(
-            _SOURCE, output_dir, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        bundle.build(Path(output_dir), self._target)
         return True

@@ -2,45 +2,131 @@
 
 from __future__ import annotations
 
+import filecmp
 import shutil
+import sys
+from collections.abc import Iterator
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
-from typing import Any
 
 import pytest
+from aws_cdk.assertions import Annotations, Match
 
-from infra.python_function import _LAMBDA, _UvBundling
+from infra import bundle, interpreter
+from infra.bundle import LAMBDA, THIS_MACHINE, Target
+from infra.interpreter import find_interpreter
+from tests.template import synthesize
 
 MEGABYTE = 10**6
 
 
+@pytest.fixture
+def no_python_found(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As on a machine with no Python but the one that runs this, if that."""
+    monkeypatch.setattr(interpreter, "_candidates", lambda _: iter([]))
+    find_interpreter.cache_clear()
+    yield
+    find_interpreter.cache_clear()
+
+
+@pytest.fixture(scope="module", params=[LAMBDA, THIS_MACHINE], ids=["lambda", "this_machine"])
+def target(request: pytest.FixtureRequest) -> Target:
+    target: Target = request.param
+    return target
+
+
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built as for Lambda: the packages' wheels for another machine, and no Docker."""
     folder = tmp_path_factory.mktemp("bundle")
-    options: Any = None
-    assert _UvBundling(_LAMBDA).try_bundle(str(folder), options)
+    bundle.build(folder, target)
     return folder
 
 
-def test_bundle_is_small(bundle: Path) -> None:
+def test_bundle_is_small(built: Path) -> None:
     """Lambda fetches it at each cold start; boto3 is there already."""
-    files = [path for path in bundle.rglob("*") if path.is_file()]
-    archive = Path(shutil.make_archive(str(bundle.parent / "bundle"), "zip", bundle))
+    files = [path for path in built.rglob("*") if path.is_file()]
+    archive = Path(shutil.make_archive(str(built.parent / "bundle"), "zip", built))
 
-    assert sum(path.stat().st_size for path in files) < 6 * MEGABYTE
-    assert archive.stat().st_size < 1.6 * MEGABYTE
-    assert not {"boto3", "botocore"} & {path.name for path in bundle.iterdir()}
+    assert sum(path.stat().st_size for path in files) < 8 * MEGABYTE
+    assert archive.stat().st_size < 2.7 * MEGABYTE
+    assert not {"boto3", "botocore"} & {path.name for path in built.iterdir()}
 
 
-def test_bundle_is_for_lambdas_machine(bundle: Path) -> None:
-    extensions = [path.name for path in bundle.rglob("*.so")]
+def test_extensions_are_for_the_machine_that_runs_them(built: Path, target: Target) -> None:
+    extensions = [path.name for path in built.rglob("*.so")]
+    abi = f".cpython-{target.python.replace('.', '')}-"
 
     assert extensions
     for name in extensions:
-        assert name.endswith(".cpython-313-aarch64-linux-gnu.so")
+        assert abi in name
+        assert target != LAMBDA or name.endswith("aarch64-linux-gnu.so")
 
 
-def test_bundle_holds_the_functions_without_leftovers(bundle: Path) -> None:
+def test_bundle_holds_the_functions_without_leftovers(built: Path) -> None:
     for package in ("session_api", "session_audit", "session_authorizer"):
-        assert (bundle / package / "handler.py").is_file()
-    assert not list(bundle.rglob("__pycache__"))
+        assert (built / package / "handler.py").is_file()
+    assert not {".lock", "bin"} & {path.name for path in built.iterdir()}
+
+
+def test_each_source_has_byte_code_that_is_never_checked(built: Path, target: Target) -> None:
+    """Flags of 1: Python neither reads the source nor asks for its time of change (PEP 552)."""
+    if not target.compiler:
+        pytest.skip(f"no Python {target.python} here")
+    tag = f"cpython-{target.python.replace('.', '')}"
+    for source in built.rglob("*.py"):
+        header = (source.parent / "__pycache__" / f"{source.stem}.{tag}.pyc").read_bytes()[:8]
+        assert header[4:] == b"\1\0\0\0"
+        assert target != THIS_MACHINE or header[:4] == MAGIC_NUMBER
+
+
+def test_no_file_names_a_folder_of_this_machine(built: Path) -> None:
+    for path in built.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert str(built).encode() not in content
+            assert str(Path(sys.prefix)).encode() not in content
+
+
+def test_two_builds_are_the_same(built: Path, target: Target, tmp_path: Path) -> None:
+    bundle.build(tmp_path, target)
+
+    files = {path.relative_to(built) for path in built.rglob("*") if path.is_file()}
+    assert files == {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
+    _, *different = filecmp.cmpfiles(built, tmp_path, map(str, files), shallow=False)
+    assert different == [[], []]
+
+
+@pytest.mark.usefixtures("no_python_found")
+def test_without_an_interpreter_a_bundle_has_no_byte_code(tmp_path: Path) -> None:
+    bundle.build(tmp_path, LAMBDA)
+
+    assert (tmp_path / "session_api" / "handler.py").is_file()
+    assert not list(tmp_path.rglob("*.pyc"))
+
+
+@pytest.mark.usefixtures("no_python_found")
+def test_without_an_interpreter_the_deployment_says_what_that_costs() -> None:
+    """Once, however many functions there are."""
+    _, stack = synthesize()
+
+    [warning] = Annotations.from_stack(stack).find_warning("*", Match.any_value())
+    assert str(warning.entry.data).startswith("Found no Python 3.13 to compile the functions with")
+
+
+def test_digest_tells_which_python_made_the_byte_code(
+    no_python_found: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = bundle.digest(THIS_MACHINE)
+    monkeypatch.setattr(interpreter, "_candidates", lambda _: iter([sys.executable]))
+    find_interpreter.cache_clear()
+
+    assert bundle.digest(THIS_MACHINE) != without
+
+
+def test_interpreter_is_of_the_version_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is named and can't be used is passed over like what is not there."""
+    for named in ("/nowhere/python3.1", sys.executable, "/bin/false"):
+        find_interpreter.cache_clear()
+        monkeypatch.setenv("PYTHON_3_1", named)
+        assert find_interpreter("3.1") is None
