@@ -74,7 +74,11 @@ class PythonFunction(Construct):
             logging_format=lambda_.LoggingFormat.JSON,
             tracing=lambda_.Tracing.ACTIVE,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if settings.snap_start else None,
-            environment={"POWERTOOLS_SERVICE_NAME": package, **environment},
+            environment={
+                "POWERTOOLS_SERVICE_NAME": package,
+                "DYNAMODB_CLIENT": settings.dynamodb_client.name,
+                **environment,
+            },
         )
         self.alias = lambda_.Alias(
             self, "Live", alias_name="live", version=function.current_version

@@ -16,6 +16,13 @@ class SettingsError(Exception):
     """A setting in `cdk.json` is unknown, missing or wrong; the message names it."""
 
 
+class DynamoDBClient(Enum):
+    """What the functions talk to DynamoDB with."""
+
+    lean = "functions/dynamodb"
+    boto3 = "AWS's SDK"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The settings of one stage: `settings` of the context, overridden by `stages.<stage>`."""
@@ -36,6 +43,7 @@ class Settings:
     audit_retention_days: int
     # Whether renewals are audit events too; a busy service renews most of all.
     keep_renewals: bool
+    dynamodb_client: DynamoDBClient
     memory_mb: int
     snap_start: bool
     throttle_rate_per_second: int

@@ -22,11 +22,12 @@ def context() -> dict[str, Any]:
     return found
 
 
-def synthesize(stage: str = "dev") -> tuple[App, SessionsStack]:
-    """The app and its stack as `app.py` makes them."""
-    app = App(context={**context(), "aws:cdk:bundling-stacks": []})
-    settings = Settings.of_stage(stage, context())
-    return app, SessionsStack(app, f"Sessions-{stage}", settings=settings)
+def synthesize(stage: str = "dev", **settings: Any) -> tuple[App, SessionsStack]:
+    """The app and its stack as `app.py` makes them, some of its settings changed."""
+    given = context()
+    app = App(context={**given, "aws:cdk:bundling-stacks": []})
+    given["settings"].update(settings)
+    return app, SessionsStack(app, f"Sessions-{stage}", settings=Settings.of_stage(stage, given))
 
 
 @cache

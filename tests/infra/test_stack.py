@@ -9,7 +9,7 @@ import yaml
 from aws_cdk import Validations
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
-from aws_cdk.assertions import Match
+from aws_cdk.assertions import Match, Template
 from cdk_nag import AwsSolutionsChecks, ServerlessChecks
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -253,7 +253,7 @@ def test_functions_are_lean_traced_and_log_json_for_a_limited_time() -> None:
         assert function["Runtime"] == "python3.13"
         assert function["TracingConfig"] == {"Mode": "Active"}
         assert function["LoggingConfig"]["LogFormat"] == "JSON"
-        assert function["SnapStart"] == {"ApplyOn": "PublishedVersions"}
+        assert "SnapStart" not in function
     for group in resources("AWS::Logs::LogGroup", "prod").values():
         assert group["RetentionInDays"] == 365
 
@@ -313,6 +313,7 @@ def test_functions_get_their_settings() -> None:
 
     assert given == {
         "session_api": {
+            "DYNAMODB_CLIENT": "lean",
             "SESSIONS_TABLE": "Sessions",
             "AUDIT_TABLE": "SessionAudit",
             "DEFAULT_TTL_SECONDS": "1800",
@@ -323,15 +324,28 @@ def test_functions_get_their_settings() -> None:
             "ROTATION_GRACE_SECONDS": "30",
         },
         "session_audit": {
+            "DYNAMODB_CLIENT": "lean",
             "AUDIT_TABLE": "SessionAudit",
             "AUDIT_RETENTION_SECONDS": str(400 * DAY),
             "KEEP_RENEWALS": "false",
         },
         "session_authorizer": {
+            "DYNAMODB_CLIENT": "lean",
             "SESSIONS_TABLE": "Sessions",
             "SESSION_COOKIE": "__Host-session",
         },
     }
+
+
+def test_snap_start_and_boto3_are_there_for_those_who_choose_them() -> None:
+    _, stack = synthesize(snap_start=True, dynamodb_client="boto3")
+
+    functions = Template.from_stack(stack).find_resources("AWS::Lambda::Function").values()
+    assert len(functions) == 3
+    for function in functions:
+        properties = function["Properties"]
+        assert properties["SnapStart"] == {"ApplyOn": "PublishedVersions"}
+        assert properties["Environment"]["Variables"]["DYNAMODB_CLIENT"] == "boto3"
 
 
 def test_outputs() -> None:

@@ -43,6 +43,10 @@ def test_whole_numbers_may_come_as_floats() -> None:
         ({"keep_renewals": 1}, "'keep_renewals' is 1; it is to be of type bool"),
         ({"keep_renewals": "yes"}, "'keep_renewals' is 'yes'"),
         ({"log_retention": "FOREVER"}, "'log_retention' is 'FOREVER'; it is to be one of ONE_DAY"),
+        (
+            {"dynamodb_client": "botocore"},
+            "'dynamodb_client' is 'botocore'; it is to be one of lean, boto3",
+        ),
         ({"removal_policy": 7}, "'removal_policy' is 7; it is to be one of"),
         ({"removal_policy": []}, "'removal_policy' is []"),
         ({"renewal_fraction": 1.5}, "'renewal_fraction' is to be between 0 and 1"),
