@@ -8,11 +8,11 @@ from types import ModuleType
 
 import pytest
 
-from bench import chart, peers, prices, scale
+from bench import chart, limits, peers, prices, scale
 from tests.template import ROOT
 
 RESULTS = json.loads(chart.RESULTS.read_text())
-PARTS = {"peers": peers, "scale": scale}
+PARTS = {"limits": limits, "peers": peers, "scale": scale}
 
 
 def test_dollars_of_a_thousand_web_requests_a_second() -> None:

@@ -1,0 +1,79 @@
+"""An HTTP server in DynamoDB's place: it answers each operation as it was told to.
+
+Its work is not what is measured, so it does as little as it can. `POST /` is DynamoDB's protocol,
+`PUT /` tells it its answers by operation, and `GET /` asks for the requests since then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import zlib
+
+HOST = "127.0.0.1"
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+_TARGET = re.compile(rb"(?i)\r\nx-amz-target: *DynamoDB_20120810\.(\w+)")
+
+answers: dict[str, bytes] = {}
+requests: list[tuple[str, str]] = []
+
+
+class Connection(asyncio.Protocol):
+    """A connection, kept for as long as the client likes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._received = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, end, rest = self._received.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head)
+        size = int(length[1]) if length else 0
+        if end and len(rest) >= size:
+            self._received = rest[size:]
+            self._transport.write(_answer(head, rest[:size]))
+
+
+def _answer(head: bytes, body: bytes) -> bytes:
+    if head.startswith(b"POST"):
+        target = _TARGET.search(head)
+        operation = target[1].decode() if target else ""
+        if len(requests) < 100:
+            requests.append((operation, body.decode()))
+        return answers[operation]
+    if head.startswith(b"PUT"):
+        requests.clear()
+        answers.clear()
+        for operation, answer in json.loads(body).items():
+            answers[operation] = _http(json.dumps(answer, separators=(",", ":")).encode())
+        return _http(b"{}")
+    return _http(json.dumps(requests).encode())
+
+
+def _http(body: bytes) -> bytes:
+    """An answer with the headers that DynamoDB gives."""
+    head = (
+        "HTTP/1.1 200 OK\r\n"
+        "Server: Server\r\n"
+        "Date: Mon, 23 Nov 2026 12:00:00 GMT\r\n"
+        "Content-Type: application/x-amz-json-1.0\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        "Connection: keep-alive\r\n"
+        f"x-amzn-RequestId: {'0123456789' * 5}VV\r\n"
+        f"x-amz-crc32: {zlib.crc32(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def serve() -> None:
+    """Serve for ever at a free port, which is printed first."""
+    server = await asyncio.get_running_loop().create_server(Connection, HOST, 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())

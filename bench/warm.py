@@ -1,0 +1,50 @@
+"""CPU of an invocation, over that of the bare boto3 calls that it needs, against a local stub."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from bench.shipped import Shipped
+from tests.template import ROOT
+
+
+def measure(shipped: Shipped, *, rounds: int) -> dict[str, dict[str, Any]]:
+    """By operation: `over_boto3`, `over_floor`, `cpu_us`, medians, and its DynamoDB `requests`."""
+    stub = subprocess.Popen(
+        [sys.executable, "-m", "bench.stub"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert stub.stdout
+        return _run_worker(shipped, stub.stdout.readline().strip(), rounds)
+    finally:
+        stub.terminate()
+        stub.communicate()
+
+
+def _run_worker(shipped: Shipped, port: str, rounds: int) -> dict[str, dict[str, Any]]:
+    command = shipped.command("-m", "bench.warm_worker", port, str(rounds))
+    worker = subprocess.Popen(
+        command,
+        cwd=shipped.folder,
+        env=shipped.environment(ROOT) | {"AWS_ENDPOINT_URL_DYNAMODB": f"http://127.0.0.1:{port}"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    found = {}
+    with worker:
+        assert worker.stdout
+        for line in worker.stdout:
+            result = json.loads(line)
+            found[name := result.pop("name")] = result
+            print(f"warm {name}: {result['over_boto3']:.2f} ×", file=sys.stderr)
+    if worker.returncode:
+        raise subprocess.CalledProcessError(worker.returncode, command)
+    return found

@@ -1,0 +1,58 @@
+"""What `make bench` holds, and that it measures what it says."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from bench import __main__ as bench
+from bench import chart, limits, warm
+from bench.shipped import shipped
+
+
+@pytest.fixture
+def result() -> Any:
+    """A measurement within all limits: the one that docs/performance.md shows."""
+    return copy.deepcopy(json.loads(chart.RESULTS.read_text())["limits"])
+
+
+def test_each_operation_makes_the_requests_that_it_should(result: dict[str, Any]) -> None:
+    """One for most; a renewal by verify and a list take two, a batch of 100 events four."""
+    with shipped() as functions:
+        calls = warm.measure(functions, rounds=1)
+
+    assert {name: call["requests"] for name, call in calls.items()} == {
+        name: call["requests"] for name, call in result["warm"].items()
+    }
+
+
+def test_a_limit_that_is_passed_is_named(result: dict[str, Any]) -> None:
+    result["cold"]["session_api"]["over_boto3"] = 0.76
+    result["bundle"]["zipped"] = 2.71
+    result["warm"]["get"]["requests"] = ["GetItem", "UpdateItem"]
+
+    assert limits.failures(result) == [
+        "cold start of `session_api` is 0.760 ×; its limit is 0.75 ×.",
+        "bundle, zipped is 2.710 MB; its limit is 2.7 MB.",
+        "warm get makes GetItem, UpdateItem; its number of requests is 1.",
+    ]
+
+
+@pytest.mark.parametrize(("measured", "status"), [(0.75, 0), (0.76, 1)])
+def test_bench_ends_by_whether_all_limits_are_held(
+    measured: float,
+    status: int,
+    result: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result["cold"]["session_api"]["over_boto3"] = measured
+    monkeypatch.setattr(limits, "measure", lambda *, long: result)
+    monkeypatch.setattr(sys, "argv", ["bench", "limits"])
+
+    assert bench.main() == status
+    assert limits.table(result) in capsys.readouterr().out
