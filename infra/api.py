@@ -63,6 +63,7 @@ class Api(Construct):
                 "MAX_DATA_BYTES": str(settings.max_data_bytes),
                 "RENEWAL_FRACTION": str(settings.renewal_fraction),
                 "ROTATION_GRACE_SECONDS": str(settings.rotation_grace_seconds),
+                "NOT_BEFORE": str(settings.not_before),
             },
             # API Gateway gives up after 30 s.
             timeout=Duration.seconds(29),

@@ -24,6 +24,7 @@ class Authorizer(Construct):
             environment={
                 "SESSIONS_TABLE": sessions_table,
                 "SESSION_COOKIE": settings.session_cookie,
+                "NOT_BEFORE": str(settings.not_before),
             },
             # API Gateway waits 10 s for an authorizer.
             timeout=Duration.seconds(10),

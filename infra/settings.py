@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -38,6 +39,8 @@ class Settings:
     renewal_fraction: float
     # How long a rotated token still verifies.
     rotation_grace_seconds: int
+    # Sessions that were created before are dead; epoch seconds. Only ever raised.
+    not_before: int
     # Where the authorizer looks for a token in a Cookie header.
     session_cookie: str
     audit_retention_days: int
@@ -71,10 +74,15 @@ class Settings:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if type(value) is int and value < 1:
+            if type(value) is int and value < 1 and field.name != "not_before":
                 raise SettingsError(f"The setting '{field.name}' is {value}; it is to be positive.")
         if not 0 <= self.renewal_fraction <= 1:
             raise SettingsError("The setting 'renewal_fraction' is to be between 0 and 1.")
+        if not 0 <= self.not_before <= time.time():
+            raise SettingsError(
+                f"The setting 'not_before' is {self.not_before}; it is to be a time in the past,"
+                " in epoch seconds."
+            )
         if self.rotation_grace_seconds > 3600:
             raise SettingsError("The setting 'rotation_grace_seconds' is to be at most 3600.")
         if not re.fullmatch("[!#$%&'*+.^_`|~0-9A-Za-z-]+", self.session_cookie):

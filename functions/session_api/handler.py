@@ -26,17 +26,31 @@ from sessions import cursor
 from sessions.audit_trail import AuditTrail, EventPosition
 from sessions.cursor import AnyPosition, Position
 from sessions.dynamodb import connect
-from sessions.errors import DocumentTooLarge, InvalidToken, SessionNotFound
-from sessions.session import SESSION_ID, Limits, Session
+from sessions.errors import (
+    DocumentTooLarge,
+    InvalidField,
+    InvalidToken,
+    SessionExists,
+    SessionNotFound,
+    Unavailable,
+)
+from sessions.session import SESSION_ID, Limits, Session, new_session_id
 from sessions.store import SessionStore, Writer
 from sessions.token import Token
-from sessions.user_sessions import SessionPosition, UserSessions
+from sessions.user_sessions import SessionPosition, SignOutPosition, UserSessions
+
+
+def _now() -> int:
+    return int(time.time())
+
 
 logger = Logger()
 app = APIGatewayHttpResolver()
 client = connect()
-sessions = SessionStore(client, os.environ["SESSIONS_TABLE"])
-user_sessions = UserSessions(client, os.environ["SESSIONS_TABLE"], sessions)
+table_name = os.environ["SESSIONS_TABLE"]
+not_before = int(os.environ["NOT_BEFORE"])
+sessions = SessionStore(client, table_name, clock=_now, not_before=not_before)
+user_sessions = UserSessions(client, table_name, sessions, clock=_now, not_before=not_before)
 trail = AuditTrail(client, os.environ["AUDIT_TABLE"])
 limits = Limits(
     default_ttl_seconds=int(os.environ["DEFAULT_TTL_SECONDS"]),
@@ -46,6 +60,8 @@ limits = Limits(
 )
 renewal_fraction = float(os.environ["RENEWAL_FRACTION"])
 default_grace_seconds = int(os.environ["ROTATION_GRACE_SECONDS"])
+# For clients that read the table themselves.
+policy = {"Sessions-Policy": f"not_before={not_before}, renewal_fraction={renewal_fraction:g}"}
 # API Gateway waits 30 s: time is left for the request under way, 7 s at most, and the answer.
 SIGN_OUT_SECONDS = 20
 # Numbers leave as they came: a Decimal as a JSON number.
@@ -58,6 +74,7 @@ def create_session() -> Response[str]:
     body = read_body(app.current_event, requests.CreateSession)
     session = Session.start(
         body.user_id,
+        session_id=new_session_id() if body.session_id is UNSET else body.session_id,
         data=_checked_size(body.data),
         client=msgspec.to_builtins(body.client),
         ttl_seconds=body.ttl_seconds,
@@ -65,8 +82,13 @@ def create_session() -> Response[str]:
         limits=limits,
         now=_now(),
     )
-    token = Token.issue(session.session_id)
-    sessions.create(session, token, by=_writer())
+    token, token_hash = _secret(session.session_id, body)
+    try:
+        session = sessions.create(session, token_hash, by=_writer())
+    except SessionExists as exists:
+        if token:  # it ended between two sends; the next call has another id
+            raise Unavailable("ended before its creation was answered") from exists
+        raise
     location = {"Location": f"/sessions/{session.session_id}"}
     return _answer(201, _with_token(session, token), location | _etag(session))
 
@@ -78,16 +100,22 @@ def verify_token() -> Response[str]:
     token = Token.parse(body.token)
     if token is None:
         raise InvalidToken
-    session = sessions.verify(
-        token, renew=body.renew, renewal_fraction=renewal_fraction, now=_now(), by=_writer()
+    session, failure = sessions.verify(
+        token, renew=body.renew, renewal_fraction=renewal_fraction, by=_writer()
     )
-    return _answer(200, session)
+    if failure:
+        logger.warning(
+            "renewal failed",
+            cause=str(failure) or type(failure).__name__,
+            api_request_id=app.current_event.request_context.request_id,
+        )
+    return _answer(200, session, policy)
 
 
 @app.get("/sessions/<session_id>")
 def get_session(session_id: str) -> Response[str]:
     read_query(app.current_event, requests.Nothing)
-    session = sessions.get(_checked_id(session_id), now=_now())
+    session = sessions.get(_checked_id(session_id))
     return _answer(200, session, _etag(session))
 
 
@@ -112,7 +140,6 @@ def _write_data(
         _checked_id(session_id),
         _checked_size(body.data),
         versions=accepted_versions(app.current_event.headers),
-        now=_now(),
         by=_writer(),
     )
     return _answer(200, session, _etag(session))
@@ -121,8 +148,9 @@ def _write_data(
 @app.post("/sessions/<session_id>/renew")
 def renew_session(session_id: str) -> Response[str]:
     read_query(app.current_event, requests.Nothing)
-    read_body(app.current_event, requests.Nothing, optional=True)
-    return _answer(200, sessions.renew(_checked_id(session_id), now=_now(), by=_writer()))
+    body = read_body(app.current_event, requests.RenewSession, optional=True)
+    window = None if body.ttl_seconds is UNSET else _checked_window(body.ttl_seconds)
+    return _answer(200, sessions.renew(_checked_id(session_id), ttl_seconds=window, by=_writer()))
 
 
 @app.post("/sessions/<session_id>/rotate")
@@ -130,9 +158,8 @@ def rotate_token(session_id: str) -> Response[str]:
     read_query(app.current_event, requests.Nothing)
     body = read_body(app.current_event, requests.RotateToken, optional=True)
     grace = default_grace_seconds if body.grace_seconds is UNSET else body.grace_seconds
-    session, token = sessions.rotate(
-        _checked_id(session_id), grace_seconds=grace, now=_now(), by=_writer()
-    )
+    token, token_hash = _secret(_checked_id(session_id), body)
+    session = sessions.rotate(session_id, token_hash, grace_seconds=grace, by=_writer())
     return _answer(200, _with_token(session, token))
 
 
@@ -140,7 +167,7 @@ def rotate_token(session_id: str) -> Response[str]:
 def revoke_session(session_id: str) -> Response[str]:
     query = read_query(app.current_event, requests.RevokeSession)
     with suppress(SessionNotFound):
-        sessions.revoke(_checked_id(session_id), reason=query.reason, now=_now(), by=_writer())
+        sessions.revoke(_checked_id(session_id), reason=query.reason, by=_writer())
     return Response(status_code=204, headers=NO_STORE, body="")
 
 
@@ -152,7 +179,6 @@ def list_sessions() -> Response[str]:
         query.user_id,
         limit=query.limit,
         after=_position(query.cursor, SessionPosition, asked),
-        now=_now(),
     )
     return _answer(200, _page(page.sessions, page.position, asked))
 
@@ -160,15 +186,24 @@ def list_sessions() -> Response[str]:
 @app.delete("/sessions")
 def revoke_sessions() -> Response[str]:
     query = read_query(app.current_event, requests.RevokeSessions)
+    asked = {"user_id": query.user_id, "except": query.keep, "reason": query.reason}
     ended = user_sessions.end_all(
         query.user_id,
-        but=None if query.but is UNSET else query.but,
+        keep=query.keep,
         reason=query.reason,
         seconds=SIGN_OUT_SECONDS,
-        now=_now(),
+        after=_position(query.cursor, SignOutPosition, asked),
         by=_writer(),
     )
-    return _answer(200, ended)
+    next_cursor = cursor.encode(ended.position, asked) if ended.position else None
+    return _answer(
+        200,
+        {
+            "revoked": ended.revoked,
+            "complete": ended.position is None,
+            "next_cursor": next_cursor,
+        },
+    )
 
 
 @app.get("/events")
@@ -208,10 +243,6 @@ def _problem(error: Exception) -> Response[str]:
     return problems.answer(error, app.current_event.request_context.request_id)
 
 
-def _now() -> int:
-    return int(time.time())
-
-
 def _writer() -> Writer:
     context = app.current_event.request_context
     return Writer(actor=context["authorizer"]["iam"]["userArn"], request_id=context.request_id)
@@ -232,8 +263,24 @@ def _checked_size(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def _with_token(session: Session, token: Token) -> dict[str, Any]:
-    return msgspec.structs.asdict(session) | {"token": str(token)}
+def _checked_window(ttl_seconds: int) -> int:
+    most = limits.max_absolute_ttl_seconds
+    if not 1 <= ttl_seconds <= most:
+        raise InvalidField("/ttl_seconds", f"1 to {most} seconds")
+    return ttl_seconds
+
+
+def _secret(session_id: str, body: requests.BringsSecret) -> tuple[Token | None, bytes]:
+    """A new token, None if the caller makes it, and the hash of its secret."""
+    if body.token_hash:
+        return None, body.token_hash
+    token = Token.issue(session_id)
+    return token, token.hash
+
+
+def _with_token(session: Session, token: Token | None) -> dict[str, Any]:
+    """A token whose secret the caller brought is not ours to tell."""
+    return msgspec.structs.asdict(session) | ({"token": str(token)} if token else {})
 
 
 def _etag(session: Session) -> dict[str, str]:

@@ -46,6 +46,15 @@ _IN_GRACE = Kind(
     "rotation_in_grace",
     "The former token is still in its grace period; grace_seconds 0 rotates all the same.",
 )
+_SESSION_EXISTS = Kind(
+    409,
+    "Conflict",
+    "session_exists",
+    "There is or was a session with this id that this token_sha256 does not prove.",
+)
+_SUPERSEDED = Kind(
+    409, "Conflict", "token_superseded", "A later rotation has taken the place of this token."
+)
 _NO_TOKEN = Kind(409, "Conflict", "no_token", "The session has no token to rotate.")
 _MISMATCH = Kind(
     412, "Precondition Failed", "version_mismatch", "The session has another version by now."
@@ -63,7 +72,9 @@ _UNFORESEEN = Kind(
 _KINDS: dict[type[Exception], Kind] = {
     errors.SessionNotFound: _NOT_FOUND,
     errors.InvalidToken: _INVALID_TOKEN,
+    errors.SessionExists: _SESSION_EXISTS,
     errors.RotationInGrace: _IN_GRACE,
+    errors.TokenSuperseded: _SUPERSEDED,
     errors.NoToken: _NO_TOKEN,
     errors.VersionMismatch: _MISMATCH,
     errors.DocumentTooLarge: _TOO_LARGE,

@@ -38,12 +38,42 @@ class Client(Struct, frozen=True, forbid_unknown_fields=True):
     user_agent: Annotated[str, Meta(max_length=512)] | UnsetType = UNSET
 
 
-class CreateSession(Struct, forbid_unknown_fields=True):
+_HASH = re.compile("[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")  # 32 bytes: the last 2 bits are zero
+
+
+class BringsSecret(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A call that can be sent again: the secret is the caller's, and only its hash comes."""
+
+    token_sha256: str | UnsetType = UNSET
+
+    @property
+    def token_hash(self) -> bytes | None:
+        """None if the secret is to be made here."""
+        return (
+            None
+            if self.token_sha256 is UNSET
+            else base64.urlsafe_b64decode(f"{self.token_sha256}=")
+        )
+
+    def __post_init__(self) -> None:
+        if self.token_sha256 is not UNSET and not _HASH.fullmatch(self.token_sha256):
+            raise InvalidField("/token_sha256", "a SHA-256 in base64url: 43 characters, no padding")
+
+
+class CreateSession(BringsSecret, kw_only=True):
     user_id: str
+    session_id: str | UnsetType = UNSET
     ttl_seconds: int | UnsetType = UNSET
     absolute_ttl_seconds: int | UnsetType = UNSET
     data: dict[str, Any] = {}
     client: Client = Client()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.session_id is UNSET) != (self.token_sha256 is UNSET):
+            raise InvalidField("", "session_id and token_sha256 come together")
+        if self.session_id is not UNSET and not SESSION_ID.fullmatch(self.session_id):
+            raise InvalidField("/session_id", "22 characters of base64url")
 
 
 class ChangeData(Struct, forbid_unknown_fields=True):
@@ -63,7 +93,11 @@ class VerifyToken(Struct, forbid_unknown_fields=True):
     renew: bool = True
 
 
-class RotateToken(Struct, forbid_unknown_fields=True):
+class RenewSession(Struct, forbid_unknown_fields=True):
+    ttl_seconds: int | UnsetType = UNSET
+
+
+class RotateToken(BringsSecret, kw_only=True):
     grace_seconds: Annotated[int, Meta(ge=0, le=MAX_GRACE_SECONDS)] | UnsetType = UNSET
 
 
@@ -76,13 +110,14 @@ class RevokeSession(Struct, forbid_unknown_fields=True):
 
 class RevokeSessions(Struct, forbid_unknown_fields=True):
     user_id: str
-    but: str | UnsetType = field(default=UNSET, name="except")
+    keep: str | None = field(default=None, name="except")
     reason: str = "logout"
+    cursor: str | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         check_user_id(self.user_id)
         _check_reason(self.reason)
-        if self.but is not UNSET and not SESSION_ID.fullmatch(self.but):
+        if self.keep is not None and not SESSION_ID.fullmatch(self.keep):
             raise InvalidField("/except", "not a session id")
 
 

@@ -16,13 +16,14 @@ from typing import Any
 
 from session_authorizer.credentials import find_token
 from sessions.dynamodb import connect
-from sessions.token import Verdict
+from sessions.token import Verdict, judge
 
 logger = logging.getLogger()
 logger.setLevel(logging.INFO)
 client = connect()
 table_name = os.environ["SESSIONS_TABLE"]
 cookie = os.environ["SESSION_COOKIE"]
+not_before = int(os.environ["NOT_BEFORE"])
 
 
 def lambda_handler(event: dict[str, Any], _: object) -> dict[str, Any]:
@@ -46,12 +47,13 @@ def _session(event: dict[str, Any]) -> dict[str, Any] | None:
         TableName=table_name,
         Key={"SessionId": {"S": token.session_id}},
         ProjectionExpression=(
-            "UserId, ExpirationTime, RevokedAt, TokenHash, PreviousTokenHash, PreviousTokenUntil"
+            "UserId, ExpirationTime, RevokedAt, CreatedAt, TokenHash, PreviousTokenHash,"
+            " PreviousTokenUntil"
         ),
         ConsistentRead=True,
     )
     item: Any = answer.get("Item", {})
-    verdict = token.verdict(item, int(time.time()))
+    verdict = judge(token.hash, item, int(time.time()), not_before)
     if verdict is Verdict.REUSED:
         # Ending the session takes a permission to write, which `verify` has and this has not.
         logger.warning("token_reuse_seen", extra={"session_id": token.session_id})

@@ -25,10 +25,10 @@ class Position(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
             raise ValueError("no key of DynamoDB")
 
 
-AnyPosition = TypeVar("AnyPosition", bound=Position)
+AnyPosition = TypeVar("AnyPosition", bound=Struct)
 
 
-def encode(position: Position, query: Mapping[str, object]) -> str:
+def encode(position: Struct, query: Mapping[str, object]) -> str:
     """`position` and a digest of `query` as base64url JSON; `query` holds all but the limit."""
     return base64.urlsafe_b64encode(msgspec.json.encode((position, _digest(query)))).decode()
 

@@ -4,7 +4,9 @@ SessionsError
 ├── InvalidField      a value breaks a rule; says which and how
 ├── SessionNotFound   absent, expired and revoked alike
 ├── InvalidToken      proves nothing, and says not why
+├── SessionExists     another session has this id, or had it
 ├── RotationInGrace   the token was rotated a moment ago
+├── TokenSuperseded   this token was rotated away already
 ├── NoToken           the session holds none to rotate
 ├── VersionMismatch   the data changed since the caller read it
 ├── DocumentTooLarge  the data outgrew what may be sent or stored
@@ -38,8 +40,16 @@ class InvalidToken(SessionsError):
     """The token is malformed, unknown, wrong, or its session has ended."""
 
 
+class SessionExists(SessionsError):
+    """There is an item with this id, and it is not the session that the caller asks for."""
+
+
 class RotationInGrace(SessionsError):
     """The former token still verifies; rotating now would cut its grace period short."""
+
+
+class TokenSuperseded(SessionsError):
+    """The caller's secret was this session's once; a later rotation took its place for good."""
 
 
 class NoToken(SessionsError):

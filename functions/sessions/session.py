@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import re
 import secrets
@@ -18,6 +17,11 @@ from sessions.live import is_live
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 # Unicode's category Cc is exactly these 65; a lone surrogate has no UTF-8 form.
 _USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}")
+
+
+def new_session_id() -> str:
+    """128 bits of the system's CSPRNG."""
+    return secrets.token_urlsafe(16)
 
 
 class Limits(Struct, frozen=True):
@@ -51,6 +55,7 @@ class Session(Struct, frozen=True):
         cls,
         user_id: str,
         *,
+        session_id: str,
         data: dict[str, Any],
         client: dict[str, str],
         ttl_seconds: int | UnsetType,
@@ -76,7 +81,7 @@ class Session(Struct, frozen=True):
         if not 1 <= sliding <= absolute:
             raise InvalidField("/ttl_seconds", f"1 to {absolute} seconds, the absolute timeout")
         return cls(
-            session_id=base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode(),
+            session_id=session_id,
             user_id=user_id,
             created_at=now,
             renewed_at=now,
@@ -107,13 +112,15 @@ class Session(Struct, frozen=True):
         return item
 
     @classmethod
-    def from_item(cls, item: Item, now: int, *, with_data: bool = True) -> Session | None:
-        """The session that is live in `item` at `now`, or None.
+    def from_item(
+        cls, item: Item, now: int, not_before: int, *, with_data: bool = True
+    ) -> Session | None:
+        """The session that is live in `item` by `now` and `not_before`, or None.
 
         An item that no API call could have written, say without its `Data`, is no session either:
         it must neither be honoured nor break the list it stands in.
         """
-        if not is_live(item, now):
+        if not is_live(item, now, not_before):
             return None
         try:
             return cls(

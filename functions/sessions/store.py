@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from sessions.document import to_attributes
+from dynamodb.errors import DynamoDBError
+from sessions.document import from_attributes, to_attributes
 from sessions.dynamodb import Attribute, ConditionFailed, DynamoDB, Item, translated_errors
 from sessions.errors import (
     InvalidToken,
     NoToken,
     RotationInGrace,
+    SessionExists,
     SessionNotFound,
+    SessionsError,
+    TokenSuperseded,
     Unavailable,
     VersionMismatch,
 )
 from sessions.session import Session
-from sessions.token import Token, Verdict
+from sessions.token import Token, Verdict, judge
 
-# Both halves are needed: `:now` can be seconds older than the write, and a renewal that began
-# before a revocation must not undo it. An absent item fails both, so no update makes a ghost.
-_LIVE = "ExpirationTime > :now AND attribute_not_exists(RevokedAt)"
-
-# A clock that is behind takes nothing back that a later renewal gave.
-_FORWARD = "RenewedAt <= :now"
-_FULL_WINDOW = "ExpirationTime = :now + TtlSeconds, RenewedAt = :now"
-_TO_THE_END = "ExpirationTime = AbsoluteExpirationTime, RenewedAt = :now"
+# The condition of every write but a revocation. All of it is needed: `:now` can be seconds older
+# than the write, and a renewal that began before a revocation must not undo it. An absent item
+# fails it, so no update makes a ghost.
+_LIVE = (
+    "ExpirationTime > :now AND attribute_not_exists(RevokedAt) AND CreatedAt >= :not_before"
+    " AND attribute_type(#data, :map)"
+)
+# A revocation also marks a session that has just expired: a renewal may be under way whose `:now`
+# is older, by up to 7 s of waiting and 2 s between hosts' clocks, and would bring it back.
+_JUST_NOW_SECONDS = 60
+_REVOCABLE = "ExpirationTime > :just_now AND attribute_not_exists(RevokedAt)"
+# Others may come between the requests of a renewal, again and again.
+_RENEWAL_TRIES = 4
 
 
 class Writer(Struct, frozen=True):
@@ -41,86 +50,123 @@ class Writer(Struct, frozen=True):
         return {"Actor": {"S": self.actor}, "RequestId": {"S": self.request_id}}
 
 
+class Verified(NamedTuple):
+    """The session that a token proves; `failure` is why a renewal that was due did not happen."""
+
+    session: Session
+    failure: Exception | None
+
+
 class SessionStore:
-    """Sessions in DynamoDB. Times are Unix epoch seconds.
+    """Sessions in DynamoDB. Times are Unix epoch seconds; each request has its own `clock()`.
+
+    Sessions that were created before `not_before` count as absent, except to `revoke`.
 
     Any method raises `Unavailable` when DynamoDB throttles or does not answer in time. Those that
     name a session raise `SessionNotFound` when it is absent, expired or revoked.
 
-    A write whose answer was lost is sent again by the SDK and then finds its own request id in
-    the item: it has happened, and is answered from there. Should another write have come between
-    the two, a change of data is no longer known for one: it is made again, or a `VersionMismatch`.
+    A write whose answer was lost is sent again by the client and then finds its own request id and
+    its effect in the item: it has happened, and is answered from there. Should another write have
+    come between the two, a change of data is no longer known for one: it is made again, or a
+    `VersionMismatch`.
     """
 
-    def __init__(self, client: DynamoDB, table_name: str) -> None:
+    def __init__(
+        self, client: DynamoDB, table_name: str, *, clock: Callable[[], int], not_before: int
+    ) -> None:
         self._client = client
         self._table_name = table_name
+        self._clock = clock
+        self._not_before = not_before
 
-    def create(self, session: Session, token: Token, *, by: Writer) -> None:
-        """Store a new session with its token's hash. Raises `DocumentTooLarge`, `InvalidField`."""
+    def create(self, session: Session, token_hash: bytes, *, by: Writer) -> Session:
+        """Store a new session, or answer the one that a call with the same hash has stored.
+
+        Raises `SessionExists`, `DocumentTooLarge`, `InvalidField`.
+        """
         try:
             with translated_errors():
                 self._client.put_item(
                     TableName=self._table_name,
-                    Item=session.to_item() | {"TokenHash": {"B": token.hash}} | by.attributes,
+                    Item=session.to_item() | {"TokenHash": {"B": token_hash}} | by.attributes,
                     ConditionExpression="attribute_not_exists(SessionId)",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
         except ConditionFailed as failed:
-            if "RevokedAt" in failed.item:  # a sign-out came before the answer, or a twin's did
-                raise Unavailable("ended before its creation was answered") from failed
-            # Others may have renewed or rotated since a send whose answer was lost.
-            if not _holds(failed.item, token):
-                raise
+            now, item = self._clock(), failed.item
+            proven = judge(token_hash, item, now, self._not_before) is Verdict.VALID
+            if not proven or item["UserId"] != {"S": session.user_id}:
+                raise SessionExists from failed
+            return self._require_live(item, now)
+        return session
 
-    def get(self, session_id: str, *, now: int) -> Session:
+    def get(self, session_id: str) -> Session:
         """Read a session, strongly consistent, without extending it."""
-        return _live(self._read(session_id), now)
+        return self._require_live(self._read(session_id), self._clock())
 
-    def verify(
-        self, token: Token, *, renew: bool, renewal_fraction: float, now: int, by: Writer
-    ) -> Session:
+    def verify(self, token: Token, *, renew: bool, renewal_fraction: float, by: Writer) -> Verified:
         """The session that `token` proves. Raises `InvalidToken`, whatever is wrong with it.
 
         With `renew`, the session is renewed once `renewal_fraction` of its window has passed since
-        it last was: a condition can't spare that write, for a failed one is billed as well.
+        it last was: a condition can't spare that write, for a failed one is billed as well. If the
+        renewal fails, the token has been proven all the same.
 
         A former token that is used after its grace period ends the session: either the user or
         a thief has the new one, and nobody can tell which.
         """
-        item = self._read(token.session_id)
-        verdict = token.verdict(item, now)
+        item, now = self._read(token.session_id), self._clock()
+        verdict = judge(token.hash, item, now, self._not_before)
         try:
             if verdict is Verdict.REUSED:
-                self.revoke(token.session_id, reason="token_reuse", now=now, by=by)
+                self.revoke(token.session_id, reason="token_reuse", by=by)
             if verdict is not Verdict.VALID:
                 raise InvalidToken
-            session = _live(item, now)
+            session = self._require_live(item, now)
             if renew and _is_renewal_due(session, renewal_fraction, now):
-                # What decides between the two never changes, so it takes no second request.
-                full = now + session.ttl_seconds <= session.absolute_expires_at
-                renewal = _FULL_WINDOW if full else _TO_THE_END
-                try:
-                    item = self._update(
-                        token.session_id, renewal, condition=_FORWARD, now=now, by=by
-                    )
-                except ConditionFailed as failed:
-                    item = failed.item
-                session = _live(item, now)
+                return self._verify_and_renew(token, session, by)
         except SessionNotFound as ended:
             raise InvalidToken from ended
-        return session
+        return Verified(session, None)
+
+    def _verify_and_renew(self, token: Token, session: Session, by: Writer) -> Verified:
+        """Renew if `token` still proves the session: it may have been rotated away since the read.
+
+        That is no theft: whoever holds it began before the rotation.
+        """
+        now = self._clock()
+        full = now + session.ttl_seconds <= session.absolute_expires_at
+        try:
+            item = self._renew(
+                token.session_id,
+                now,
+                full=full,
+                condition=(
+                    " AND TtlSeconds = :window AND (TokenHash = :hash"
+                    " OR (PreviousTokenHash = :hash AND PreviousTokenUntil > :now))"
+                ),
+                values={":window": _number(session.ttl_seconds), ":hash": {"B": token.hash}},
+                by=by,
+            )
+        except ConditionFailed as failed:
+            item, now = failed.item, self._clock()
+            if judge(token.hash, item, now, self._not_before) is not Verdict.VALID:
+                raise InvalidToken from failed
+        except (SessionsError, DynamoDBError) as failure:
+            # It may have landed, so that the session lives on: nobody knows.
+            if session.expires_at <= self._clock():
+                raise Unavailable("expired while its renewal failed") from failure
+            return Verified(session, failure)
+        return Verified(self._require_live(item, now), None)
 
     def rotate(
-        self, session_id: str, *, grace_seconds: int, now: int, by: Writer
-    ) -> tuple[Session, Token]:
+        self, session_id: str, token_hash: bytes, *, grace_seconds: int, by: Writer
+    ) -> Session:
         """Give a session a new token; the former one verifies for `grace_seconds` more.
 
-        Raises `RotationInGrace` while an earlier grace period runs, unless `grace_seconds` is 0;
-        `NoToken` for a session that has none.
+        The same hash again is the same rotation. Raises `RotationInGrace` while an earlier grace
+        period runs, unless `grace_seconds` is 0; `TokenSuperseded` for a hash that was the
+        session's; `NoToken` for a session that has none.
         """
-        token = Token.issue(session_id)
-        # Others may have written since a send whose answer was lost, so its hash is what tells.
         condition = (
             "attribute_exists(TokenHash) AND TokenHash <> :hash"
             " AND (attribute_not_exists(PreviousTokenHash) OR PreviousTokenHash <> :hash)"
@@ -129,20 +175,27 @@ class SessionStore:
             condition += (
                 " AND (attribute_not_exists(PreviousTokenUntil) OR PreviousTokenUntil <= :now)"
             )
+        now = self._clock()
         try:
             item = self._update(
                 session_id,
                 "PreviousTokenHash = TokenHash, PreviousTokenUntil = :until, TokenHash = :hash",
                 condition=condition,
-                values={":until": {"N": str(now + grace_seconds)}, ":hash": {"B": token.hash}},
+                values={":until": _number(now + grace_seconds), ":hash": {"B": token_hash}},
+                shows=lambda item: item.get("TokenHash") == {"B": token_hash},
                 now=now,
                 by=by,
             )
         except ConditionFailed as failed:
-            item = failed.item
-            if not _holds(item, token):
-                raise (RotationInGrace if "TokenHash" in item else NoToken) from failed
-        return _live(item, now), token
+            item, now = failed.item, self._clock()
+            self._require_live(item, now)
+            if judge(token_hash, item, now, self._not_before) is not Verdict.VALID:
+                if "TokenHash" not in item:
+                    raise NoToken from failed
+                if item.get("PreviousTokenHash") == {"B": token_hash}:
+                    raise TokenSuperseded from failed
+                raise RotationInGrace from failed
+        return self._require_live(item, now)
 
     def replace(
         self,
@@ -150,17 +203,17 @@ class SessionStore:
         data: Mapping[str, Any],
         *,
         versions: Collection[int] | None,
-        now: int,
         by: Writer,
     ) -> Session:
         """Put `data` in place of the session's document; otherwise like `change`."""
+        document = to_attributes(data, "/data")
         return self._write_data(
             session_id,
             "#data = :data, Version = Version + :one",
             names={},
-            values={":data": {"M": to_attributes(data, "/data")}},
+            values={":data": {"M": document}},
+            shows=lambda found: found == from_attributes(document),
             versions=versions,
-            now=now,
             by=by,
         )
 
@@ -170,7 +223,6 @@ class SessionStore:
         changes: Mapping[str, Any],
         *,
         versions: Collection[int] | None,
-        now: int,
         by: Writer,
     ) -> Session:
         """Set top-level keys of the document, or remove those whose value is None.
@@ -179,7 +231,8 @@ class SessionStore:
         Raises `InvalidField`, `DocumentTooLarge`.
         """
         names, values, sets, removals = {}, {}, ["Version = Version + :one"], []
-        for i, (key, attribute) in enumerate(to_attributes(changes, "/data").items()):
+        attributes = to_attributes(changes, "/data")
+        for i, (key, attribute) in enumerate(attributes.items()):
             names[f"#k{i}"] = key
             if attribute == {"NULL": True}:
                 removals.append(f"#data.#k{i}")
@@ -189,8 +242,15 @@ class SessionStore:
         assignments = ", ".join(sets)
         if removals:
             assignments += f" REMOVE {', '.join(removals)}"
+        changed = from_attributes(attributes)
         return self._write_data(
-            session_id, assignments, names=names, values=values, versions=versions, now=now, by=by
+            session_id,
+            assignments,
+            names=names,
+            values=values,
+            shows=lambda data: {key: data.get(key) for key in changed} == changed,
+            versions=versions,
+            by=by,
         )
 
     def _write_data(
@@ -200,66 +260,112 @@ class SessionStore:
         *,
         names: dict[str, str],
         values: Item,
+        shows: Callable[[dict[str, Any]], bool],
         versions: Collection[int] | None,
-        now: int,
         by: Writer,
     ) -> Session:
-        condition = "attribute_type(#data, :map)"
+        condition = ""
         if versions is not None:
-            accepted = {f":accepted{i}": {"N": str(v)} for i, v in enumerate(versions)}
-            condition += f" AND Version IN ({', '.join(accepted)})"
+            accepted = {f":accepted{i}": _number(v) for i, v in enumerate(versions)}
+            condition = f"Version IN ({', '.join(accepted)})"
             values = values | accepted
+        now = self._clock()
         try:
             item = self._update(
                 session_id,
                 assignments,
                 condition=condition,
-                names=names | {"#data": "Data"},
-                values=values | {":one": {"N": "1"}, ":map": {"S": "M"}},
+                names=names,
+                values=values | {":one": _number(1)},
+                shows=lambda item: "Data" in item and shows(from_attributes(item["Data"]["M"])),
                 now=now,
                 by=by,
             )
         except ConditionFailed as failed:
+            self._require_live(failed.item, self._clock())
             raise VersionMismatch from failed
-        return _live(item, now)
+        return self._require_live(item, now)
 
-    def renew(self, session_id: str, *, now: int, by: Writer) -> Session:
-        """Push the expiration time to a full window from `now`, or to the absolute end.
+    def renew(self, session_id: str, *, ttl_seconds: int | None = None, by: Writer) -> Session:
+        """Push the expiration time to a full window from now, or to the absolute end.
 
-        DynamoDB can't take the smaller of two values, so a renewal within the last window
-        before the absolute end takes a second request. One that was renewed by a later clock
-        stays as it is.
+        `ttl_seconds` becomes the session's window. Without it, a session that was renewed by
+        a later clock stays as it is. Within a window of the absolute end it takes a second request.
         """
-        try:
-            item = self._update(
-                session_id,
-                _FULL_WINDOW,
-                condition=f"RenewableUntil >= :now AND {_FORWARD}",
-                now=now,
-                by=by,
-            )
-        except ConditionFailed as failed:
-            session = _live(failed.item, now)
-            if session.renewed_at > now:
-                return session
-            item = self._update(session_id, _TO_THE_END, now=now, by=by)
-        return _live(item, now)
+        now, full = self._clock(), True
+        for _ in range(_RENEWAL_TRIES):
+            try:
+                item = self._renew(session_id, now, full=full, ttl_seconds=ttl_seconds, by=by)
+            except ConditionFailed as failed:
+                now = self._clock()
+                session = self._require_live(failed.item, now)
+                if session.renewed_at > now:
+                    if ttl_seconds is None:
+                        return session
+                    now = session.renewed_at
+                full = now + (ttl_seconds or session.ttl_seconds) <= session.absolute_expires_at
+            else:
+                return self._require_live(item, now)
+        raise Unavailable("overtaken by other renewals")
 
-    def revoke(self, session_id: str, *, reason: str, now: int, by: Writer) -> None:
-        """End a live session, for good and at once.
+    def _renew(
+        self,
+        session_id: str,
+        now: int,
+        *,
+        full: bool,
+        ttl_seconds: int | None = None,
+        condition: str = "",
+        values: Mapping[str, Attribute] | None = None,
+        by: Writer,
+    ) -> Item:
+        """Renew to a full window or, not `full`, to the absolute end; `ConditionFailed` where it is
+        to be the other one, since DynamoDB can't take the smaller of two values.
+
+        A clock that is behind takes nothing back that a later renewal gave.
+        """
+        comparison = ">=" if full else "<"
+        if ttl_seconds is None:
+            end, fits, window, asked = ":now + TtlSeconds", "RenewableUntil {} :now", "", {}
+        else:
+            end, fits = ":end", "AbsoluteExpirationTime {} :end"
+            window = ", TtlSeconds = :ttl, RenewableUntil = AbsoluteExpirationTime - :ttl"
+            asked = {":end": _number(now + ttl_seconds), ":ttl": _number(ttl_seconds)}
+        expiration = end if full else "AbsoluteExpirationTime"
+        shown = {"RenewedAt": _number(now)} | ({"TtlSeconds": asked[":ttl"]} if asked else {})
+        return self._update(
+            session_id,
+            f"ExpirationTime = {expiration}, RenewedAt = :now{window}",
+            condition=f"{fits.format(comparison)} AND RenewedAt <= :now{condition}",
+            values={**asked, **(values or {})},
+            shows=lambda item: shown.items() <= item.items(),
+            now=now,
+            by=by,
+        )
+
+    def revoke(self, session_id: str, *, reason: str, by: Writer) -> None:
+        """End a session, for good and at once, even if it has just expired.
 
         An update rather than a delete: it costs half, and its stream record says who ended the
         session and why. The user's data and the token hashes go now, TTL takes the rest.
         """
-        self._update(
-            session_id,
-            "ExpirationTime = :now, RevokedAt = :now, RevokedReason = :reason"
-            " REMOVE #data, Client, TokenHash, PreviousTokenHash, PreviousTokenUntil",
-            names={"#data": "Data"},
-            values={":reason": {"S": reason}},
-            now=now,
-            by=by,
-        )
+        now = self._clock()
+        try:
+            self._write(
+                session_id,
+                "ExpirationTime = :now, RevokedAt = :now, RevokedReason = :reason REMOVE #data,"
+                " Client, LastClient, TokenHash, PreviousTokenHash, PreviousTokenUntil",
+                condition=_REVOCABLE,
+                values={
+                    ":now": _number(now),
+                    ":just_now": _number(now - _JUST_NOW_SECONDS),
+                    ":reason": {"S": reason},
+                },
+                shows=lambda item: "RevokedAt" in item,
+                by=by,
+            )
+        except ConditionFailed as failed:
+            raise SessionNotFound from failed
 
     def _read(self, session_id: str) -> Item:
         with translated_errors():
@@ -279,57 +385,86 @@ class SessionStore:
         condition: str = "",
         names: Mapping[str, str] | None = None,
         values: Mapping[str, Attribute] | None = None,
+        shows: Callable[[Item], bool],
         now: int,
         by: Writer,
     ) -> Item:
-        """Change a live session in one request and answer its new item.
+        """Change a live session in one request; `_write` says what comes of it."""
+        return self._write(
+            session_id,
+            assignments,
+            condition=" AND ".join(filter(None, (_LIVE, condition))),
+            names=names,
+            values={
+                ":now": _number(now),
+                ":not_before": _number(self._not_before),
+                ":map": {"S": "M"},
+                **(values or {}),
+            },
+            shows=shows,
+            by=by,
+        )
 
-        Raises `SessionNotFound`, or `ConditionFailed` where the session is live but `condition`
-        does not hold.
+    def _write(
+        self,
+        session_id: str,
+        assignments: str,
+        *,
+        condition: str,
+        names: Mapping[str, str] | None = None,
+        values: Mapping[str, Attribute],
+        shows: Callable[[Item], bool],
+        by: Writer,
+    ) -> Item:
+        """Change an item in one request and answer the new one; raises `ConditionFailed`.
+
+        The client may send it twice. The second time, the item has our request id and, as `shows`
+        tells, the effect. A request id that somebody used before proves nothing: `Unavailable`.
         """
-        conditions = (_LIVE, "RequestId <> :request_id", condition)
         try:
             with translated_errors():
                 answer = self._client.update_item(
                     TableName=self._table_name,
                     Key={"SessionId": {"S": session_id}},
                     UpdateExpression=f"SET Actor = :actor, RequestId = :request_id, {assignments}",
-                    ConditionExpression=" AND ".join(filter(None, conditions)),
+                    ConditionExpression=f"{condition} AND RequestId <> :request_id",
+                    ExpressionAttributeNames={"#data": "Data", **(names or {})},
                     ExpressionAttributeValues={
-                        ":now": {"N": str(now)},
                         ":actor": {"S": by.actor},
                         ":request_id": {"S": by.request_id},
-                        **(values or {}),
+                        **values,
                     },
-                    **({"ExpressionAttributeNames": names} if names else {}),
                     ReturnValues="ALL_NEW",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
         except ConditionFailed as failed:
-            if _is_own(failed.item, by):
-                return failed.item
-            _live(failed.item, now)
-            raise
+            if failed.item.get("RequestId") != {"S": by.request_id}:
+                raise
+            if not shows(failed.item):
+                raise Unavailable("the request id was used before") from failed
+            return failed.item
         attributes: Item = answer["Attributes"]
         return attributes
 
+    def _require_live(self, item: Item, now: int) -> Session:
+        session = Session.from_item(item, now, self._not_before)
+        if session is None:
+            raise SessionNotFound
+        return session
 
-def _is_own(item: Item, by: Writer) -> bool:
-    return item.get("RequestId") == {"S": by.request_id}
+
+def is_revocable(item: Item, now: int) -> bool:
+    """Whether `revoke` would find something to end in `item`; the same rule as its condition."""
+    expires_at = item.get("ExpirationTime", {}).get("N", "")
+    recently = expires_at.isdigit() and int(expires_at) > now - _JUST_NOW_SECONDS
+    return recently and "RevokedAt" not in item
 
 
-def _holds(item: Item, token: Token) -> bool:
-    return {"B": token.hash} in (item.get("TokenHash"), item.get("PreviousTokenHash"))
+def _number(value: int) -> Attribute:
+    return {"N": str(value)}
 
 
 def _is_renewal_due(session: Session, renewal_fraction: float, now: int) -> bool:
     """Whether enough of the window has passed, and there is time left to gain."""
     worn = now - session.renewed_at >= session.ttl_seconds * renewal_fraction
     return worn and session.expires_at < session.absolute_expires_at
-
-
-def _live(item: Item, now: int) -> Session:
-    session = Session.from_item(item, now)
-    if session is None:
-        raise SessionNotFound
-    return session

@@ -57,19 +57,22 @@ class Token(NamedTuple):
         """SHA-256 of the secret as it is spelled, so that no other spelling will do."""
         return hashlib.sha256(self.secret.encode()).digest()
 
-    def verdict(self, item: Item, now: int) -> Verdict:
-        """What this token is worth to the session in `item`, empty if there is none.
 
-        Compares in constant time, and as often where there is nothing to compare with.
-        """
-        live = is_live(item, now)
-        current = self._matches(item, "TokenHash")
-        previous = self._matches(item, "PreviousTokenHash")
-        if not live or not (current or previous):
-            return Verdict.INVALID
-        if current or int(item.get("PreviousTokenUntil", {}).get("N", "0")) > now:
-            return Verdict.VALID
-        return Verdict.REUSED
+def judge(digest: bytes, item: Item, now: int, not_before: int) -> Verdict:
+    """What a token is worth whose secret has this SHA-256 to the session in `item`, empty if there
+    is none.
 
-    def _matches(self, item: Item, attribute: str) -> bool:
-        return hmac.compare_digest(self.hash, item.get(attribute, {}).get("B", _NO_HASH))
+    Compares in constant time, and as often where there is nothing to compare with.
+    """
+    live = is_live(item, now, not_before)
+    current = _matches(digest, item, "TokenHash")
+    previous = _matches(digest, item, "PreviousTokenHash")
+    if not live or not (current or previous):
+        return Verdict.INVALID
+    if current or int(item.get("PreviousTokenUntil", {}).get("N", "0")) > now:
+        return Verdict.VALID
+    return Verdict.REUSED
+
+
+def _matches(digest: bytes, item: Item, attribute: str) -> bool:
+    return hmac.compare_digest(digest, item.get(attribute, {}).get("B", _NO_HASH))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import monotonic, sleep
@@ -12,17 +12,19 @@ from msgspec import Meta, Struct
 
 from sessions.cursor import Position
 from sessions.dynamodb import DynamoDB, Item, translated_errors
-from sessions.errors import SessionNotFound, Unavailable
-from sessions.live import is_live
+from sessions.errors import InvalidField, SessionNotFound, Unavailable
 from sessions.session import Session
-from sessions.store import SessionStore, Writer
+from sessions.store import SessionStore, Writer, is_revocable
 
 # What a list shows; the data and the token hashes stay in the table.
 _SUMMARY = (
     "SessionId, UserId, ExpirationTime, AbsoluteExpirationTime, TtlSeconds, CreatedAt, RenewedAt,"
     " Version, Client, RevokedAt"
 )
-_LIVENESS = "SessionId, ExpirationTime, RevokedAt"
+# What decides whether there is something to end.
+_REVOCABILITY = "SessionId, ExpirationTime, RevokedAt"
+# A session may be in the index only now that was created before the first look at it.
+_INDEX_LAG_SECONDS = 60
 _LIST_ROUNDS = 4
 _LIST_SECONDS = 10
 # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
@@ -44,11 +46,28 @@ class Page(Struct, frozen=True):
     position: SessionPosition | None
 
 
+class SignOutPosition(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Where signing out goes on: behind the last page that is done, None if there is none.
+
+    It looks twice. The second time, at what was created from `began_at` minus a minute on: the
+    index may not have shown it the first time.
+    """
+
+    began_at: Annotated[int, Meta(ge=0, lt=10**10)]
+    second_look: bool
+    after: SessionPosition | None
+
+    @property
+    def since(self) -> int:
+        """The earliest creation that it looks for."""
+        return max(0, self.began_at - _INDEX_LAG_SECONDS) if self.second_look else 0
+
+
 class Ended(Struct, frozen=True):
-    """How many sessions were revoked, and whether that was all there were."""
+    """How many sessions were revoked; `position` is where to go on, None if that was all."""
 
     revoked: int
-    complete: bool
+    position: SignOutPosition | None
 
 
 class _OutOfTime(Exception):
@@ -61,16 +80,27 @@ def _check(deadline: float) -> None:
 
 
 class UserSessions:
-    """A user's sessions. Any method raises `Unavailable` when DynamoDB throttles or is slow."""
+    """A user's sessions. Any method raises `Unavailable` when DynamoDB throttles or is slow.
 
-    def __init__(self, client: DynamoDB, table_name: str, store: SessionStore) -> None:
+    `clock` and `not_before` are those of the `SessionStore`.
+    """
+
+    def __init__(
+        self,
+        client: DynamoDB,
+        table_name: str,
+        store: SessionStore,
+        *,
+        clock: Callable[[], int],
+        not_before: int,
+    ) -> None:
         self._client = client
         self._table_name = table_name
         self._store = store
+        self._clock = clock
+        self._not_before = not_before
 
-    def list_live(
-        self, user_id: str, *, limit: int, after: SessionPosition | None, now: int
-    ) -> Page:
+    def list_live(self, user_id: str, *, limit: int, after: SessionPosition | None) -> Page:
         """Live sessions of a user, newest first, at most `limit`, without their data.
 
         The index also names dead sessions that TTL has yet to remove. A page they leave short is
@@ -84,8 +114,11 @@ class UserSessions:
                 found = list(self._batch_get(ids, _SUMMARY, deadline))
             except _OutOfTime as late:
                 raise Unavailable("out of time") from late
-            items = {item["SessionId"]["S"]: item for item in found}
-            read = (Session.from_item(items.get(i, {}), now, with_data=False) for i in ids)
+            items, now = {item["SessionId"]["S"]: item for item in found}, self._clock()
+            read = (
+                Session.from_item(items.get(i, {}), now, self._not_before, with_data=False)
+                for i in ids
+            )
             sessions += [session for session in read if session]
             if after is None or len(sessions) == limit or monotonic() > deadline:
                 break
@@ -95,52 +128,51 @@ class UserSessions:
         self,
         user_id: str,
         *,
-        but: str | None,
+        keep: str | None,
         reason: str,
         seconds: float,
-        now: int,
+        after: SignOutPosition | None,
         by: Writer,
     ) -> Ended:
-        """Revoke all live sessions of a user but one; no request begins after `seconds`.
+        """Revoke all sessions of a user but one; no request begins after `seconds`.
 
-        Goes through them a second time if there were any: the index may have lagged behind a
-        session that was created a moment before.
+        Raises `InvalidField` for a position that no call came to.
         """
         deadline = monotonic() + seconds
+        position = after or SignOutPosition(self._clock(), second_look=False, after=None)
+        if position.after and position.after.created_at < position.since:
+            raise InvalidField("/cursor", "outside of the time that it is about")
         ended: list[str] = []
 
         def end(session_id: str) -> None:
             _check(deadline)
             with suppress(SessionNotFound):
-                self._store.revoke(session_id, reason=reason, now=now, by=by)
+                self._store.revoke(session_id, reason=reason, by=by)
                 ended.append(session_id)
 
         try:
             with ThreadPoolExecutor(_PARALLEL_WRITES) as pool:
-                for _ in range(2):
-                    before = len(ended)
-                    for ids in self._live_ids(user_id, now, deadline):
-                        # The list is what raises here whatever was raised in a thread.
-                        list(pool.map(end, [each for each in ids if each != but]))
-                    if len(ended) == before:
-                        break
+                while True:
+                    _check(deadline)
+                    ids, last = self._index_page(
+                        user_id, _BATCH, position.after, since=position.since
+                    )
+                    items = self._batch_get(ids, _REVOCABILITY, deadline)
+                    found = [i["SessionId"]["S"] for i in items if is_revocable(i, self._clock())]
+                    # The list is what raises here whatever was raised in a thread.
+                    list(pool.map(end, [each for each in found if each != keep]))
+                    if last is None and position.second_look:
+                        return Ended(len(ended), None)
+                    position = SignOutPosition(
+                        position.began_at, position.second_look or last is None, last
+                    )
         except _OutOfTime:
-            return Ended(len(ended), complete=False)
-        return Ended(len(ended), complete=True)
-
-    def _live_ids(self, user_id: str, now: int, deadline: float) -> Iterator[list[str]]:
-        after: SessionPosition | None = None
-        while True:
-            _check(deadline)
-            ids, after = self._index_page(user_id, _BATCH, after)
-            items = self._batch_get(ids, _LIVENESS, deadline)
-            yield [item["SessionId"]["S"] for item in items if is_live(item, now)]
-            if after is None:
-                return
+            return Ended(len(ended), position)
 
     def _index_page(
-        self, user_id: str, limit: int, after: SessionPosition | None
+        self, user_id: str, limit: int, after: SessionPosition | None, *, since: int = 0
     ) -> tuple[list[str], SessionPosition | None]:
+        """Ids of a user's sessions that were created from `since` on, newest first."""
         start: dict[str, Any] = {}
         if after:
             start["ExclusiveStartKey"] = {
@@ -152,8 +184,8 @@ class UserSessions:
             answer = self._client.query(
                 TableName=self._table_name,
                 IndexName="UserIndex",
-                KeyConditionExpression="UserId = :user",
-                ExpressionAttributeValues={":user": {"S": user_id}},
+                KeyConditionExpression="UserId = :user AND CreatedAt >= :since",
+                ExpressionAttributeValues={":user": {"S": user_id}, ":since": {"N": str(since)}},
                 ScanIndexForward=False,
                 Limit=limit,
                 **start,

@@ -23,7 +23,9 @@ from moto.dynamodb.models.dynamo_type import DynamoType
 
 from dynamodb import boto3_client
 from dynamodb import client as lean
+from dynamodb.boto3_client import Boto3Client
 from local.dynamodb import dynamodb_local
+from sessions.store import SessionStore, Writer
 from tests.contract import hold
 from tests.functional.seam import Seam
 from tests.template import ROOT, resources
@@ -46,9 +48,6 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = NOW
-
-    def __call__(self) -> int:
-        return self.now
 
 
 class Api:
@@ -243,8 +242,19 @@ def function(package: str) -> ModuleType:
 def api(tables: Any, monkeypatch: pytest.MonkeyPatch) -> Api:
     handler = function("session_api")
     clock = Clock()
-    monkeypatch.setattr(handler, "_now", clock)
+    monkeypatch.setattr(handler, "time", SimpleNamespace(time=lambda: clock.now + 0.9))
     return Api(handler, clock)
+
+
+BY_OTHER = Writer(actor="other", request_id="other")
+
+
+@pytest.fixture
+def other(api: Api, tables: Any) -> SessionStore:
+    """Another caller's store, on the same clock; its requests all arrive."""
+    return SessionStore(
+        Boto3Client(tables.client), tables.sessions, clock=lambda: api.clock.now, not_before=0
+    )
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 
 from dynamodb import boto3_client
 from dynamodb import client as lean
-from dynamodb.boto3_client import Boto3Client
-from sessions.store import SessionStore, Writer
-from tests.functional.conftest import NOW, Api, Backend, sdk, seam
+from sessions.store import SessionStore
+from sessions.token import Token
+from tests.functional.conftest import BY_OTHER, NOW, Api, Backend, sdk, seam
 from tests.proxy import (
     Fault,
     Proxy,
@@ -51,14 +51,6 @@ def backend(
     with closed_in_the_end(connect()) as client:
         yield Backend(client, sdk(dynamodb))
 
-
-@pytest.fixture
-def other(tables: Any) -> SessionStore:
-    """Another caller's store, whose requests all arrive."""
-    return SessionStore(Boto3Client(tables.client), tables.sessions)
-
-
-OTHER = Writer(actor="other", request_id="other")
 
 CALLS: list[tuple[str, str, object]] = [
     ("POST", "/sessions", {"user_id": "ada"}),
@@ -254,7 +246,7 @@ def test_repeated_rotation_is_one_though_another_wrote_between(
     api.clock.now += 60
 
     def renew() -> None:
-        other.renew(session_id, now=api.clock.now, by=OTHER)
+        other.renew(session_id, by=BY_OTHER)
 
     network.plan(network.lose_answer(then=renew))
 
@@ -284,7 +276,7 @@ def test_repeated_create_is_one_session_though_another_renewed_between(
 
     def renew() -> None:
         [item] = tables.client.scan(TableName=tables.sessions)["Items"]
-        other.renew(item["SessionId"]["S"], now=api.clock.now, by=OTHER)
+        other.renew(item["SessionId"]["S"], by=BY_OTHER)
 
     network.plan(network.lose_answer(then=renew))
 
@@ -302,7 +294,7 @@ def test_repeated_create_of_a_session_that_was_ended_between_is_503(
 
     def revoke() -> None:
         [item] = tables.client.scan(TableName=tables.sessions)["Items"]
-        other.revoke(item["SessionId"]["S"], reason="logout", now=api.clock.now, by=OTHER)
+        other.revoke(item["SessionId"]["S"], reason="logout", by=BY_OTHER)
 
     network.plan(network.lose_answer(then=revoke))
 
@@ -312,32 +304,32 @@ def test_repeated_create_of_a_session_that_was_ended_between_is_503(
 def test_repeated_rotation_does_not_undo_another_one_between(
     api: Api, network: Proxy, other: SessionStore, stored: Any
 ) -> None:
-    """Its token was cut off meanwhile, and stays so."""
+    """Its token was cut off meanwhile and stays so, as its caller is told."""
     session_id = api.create()
-    between: list[str] = []
+    between = Token.issue(session_id)
 
     def rotate() -> None:
-        _, token = other.rotate(session_id, grace_seconds=0, now=api.clock.now, by=OTHER)
-        between.append(str(token))
+        other.rotate(session_id, between.hash, grace_seconds=0, by=BY_OTHER)
 
     network.plan(network.lose_answer(then=rotate))
 
     answer = api("POST", f"/sessions/{session_id}/rotate", {})
 
-    assert (network.statuses, answer.status) == ([200, 400], 200)
-    assert api("POST", "/sessions/verify", {"token": between[0]}).status == 200
+    assert network.statuses == [200, 400]
+    assert (answer.status, answer.json["code"]) == (409, "token_superseded")
+    assert api("POST", "/sessions/verify", {"token": str(between)}).status == 200
     assert stored(session_id)["PreviousTokenUntil"] == {"N": str(NOW)}
 
 
 def test_foreign_session_of_the_same_id_is_not_taken_over(
     api: Api, monkeypatch: pytest.MonkeyPatch, stored: Any
 ) -> None:
-    """Two of 2^128 ids alike: an unforeseen error, and the first session stays what it is."""
-    monkeypatch.setattr("sessions.session.secrets", SimpleNamespace(token_bytes=bytes))
+    """Two of 2^128 ids alike: the next try has another one, and the first session stays."""
+    monkeypatch.setattr("sessions.session.secrets", SimpleNamespace(token_urlsafe=lambda _: ABSENT))
     session_id = api.create("ada")
     before = stored(session_id)
 
-    assert api("POST", "/sessions", {"user_id": "eve"}).status == 500
+    assert api("POST", "/sessions", {"user_id": "eve"}).status == 503
     assert stored(session_id) == before
 
 

@@ -19,6 +19,7 @@ from dynamodb.connection import Answer as HttpAnswer
 from sessions.audit_event import classify
 from sessions.token import Token
 from tests.functional.conftest import (
+    BY_OTHER,
     NOW,
     Answer,
     Api,
@@ -213,12 +214,7 @@ def test_revocation_between_read_and_renewal_is_401(
     def revoke_after_reading(session_id: str) -> Any:
         item = read(session_id)
         monkeypatch.setattr(store, "_read", read)
-        store.revoke(
-            session_id,
-            reason="logout",
-            now=api.clock.now,
-            by=api.handler.Writer(actor="other", request_id="other"),
-        )
+        store.revoke(session_id, reason="logout", by=BY_OTHER)
         return item
 
     monkeypatch.setattr(store, "_read", revoke_after_reading)
@@ -239,8 +235,9 @@ def test_later_renewal_between_read_and_renewal_stands(
 
     def race(session_id: str) -> Any:
         item = read(session_id)
-        writer = api.handler.Writer(actor="other", request_id="other")
-        store.renew(session_id, now=api.clock.now + 5, by=writer)
+        api.clock.now += 5
+        store.renew(session_id, by=BY_OTHER)
+        api.clock.now -= 5
         return item
 
     monkeypatch.setattr(store, "_read", race)
@@ -459,7 +456,7 @@ def test_token_leaves_no_trace(
         return answer
 
     session_id = ABSENT
-    monkeypatch.setattr("sessions.session.secrets", SimpleNamespace(token_bytes=bytes))
+    monkeypatch.setattr("sessions.session.secrets", SimpleNamespace(token_urlsafe=lambda _: ABSENT))
     path = f"/sessions/{session_id}"
     token = step(api("POST", "/sessions", {"user_id": "ada"}), session_id).json["token"]
     step(verify(api, token), session_id)

@@ -322,6 +322,7 @@ def test_functions_get_their_settings() -> None:
             "MAX_DATA_BYTES": "65536",
             "RENEWAL_FRACTION": "0.1",
             "ROTATION_GRACE_SECONDS": "30",
+            "NOT_BEFORE": "0",
         },
         "session_audit": {
             "DYNAMODB_CLIENT": "lean",
@@ -331,6 +332,7 @@ def test_functions_get_their_settings() -> None:
         },
         "session_authorizer": {
             "DYNAMODB_CLIENT": "lean",
+            "NOT_BEFORE": "0",
             "SESSIONS_TABLE": "Sessions",
             "SESSION_COOKIE": "__Host-session",
         },

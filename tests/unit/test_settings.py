@@ -53,6 +53,8 @@ def test_whole_numbers_may_come_as_floats() -> None:
         ({"renewal_fraction": -0.1}, "'renewal_fraction' is to be between 0 and 1"),
         ({"renewal_fraction": "0.1"}, "'renewal_fraction' is '0.1'; it is to be of type float"),
         ({"rotation_grace_seconds": 3601}, "'rotation_grace_seconds' is to be at most 3600"),
+        ({"not_before": -1}, "'not_before' is -1; it is to be a time in the past"),
+        ({"not_before": 10**10 - 1}, "'not_before' is 9999999999; it is to be a time in the past"),
         ({"session_cookie": "a;b"}, "'session_cookie' is to be the name of a cookie"),
         ({"session_cookie": ""}, "'session_cookie' is to be the name of a cookie"),
         ({"default_ttl_seconds": 86_401}, "'default_ttl_seconds' exceeds"),

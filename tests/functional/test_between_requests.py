@@ -1,0 +1,570 @@
+"""What is promised holds between two requests: clocks that differ, others' writes, lost answers."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from hashlib import sha256
+from io import StringIO
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from dynamodb.errors import RequestRefused, TransientError
+from sessions.errors import SessionNotFound
+from sessions.store import SessionStore
+from sessions.token import Token
+from tests.functional.conftest import BY_OTHER, NOW, Answer, Api, function, sample, seam
+
+
+def own_secret(session_id: str = "", letter: str = "s") -> tuple[str, str]:
+    """A token whose secret a caller made, and what the caller sends of it."""
+    secret = letter * 43
+    digest = sha256(secret.encode()).digest()
+    return f"{session_id}.{secret}", base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def verify(api: Api, token: str, **options: Any) -> Answer:
+    return api("POST", "/sessions/verify", {"token": token, **options})
+
+
+def rotate(api: Api, session_id: str, **options: Any) -> Answer:
+    return api("POST", f"/sessions/{session_id}/rotate", options)
+
+
+def once_after(operation: str, act: Callable[[], object]) -> None:
+    """Let `act` happen after the next request of this kind."""
+
+    def after() -> None:
+        if seam.calls[-1][0] == operation:
+            seam.after = lambda: None
+            act()
+
+    seam.after = after
+
+
+def fail_writes(error: Exception) -> None:
+    """From now on each write fails before it comes to DynamoDB."""
+
+    def before() -> None:
+        if seam.calls[-1][0] == "UpdateItem":
+            raise error
+
+    seam.before = before
+
+
+# A log-out in the minute after an idle expiry.
+
+
+@pytest.mark.parametrize("late", [0, 1, 59])
+def test_log_out_just_after_the_expiry_is_final(
+    api: Api, other: SessionStore, stored: Any, late: int
+) -> None:
+    """A renewal under way has an older `:now`, or a clock that is behind."""
+    session_id = api.create(ttl_seconds=10)
+    api.clock.now = NOW + 10 + late
+
+    assert api("DELETE", f"/sessions/{session_id}").status == 204
+
+    assert stored(session_id)["RevokedAt"] == {"N": str(NOW + 10 + late)}
+    api.clock.now = NOW + 9
+    with pytest.raises(SessionNotFound):
+        other.renew(session_id, by=BY_OTHER)
+
+
+def test_log_out_a_minute_after_the_expiry_leaves_the_item_alone(api: Api, stored: Any) -> None:
+    """No renewal can be under way any more, and the trail is to say that it expired."""
+    session_id = api.create(ttl_seconds=10)
+    before = stored(session_id)
+    api.clock.now = NOW + 10 + 60
+
+    assert api("DELETE", f"/sessions/{session_id}").status == 204
+    assert stored(session_id) == before
+
+
+# `verify` and the token of the moment.
+
+
+def test_token_that_is_rotated_away_before_its_renewal_renews_nothing(
+    api: Api, other: SessionStore, stored: Any
+) -> None:
+    """And it is no theft: whoever holds it began before the rotation."""
+    token = api.log_in()
+    session_id = token.partition(".")[0]
+    api.clock.now += 600
+    new = Token.issue(session_id)
+    once_after("GetItem", lambda: other.rotate(session_id, new.hash, grace_seconds=0, by=BY_OTHER))
+
+    assert verify(api, token).status == 401
+    assert api.requests == ["GetItem", "UpdateItem"]
+    assert stored(session_id)["ExpirationTime"] == {"N": str(NOW + 1800)}
+    assert verify(api, str(new)).status == 200
+
+
+def test_token_in_its_grace_still_renews(api: Api, other: SessionStore) -> None:
+    token = api.log_in()
+    session_id = token.partition(".")[0]
+    api.clock.now += 600
+    new = Token.issue(session_id)
+    once_after("GetItem", lambda: other.rotate(session_id, new.hash, grace_seconds=9, by=BY_OTHER))
+
+    assert verify(api, token).json["expires_at"] == NOW + 600 + 1800
+
+
+def test_window_that_changes_before_the_renewal_stands(
+    api: Api, other: SessionStore, stored: Any
+) -> None:
+    """The window decided whether and how far to renew, so another one has to be read again."""
+    token = api.log_in(ttl_seconds=600)
+    session_id = token.partition(".")[0]
+    api.clock.now += 300
+    once_after("GetItem", lambda: other.renew(session_id, ttl_seconds=100, by=BY_OTHER))
+
+    answer = verify(api, token)
+
+    assert (answer.status, answer.json["expires_at"]) == (200, NOW + 400)
+    assert stored(session_id)["ExpirationTime"] == {"N": str(NOW + 400)}
+    assert stored(session_id)["RequestId"] == {"S": "other"}
+
+
+# A lost answer to create or rotate.
+
+
+SESSION = "n2qXk8bVQ0mFz5rTj7LwAg"
+
+
+def create_own(api: Api, letter: str = "s", **fields: Any) -> Answer:
+    _, digest = own_secret(SESSION, letter)
+    body = {"user_id": "ada", "session_id": SESSION, "token_sha256": digest, **fields}
+    return api("POST", "/sessions", body)
+
+
+def test_creation_with_an_own_secret_can_be_repeated(api: Api) -> None:
+    token, _ = own_secret(SESSION)
+    first = create_own(api, data={"a": 1})
+    assert first.status == 201
+    assert "token" not in first.json
+    api("PATCH", f"/sessions/{SESSION}", {"data": {"b": 2}})
+    api.clock.now += 60
+
+    again = create_own(api, data={"a": 1})
+
+    assert (again.status, again.headers["etag"]) == (201, '"v2"')
+    assert again.json == first.json | {"data": {"a": 1, "b": 2}, "version": 2}
+    assert verify(api, token).status == 200
+
+
+@pytest.mark.parametrize(("after", "status"), [(29, 201), (30, 409)])
+def test_creation_is_repeated_while_its_secret_verifies(api: Api, after: int, status: int) -> None:
+    """Once it was rotated away, only in its grace period: it would prove nothing any more."""
+    create_own(api)
+    rotate(api, SESSION)
+    api.clock.now += after
+
+    answer = create_own(api)
+
+    assert answer.status == status
+    if status == 409:
+        assert answer.json["code"] == "session_exists"
+        assert api("GET", f"/sessions/{SESSION}").status == 200
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda api: api("DELETE", f"/sessions/{SESSION}"),
+        lambda api: setattr(api.clock, "now", NOW + 1800),
+    ],
+)
+def test_creation_of_what_has_ended_is_refused(api: Api, stored: Any, end: Any) -> None:
+    create_own(api)
+    end(api)
+    before = stored(SESSION)
+
+    assert create_own(api).json["code"] == "session_exists"
+    assert stored(SESSION) == before
+
+
+@pytest.mark.parametrize("fields", [{"user_id": "eve"}, {"letter": "t"}])
+def test_foreign_session_is_not_answered(api: Api, stored: Any, fields: Any) -> None:
+    """Neither to another secret nor to another user."""
+    create_own(api)
+    before = stored(SESSION)
+
+    assert create_own(api, **fields).json["code"] == "session_exists"
+    assert stored(SESSION) == before
+
+
+def test_rotation_with_an_own_secret_can_be_repeated(api: Api) -> None:
+    session_id = api.create()
+    token, digest = own_secret(session_id)
+
+    for _ in range(3):
+        answer = rotate(api, session_id, token_sha256=digest)
+        assert answer.status == 200
+        assert "token" not in answer.json
+
+    assert verify(api, token).status == 200
+
+
+@pytest.mark.parametrize(("after", "status"), [(29, 200), (30, 409)])
+@pytest.mark.parametrize("grace_seconds", [0, 30])
+def test_superseded_rotation_never_takes_effect_again(
+    api: Api, stored: Any, grace_seconds: int, after: int, status: int
+) -> None:
+    """It is answered in its own grace period, and never ends the session."""
+    session_id = api.create()
+    _, digest = own_secret(session_id)
+    rotate(api, session_id, token_sha256=digest, grace_seconds=0)
+    newest = rotate(api, session_id).json["token"]
+    before = stored(session_id)
+    api.clock.now += after
+
+    answer = rotate(api, session_id, token_sha256=digest, grace_seconds=grace_seconds)
+
+    assert answer.status == status
+    if status == 409:
+        assert answer.json["code"] == "token_superseded"
+    assert stored(session_id) == before
+    assert verify(api, newest).status == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"session_id": SESSION}, ""),
+        ({"token_sha256": own_secret()[1]}, ""),
+        ({"session_id": "x", "token_sha256": own_secret()[1]}, "/session_id"),
+        ({"session_id": SESSION, "token_sha256": "x" * 42}, "/token_sha256"),
+        ({"session_id": SESSION, "token_sha256": "x" * 44}, "/token_sha256"),
+        ({"session_id": SESSION, "token_sha256": "A" * 42 + "B"}, "/token_sha256"),
+        ({"session_id": SESSION, "token_sha256": "+" * 43}, "/token_sha256"),
+        ({"session_id": SESSION, "token_sha256": 1}, "/token_sha256"),
+    ],
+)
+def test_wrong_secrets_are_named(api: Api, fields: Any, pointer: str) -> None:
+    answer = api("POST", "/sessions", {"user_id": "ada", **fields})
+
+    assert answer.status == 422
+    assert answer.json["errors"][0]["pointer"] == pointer
+    assert api.requests == []
+
+
+def test_request_id_counts_only_with_its_effect(api: Api, stored: Any) -> None:
+    """Two calls with one id: the second is neither done nor taken for done."""
+    api("POST", "/sessions", {"user_id": "ada"}, request_id="one")
+    [session_id] = {request["Item"]["SessionId"]["S"] for _, request in seam.calls}
+    path, before = f"/sessions/{session_id}", stored(session_id)
+
+    for method, suffix, body in (
+        ("PATCH", "", {"data": {"a": 1}}),
+        ("PUT", "", {"data": {"a": 1}}),
+        ("POST", "/renew", {"ttl_seconds": 60}),
+        ("POST", "/rotate", None),
+        ("DELETE", "", None),
+    ):
+        assert api(method, path + suffix, body, request_id="one").status == 503
+
+    assert stored(session_id) == before
+
+
+# A renewal that fails.
+
+
+@pytest.mark.parametrize(
+    ("failure", "cause"),
+    [
+        (TransientError("ThrottlingException"), "ThrottlingException"),
+        (RequestRefused("AccessDeniedException", "", {}), "AccessDeniedException"),
+        (RequestRefused("ValidationException", "Item size to update", {}), "DocumentTooLarge"),
+    ],
+)
+def test_proven_token_is_answered_though_its_renewal_fails(
+    api: Api, stored: Any, logged: StringIO, failure: Exception, cause: str
+) -> None:
+    """Trouble with writing is no trouble with knowing; the log has it."""
+    token = api.log_in()
+    before = stored(token.partition(".")[0])
+    api.clock.now += 600
+    fail_writes(failure)
+
+    answer = verify(api, token)
+
+    assert (answer.status, answer.json["expires_at"]) == (200, NOW + 1800)
+    [line] = map(json.loads, logged.getvalue().splitlines())
+    assert (line["level"], line["message"], line["cause"]) == ("WARNING", "renewal failed", cause)
+    assert stored(token.partition(".")[0]) == before
+
+
+def test_session_that_expires_while_its_renewal_fails_is_503(api: Api) -> None:
+    """The renewal may have landed: neither yes nor no would be true for certain."""
+    token = api.log_in(ttl_seconds=10)
+    api.clock.now += 9
+
+    def time_out() -> None:
+        if seam.calls[-1][0] == "UpdateItem":
+            api.clock.now += 3
+            raise TransientError("TimeoutError")
+
+    seam.before = time_out
+
+    assert verify(api, token).status == 503
+
+
+@pytest.mark.parametrize("backend", ["lean on DynamoDB Local"], indirect=True)
+def test_full_item_says_so_and_can_be_revoked(api: Api, stored: Any) -> None:
+    """Changes can fill an item to DynamoDB's 400 KB; then a longer ARN is too much."""
+    session_id, size = api.create(), 65_000
+    while size:
+        key = f"k{len(stored(session_id)['Data']['M'])}"
+        answer = api("PATCH", f"/sessions/{session_id}", {"data": {key: "x" * size}})
+        if answer.status == 413:
+            size //= 2
+    path, longer = f"/sessions/{session_id}", f"arn:aws:iam::111122223333:user/{'o' * 64}"
+
+    for suffix in ("/renew", "/rotate"):
+        answer = api("POST", path + suffix, actor=longer)
+        assert (answer.status, answer.json["code"]) == (413, "data_too_large")
+    assert api("DELETE", path, actor=longer).status == 204
+    assert stored(session_id)["RevokedReason"] == {"S": "logout"}
+
+
+# Each request asks the clock anew.
+
+
+def test_renewal_by_verify_goes_by_the_time_of_its_write(api: Api, stored: Any) -> None:
+    token = api.log_in()
+    api.clock.now += 600
+    once_after("GetItem", lambda: setattr(api.clock, "now", api.clock.now + 5))
+
+    assert verify(api, token).json["renewed_at"] == NOW + 605
+
+
+@pytest.mark.parametrize(
+    ("fields", "after", "window", "expires"),
+    [
+        ({}, 60, 10, NOW + 70),
+        ({}, 60, 7200, NOW + 60 + 7200),
+        ({"absolute_ttl_seconds": 3600}, 60, 7200, NOW + 3600),
+        ({"absolute_ttl_seconds": 3600}, 600, 3000, NOW + 3600),
+        ({"absolute_ttl_seconds": 3600}, 600, 3001, NOW + 3600),
+        ({"absolute_ttl_seconds": 3600}, 600, 2999, NOW + 3599),
+    ],
+)
+def test_renewal_may_change_the_window(
+    api: Api, stored: Any, fields: Any, after: int, window: int, expires: int
+) -> None:
+    """From now on, and stored as asked; the absolute end stays where it is."""
+    session_id = api.create(**fields)
+    api.clock.now += after
+
+    answer = api("POST", f"/sessions/{session_id}/renew", {"ttl_seconds": window})
+
+    item = stored(session_id)
+    assert (answer.status, answer.json["expires_at"]) == (200, expires)
+    assert answer.json["ttl_seconds"] == window
+    absolute = int(item["AbsoluteExpirationTime"]["N"])
+    assert int(item["RenewableUntil"]["N"]) == absolute - window
+    assert absolute == NOW + fields.get("absolute_ttl_seconds", 86_400)
+    assert len(api.requests) <= 2
+
+
+@pytest.mark.parametrize("ttl_seconds", [0, -1, 34_560_001, 1.5, "9"])
+def test_wrong_window_is_422(api: Api, ttl_seconds: Any) -> None:
+    session_id = api.create()
+
+    answer = api("POST", f"/sessions/{session_id}/renew", {"ttl_seconds": ttl_seconds})
+
+    assert answer.status == 422
+    assert answer.json["errors"][0]["pointer"] == "/ttl_seconds"
+
+
+def test_window_is_changed_though_a_later_clock_renewed(
+    api: Api, other: SessionStore, stored: Any
+) -> None:
+    """What the caller asks for counts; only the time is that of the later renewal."""
+    session_id = api.create(ttl_seconds=600)
+    api.clock.now += 5
+    other.renew(session_id, by=BY_OTHER)
+    api.clock.now -= 5
+
+    answer = api("POST", f"/sessions/{session_id}/renew", {"ttl_seconds": 60})
+
+    assert (answer.status, answer.json["expires_at"]) == (200, NOW + 65)
+    assert api.requests == ["UpdateItem", "UpdateItem"]
+
+
+def test_renewal_that_others_overtake_again_and_again_is_503(api: Api, other: SessionStore) -> None:
+    session_id = api.create(ttl_seconds=600, absolute_ttl_seconds=1000)
+    windows = iter([600, 10] * 9)
+    api.clock.now += 500
+
+    def meddle() -> None:
+        api.clock.now += 1
+        other.renew(session_id, ttl_seconds=next(windows), by=BY_OTHER)
+        api.clock.now -= 1
+
+    seam.before = meddle
+
+    assert api("POST", f"/sessions/{session_id}/renew", {"ttl_seconds": 20}).status == 503
+
+
+@pytest.mark.parametrize(("method", "suffix"), [("POST", "/renew"), ("POST", "/rotate")])
+def test_item_without_data_is_left_alone(
+    api: Api, tables: Any, stored: Any, method: str, suffix: str
+) -> None:
+    """No API call writes one, so it is no session: not even its times change."""
+    session_id = api.create()
+    tables.client.update_item(
+        TableName=tables.sessions,
+        Key={"SessionId": {"S": session_id}},
+        UpdateExpression="REMOVE #data",
+        ExpressionAttributeNames={"#data": "Data"},
+    )
+    before = stored(session_id)
+
+    assert api(method, f"/sessions/{session_id}{suffix}").status == 404
+    assert stored(session_id) == before
+
+
+# Signing out everywhere goes on where it was.
+
+
+def test_sign_out_goes_on_from_its_cursor(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call does some pages; a page that was not done is done again, the others are not."""
+    for _ in range(230):
+        api.create()
+        api.clock.now += 1
+    clock = [0.0]
+    monkeypatch.setattr("sessions.user_sessions.monotonic", lambda: clock[0])
+
+    def take_time() -> None:
+        clock[0] += 0.15
+
+    seam.after = take_time
+    revoked, calls, pages, query = 0, 0, [], {"user_id": "ada", "reason": "stolen"}
+    while True:
+        clock[0] = 0
+        answer = api("DELETE", "/sessions", query=query).json
+        revoked, calls = revoked + answer["revoked"], calls + 1
+        pages += [request for name, request in seam.calls if name == "Query"]
+        if answer["complete"]:
+            break
+        query["cursor"] = answer["next_cursor"]
+
+    assert (revoked, calls) == (230, 2)
+    assert answer["next_cursor"] is None
+    assert api("GET", "/sessions", query={"user_id": "ada"}).json["items"] == []
+    starts = [json.dumps(page.get("ExclusiveStartKey")) for page in pages]
+    assert len(starts) - len(set(starts)) <= 2  # the page that was under way, and the second look
+
+
+def test_cursor_of_a_sign_out_is_good_for_the_same_call_only(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.create()
+    moments = iter([0.0, 0.0, *[21.0] * 9])
+    with monkeypatch.context() as slow:
+        slow.setattr("sessions.user_sessions.monotonic", lambda: next(moments))
+        cursor = api("DELETE", "/sessions", query={"user_id": "ada"}).json["next_cursor"]
+
+    def status(cursor: str, **query: str) -> int:
+        return api("DELETE", "/sessions", query={"user_id": "ada", "cursor": cursor} | query).status
+
+    assert status(cursor, user_id="eve") == 422
+    assert status(cursor, reason="other") == 422
+    assert status(cursor, **{"except": SESSION}) == 422
+    assert status(cursor) == 200
+    position, digest = json.loads(base64.urlsafe_b64decode(cursor))
+    for forged, expected in (
+        ([NOW, True, [SESSION, NOW - 60]], 200),
+        ([NOW, True, [SESSION, NOW - 61]], 422),
+        ([NOW, True, [SESSION, -1]], 422),
+        ([NOW, 1, None], 422),
+        ([-1, True, None], 422),
+        ([10**10, True, None], 422),
+        ([NOW, True], 422),
+        (position[:1], 422),
+    ):
+        text = base64.urlsafe_b64encode(json.dumps([forged, digest]).encode()).decode()
+        assert status(text) == expected
+
+
+# The kill switch.
+
+
+@pytest.fixture
+def not_before(api: Api, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Raised to a minute from the first sessions' creation, as by a deployment."""
+    moment = NOW + 60
+    for store in (api.handler.sessions, api.handler.user_sessions):
+        monkeypatch.setattr(store, "_not_before", moment)
+    monkeypatch.setattr(function("session_authorizer"), "not_before", moment)
+    return moment
+
+
+def authorized(api: Api, token: str) -> bool:
+    handler: ModuleType = function("session_authorizer")
+    event = sample("authorizer_http_api") | {"identitySource": [f"Bearer {token}"]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(handler, "time", api.handler.time)
+        allowed: bool = handler.lambda_handler(event, None)["isAuthorized"]
+    return allowed
+
+
+def test_sessions_from_before_the_switch_are_dead(api: Api, not_before: int, stored: Any) -> None:
+    """To all that reads or writes, and the items stay as they are."""
+    old = api.log_in()
+    session_id, path = old.partition(".")[0], f"/sessions/{old.partition('.')[0]}"
+    api.clock.now = not_before + 600
+    before = stored(session_id)
+
+    assert api("GET", path).status == 404
+    assert verify(api, old).status == 401
+    assert not authorized(api, old)
+    assert api("PATCH", path, {"data": {"a": 1}}).status == 404
+    assert api("PUT", path, {"data": {}}).status == 404
+    assert api("POST", f"{path}/renew").status == 404
+    assert api("POST", f"{path}/renew", {"ttl_seconds": 60}).status == 404
+    assert api("POST", f"{path}/rotate", {"grace_seconds": 0}).status == 404
+    assert api("GET", "/sessions", query={"user_id": "ada"}).json["items"] == []
+    assert stored(session_id) == before
+
+
+@pytest.mark.parametrize("query", [None, {"user_id": "ada"}])
+def test_sessions_from_before_the_switch_can_be_ended(
+    api: Api, not_before: int, stored: Any, query: Any
+) -> None:
+    session_id = api.create()
+    api.clock.now = not_before
+
+    path = "/sessions" if query else f"/sessions/{session_id}"
+    assert api("DELETE", path, query=query or "").status in (200, 204)
+    assert "RevokedAt" in stored(session_id)
+
+
+def test_sessions_from_the_switch_on_live(api: Api, not_before: int) -> None:
+    api.clock.now = not_before
+    token = api.log_in()
+
+    assert verify(api, token).status == 200
+    assert authorized(api, token)
+    assert len(api("GET", "/sessions", query={"user_id": "ada"}).json["items"]) == 1
+
+
+def test_own_secret_brings_no_session_back_from_before_the_switch(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_own(api)
+    monkeypatch.setattr(api.handler.sessions, "_not_before", NOW + 1)
+
+    assert create_own(api).json["code"] == "session_exists"
+
+
+def test_verify_tells_the_policy(api: Api) -> None:
+    """For clients that read the table themselves."""
+    answer = verify(api, api.log_in())
+
+    assert answer.headers["sessions-policy"] == "not_before=0, renewal_fraction=0.1"
