@@ -27,6 +27,9 @@ class Kind(Struct, frozen=True):
 
 
 INVALID_JSON = Kind(400, "Bad Request", "invalid_json", "The body is not JSON.")
+INVALID_IF_MATCH = Kind(
+    400, "Bad Request", "invalid_if_match", "If-Match takes * or a list of entity tags."
+)
 BODY_TOO_LARGE = Kind(413, "Content Too Large", "body_too_large", "The body exceeds 128 KiB.")
 NOT_JSON_BY_TYPE = Kind(
     415,

@@ -14,7 +14,13 @@ import msgspec
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from session_api.problems import BODY_TOO_LARGE, INVALID_JSON, NOT_JSON_BY_TYPE, RequestProblem
+from session_api.problems import (
+    BODY_TOO_LARGE,
+    INVALID_IF_MATCH,
+    INVALID_JSON,
+    NOT_JSON_BY_TYPE,
+    RequestProblem,
+)
 from sessions.audit_event import MAX_SECONDS
 from sessions.document import read_number
 from sessions.errors import InvalidField, member
@@ -224,17 +230,26 @@ def read_query(event: APIGatewayProxyEventV2, form: type[Form]) -> Form:
         raise _invalid(error) from None
 
 
+# RFC 9110, 8.8.3; the list's elements may be empty by 5.6.1.
+_ENTITY_TAG = re.compile(r'(W/)?"([^\x00-\x20\x7f"]*)"')
+_MAYBE_TAG = rf"[ \t]*({_ENTITY_TAG.pattern}[ \t]*)?"
+_ENTITY_TAGS = re.compile(f"{_MAYBE_TAG}(,{_MAYBE_TAG})*")
+_VERSION = re.compile("v([1-9][0-9]{0,17})")
+
+
 def accepted_versions(headers: Mapping[str, str]) -> list[int] | None:
     """The versions that `If-Match` accepts, None if any will do (RFC 9110, 13.1.1).
 
-    A weak or malformed tag accepts nothing: [0], since versions count from 1.
+    A weak or foreign tag accepts nothing: [0], since versions count from 1. Raises
+    `RequestProblem` for what is no list of entity tags.
     """
     field = headers.get("if-match")
     if field is None or field.strip() == "*":
         return None
-    tags = [tag.strip() for tag in field.split(",")]
-    matches = [re.fullmatch('"v([1-9][0-9]{0,17})"', tag) for tag in tags if tag]
-    versions = sorted({int(match[1]) for match in matches if match})
+    if not _ENTITY_TAGS.fullmatch(field):
+        raise RequestProblem(INVALID_IF_MATCH)
+    strong = [tag for weak, tag in _ENTITY_TAG.findall(field) if not weak]
+    versions = sorted({int(found[1]) for tag in strong if (found := _VERSION.fullmatch(tag))})
     # DynamoDB's IN takes 100 operands.
     return versions if versions and len(versions) <= 100 else [0]
 

@@ -38,7 +38,7 @@ def test_operation_on_a_session_is_one_request(
     assert api.requests == expected
 
 
-@pytest.mark.parametrize("tag", ['"v1"', '"v2"', "nonsense"])
+@pytest.mark.parametrize("tag", ['"v1"', '"v2"', 'W/"v1"', "*"])
 def test_conditional_change_is_one_request(api: Api, tag: str) -> None:
     session_id = api.create()
 
