@@ -109,7 +109,7 @@ def verify_token() -> Response[str]:
             cause=str(failure) or type(failure).__name__,
             api_request_id=app.current_event.request_context.request_id,
         )
-    return _answer(200, session, policy)
+    return _answer(200, session, policy | _etag(session))
 
 
 @app.get("/sessions/<session_id>")
@@ -150,7 +150,8 @@ def renew_session(session_id: str) -> Response[str]:
     read_query(app.current_event, requests.Nothing)
     body = read_body(app.current_event, requests.RenewSession, optional=True)
     window = None if body.ttl_seconds is UNSET else _checked_window(body.ttl_seconds)
-    return _answer(200, sessions.renew(_checked_id(session_id), ttl_seconds=window, by=_writer()))
+    session = sessions.renew(_checked_id(session_id), ttl_seconds=window, by=_writer())
+    return _answer(200, session, _etag(session))
 
 
 @app.post("/sessions/<session_id>/rotate")

@@ -428,6 +428,18 @@ def test_stale_tag_is_refused_after_a_change(api: Api) -> None:
     }
 
 
+def test_verify_and_renew_answer_the_tag_too(api: Api) -> None:
+    """So a request that begins with `verify` can write without a further read."""
+    token = api.log_in()
+    path = f"/sessions/{token.partition('.')[0]}"
+    api("PATCH", path, {"data": {"a": 1}})
+
+    verified = api("POST", "/sessions/verify", {"token": token})
+    renewed = api("POST", f"{path}/renew")
+
+    assert verified.headers["etag"] == renewed.headers["etag"] == '"v2"'
+
+
 @pytest.mark.parametrize(
     "session_id",
     ["x", "A" * 21, "A" * 23, "A" * 21 + "%", "ä" * 22, '"', "\\", "a\nb", "`", "A" * 22 + "\n"],
