@@ -39,11 +39,22 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         [found for found, _ in events.values()], retention_seconds=retention_seconds
     )
     logger.info("recorded", events=len(events) - len(refused), refused=len(refused))
-    failures = [events[each.session_id, each.event_id][1]["dynamodb"] for each in refused]
-    if not failures:
+    if not refused:
         return {"batchItemFailures": []}
-    lowest = min((change["SequenceNumber"] for change in failures), key=int)
-    return {"batchItemFailures": [{"itemIdentifier": lowest}]}
+    failures = [events[each.session_id, each.event_id][1] for each in refused]
+    return {"batchItemFailures": [{"itemIdentifier": _lowest(failures)}]}
+
+
+def _lowest(records: list[Any]) -> str:
+    """The first of these in the stream's order.
+
+    Empty, which makes Lambda repeat the whole batch, if one of them does not tell its place.
+    """
+    try:
+        lowest: str = min((each["dynamodb"]["SequenceNumber"] for each in records), key=int)
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return lowest
 
 
 # What has been imported stays for good. To look for garbage among it would take a tenth of a cold

@@ -78,6 +78,8 @@ def test_python_snippets(environment: dict[str, str], monkeypatch: pytest.Monkey
 
     elevated = token_of(guide.elevate(session["session_id"]))
     assert guide.current_session(elevated)["session_id"] == session["session_id"]
+    elevated = guide.rotate_safely(session["session_id"])
+    assert guide.current_session(elevated)["session_id"] == session["session_id"]
     guide.sign_out_elsewhere("guided", session["session_id"])
     assert guide.current_session(elsewhere) is None
     assert guide.current_session(elevated)

@@ -179,6 +179,22 @@ def test_lowest_goes_by_number_not_by_spelling(
     assert record(audit, batch) == {"batchItemFailures": [{"itemIdentifier": "99"}]}
 
 
+@pytest.mark.parametrize("number", [None, "x"])
+def test_refused_record_without_a_place_repeats_the_batch(
+    audit: ModuleType, monkeypatch: pytest.MonkeyPatch, number: Any
+) -> None:
+    """Otherwise what stands before the checkpoint would be lost; what is written stays written."""
+    batch = inserts(3)
+    batch["Records"][0]["dynamodb"]["SequenceNumber"] = number
+
+    def refuse_all() -> None:
+        raise TransientError("ThrottlingException")
+
+    seam.before = refuse_all
+
+    assert record(audit, batch) == {"batchItemFailures": [{"itemIdentifier": ""}]}
+
+
 def test_silent_table_refuses_all(audit: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within the function's time: killed by Lambda, it could not report anything."""
     clock = [0.0]
