@@ -231,7 +231,7 @@ def answer_no_route(_: NotFoundError) -> Response[str]:
     """
     route = app.current_event.route_key or ""
     if route == "DELETE /sessions/{session_id}":
-        return Response(status_code=204, headers=NO_STORE, body="")
+        return revoke_session("")
     return _problem(SessionNotFound() if "{" in route else RequestProblem(NO_SUCH_ROUTE))
 
 

@@ -373,6 +373,8 @@ def test_base64_bodies(api: Api, encoded: str, status: int) -> None:
         ("DELETE", "/sessions/" + ABSENT, "reason=" + "x" * 65, "/reason"),
         ("DELETE", "/sessions/" + ABSENT, "reason=token_reuse", "/reason"),
         ("DELETE", "/sessions/" + ABSENT, "why=x", "/why"),
+        ("DELETE", "/sessions/x", "why=x", "/why"),
+        ("DELETE", "/sessions/\"", "why=x", "/why"),
         ("DELETE", "/sessions", "", "/user_id"),
         ("DELETE", "/sessions", "reason=x", "/user_id"),
         ("DELETE", "/sessions", "user_id=", "/user_id"),
