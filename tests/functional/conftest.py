@@ -26,7 +26,7 @@ from dynamodb import client as lean
 from dynamodb.boto3_client import Boto3Client
 from local.dynamodb import dynamodb_local
 from sessions.store import SessionStore, Writer
-from tests.contract import hold
+from tests.contract import hold, hold_request
 from tests.functional.seam import Seam
 from tests.template import ROOT, resources
 
@@ -96,6 +96,9 @@ class Api:
         http = event["requestContext"]["http"]
         if '"route_not_found"' not in answer.body:
             hold(http["method"], http["path"], answer.status, headers, answer.body.encode())
+        if not event["isBase64Encoded"]:
+            sent = event.get("body", "").encode(errors="surrogatepass")
+            hold_request(event["routeKey"], sent, answer.status, answer.body.encode())
         return answer
 
     def create(self, user_id: str = "ada", **fields: Any) -> str:

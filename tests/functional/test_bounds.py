@@ -118,6 +118,19 @@ CREATE = {
         *(422, "/client/user_agent"),
     ),
     "client ip wrong": ({"user_id": "a", "client": {"ip": "1.2.3.256"}}, 422, "/client/ip"),
+    "client ip of version 4": ({"user_id": "a", "client": {"ip": "203.0.113.9"}}, 201, None),
+    "client ip longest": (
+        {"user_id": "a", "client": {"ip": "0000:0000:0000:0000:0000:ffff:255.255.255.255"}},
+        *(201, None),
+    ),
+    "client ip empty": ({"user_id": "a", "client": {"ip": ""}}, 422, "/client/ip"),
+    "client ip of letters": ({"user_id": "a", "client": {"ip": "cafe"}}, 422, "/client/ip"),
+    "client ip with a mask": ({"user_id": "a", "client": {"ip": "10.0.0.0/8"}}, 422, "/client/ip"),
+    "client ip of octal digits": (
+        {"user_id": "a", "client": {"ip": "1.2.3.04"}},
+        422,
+        "/client/ip",
+    ),
     "client ip a number": ({"user_id": "a", "client": {"ip": 16909060}}, 422, "/client/ip"),
     "client ip with a zone": ({"user_id": "a", "client": {"ip": "fe80::1%0"}}, 422, "/client/ip"),
     "client ip endless": (
@@ -374,7 +387,7 @@ def test_base64_bodies(api: Api, encoded: str, status: int) -> None:
         ("DELETE", "/sessions/" + ABSENT, "reason=token_reuse", "/reason"),
         ("DELETE", "/sessions/" + ABSENT, "why=x", "/why"),
         ("DELETE", "/sessions/x", "why=x", "/why"),
-        ("DELETE", "/sessions/\"", "why=x", "/why"),
+        ("DELETE", '/sessions/"', "why=x", "/why"),
         ("DELETE", "/sessions", "", "/user_id"),
         ("DELETE", "/sessions", "reason=x", "/user_id"),
         ("DELETE", "/sessions", "user_id=", "/user_id"),
