@@ -96,7 +96,7 @@ class Api:
         http = event["requestContext"]["http"]
         if '"route_not_found"' not in answer.body:
             hold(http["method"], http["path"], answer.status, headers, answer.body.encode())
-        if not event["isBase64Encoded"]:
+        if not event["isBase64Encoded"] and not event["rawQueryString"]:
             sent = event.get("body", "").encode(errors="surrogatepass")
             hold_request(event["routeKey"], sent, answer.status, answer.body.encode())
         return answer
