@@ -15,7 +15,7 @@ from bench.stores.serve import serve
 from session_api import handler as api
 from session_audit import handler as audit
 from session_authorizer import handler as authorizer
-from sessions.session import Session
+from sessions.session import Session, new_session_id
 
 EVENTS = Path(__file__).parent.parent.parent / "events"
 CONTEXT: Any = SimpleNamespace(
@@ -89,7 +89,7 @@ def items(argument: dict[str, Any]) -> list[Any]:
         "limits": api.limits,
         **argument,
     }
-    return [Session.start(**session).to_item() for _ in range(count)]
+    return [Session.start(session_id=new_session_id(), **session).to_item() for _ in range(count)]
 
 
 def operation(name: str, argument: Any) -> Any:
