@@ -1,4 +1,4 @@
-"""Whether operations cost the same in a large table, and what dead entries cost a list."""
+"""Whether operations cost the same in a large table, and what dead entries cost."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from local.dynamodb import dynamodb_local
 
 DEAD = 10_000
 _BATCH = 25
+# No request begins after 20 s, and one takes 7 s at most.
+_SIGN_OUT_SECONDS = 27
 
 
 def measure(*, long: bool) -> dict[str, Any]:
@@ -38,11 +40,19 @@ def measure(*, long: bool) -> dict[str, Any]:
         for age in range(DEAD // _BATCH):
             _store(client, worker, user_id="dora", now=now - 3600 - age, ttl_seconds=60)
         behind_dead = {limit: _paging(worker, proxy, limit) for limit in ("25", "100")}
-    return {"date": time.strftime("%Y-%m-%d"), "by_size": by_size, "behind_dead": behind_dead}
+        live = 5_000 if long else 500
+        print(f"  signing out of {live:,} sessions …", file=sys.stderr, flush=True)
+        sign_out = _sign_out(client, worker, proxy, live=live, dead=8 * live)
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "by_size": by_size,
+        "behind_dead": behind_dead,
+        "sign_out": sign_out,
+    }
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Two tables in Markdown: operations by the size of the table, and lists behind the dead."""
+    """Tables in Markdown: operations by the size of the table, lists and a sign-out by the dead."""
     sizes = list(result["by_size"])
     lines = [
         "| operation | " + " | ".join(f"among {int(size):,} sessions" for size in sizes) + " |",
@@ -58,17 +68,32 @@ def table(result: Mapping[str, Any]) -> str:
     ]
     for limit, found in result["behind_dead"].items():
         lines.append(f"| `limit={limit}` | {found['calls']} | {_spell(found['cost'])} |")
+    ended = result["sign_out"]
+    seconds = ", ".join(f"{each:.1f} s" for each in ended["seconds"])
+    lines += [
+        "",
+        "| signing out everywhere | calls of the API | cost of all | still live |",
+        "| --- | --- | --- | --- |",
+        f"| {ended['live']:,} live and {ended['dead']:,} dead entries | {seconds}"
+        f" | {_spell(ended['cost'])} | {ended['left']} |",
+    ]
     return "\n".join(lines)
 
 
 def failures(result: Mapping[str, Any]) -> list[str]:
     """Whatever costs more in the larger table than in the smaller one."""
     small, large = result["by_size"].values()
-    return [
+    found = [
         f"{operation} takes {large[operation]} in a large table and {cost} in a small one."
         for operation, cost in small.items()
         if large[operation] != cost
     ]
+    ended = result["sign_out"]
+    if ended["left"]:
+        found.append(f"{ended['left']} sessions outlived a sign-out.")
+    if max(ended["seconds"]) > _SIGN_OUT_SECONDS:
+        found.append(f"A call to sign out took more than {_SIGN_OUT_SECONDS} s.")
+    return found
 
 
 def _spell(cost: Mapping[str, float]) -> str:
@@ -116,3 +141,34 @@ def _paging(worker: Worker, proxy: CountingProxy, limit: str) -> dict[str, Any]:
             raise RuntimeError(f"the list ended after {found} of 25 sessions")
         query["cursor"] = page["next_cursor"]
     return {"calls": calls, "cost": proxy.take()._asdict()}
+
+
+def _sign_out(
+    client: Any, worker: Worker, proxy: CountingProxy, *, live: int, dead: int
+) -> dict[str, Any]:
+    """The calls until all sessions of a user have ended, with the dead spread among the live."""
+    query, now = {"user_id": "saul"}, int(time.time())
+    seconds: list[float] = []
+    for batch in range((live + dead) // _BATCH):
+        lives = batch * live % (live + dead) < live
+        ttl_seconds = 86_400 if lives else 60
+        _store(client, worker, **query, now=now - 3600 - batch, ttl_seconds=ttl_seconds)
+    proxy.take()
+    while not seconds or query["cursor"]:
+        begin = time.monotonic()
+        query["cursor"] = worker.do("call", [["DELETE", "/sessions"], query]).answer["next_cursor"]
+        seconds.append(round(time.monotonic() - begin, 1))
+    pages = client.get_paginator("scan").paginate(
+        TableName=service.SESSIONS,
+        FilterExpression="UserId = :user AND ExpirationTime > :now"
+        " AND attribute_not_exists(RevokedAt)",
+        ExpressionAttributeValues={":user": {"S": "saul"}, ":now": {"N": str(now)}},
+        Select="COUNT",
+    )
+    return {
+        "live": live,
+        "dead": dead,
+        "seconds": seconds,
+        "cost": proxy.take()._asdict(),
+        "left": sum(page["Count"] for page in pages),
+    }

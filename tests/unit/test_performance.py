@@ -54,3 +54,13 @@ def test_growth_with_the_table_is_a_failure() -> None:
     [failure] = scale.failures(result)
 
     assert failure.startswith("renew takes")
+
+
+def test_slow_or_unfinished_sign_out_is_a_failure() -> None:
+    result = copy.deepcopy(RESULTS["scale"])
+    result["sign_out"] |= {"seconds": [20.1, 27.1], "left": 3}
+
+    assert scale.failures(result) == [
+        "3 sessions outlived a sign-out.",
+        "A call to sign out took more than 27 s.",
+    ]
