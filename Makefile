@@ -8,7 +8,7 @@ export PORT
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo invoke test fuzz bench check format bootstrap deploy lock clean
+.PHONY: help setup run demo invoke test fuzz soak bench check format bootstrap deploy lock clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -28,6 +28,9 @@ test: setup .venv-dynamodb/.ready ## Run all tests: unit, functional, infra, e2e
 fuzz: setup ## Make up calls from docs/openapi.yaml and check the answers (EXAMPLES=200, SEED=…)
 	@EXAMPLES=$(or $(EXAMPLES),200) SEED=$(or $(SEED),$(shell date +%s)) \
 	  .venv/bin/python -m pytest -s tests/e2e/test_fuzz.py
+
+soak: setup .venv-dynamodb/.ready ## Let callers race for a session in many more rounds (ROUNDS=500)
+	@ROUNDS=$(or $(ROUNDS),500) .venv/bin/python -m pytest tests/e2e/test_races.py
 
 bench: setup .venv-dynamodb/.ready ## Measure what docs/performance.md holds (ARGS="limits --long")
 	@.venv/bin/python -m bench $(ARGS)

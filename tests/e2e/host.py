@@ -1,0 +1,34 @@
+"""One host of the functions, with a clock of its own: what runs in its process."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+_CONTEXT = SimpleNamespace(
+    function_name="function",
+    memory_limit_in_mb=512,
+    invoked_function_arn="arn:aws:lambda:us-east-1:111122223333:function:function:live",
+    aws_request_id="52fdfc07-2182-454f-963f-5f0f9a621d72",
+)
+
+
+def start(environment: Mapping[str, str], skew_seconds: int) -> None:
+    """Load the functions in this environment; their clock is off by `skew_seconds`."""
+    os.environ.update(environment)
+    for package in ("session_api", "session_authorizer"):
+        clock = SimpleNamespace(time=lambda: time.time() + skew_seconds)
+        vars(_handler(package))["time"] = clock
+
+
+def invoke(package: str, event: dict[str, Any]) -> Any:
+    """What the function answers to `event`."""
+    return _handler(package).lambda_handler(event, _CONTEXT)
+
+
+def _handler(package: str) -> Any:
+    return importlib.import_module(f"{package}.handler")

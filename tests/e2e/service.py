@@ -1,0 +1,96 @@
+"""The service in one of the places where callers race for a session."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from threading import Barrier
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from botocore.awsrequest import AWSRequest
+
+from local.caller import Answer, Caller
+from tests.e2e import host
+from tests.template import ROOT
+
+
+def sample(name: str) -> dict[str, Any]:
+    event: dict[str, Any] = json.loads((ROOT / "events" / f"{name}.json").read_text())
+    return event
+
+
+class HostCaller(Caller):
+    """Calls the functions of one host, as API Gateway would."""
+
+    def __init__(self, process: ProcessPoolExecutor) -> None:
+        super().__init__("", None)
+        self._process = process
+
+    def send(self, request: AWSRequest) -> Answer:
+        event, path = sample("api_get_session"), str(request.url)
+        context = event["requestContext"]
+        context["http"] |= {"method": request.method, "path": path}
+        context["requestId"] = str(uuid.uuid4())
+        event |= {
+            "routeKey": f"{request.method} {path}",
+            "rawPath": path,
+            "rawQueryString": urlencode(request.params or {}),
+            "headers": {name.lower(): value for name, value in request.headers.items()},
+            "body": request.data and request.data.decode(),
+        }
+        answer = self._process.submit(host.invoke, "session_api", event).result()
+        headers = {name.lower(): value for name, value in answer["headers"].items()}
+        return Answer(answer["statusCode"], headers, answer["body"].encode())
+
+
+class Service(NamedTuple):
+    """The service under a race.
+
+    `stagger_seconds` is about what one call takes: by up to so much callers begin apart.
+    """
+
+    callers: list[Caller]
+    authorizer: Callable[[dict[str, Any]], dict[str, Any]]
+    dynamodb: Any
+    table: str
+    rounds: int
+    stagger_seconds: float
+
+    def authorizes(self, token: str) -> bool:
+        event = sample("authorizer_http_api") | {"identitySource": [f"Bearer {token}"]}
+        allowed: bool = self.authorizer(event)["isAuthorized"]
+        return allowed
+
+    def stored(self, session_id: str) -> dict[str, Any]:
+        """The session's item, empty if there is none."""
+        key = {"SessionId": {"S": session_id}}
+        answer = self.dynamodb.get_item(TableName=self.table, Key=key, ConsistentRead=True)
+        item: dict[str, Any] = answer.get("Item", {})
+        return item
+
+    def wear(self, session_id: str) -> None:
+        """Make a renewal by `verify` due: the last one is long ago."""
+        self.dynamodb.update_item(
+            TableName=self.table,
+            Key={"SessionId": {"S": session_id}},
+            UpdateExpression="SET RenewedAt = :long_ago",
+            ExpressionAttributeValues={":long_ago": {"N": "0"}},
+        )
+
+    def race(self, *calls: Callable[[], Any]) -> list[Any]:
+        """What each call answers; all begin at once, or a moment apart."""
+        start = Barrier(len(calls))
+
+        def run(call: Callable[[], Any]) -> Any:
+            pause = random.choice((0, random.uniform(0, self.stagger_seconds)))
+            start.wait()
+            time.sleep(pause)
+            return call()
+
+        with ThreadPoolExecutor(len(calls)) as threads:
+            return list(threads.map(run, calls))

@@ -1,0 +1,325 @@
+"""Callers race for one session, with real threads: what was answered holds, whoever came first.
+
+The same races run in two places. On DynamoDB Local each caller has a process of its own, as a host
+of Lambda is, and some clocks are up to 2 s late; this finds more faults, and faster. On the
+deployed local stack the requests also pass through its API Gateway and its Lambda.
+
+A caller repeats a call after a 503, as the contract allows. `make soak` runs more rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from multiprocessing import get_context
+from secrets import token_urlsafe
+from typing import Any
+
+import pytest
+
+from bench import service as on_dynamodb_local
+from local.caller import Answer, Caller
+from local.dynamodb import dynamodb_local
+from local.secret import Secret
+from local.stack import LocalStack
+from tests.e2e import host
+from tests.e2e.conftest import HeldCaller
+from tests.e2e.service import HostCaller, Service
+from tests.template import ROOT
+
+# By how many seconds the clock of each caller's host is off. The first one begins each session:
+# its clock is the latest, so no host finds a session that was created in its future.
+SKEWS = (-2, -2, -1, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Service]:
+    """A process for each caller's host, on DynamoDB Local."""
+    if not (ROOT / ".venv-dynamodb/.ready").exists():
+        pytest.skip("DynamoDB Local is not installed; 'make test' does so")
+    with dynamodb_local() as endpoint, ExitStack() as running:
+        client = on_dynamodb_local.dynamodb(endpoint)
+        on_dynamodb_local.create_tables(client)
+        environment = on_dynamodb_local.environment(endpoint)
+        processes = [
+            running.enter_context(
+                ProcessPoolExecutor(1, get_context("spawn"), host.start, (environment, skew))
+            )
+            for skew in SKEWS
+        ]
+        yield Service(
+            callers=[HostCaller(process) for process in processes],
+            authorizer=lambda event: (
+                processes[0].submit(host.invoke, "session_authorizer", event).result()
+            ),
+            dynamodb=client,
+            table=on_dynamodb_local.SESSIONS,
+            rounds=40,
+            stagger_seconds=0.005,
+        )
+
+
+@pytest.fixture(scope="module")
+def deployed(stack: LocalStack, call: HeldCaller) -> Service:
+    functions = stack.client("lambda")
+
+    def authorize(event: dict[str, Any]) -> Any:
+        arn = stack.outputs["AuthorizerArn"]
+        answer = functions.invoke(FunctionName=arn, Payload=json.dumps(event))
+        return json.load(answer["Payload"])
+
+    return Service(
+        callers=[call] * len(SKEWS),
+        authorizer=authorize,
+        dynamodb=stack.client("dynamodb"),
+        table=stack.outputs["SessionsTableName"],
+        rounds=8,
+        stagger_seconds=0.02,
+    )
+
+
+@pytest.fixture(scope="module", params=["hosts", "deployed"])
+def service(request: pytest.FixtureRequest) -> Service:
+    found: Service = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def rounds(
+    service: Service, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> Iterator[range]:
+    asked = os.environ.get("ROUNDS")
+    rounds = range(int(asked or service.rounds))
+    begin = time.monotonic()
+    yield rounds
+    if asked:
+        with capsys.disabled():
+            took = time.monotonic() - begin
+            print(f"\n{request.node.name}: {len(rounds)} rounds in {took:.0f} s")
+
+
+def begin(call: Caller, user_id: str = "ada", **fields: Any) -> tuple[str, str]:
+    """Path and token of a new session, of which there is but one, even if a 503 came between."""
+    session_id, secret = token_urlsafe(16), Secret()
+    own = {"session_id": session_id, "token_sha256": secret.token_sha256}
+    answer = call("POST", "/sessions", {"user_id": user_id, **own, **fields})
+    assert answer.status == 201, answer
+    return f"/sessions/{session_id}", secret.token(session_id)
+
+
+def id_in(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def verify(call: Caller, token: str) -> Answer:
+    return call("POST", "/sessions/verify", {"token": token})
+
+
+def rotate(call: Caller, path: str, secret: Secret, *, grace_seconds: int) -> Answer:
+    body = {"grace_seconds": grace_seconds, "token_sha256": secret.token_sha256}
+    return call("POST", f"{path}/rotate", body)
+
+
+@pytest.mark.parametrize("ttl_seconds", [1800, 2])
+def test_log_out_stays_final(service: Service, rounds: range, ttl_seconds: int) -> None:
+    """Against all that writes. One of 2 seconds has expired by the clock of whoever logs out, and
+    not by that of whoever renews.
+    """
+    late, late_too, behind, punctual, other = service.callers
+    for _ in rounds:
+        user_id = token_urlsafe(8)
+        path, token = begin(late, user_id, ttl_seconds=ttl_seconds)
+        service.wear(id_in(path))
+        secret = Secret()
+
+        log_out, *answers = service.race(
+            partial(punctual, "DELETE", path),
+            partial(late, "POST", f"{path}/renew"),
+            partial(verify, late_too, token),
+            partial(behind, "PATCH", path, {"data": {"a": 1}}),
+            partial(rotate, other, path, secret, grace_seconds=600),
+        )
+
+        assert log_out.status == 204
+        assert {answer.status for answer in answers} <= {200, 401, 404}
+        for method, suffix, body in (
+            ("GET", "", None),
+            ("POST", "/renew", None),
+            ("POST", "/renew", {"ttl_seconds": 600}),
+            ("PATCH", "", {"data": {"a": 1}}),
+            ("PUT", "", {"data": {}}),
+            ("POST", "/rotate", {"grace_seconds": 0}),
+            ("GET", "", None),
+        ):
+            assert late(method, path + suffix, body).status == 404
+        for each in (token, secret.token(id_in(path))):
+            assert verify(late, each).status == 401
+            assert not service.authorizes(each)
+        assert late("GET", "/sessions", query={"user_id": user_id}).json["items"] == []
+
+
+def test_token_that_was_rotated_away_renews_nothing(service: Service, rounds: range) -> None:
+    """Without grace it counts no more, unless by the clock of whoever verifies."""
+    late, _, _, punctual, other = service.callers
+    for _ in rounds:
+        path, token = begin(late)
+        service.wear(id_in(path))
+        secret = Secret()
+
+        rotated, *verified = service.race(
+            partial(rotate, late, path, secret, grace_seconds=0),
+            partial(verify, punctual, token),
+            partial(verify, other, token),
+        )
+
+        assert rotated.status == 200
+        item = service.stored(id_in(path))
+        if "RevokedAt" in item:  # one came so late that the token was a former one to begin with
+            assert item["RevokedReason"] == {"S": "token_reuse"}
+            assert 401 in {answer.status for answer in verified}
+            continue
+        renewed_at = int(item["RenewedAt"]["N"])
+        if renewed_at != rotated.json["renewed_at"]:
+            assert renewed_at < int(item["PreviousTokenUntil"]["N"])
+        assert verify(punctual, secret.token(id_in(path))).status == 200
+
+
+def test_one_rotation_wins_while_its_grace_runs(service: Service, rounds: range) -> None:
+    """However often each is sent, and nobody is taken for a thief."""
+    *rotators, reader = service.callers
+    for _ in rounds:
+        path, former = begin(rotators[0])
+        ours, theirs = Secret(), Secret()
+
+        verified, *answers = service.race(
+            partial(verify, reader, former),
+            *(
+                partial(rotate, call, path, secret, grace_seconds=3600)
+                for call, secret in zip(rotators, (ours, theirs, ours, theirs), strict=True)
+            ),
+        )
+
+        assert verified.status == 200
+        statuses = [answer.status for answer in answers]
+        assert statuses in ([200, 409, 200, 409], [409, 200, 409, 200])
+        won, lost = (ours, theirs) if statuses[0] == 200 else (theirs, ours)
+        tokens = lost.token(id_in(path)), former, won.token(id_in(path))
+        assert [verify(reader, token).status for token in tokens] == [401, 200, 200]
+
+
+def test_last_of_the_rotations_without_grace_counts(service: Service, rounds: range) -> None:
+    """Each is made, and a repeated one not again once another has taken its place."""
+    *rotators, reader = service.callers
+    for _ in rounds:
+        path, _ = begin(rotators[0])
+        secrets = repeated, *_ = Secret(), Secret(), Secret()
+
+        answers = service.race(
+            *(
+                partial(rotate, call, path, secret, grace_seconds=0)
+                for call, secret in zip(rotators, (*secrets, repeated), strict=True)
+            )
+        )
+
+        for answer in answers:
+            again = answer in (answers[0], answers[3]) or answer.sends > 1
+            assert answer.status == 200 or (again and answer.json["code"] == "token_superseded")
+        item = service.stored(id_in(path))
+        [current] = [each for each in secrets if item["TokenHash"]["B"] == each.hash]
+        assert item["PreviousTokenHash"]["B"] in {each.hash for each in secrets} - {current.hash}
+        assert verify(reader, current.token(id_in(path))).status == 200
+
+
+def test_each_change_of_a_known_version_is_made_once(service: Service, rounds: range) -> None:
+    """All add their name to one list, each to what it has read: none is lost, none is twice."""
+
+    def add_name(call: Caller, path: str, name: int, method: str) -> int | None:
+        """The version that this made; None if it was made by a send that was answered 503."""
+        while True:
+            read = call("GET", path)
+            names = read.json["data"]["names"]
+            if name in names:
+                return None
+            body = {"data": {"names": [*names, name]}}
+            answer = call(method, path, body, headers={"If-Match": read.headers["etag"]})
+            if answer.status == 200:
+                version: int = answer.json["version"]
+                return version
+            assert answer.status == 412
+
+    for _ in rounds:
+        path, _ = begin(service.callers[0], data={"names": []})
+
+        versions = service.race(
+            *(
+                partial(add_name, call, path, name, "PUT" if name % 2 else "PATCH")
+                for name, call in enumerate(service.callers)
+            )
+        )
+
+        session = service.callers[0]("GET", path).json
+        everyone = list(range(len(service.callers)))
+        assert sorted(session["data"]["names"]) == everyone
+        assert session["version"] == 1 + len(everyone)
+        answered = [version for version in versions if version]
+        assert len(set(answered)) == len(answered)
+
+
+def test_each_change_of_any_version_is_made(service: Service, rounds: range) -> None:
+    """Once for each time that it was sent, at most."""
+    for _ in rounds:
+        path, _ = begin(service.callers[0])
+
+        answers = service.race(
+            *(
+                partial(call, "PATCH", path, {"data": {str(name): name}})
+                for name, call in enumerate(service.callers)
+            )
+        )
+
+        session = service.callers[0]("GET", path).json
+        everyone = range(len(service.callers))
+        assert session["data"] == {str(name): name for name in everyone}
+        assert len(everyone) < session["version"] <= 1 + sum(answer.sends for answer in answers)
+        assert len({answer.json["version"] for answer in answers}) == len(everyone)
+
+
+def test_sign_out_ends_what_was_there_when_it_began(service: Service, rounds: range) -> None:
+    """Though some of it is being renewed. What begins meanwhile may live or not."""
+    late, late_too, behind, punctual, other = service.callers
+
+    def sign_out(user_id: str) -> float:
+        """When it began."""
+        began, query = time.monotonic(), {"user_id": user_id}
+        while not (answer := punctual("DELETE", "/sessions", query=query).json)["complete"]:
+            query["cursor"] = answer["next_cursor"]
+        return began
+
+    def begin_some(call: Caller, user_id: str) -> list[tuple[float, str]]:
+        """Sessions, and when their beginning was answered."""
+        return [(time.monotonic(), path) for path, _ in (begin(call, user_id) for _ in range(2))]
+
+    for _ in rounds:
+        user_id = token_urlsafe(8)
+        path, token = begin(late, user_id)
+        service.wear(id_in(path))
+
+        began, *begun = service.race(
+            partial(sign_out, user_id),
+            partial(begin_some, behind, user_id),
+            partial(begin_some, other, user_id),
+            partial(late, "POST", f"{path}/renew"),
+            partial(verify, late_too, token),
+        )
+
+        assert late("GET", path).status == 404
+        assert verify(late, token).status == 401
+        for answered, each in begun[0] + begun[1]:
+            assert answered > began or late("GET", each).status == 404
+        for item in late("GET", "/sessions", query={"user_id": user_id}).json["items"]:
+            assert punctual("GET", f"/sessions/{item['session_id']}").status == 200
