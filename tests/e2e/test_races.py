@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -294,7 +295,8 @@ def test_sign_out_ends_what_was_there_when_it_began(service: Service, rounds: ra
     late, late_too, behind, punctual, other = service.callers
 
     def sign_out(user_id: str) -> float:
-        """When it began."""
+        """When it began: before, between or after what the others begin."""
+        time.sleep(random.uniform(0, 4 * service.stagger_seconds))
         began, query = time.monotonic(), {"user_id": user_id}
         while not (answer := punctual("DELETE", "/sessions", query=query).json)["complete"]:
             query["cursor"] = answer["next_cursor"]
