@@ -68,6 +68,7 @@ class Api(Construct):
             # API Gateway gives up after 30 s.
             timeout=Duration.seconds(29),
             settings=settings,
+            reserved_concurrency=settings.reserved_concurrency,
         )
         api = apigw.HttpApi(self, "HttpApi", create_default_stage=False)
         integration = HttpLambdaIntegration(

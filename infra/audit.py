@@ -37,7 +37,8 @@ class Audit(Construct):
                 "AUDIT_RETENTION_SECONDS": str(
                     Duration.days(settings.audit_retention_days).to_seconds()
                 ),
-                "KEEP_RENEWALS": str(settings.keep_renewals).lower(),
+                "UNRECORDED_EVENTS": ",".join(settings.unrecorded_events),
+                "NOT_BEFORE": str(settings.not_before),
             },
             timeout=Duration.seconds(60),
             settings=settings,

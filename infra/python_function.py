@@ -43,6 +43,7 @@ class PythonFunction(Construct):
         environment: Mapping[str, str],
         timeout: Duration,
         settings: Settings,
+        reserved_concurrency: int | None = None,
     ) -> None:
         super().__init__(scope, id)
         target = bundle.THIS_MACHINE if settings.stage == "local" else bundle.LAMBDA
@@ -73,6 +74,7 @@ class PythonFunction(Construct):
             log_group=log_group,
             logging_format=lambda_.LoggingFormat.JSON,
             tracing=lambda_.Tracing.ACTIVE,
+            reserved_concurrent_executions=reserved_concurrency,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if settings.snap_start else None,
             environment={
                 "POWERTOOLS_SERVICE_NAME": package,

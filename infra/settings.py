@@ -12,6 +12,9 @@ from typing import Any, get_type_hints
 from aws_cdk import RemovalPolicy
 from aws_cdk.aws_logs import RetentionDays
 
+# Beginnings and ends, and what happens behind the API's back, are always on record.
+_UNRECORDABLE = {"renewed", "rotated", "updated"}
+
 
 class SettingsError(Exception):
     """A setting in `cdk.json` is unknown, missing or wrong; the message names it."""
@@ -44,9 +47,11 @@ class Settings:
     # Where the authorizer looks for a token in a Cookie header.
     session_cookie: str
     audit_retention_days: int
-    # Whether renewals are audit events too; a busy service renews most of all.
-    keep_renewals: bool
+    # Types of events that the trail is not to have, of `renewed`, `updated` and `rotated`.
+    unrecorded_events: tuple[str, ...]
     dynamodb_client: DynamoDBClient
+    # How many environments the API may take of those that the account has; None for no limit.
+    reserved_concurrency: int | None
     memory_mb: int
     snap_start: bool
     throttle_rate_per_second: int
@@ -83,6 +88,11 @@ class Settings:
                 f"The setting 'not_before' is {self.not_before}; it is to be a time in the past,"
                 " in epoch seconds."
             )
+        if foreign := set(self.unrecorded_events) - _UNRECORDABLE:
+            raise SettingsError(
+                f"The setting 'unrecorded_events' names {', '.join(sorted(foreign))}; it may name"
+                f" {', '.join(sorted(_UNRECORDABLE))}."
+            )
         if self.rotation_grace_seconds > 3600:
             raise SettingsError("The setting 'rotation_grace_seconds' is to be at most 3600.")
         if not re.fullmatch("[!#$%&'*+.^_`|~0-9A-Za-z-]+", self.session_cookie):
@@ -95,7 +105,13 @@ class Settings:
                 raise SettingsError(f"The setting '{smaller}' exceeds '{larger}'.")
 
 
-def _read(name: str, value: Any, kind: type) -> Any:
+def _read(name: str, value: Any, kind: Any) -> Any:
+    if kind == tuple[str, ...]:
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return tuple(value)
+        raise SettingsError(f"The setting '{name}' is {value!r}; it is to be a list of texts.")
+    if kind == int | None:
+        return None if value is None else _read(name, value, int)
     if issubclass(kind, Enum):
         if isinstance(value, str) and value in kind.__members__:
             return kind[value]

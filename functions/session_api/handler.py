@@ -212,6 +212,10 @@ def read_events() -> Response[str]:
     query = read_query(app.current_event, requests.ReadEvents)
     asked = {name: getattr(query, name) for name in ("since", "until", "order")} | query.owner
     [(owner, name)] = query.owner.items()
+    position = _position(query.cursor, EventPosition, asked)
+    # Before the trail, or an event that comes in between would be in neither.
+    by_session = owner == "session_id" and position is None
+    pending = sessions.pending_expiry(name) if by_session else None
     page = trail.read(
         "UserId" if owner == "user_id" else "SessionId",
         name,
@@ -219,9 +223,12 @@ def read_events() -> Response[str]:
         until=query.until,
         newest_first=query.order == "desc",
         limit=query.limit,
-        after=_position(query.cursor, EventPosition, asked),
+        after=position,
     )
-    return _answer(200, _page(page.events, page.position, asked))
+    if any(event.type == "expired" for event in page.events):
+        pending = None
+    told = {"pending": pending} if by_session else {}
+    return _answer(200, _page(page.events, page.position, asked) | told)
 
 
 @app.not_found

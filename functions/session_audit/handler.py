@@ -12,14 +12,15 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from sessions.audit_event import classify
+from sessions.audit_event import classify, is_kept
 from sessions.audit_trail import AuditTrail
 from sessions.dynamodb import connect
 
 logger = Logger()
 trail = AuditTrail(connect(), os.environ["AUDIT_TABLE"])
 retention_seconds = int(os.environ["AUDIT_RETENTION_SECONDS"])
-keep_renewals = os.environ["KEEP_RENEWALS"] == "true"
+unrecorded = os.environ["UNRECORDED_EVENTS"].split(",")
+not_before = int(os.environ["NOT_BEFORE"])
 
 
 @logger.inject_lambda_context
@@ -30,7 +31,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     """
     events = {}
     for record in event["Records"]:
-        if found := classify(record, keep_renewals=keep_renewals):
+        found = classify(record, not_before=not_before)
+        if is_kept(found, unrecorded):
             # The same key twice would fail the whole request.
             events[found.session_id, found.event_id] = found, record
             if found.type == "unreadable":

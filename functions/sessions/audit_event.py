@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
 from sessions.dynamodb import Item, fits_key
+from sessions.images import key, number, text
+from sessions.modification import modification
 
-MAX_NAMES = 100
 MAX_SECONDS = 10**10 - 1  # what the ten digits of an event id hold
-# An event must fit into an item, whatever the stream brings.
-_MAX_CHARACTERS = 512
 _TTL_SERVICE = ("Service", "dynamodb.amazonaws.com")
 
 # Files the records that do not even tell whose they are; has the shape of a session id.
@@ -42,6 +41,7 @@ class AuditEvent(Struct, frozen=True):
     changed: list[str] | UnsetType = UNSET
     changed_count: int | UnsetType = UNSET
     expires_at: int | UnsetType = UNSET
+    expired_at: int | UnsetType = UNSET
     ttl_lag_seconds: int | UnsetType = UNSET
 
 
@@ -50,19 +50,41 @@ def event_id(seconds: int, sequence_number: str) -> str:
     return f"{seconds:010d}#{sequence_number.zfill(40)}"
 
 
-def classify(record: Mapping[str, Any], *, keep_renewals: bool) -> AuditEvent | None:
-    """The event in a stream record as Lambda delivers it, or None if it is not one to keep.
+def classify(record: Mapping[str, Any], *, not_before: int) -> AuditEvent:
+    """The event in a stream record as Lambda delivers it.
 
     Never raises: what can't be read is an `unreadable` event, since trying again would not help.
+    `not_before` is the setting, in epoch seconds.
     """
     try:
-        event = _read(record)
+        return _read(record, not_before)
     except Exception:
         return _unreadable(record)
-    return None if event and event.type == "renewed" and not keep_renewals else event
 
 
-def _read(record: Mapping[str, Any]) -> AuditEvent | None:
+def is_kept(event: AuditEvent, unrecorded: Collection[str]) -> bool:
+    """Whether the trail is to have `event`, when it need not have events of the types `unrecorded`.
+
+    A renewal that changed the session's window is always kept.
+    """
+    return event.type not in unrecorded or (event.type == "renewed" and event.changed is not UNSET)
+
+
+def expiry(item: Item, not_before: int) -> dict[str, Any] | None:
+    """When the session in `item` expires or did, as `at` and `cause`; None without a time.
+
+    One that `not_before` cut off ended then, though its item stays until its own time.
+    """
+    expires_at, created_at = number(item, "ExpirationTime"), number(item, "CreatedAt")
+    if expires_at is None:
+        return None
+    if created_at is not None and created_at < not_before < expires_at:
+        return {"at": not_before, "cause": "not_before"}
+    absolute = expires_at == number(item, "AbsoluteExpirationTime")
+    return {"at": expires_at, "cause": "absolute" if absolute else "idle"}
+
+
+def _read(record: Mapping[str, Any], not_before: int) -> AuditEvent:
     change = record["dynamodb"]
     seconds = int(change["ApproximateCreationDateTime"])
     sequence_number = change["SequenceNumber"]
@@ -72,62 +94,43 @@ def _read(record: Mapping[str, Any]) -> AuditEvent | None:
     if not fits_key(session_id):
         raise ValueError("no session's id")
     old, new = change.get("OldImage", {}), change.get("NewImage", {})
-    facts: dict[str, Any] | None
     match record["eventName"]:
         case "INSERT":
-            facts = {"type": "created", "expires_at": _number(new, "ExpirationTime")}
+            facts = {"type": "created", "expires_at": number(new, "ExpirationTime")}
             written = new
         case "MODIFY":
-            facts = _modification(old, new)
-            if facts is None:
-                return None
+            facts = modification(old, new, seconds)
             written = {} if facts["type"] == "tampered" else new
         case "REMOVE":
-            facts, written = _removal(old, seconds, record.get("userIdentity")), {}
+            facts = _removal(old, seconds, record.get("userIdentity"), not_before)
+            written = {}
         case _:
             raise ValueError("no such change")
+    told: dict[str, Any] = {name: fact for name, fact in facts.items() if fact is not None}
     return AuditEvent(
         event_id=event_id(seconds, sequence_number),
         session_id=session_id,
-        user_id=_user_id(new or old),
+        user_id=key(new or old, "UserId"),
         recorded_at=seconds,
-        actor=_text(written, "Actor"),
-        request_id=_text(written, "RequestId"),
-        **{"at": seconds} | {name: fact for name, fact in facts.items() if fact is not None},
+        actor=text(written, "Actor"),
+        request_id=text(written, "RequestId"),
+        **{"at": seconds, **told},
     )
 
 
-def _modification(old: Item, new: Item) -> dict[str, Any] | None:
-    def differs(name: str) -> bool:
-        return old.get(name) != new.get(name)
-
-    if not differs("RequestId"):
-        return {"type": "tampered"} | _names_of_changes(old, new)
-    if "RevokedAt" in new and "RevokedAt" not in old:
-        return {"type": "revoked", "reason": _text(new, "RevokedReason")}
-    if differs("TokenHash"):
-        return {"type": "rotated"}
-    if differs("Version"):
-        return {"type": "updated"} | _names_of_changes(_map(old, "Data"), _map(new, "Data"))
-    if differs("ExpirationTime"):
-        return {"type": "renewed", "expires_at": _number(new, "ExpirationTime")}
-    return None
-
-
-def _removal(old: Item, seconds: int, identity: Any) -> dict[str, Any]:
+def _removal(old: Item, seconds: int, identity: Any, not_before: int) -> dict[str, Any]:
     service = isinstance(identity, Mapping) and (identity.get("type"), identity.get("principalId"))
     by_ttl = service == _TTL_SERVICE
     removal: dict[str, Any] = {"removed_by": "ttl" if by_ttl else "unknown"}
-    expiry = _number(old, "ExpirationTime")
-    if by_ttl and expiry is not None:
-        removal["ttl_lag_seconds"] = seconds - expiry
+    expires_at = number(old, "ExpirationTime")
+    if by_ttl and expires_at is not None:
+        removal["ttl_lag_seconds"] = seconds - expires_at
     if "RevokedAt" in old:
         return {"type": "purged"} | removal
-    if expiry is None or expiry > seconds:
+    ended = expiry(old, not_before)
+    if ended is None or expires_at is None or expires_at > seconds:
         return {"type": "deleted"}
-    absolute = expiry == _number(old, "AbsoluteExpirationTime")
-    cause = "absolute" if absolute else "idle"
-    return {"type": "expired", "at": expiry, "cause": cause} | removal
+    return {"type": "expired"} | ended | removal
 
 
 def _unreadable(record: Any) -> AuditEvent:
@@ -152,37 +155,3 @@ def _unreadable(record: Any) -> AuditEvent:
         at=seconds,
         recorded_at=seconds,
     )
-
-
-def _names_of_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """The names whose values differ, in order, never the values."""
-    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    changes: dict[str, Any] = {"changed": [_fit(name) for name in names[:MAX_NAMES]]}
-    if len(names) > MAX_NAMES:
-        changes["changed_count"] = len(names)
-    return changes
-
-
-def _text(image: Item, name: str) -> str | None:
-    text = image.get(name, {}).get("S")
-    return _fit(text) if text and isinstance(text, str) else None
-
-
-def _fit(text: str) -> str:
-    return text[:_MAX_CHARACTERS].encode(errors="replace").decode()
-
-
-def _number(image: Item, name: str) -> int | None:
-    """A whole number, or None: a string or a fraction is not what the service writes."""
-    text = image.get(name, {}).get("N", "")
-    return int(text) if text.removeprefix("-").isdigit() else None
-
-
-def _map(image: Item, name: str) -> dict[str, Any]:
-    value = image.get(name, {}).get("M")
-    return value if isinstance(value, dict) else {}
-
-
-def _user_id(image: Item) -> str | None:
-    user_id = image.get("UserId", {}).get("S")
-    return user_id if fits_key(user_id) else None

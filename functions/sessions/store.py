@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from dynamodb.errors import DynamoDBError
+from sessions.audit_event import expiry
 from sessions.document import from_attributes, to_attributes
 from sessions.dynamodb import Attribute, ConditionFailed, DynamoDB, Item, translated_errors
 from sessions.errors import (
@@ -103,6 +104,17 @@ class SessionStore:
     def get(self, session_id: str) -> Session:
         """Read a session, strongly consistent, without extending it."""
         return self._require_live(self._read(session_id), self._clock())
+
+    def pending_expiry(self, session_id: str) -> dict[str, Any] | None:
+        """`type`, `at` and `cause` of the `expired` event that TTL has yet to bring, or None.
+
+        Reads the whole item, up to 100 read units: DynamoDB bills what it leaves out as well.
+        """
+        item, now = self._read(session_id), self._clock()
+        ended = expiry(item, self._not_before)
+        if ended is None or ended["at"] > now or "RevokedAt" in item:
+            return None
+        return {"type": "expired"} | ended
 
     def verify(self, token: Token, *, renew: bool, renewal_fraction: float, by: Writer) -> Verified:
         """The session that `token` proves. Raises `InvalidToken`, whatever is wrong with it.

@@ -95,7 +95,7 @@ def test_trail_of_a_session_reads_back_over_http(audit: ModuleType, api: Api) ->
         },
         common | {"type": "revoked", "at": NOW + 120, "recorded_at": NOW + 120, "reason": "logout"},
     ]
-    assert api.send(sample("api_read_events")).json == answer.json
+    assert api.send(sample("api_read_events")).json["items"] == events
 
 
 def test_repeated_delivery_changes_nothing(audit: ModuleType, tables: Any) -> None:
@@ -293,6 +293,64 @@ def test_cursor_of_other_events_is_refused(audit: ModuleType, api: Api) -> None:
     assert status(until=NOW) == 422
     assert status(user_id="eve") == 422
     assert api("GET", "/sessions", query={"user_id": "ada", "cursor": cursor}).status == 422
+
+
+def expire(api: Api) -> str:
+    session_id = api.create(ttl_seconds=10)
+    api.clock.now = NOW + 10
+    return session_id
+
+
+def pending(api: Api, session_id: str, **query: Any) -> Any:
+    return api("GET", "/events", query={"session_id": session_id, **query}).json["pending"]
+
+
+def test_trail_tells_the_expiry_that_ttl_has_yet_to_bring(audit: ModuleType, api: Api) -> None:
+    """TTL may take days; how a session ended is known before."""
+    session_id = expire(api)
+
+    assert pending(api, session_id) == {"type": "expired", "at": NOW + 10, "cause": "idle"}
+    assert api.requests == ["GetItem", "Query"]
+
+    removal = sample("stream_expired")
+    change = removal["Records"][0]["dynamodb"]
+    change["Keys"]["SessionId"]["S"] = change["OldImage"]["SessionId"]["S"] = session_id
+    record(audit, removal)
+    assert pending(api, session_id) is None
+
+
+def test_nothing_is_pending_of_a_session_that_lives_or_was_ended(
+    audit: ModuleType, api: Api
+) -> None:
+    alive, revoked = api.create(), api.create()
+    api("DELETE", f"/sessions/{revoked}")
+
+    for session_id in (alive, revoked, SESSION):
+        assert pending(api, session_id) is None
+
+
+def test_switch_is_pending_from_its_time_on(
+    audit: ModuleType, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id = api.create()
+    monkeypatch.setattr(api.handler.sessions, "_not_before", NOW + 60)
+    api.clock.now = NOW + 60
+
+    assert pending(api, session_id) == {"type": "expired", "at": NOW + 60, "cause": "not_before"}
+
+
+def test_only_the_first_page_of_a_session_looks_for_it(audit: ModuleType, api: Api) -> None:
+    record(audit, inserts(3))
+    page = api("GET", "/events", query={"user_id": "ada", "limit": 1})
+    assert "pending" not in page.json
+    assert api.requests == ["Query"]
+
+    record(audit, sample("stream_created"))
+    record(audit, sample("stream_updated"))
+    query = {"session_id": SESSION, "limit": 1}
+    cursor = api("GET", "/events", query=query).json["next_cursor"]
+    assert "pending" not in api("GET", "/events", query=query | {"cursor": cursor}).json
+    assert api.requests == ["Query"]
 
 
 def test_forged_position_leads_to_no_other_session(audit: ModuleType, api: Api) -> None:

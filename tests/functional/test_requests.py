@@ -109,6 +109,7 @@ def test_reads_by_id_are_strongly_consistent(api: Api, tables: Any) -> None:
         ("GetItem", True),
         ("Query", False),
         ("BatchGetItem", True),
+        ("GetItem", True),
         ("Query", True),
         ("Query", False),
         ("GetItem", True),

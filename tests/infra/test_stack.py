@@ -328,7 +328,8 @@ def test_functions_get_their_settings() -> None:
             "DYNAMODB_CLIENT": "lean",
             "AUDIT_TABLE": "SessionAudit",
             "AUDIT_RETENTION_SECONDS": str(400 * DAY),
-            "KEEP_RENEWALS": "false",
+            "UNRECORDED_EVENTS": "renewed",
+            "NOT_BEFORE": "0",
         },
         "session_authorizer": {
             "DYNAMODB_CLIENT": "lean",

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 from boto3.dynamodb.types import TypeSerializer
+from msgspec import UNSET
 
-from sessions.audit_event import UNKNOWN_SESSION, classify
+from sessions.audit_event import UNKNOWN_SESSION, classify, is_kept
 
 NOW = 1_795_435_200
 SESSION = "n2qXk8bVQ0mFz5rTj7LwAg"
@@ -53,10 +54,9 @@ def record(
     }
 
 
-def event(stream_record: Any, *, keep_renewals: bool = True) -> dict[str, Any]:
+def event(stream_record: Any, *, not_before: int = 0) -> dict[str, Any]:
     """The event as JSON without what all of them share."""
-    found = classify(stream_record, keep_renewals=keep_renewals)
-    assert found
+    found = classify(stream_record, not_before=not_before)
     facts: dict[str, Any] = msgspec.to_builtins(found)
     assert facts.pop("session_id") == SESSION
     assert facts.pop("user_id") == "ada"
@@ -96,7 +96,11 @@ GONE = {"Data": None, "Client": None, "TokenHash": None}
     ("change", "type", "facts"),
     [
         (REVOKED | GONE, "revoked", {"reason": "admin"}),
-        ({"TokenHash": b"two", "PreviousTokenHash": b"one"}, "rotated", {}),
+        (
+            {"TokenHash": b"two", "PreviousTokenHash": b"one", "PreviousTokenUntil": NOW + 90},
+            "rotated",
+            {},
+        ),
         (
             {"Version": 2, "Data": {"theme": "light", "new": 1}},
             "updated",
@@ -117,22 +121,51 @@ def test_changes_by_the_api(change: dict[str, Any], type: str, facts: dict[str, 
     assert found == written(NOW + 60, type, **facts)
 
 
-def test_first_match_wins() -> None:
-    """A revocation also removes the token and the data and moves the expiration."""
-    change = REVOKED | GONE | {"Version": 2}
-
-    assert event(record("MODIFY", old=image(), new=image(**BY, **change)))["type"] == "revoked"
-
-
-def test_renewal_within_a_second_is_no_event() -> None:
+def test_renewal_within_a_second_is_one() -> None:
     """Nothing changed but who asked."""
-    assert classify(record("MODIFY", old=image(), new=image(**BY)), keep_renewals=True) is None
+    found = event(record("MODIFY", old=image(), new=image(**BY)))
+
+    assert found == written(NOW, "renewed", expires_at=NOW + 1800)
 
 
-def test_renewals_are_kept_on_request_only() -> None:
-    renewal = record("MODIFY", old=image(), new=image(**BY, ExpirationTime=NOW + 1860))
+def test_renewal_that_changes_the_window_says_so() -> None:
+    change = {
+        "ExpirationTime": NOW + 660,
+        "RenewedAt": NOW + 60,
+        "TtlSeconds": 600,
+        "RenewableUntil": NOW + 85_800,
+    }
 
-    assert classify(renewal, keep_renewals=False) is None
+    found = event(record("MODIFY", old=image(), new=image(**BY, **change), at=NOW + 60))
+
+    assert found == written(NOW + 60, "renewed", expires_at=NOW + 660, changed=["TtlSeconds"])
+
+
+@pytest.mark.parametrize(
+    ("type", "changed", "kept"),
+    [
+        ("renewed", UNSET, False),
+        ("renewed", ["TtlSeconds"], True),
+        ("updated", ["theme"], False),
+        ("rotated", UNSET, True),
+        ("created", UNSET, True),
+    ],
+)
+def test_trail_keeps_all_but_what_it_need_not_have(type: str, changed: Any, kept: bool) -> None:
+    """A changed window is more than a renewal."""
+    given = classify(record("INSERT", new=image()), not_before=0)
+    given = msgspec.structs.replace(given, type=type, changed=changed)
+
+    assert is_kept(given, ["renewed", "updated"]) is kept
+    assert is_kept(given, [""])
+
+
+def test_log_out_after_the_expiry_tells_when_that_was() -> None:
+    old = image(ExpirationTime=NOW + 50)
+
+    found = event(record("MODIFY", old=old, new=image(**BY, **REVOKED, **GONE), at=NOW + 60))
+
+    assert found == written(NOW + 60, "revoked", reason="admin", expired_at=NOW + 50)
 
 
 def test_change_without_a_new_request_is_tampering() -> None:
@@ -150,6 +183,22 @@ def test_ttl_removal_is_expired_at_its_logical_end() -> None:
     assert found == removed(
         NOW + 2340, "expired", cause="idle", removed_by="ttl", ttl_lag_seconds=540
     ) | {"at": NOW + 1800}
+
+
+@pytest.mark.parametrize(
+    ("not_before", "cause", "at"),
+    [
+        (NOW, "idle", NOW + 1800),
+        (NOW + 1, "not_before", NOW + 1),
+        (NOW + 1799, "not_before", NOW + 1799),
+        (NOW + 1800, "idle", NOW + 1800),
+    ],
+)
+def test_session_that_the_switch_ended_did_so_then(not_before: int, cause: str, at: int) -> None:
+    """It was dead from that time on, however long its item stayed."""
+    found = event(record("REMOVE", old=image(), at=NOW + 2000, **TTL), not_before=not_before)
+
+    assert (found["type"], found["cause"], found["at"]) == ("expired", cause, at)
 
 
 def test_absolute_end_is_told_from_the_idle_one() -> None:
@@ -211,9 +260,8 @@ def test_many_names_are_cut_and_counted() -> None:
 def test_user_that_fits_no_index_key_is_left_out(user_id: Any) -> None:
     new = image(UserId=user_id)
 
-    found = classify(record("INSERT", new=new), keep_renewals=True)
+    found = classify(record("INSERT", new=new), not_before=0)
 
-    assert found
     assert (found.type, found.user_id) == ("created", None)
 
 
@@ -221,9 +269,8 @@ def test_endless_texts_are_cut() -> None:
     """An event must fit into an item."""
     new = image(Actor="a" * 300_000, RequestId="r" * 300_000)
 
-    found = classify(record("INSERT", new=new), keep_renewals=True)
+    found = classify(record("INSERT", new=new), not_before=0)
 
-    assert found
     assert len(msgspec.json.encode(found)) < 2000
 
 
@@ -258,11 +305,10 @@ def bare(**change: Any) -> dict[str, Any]:
     ],
 )
 def test_what_can_not_be_read_is_on_record_as_unreadable(broken: Any) -> None:
-    found = classify(broken, keep_renewals=False)
+    found = classify(broken, not_before=0)
 
-    assert found
     assert (found.type, found.session_id) == ("unreadable", SESSION)
-    assert found == classify(broken, keep_renewals=False)
+    assert found == classify(broken, not_before=0)
     assert len(found.event_id) == 51
 
 
@@ -283,19 +329,16 @@ def test_what_can_not_be_read_is_on_record_as_unreadable(broken: Any) -> None:
     ],
 )
 def test_record_of_no_known_session_is_filed_all_the_same(broken: Any) -> None:
-    found = classify(broken, keep_renewals=False)
+    found = classify(broken, not_before=0)
 
-    assert found
     assert (found.type, found.session_id) == ("unreadable", UNKNOWN_SESSION)
 
 
 def test_two_unreadable_records_are_two_events() -> None:
     one, other = bare(SequenceNumber="x"), bare(SequenceNumber="y")
 
-    first, second = (classify(each, keep_renewals=False) for each in (one, other))
+    first, second = (classify(each, not_before=0) for each in (one, other))
 
-    assert first
-    assert second
     assert first.event_id != second.event_id
 
 
@@ -305,8 +348,7 @@ def test_events_sort_by_time_then_by_the_streams_order() -> None:
     for at, sequence in [(NOW, "9"), (NOW, "10"), (NOW + 1, "1")]:
         each = record("INSERT", new=image(), at=at)
         each["dynamodb"]["SequenceNumber"] = sequence
-        found = classify(each, keep_renewals=True)
-        assert found
+        found = classify(each, not_before=0)
         ids.append(found.event_id)
 
     assert ids == sorted(ids)

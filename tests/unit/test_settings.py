@@ -40,8 +40,16 @@ def test_whole_numbers_may_come_as_floats() -> None:
         ({"memory_mb": True}, "'memory_mb' is True"),
         ({"memory_mb": None}, "'memory_mb' is None"),
         ({"memory_mb": 0}, "'memory_mb' is 0; it is to be positive"),
-        ({"keep_renewals": 1}, "'keep_renewals' is 1; it is to be of type bool"),
-        ({"keep_renewals": "yes"}, "'keep_renewals' is 'yes'"),
+        ({"snap_start": 1}, "'snap_start' is 1; it is to be of type bool"),
+        ({"snap_start": "yes"}, "'snap_start' is 'yes'"),
+        ({"unrecorded_events": "renewed"}, "'unrecorded_events' is 'renewed'; it is to be a list"),
+        ({"unrecorded_events": [1]}, "'unrecorded_events' is [1]; it is to be a list"),
+        (
+            {"unrecorded_events": ["revoked", "renewed"]},
+            "'unrecorded_events' names revoked; it may name renewed, rotated, updated",
+        ),
+        ({"reserved_concurrency": 0}, "'reserved_concurrency' is 0; it is to be positive"),
+        ({"reserved_concurrency": "9"}, "'reserved_concurrency' is '9'; it is to be of type int"),
         ({"log_retention": "FOREVER"}, "'log_retention' is 'FOREVER'; it is to be one of ONE_DAY"),
         (
             {"dynamodb_client": "botocore"},

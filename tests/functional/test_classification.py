@@ -1,0 +1,220 @@
+"""Every write of the API is its own event, and whatever else happens to an item is `tampered`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from sessions.audit_event import AuditEvent, classify
+from tests.functional.conftest import NOW, Api
+
+# The rules do not depend on which DynamoDB has stored the items.
+pytestmark = pytest.mark.parametrize("backend", ["boto3 on moto"], indirect=True)
+
+Act = Callable[[Api, str, str], None]
+
+
+def call(method: str, suffix: str = "", body: Any = None) -> Act:
+    def act(api: Api, session_id: str, _: str) -> None:
+        answer = api(method, f"/sessions/{session_id}{suffix}", body)
+        assert answer.status in (200, 204), answer
+
+    return act
+
+
+def verify(api: Api, _: str, token: str) -> None:
+    assert api("POST", "/sessions/verify", {"token": token}).status == 200
+    assert api.requests == ["GetItem", "UpdateItem"]
+
+
+def nothing(*_: Any) -> None:
+    """A session as it was created."""
+
+
+def wait(seconds: int) -> Act:
+    def act(api: Api, *_: str) -> None:
+        api.clock.now += seconds
+
+    return act
+
+
+STATES: dict[str, list[Act]] = {
+    "fresh": [wait(200)],
+    "changed": [wait(200), call("PATCH", body={"data": {"b": 1}})],
+    "empty": [wait(200), call("PUT", body={"data": {}})],
+    "renewed": [wait(100), call("POST", "/renew"), wait(200)],
+    "of another window": [wait(100), call("POST", "/renew", {"ttl_seconds": 900}), wait(200)],
+    "in its grace": [wait(200), call("POST", "/rotate", {"grace_seconds": 3600})],
+    "past its grace": [call("POST", "/rotate", {"grace_seconds": 10}), wait(200)],
+    "near its end": [wait(900), call("POST", "/renew"), wait(900)],
+}
+# By operation: what it does, its event, and the attributes that it may set to anything.
+OPERATIONS: dict[str, tuple[Act, str, set[str]]] = {
+    "change": (call("PATCH", body={"data": {"a": 2}}), "updated", {"Data"}),
+    "change to the same": (call("PATCH", body={"data": {"a": 1}}), "updated", {"Data"}),
+    "replace": (call("PUT", body={"data": {"c": 3}}), "updated", {"Data"}),
+    "renew": (call("POST", "/renew"), "renewed", {"LastClient"}),
+    "renew with a window": (
+        call("POST", "/renew", {"ttl_seconds": 600}),
+        "renewed",
+        {"LastClient"},
+    ),
+    "verify": (verify, "renewed", {"LastClient"}),
+    "rotate": (
+        call("POST", "/rotate", {"grace_seconds": 0}),
+        "rotated",
+        {"TokenHash", "PreviousTokenUntil"},
+    ),
+    "revoke": (call("DELETE"), "revoked", {"RevokedReason"}),
+}
+CASES = [
+    pytest.param(state, operation, id=f"{operation}, {state}")
+    for state in STATES
+    for operation in OPERATIONS
+    # The token at hand is a former one, after its grace.
+    if (state, operation) != ("past its grace", "verify")
+]
+
+
+def images(api: Api, stored: Any, state: str, operation: str) -> tuple[Any, Any]:
+    """An item in this state, before and after the operation."""
+    token = api.log_in(
+        data={"a": 1}, client={"ip": "203.0.113.7"}, ttl_seconds=1000, absolute_ttl_seconds=2500
+    )
+    session_id = token.partition(".")[0]
+    for act in STATES[state]:
+        act(api, session_id, token)
+    old = stored(session_id)
+    OPERATIONS[operation][0](api, session_id, token)
+    return old, stored(session_id)
+
+
+def event(old: Any, new: Any, at: int) -> AuditEvent:
+    return classify(
+        {
+            "eventName": "MODIFY",
+            "dynamodb": {
+                "ApproximateCreationDateTime": at,
+                "SequenceNumber": "1",
+                "Keys": {"SessionId": old["SessionId"]},
+                "OldImage": old,
+                "NewImage": new,
+            },
+        },
+        not_before=0,
+    )
+
+
+@pytest.mark.parametrize(("state", "operation"), CASES)
+@pytest.mark.parametrize("late", [-2, 0, 9])
+def test_operation_is_its_own_event(
+    api: Api, stored: Any, state: str, operation: str, late: int
+) -> None:
+    """However late the record, and whatever hosts' clocks say."""
+    old, new = images(api, stored, state, operation)
+
+    assert event(old, new, api.clock.now + late).type == OPERATIONS[operation][1]
+
+
+def variants(new: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The item with one attribute taken away, added or changed in several ways."""
+    names = ("RevokedAt", "RevokedReason", "LastClient", "PreviousTokenHash", "Extra")
+    for name in (new.keys() | set(names)) - {"SessionId"}:  # a key can't change
+        others: list[dict[str, Any]] = [{"S": "x"}, {"N": "1"}, {"N": str(NOW * 2)}, {"M": {}}]
+        match new.get(name):
+            case {"N": value}:
+                others += [{"N": str(int(value) + by)} for by in (-1, 1)]
+            case {"B": _} | None:
+                others += [{"B": b"planted"}]
+        for other in [None, *others]:
+            changed = copy.deepcopy(new)
+            if other:
+                changed[name] = other
+            else:
+                changed.pop(name, None)
+            if changed != new:
+                yield name, changed
+
+
+@pytest.mark.parametrize(("state", "operation"), CASES)
+def test_any_other_change_is_tampered(api: Api, stored: Any, state: str, operation: str) -> None:
+    """One attribute more, less or otherwise than the operation makes it."""
+    old, new = images(api, stored, state, operation)
+    _, type, free = OPERATIONS[operation]
+    whose = {"Actor", "RequestId"}
+
+    seen = 0
+    for name, changed in variants(new):
+        found = event(old, changed, api.clock.now).type
+        if changed.get("RequestId") == old["RequestId"]:
+            assert found == "tampered", name
+        elif name in free | whose:
+            assert found in (type, "tampered"), name
+        elif changed == old | {each: changed[each] for each in whose}:
+            assert found in ("tampered", "renewed"), name  # nothing but who wrote it
+        elif name == "RenewedAt" and changed["ExpirationTime"] == changed["AbsoluteExpirationTime"]:
+            assert found in (type, "tampered")  # any time of renewal leads to the absolute end
+        else:
+            assert found == "tampered", (name, changed)
+        seen += 1
+    assert seen > 50
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"AbsoluteExpirationTime": {"N": str(NOW + 10**6)}},
+        {"UserId": {"S": "eve"}},
+        {"Data": {"M": {"role": {"S": "admin"}}}},
+        {"PreviousTokenHash": {"B": b"planted"}, "PreviousTokenUntil": {"N": str(NOW + 9999)}},
+        {"ExpirationTime": {"N": str(NOW + 10**6)}},
+        {"ExpirationTime": {"N": str(NOW + 10**6)}, "RenewedAt": {"N": str(NOW + 10**6 - 1000)}},
+        {"TtlSeconds": {"N": "9999999"}},
+        {"TokenHash": {"B": b"planted"}},
+        {"RevokedAt": {"N": str(NOW)}},
+        {"Version": {"N": "3"}},
+        {"Version": {"N": "2"}, "UserId": {"S": "eve"}},
+    ],
+)
+def test_forgery_with_a_new_request_id_is_tampered(api: Api, stored: Any, change: Any) -> None:
+    """Whoever writes to the table can spell a request id; that makes no call of the API of it."""
+    session_id = api.create(ttl_seconds=1000)
+    old = stored(session_id)
+
+    found = event(old, old | change | {"RequestId": {"S": "forged"}}, NOW + 1)
+
+    assert found.type == "tampered"
+    assert set(change) <= set(found.changed or [])
+    assert found.actor is None
+
+
+def test_revoked_session_changes_no_more(api: Api, stored: Any) -> None:
+    """Taking the mark away would bring it back."""
+    session_id = api.create()
+    live = stored(session_id)
+    api("DELETE", f"/sessions/{session_id}")
+    revoked = stored(session_id)
+
+    assert event(revoked, live | {"RequestId": {"S": "forged"}}, NOW).type == "tampered"
+    again = revoked | {"RevokedReason": {"S": "other"}, "RequestId": {"S": "forged"}}
+    assert event(revoked, again, NOW).type == "tampered"
+
+
+def test_expired_session_is_not_renewed(api: Api, stored: Any) -> None:
+    """A renewal that began before the expiry may be recorded late; one after it is a forgery."""
+    session_id = api.create(ttl_seconds=10)
+    old = stored(session_id)
+
+    def renewed(at: int) -> str:
+        new = old | {
+            "RenewedAt": {"N": str(at)},
+            "ExpirationTime": {"N": str(at + 10)},
+            "RequestId": {"S": "new"},
+        }
+        return event(old, new, NOW + 15).type
+
+    assert renewed(NOW + 9) == "renewed"
+    assert renewed(NOW + 10) == "tampered"
