@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aws_cdk import CfnOutput, Stack, Tags
+from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
@@ -43,8 +44,14 @@ class SessionsStack(Stack):
         _allow(api.function.role, audit_arn, "Query")
         _allow(api.function.role, f"{audit_arn}/index/{USER_INDEX}", "Query")
         _allow(authorizer.function.role, sessions_arn, "GetItem")
-        # INSERT alone: no role of this stack can change or delete an event.
+        # INSERT alone: no role of this stack can change or delete an event, and no one else either.
         _allow(audit.function.role, audit_arn, "PartiQLInsert")
+        _deny(
+            storage.audit,
+            *("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"),
+            *("PartiQLUpdate", "PartiQLDelete"),
+        )
+        _deny(storage.audit, "PartiQLInsert", unless=audit.function.role)
 
         Tags.of(self).add("service", "serverless-sessions")
         Tags.of(self).add("stage", settings.stage)
@@ -54,6 +61,22 @@ class SessionsStack(Stack):
         CfnOutput(self, "AuditTableName", value=storage.audit.table_name)
         CfnOutput(self, "AuthorizerArn", value=authorizer.function.alias.function_arn)
         CfnOutput(self, "FailedEventsBucket", value=audit.failed_events.bucket_name)
+
+
+def _deny(table: dynamodb.TableV2, *actions: str, unless: iam.Role | None = None) -> None:
+    """Refuse actions on a table to everyone, administrators too, but for AWS's own TTL."""
+    conditions: dict[str, dict[str, str]] = {"BoolIfExists": {"aws:PrincipalIsAWSService": "false"}}
+    if unless:
+        conditions["ArnNotEquals"] = {"aws:PrincipalArn": unless.role_arn}
+    table.add_to_resource_policy(
+        iam.PolicyStatement(
+            effect=iam.Effect.DENY,
+            principals=[iam.AnyPrincipal()],
+            actions=[f"dynamodb:{action}" for action in actions],
+            resources=["*"],  # the table's own ARN here would be a circle
+            conditions=conditions,
+        )
+    )
 
 
 def _allow(role: iam.Role, resource: str, *actions: str) -> None:

@@ -298,6 +298,41 @@ def test_failed_events_are_private_and_kept_as_long_as_the_trail() -> None:
     ]
 
 
+def test_no_one_may_change_an_event() -> None:
+    """Not even an administrator, by accident; TTL may, which acts as an AWS service."""
+    [audit] = [
+        table for name, table in resources("AWS::DynamoDB::GlobalTable").items() if "Audit" in name
+    ]
+    [replica] = audit["Replicas"]
+    statements = replica["ResourcePolicy"]["PolicyDocument"]["Statement"]
+    not_ttl = {"BoolIfExists": {"aws:PrincipalIsAWSService": "false"}}
+    [role] = [
+        name for name in resources("AWS::IAM::Role") if name.startswith("AuditSessionAuditRole")
+    ]
+    everyone = {"Effect": "Deny", "Principal": {"AWS": "*"}, "Resource": "*"}
+
+    assert statements == [
+        everyone
+        | {
+            "Action": [
+                "dynamodb:BatchWriteItem",
+                "dynamodb:DeleteItem",
+                "dynamodb:PartiQLDelete",
+                "dynamodb:PartiQLUpdate",
+                "dynamodb:PutItem",
+                "dynamodb:UpdateItem",
+            ],
+            "Condition": not_ttl,
+        },
+        everyone
+        | {
+            "Action": "dynamodb:PartiQLInsert",
+            "Condition": not_ttl
+            | {"ArnNotEquals": {"aws:PrincipalArn": {"Fn::GetAtt": [role, "Arn"]}}},
+        },
+    ]
+
+
 def test_functions_get_their_settings() -> None:
     def value(given: str | dict[str, str]) -> str:
         return given if isinstance(given, str) else given["Ref"][7:-8]
