@@ -14,6 +14,9 @@ from constructs import Construct
 from infra.python_function import PythonFunction
 from infra.settings import Settings
 
+# They hold session data and token hashes, so no longer than it takes to play them back.
+_FAILED_EVENTS_KEPT = Duration.days(30)
+
 
 class Audit(Construct):
     """`function` writes the trail, `failed_events` keeps whole the records that it could not."""
@@ -49,9 +52,7 @@ class Audit(Construct):
             encryption=s3.BucketEncryption.S3_MANAGED,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             enforce_ssl=True,
-            lifecycle_rules=[
-                s3.LifecycleRule(expiration=Duration.days(settings.audit_retention_days))
-            ],
+            lifecycle_rules=[s3.LifecycleRule(expiration=_FAILED_EVENTS_KEPT)],
             removal_policy=settings.removal_policy,
         )
         # A record that can't be written must not hold up its shard for a day: it is tried again

@@ -289,12 +289,12 @@ def test_failure_plan_of_the_stream() -> None:
     )
 
 
-def test_failed_events_are_private_and_kept_as_long_as_the_trail() -> None:
+def test_failed_events_are_private_and_kept_for_a_month() -> None:
     [bucket] = resources("AWS::S3::Bucket").values()
 
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert bucket["LifecycleConfiguration"]["Rules"] == [
-        {"ExpirationInDays": 400, "Status": "Enabled"}
+        {"ExpirationInDays": 30, "Status": "Enabled"}
     ]
 
 
