@@ -24,7 +24,6 @@ from moto.dynamodb.models.dynamo_type import DynamoType
 from dynamodb import boto3_client
 from dynamodb import client as lean
 from dynamodb.boto3_client import Boto3Client
-from local.dynamodb import dynamodb_local
 from sessions.store import SessionStore, Writer
 from tests.contract import hold, hold_request
 from tests.functional.seam import Seam
@@ -174,15 +173,6 @@ class Backend(NamedTuple):
 def _on_moto() -> Backend:
     client = boto3_client.connect()
     return Backend(client, client.sdk)
-
-
-@pytest.fixture(scope="session")
-def dynamodb() -> Iterator[str]:
-    """The endpoint of AWS's own DynamoDB Local, one for the whole run."""
-    if not (ROOT / ".venv-dynamodb/.ready").exists():
-        pytest.skip("DynamoDB Local is not installed; 'make test' does so")
-    with dynamodb_local() as endpoint:
-        yield endpoint
 
 
 @cache

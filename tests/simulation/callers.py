@@ -1,0 +1,326 @@
+"""Callers that live a story: each makes its calls in order, while the others make theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import Any
+
+from session_api import requests
+from tests.simulation.expressions import Item
+from tests.simulation.model import Life, Model, token_sha256
+from tests.simulation.story import SLOTS, Step, Story, draw, shrink
+from tests.simulation.turnstile import Actor
+from tests.simulation.world import Call, World, base64url
+
+_OWN_SECRETS = hasattr(requests, "RenewSession")
+_GRACES = (0, 3, 0, 20, 0, 10)
+_WINDOWS = (None, None, 5, 15, 60, None)
+_TIMEOUTS = ((10, 60), (20, 40), (5, 100))
+# So long after its end, nothing may happen to a session any more.
+_DEAD_SECONDS = 10
+# A call that failed is repeated for up to a minute.
+_REPEATS = 6
+_REPEAT_SECONDS = 50
+_MOMENTS = {
+    "expiry": "ExpirationTime",
+    "grace": "PreviousTokenUntil",
+    "end": "AbsoluteExpirationTime",
+}
+
+
+class Slot:
+    """What all callers know of one session; `secrets` are those that were given out, in order."""
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.session_id = ""
+        self.secrets: list[str] = []
+        self.version = 1
+
+
+def _number(item: Item, name: str) -> float:
+    return float(item[name]["N"])
+
+
+class Outcome:
+    """What came of a story."""
+
+    def __init__(self, world: World, model: Model) -> None:
+        self.broken = model.broken
+        self.log = world.log
+        self.landings = world.landings
+        self.requests = world.requests
+        self.faults = world.faults
+
+
+def live(story: Story) -> Outcome:
+    """Let the callers live it, then read the trail."""
+    model = Model()
+    world = World(story.index_lag, story.ttl_late, model.wrote)
+    model.world = world
+    with world.installed():
+        cast = _Cast(story, world, model)
+        for work in (cast.play, cast.read_trails):
+            world.time.start(cast.actor(0, work))
+            world.time.run()
+    return Outcome(world, model)
+
+
+def report(seed: int) -> str:
+    """What a story that breaks a promise comes down to, and all that happens in it."""
+    story = shrink(draw(seed), lambda story: bool(live(story).broken))
+    outcome = live(story)
+    steps = (f"  {step}" for step in story.steps)
+    return "\n".join(
+        [
+            f"Story {seed} breaks a promise:",
+            *outcome.broken,
+            "",
+            str(story._replace(steps=())),
+            *steps,
+        ]
+        + ["", *outcome.log]
+    )
+
+
+def _moment(item: Item, name: str) -> float | None:
+    """When what a step waits for is due, by what is stored; None if that is nothing."""
+    if name == "renewal":
+        return _number(item, "RenewedAt") + _number(item, "TtlSeconds") / 10 if item else None
+    attribute = _MOMENTS.get(name, "")
+    return _number(item, attribute) if attribute in item else None
+
+
+class _Cast:
+    def __init__(self, story: Story, world: World, model: Model) -> None:
+        self.story = story
+        self.world = world
+        self.model = model
+        self.calls: list[Call] = []
+        self.slots = [Slot("ada") for _ in range(SLOTS)]
+        self.random = Random(2)
+
+    def actor(self, caller: int, work: Callable[[], None]) -> Actor:
+        return Actor("ABC"[caller], self.story.clocks[caller], work)
+
+    def play(self) -> None:
+        """Each step begins while earlier ones go on; who has no session logs in before."""
+        for step in self.story.steps:
+            self._await(step)
+            slot = self.slots[step.slot]
+            if step.call != "create" and self._is_long_dead(slot):
+                log_in = step._replace(choice=0, fates=())
+                self._create(log_in, slot, (self.story.ttl, self.story.absolute))
+            self.world.time.start(self.actor(step.caller, partial(self._do, step)))
+
+    def _await(self, step: Step) -> None:
+        """The moment of a step, or right away if that has been."""
+        item, now = self.world.tables.session(self.slots[step.slot].session_id), self.world.time.now
+        moment = _moment(item, step.moment) or now
+        if moment + step.after > now:
+            self.world.time.wait(moment + step.after - now)
+
+    def _is_long_dead(self, slot: Slot) -> bool:
+        item = self.world.tables.session(slot.session_id)
+        return not item or _number(item, "ExpirationTime") < self.world.time.now - _DEAD_SECONDS
+
+    def _do(self, step: Step) -> None:
+        slot = self.slots[step.slot]
+        if slot.session_id or step.call == "create":
+            getattr(self, f"_{step.call}")(step, slot)
+
+    def _call(self, step: Step, slot: Slot, kind: str, how: Any, **facts: Any) -> Call:
+        """Make a call, and hold its answer against the contract."""
+        call = Call(
+            len(self.calls),
+            kind,
+            self.world.time.running.name,
+            step.fates,
+            user_id=slot.user_id,
+            **{"session_id": slot.session_id} | facts,
+        )
+        stored = self.world.tables.session(slot.session_id)
+        if step.choice == 11 and "first" not in facts and stored:
+            call.reuse(stored["RequestId"]["S"])
+        self.calls.append(call)
+        shown = {name: fact for name, fact in facts.items() if name != "first"}
+        self.world.note(f"{call.caller} calls {call.number} {kind} {shown} {step.fates}")
+        how(call)
+        self.world.note(f"{call.caller} is answered {call.number} {kind} {call.status} {call.body}")
+        self.model.answered(call)
+        return call
+
+    def _repeat(self, step: Step, slot: Slot, kind: str, how: Any, **facts: Any) -> Call:
+        """Make a call until it is answered, as the contract has it."""
+        call = self._call(step, slot, kind, how, **facts)
+        first = call.began
+        for _ in range(_REPEATS):
+            if call.status != 503 or self.world.time.now > first + _REPEAT_SECONDS:
+                break
+            self.world.time.wait(1)
+            rest = step._replace(fates=tuple(call.fates))
+            call = self._call(rest, slot, kind, how, **facts, first=first)
+        return call
+
+    def _create(self, step: Step, slot: Slot, timeouts: tuple[int, int] | None = None) -> None:
+        ttl, absolute = timeouts or _TIMEOUTS[step.choice % 3]
+        body = {
+            "user_id": slot.user_id,
+            "ttl_seconds": ttl,
+            "absolute_ttl_seconds": absolute,
+            "data": {"made": step.choice},
+        }
+        facts = {"session_id": "", "secret": ""}
+        if _OWN_SECRETS and step.choice % 4:
+            facts = {"session_id": base64url(self.random.randbytes(16)), "secret": self._secret()}
+            body |= {
+                "session_id": facts["session_id"],
+                "token_sha256": token_sha256(facts["secret"]),
+            }
+            slot.session_id, slot.secrets, slot.version = facts["session_id"], [], 1
+
+        def how(call: Call) -> None:
+            self.world.call_api(call, "POST", "/sessions", body)
+            if call.status == 201 and not facts["secret"]:
+                call.session_id, _, call.secret = call.body["token"].partition(".")
+
+        make = self._repeat if facts["secret"] else self._call
+        call = make(step, slot, "create", how, **facts)
+        if call.status == 201:
+            if slot.session_id != call.session_id:
+                slot.session_id, slot.secrets = call.session_id, []
+            slot.version = call.body["version"]
+            slot.secrets.append(call.secret)
+
+    def _secret(self) -> str:
+        return base64url(self.random.randbytes(32))
+
+    def _verify(self, step: Step, slot: Slot, back: int = 1) -> None:
+        if len(slot.secrets) < back:
+            return
+        secret = slot.secrets[-back]
+        body = {"token": f"{slot.session_id}.{secret}", "renew": step.choice % 6 > 0}
+        self._call(
+            step,
+            slot,
+            "verify",
+            lambda call: self.world.call_api(call, "POST", "/sessions/verify", body),
+            secret=secret,
+        )
+
+    def _former(self, step: Step, slot: Slot) -> None:
+        self._verify(step, slot, 2)
+
+    def _authorize(self, step: Step, slot: Slot) -> None:
+        back = 1 + step.choice % 2
+        if len(slot.secrets) >= back:
+            secret = slot.secrets[-back]
+            self._call(
+                step,
+                slot,
+                "authorize",
+                lambda call: self.world.authorize(call, f"{call.session_id}.{secret}"),
+                secret=secret,
+            )
+
+    def _rotate(self, step: Step, slot: Slot) -> None:
+        grace, own = _GRACES[step.choice % 6], _OWN_SECRETS and step.choice < 9
+        secret = self._secret() if own else ""
+        body: dict[str, Any] = {"grace_seconds": grace}
+        if own:
+            body["token_sha256"] = token_sha256(secret)
+
+        def how(call: Call) -> None:
+            path = f"/sessions/{call.session_id}/rotate"
+            self.world.call_api(call, "POST", path, body)
+            if call.status == 200 and not own:
+                call.secret = call.body["token"].partition(".")[2]
+
+        facts = {"secret": secret, "grace": grace, "session_id": slot.session_id}
+        call = (self._repeat if own else self._call)(step, slot, "rotate", how, **facts)
+        if call.status == 200 and call.session_id == slot.session_id:
+            slot.secrets.append(call.secret)
+
+    def _renew(self, step: Step, slot: Slot) -> None:
+        ttl = _WINDOWS[step.choice % 6] if _OWN_SECRETS else None
+        body = None if ttl is None else {"ttl_seconds": ttl}
+
+        def how(call: Call) -> None:
+            self.world.call_api(call, "POST", f"/sessions/{call.session_id}/renew", body)
+
+        self._call(step, slot, "renew", how, ttl=ttl)
+
+    def _change(self, step: Step, slot: Slot, kind: str = "change") -> None:
+        version = slot.version if step.choice % 2 else None
+        headers = {} if version is None else {"if-match": f'"v{version}"'}
+        data = {f"key{step.choice}": len(self.calls)}
+
+        def how(call: Call) -> None:
+            method = "PATCH" if kind == "change" else "PUT"
+            path = f"/sessions/{call.session_id}"
+            self.world.call_api(call, method, path, {"data": data}, headers=headers)
+
+        call = self._call(step, slot, kind, how, version=version, data=data)
+        if call.status == 200:
+            slot.version = call.body["version"]
+
+    def _replace(self, step: Step, slot: Slot) -> None:
+        self._change(step, slot, "replace")
+
+    def _get(self, step: Step, slot: Slot) -> None:
+        def how(call: Call) -> None:
+            self.world.call_api(call, "GET", f"/sessions/{call.session_id}")
+
+        call = self._call(step, slot, "get", how)
+        if call.status == 200:
+            slot.version = call.body["version"]
+
+    def _revoke(self, step: Step, slot: Slot) -> None:
+        def how(call: Call) -> None:
+            self.world.call_api(
+                call, "DELETE", f"/sessions/{call.session_id}", query={"reason": "bye"}
+            )
+
+        self._repeat(step, slot, "revoke", how, reason="bye", session_id=slot.session_id)
+
+    def _list(self, step: Step, slot: Slot) -> None:
+        def how(call: Call) -> None:
+            query = {"user_id": slot.user_id, "limit": "100"}
+            self.world.call_api(call, "GET", "/sessions", query=query)
+
+        self._call(step, slot, "list", how)
+
+    def _sign_out(self, step: Step, slot: Slot) -> None:
+        keep = slot.session_id if step.choice % 3 == 0 else None
+        query = {"user_id": slot.user_id, "reason": "all"}
+        if keep:
+            query["except"] = keep
+
+        def how(call: Call) -> None:
+            self.world.call_api(call, "DELETE", "/sessions", query=query)
+
+        facts: dict[str, Any] = {"reason": "all", "keep": keep}
+        call = self._repeat(step, slot, "sign_out", how, **facts)
+        while call.status == 200 and call.body.get("next_cursor"):
+            query["cursor"] = call.body["next_cursor"]
+            call = self._repeat(step, slot, "sign_out", how, **facts, first=call.facts["first"])
+
+    def read_trails(self) -> None:
+        records = self.world.tables.stream
+        answer = self.world.deliver(records)
+        self.model.require(answer == {"batchItemFailures": []}, "the trail takes all")
+        for life in self.model.lives.values():
+            self._read_trail(life)
+
+    def _read_trail(self, life: Life) -> None:
+        step = Step(0, "trail", 0, "now", 0, 0, ())
+
+        def how(call: Call) -> None:
+            query = {"session_id": life.session_id, "order": "asc", "limit": "100"}
+            self.world.call_api(call, "GET", "/events", query=query)
+            self.model.read_trail(call, life)
+
+        call = Call(len(self.calls), "trail", "A", step.fates, session_id=life.session_id)
+        how(call)

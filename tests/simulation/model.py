@@ -1,0 +1,523 @@
+"""What callers were told, and the promises that this must agree with.
+
+`Model.wrote` sees each change of the table, `Model.answered` each answer; both are held against the
+contract with the true time and the clock of the host in question. What is broken is listed in
+`broken`, in words.
+
+A clock that is judged by is that of the moment when its DynamoDB request is sent, or a later one.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from sessions.document import from_attributes
+from tests.simulation.expressions import Item
+from tests.simulation.world import Call, Request, World, base64url, sha256
+
+# What a revocation may still end, so that a renewal under way does not undo it.
+_JUST_NOW_SECONDS = 60
+# From the beginning of a call until it has judged a token: 7 s under way, 2 s between clocks, and
+# a second for the fractions that clocks leave out.
+_JUDGED_WITHIN_SECONDS = 10
+_EVENTS = {
+    "create": "created",
+    "renew": "renewed",
+    "verify": "renewed",
+    "rotate": "rotated",
+    "change": "updated",
+    "replace": "updated",
+}
+_FIXED = ("SessionId", "UserId", "CreatedAt", "AbsoluteExpirationTime")
+
+
+class Life:
+    """What is known of one session."""
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        self.user_id = ""
+        # When the creation was answered first, and when an explicit end was.
+        self.answered = self.ended = float("inf")
+        self.hashes: list[str] = []
+        # The rotation that took the place of a hash.
+        self.superseded: dict[str, Call] = {}
+        self.trail: list[dict[str, Any]] = []
+
+
+class Model:
+    """Holds a world's writes and answers against the contract."""
+
+    def __init__(self) -> None:
+        self.lives: dict[str, Life] = {}
+        self.broken: list[str] = []
+        self.world: World
+
+    def life(self, session_id: str) -> Life:
+        return self.lives.setdefault(session_id, Life(session_id))
+
+    def require(self, truth: object, promise: str, of: Call | None = None) -> None:
+        if not truth:
+            about = f"{of.kind} {of.number}: " if of else ""
+            self.broken.append(f"{about}{promise}")
+            self.world.note(f"BROKEN: {about}{promise}")
+
+    # Writes
+
+    def wrote(self, old: Item, new: Item, request: Request | None) -> None:
+        life, now = self.life((new or old)["SessionId"]["S"]), self.world.time.now
+        if request is None:
+            self.require(not new, "only TTL writes on its own")
+            self._tell_removal(life, old, int(now))
+            return
+        call = request.call
+        call.writes += 1
+        self.require(now < life.ended, "nothing is written after an end was answered", call)
+        self.require(new, "no call deletes", call)
+        if not old:
+            self.require(call.kind == "create", "only a creation makes an item", call)
+            self.require(now < life.answered, "an answered creation happens once", call)
+            life.user_id = _text(new, "UserId")
+            life.hashes.append(new["TokenHash"]["B"])
+            self._tell(life, call, "created")
+            return
+        self.require("RevokedAt" not in old, "a revoked session is never written", call)
+        self.require(all(old[n] == new[n] for n in _FIXED), "keys and bounds stay", call)
+        self.require(_text(new, "RequestId") == call.request_id, "says in which request", call)
+        self.require(
+            old["RequestId"] != new["RequestId"], "a write that is sent twice happens once", call
+        )
+        if "RevokedAt" in new:
+            self._revoked(life, old, new, request)
+            return
+        self.require(
+            _number(new, "ExpirationTime") <= _number(new, "AbsoluteExpirationTime"),
+            "no expiry is behind the absolute end",
+            call,
+        )
+        self.require(
+            _number(old, "ExpirationTime") > request.clock, "what has expired is not written", call
+        )
+        self.require(
+            _number(new, "RenewableUntil")
+            == _number(new, "AbsoluteExpirationTime") - _number(new, "TtlSeconds"),
+            "the bound of a full renewal fits",
+            call,
+        )
+        self.require(
+            call.kind in _EVENTS and call.kind != "create", "such a call changes no session", call
+        )
+        changed = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+        match _EVENTS.get(call.kind):
+            case "rotated":
+                self._rotated(life, old, new, request)
+                may = {"TokenHash", "PreviousTokenHash", "PreviousTokenUntil"}
+            case "renewed":
+                self._renewed(old, new, request)
+                may = {"ExpirationTime", "RenewedAt", "TtlSeconds", "RenewableUntil", "LastClient"}
+            case _:
+                self._updated(old, new, request)
+                may = {"Data", "Version"}
+        changed -= {"Actor", "RequestId"}
+        self.require(changed <= may, f"such a call leaves {sorted(changed - may)} alone", call)
+        self._tell(life, call, _EVENTS.get(call.kind, call.kind))
+
+    def _revoked(self, life: Life, old: Item, new: Item, request: Request) -> None:
+        call, reason = request.call, _text(new, "RevokedReason")
+        self._tell(life, call, "revoked", reason=reason)
+        self.require(
+            _number(old, "ExpirationTime") > request.clock - _JUST_NOW_SECONDS,
+            "what has expired long ago is not revoked",
+            call,
+        )
+        self.require(
+            _number(new, "RevokedAt") == _number(new, "ExpirationTime") == request.clock,
+            "a session is revoked as of now",
+            call,
+        )
+        gone = {"Data", "Client", "LastClient", "TokenHash", "PreviousTokenHash"}
+        self.require(not gone & new.keys(), "a revoked session keeps no data and no hash", call)
+        if call.kind == "verify":
+            self.require(reason == "token_reuse", "verify ends nothing but a theft", call)
+            self._stolen(life, request)
+            return
+        self.require(reason == call.facts.get("reason"), "the reason is the caller's", call)
+        self.require(call.kind in ("revoke", "sign_out"), "such a call ends no session", call)
+        if call.kind == "sign_out":
+            self.require(
+                _text(old, "UserId") == call.facts["user_id"]
+                and life.session_id != call.facts["keep"],
+                "signing out ends the user's others only",
+                call,
+            )
+
+    def _stolen(self, life: Life, request: Request) -> None:
+        """No false theft: a former token ends a session only long enough after its rotation."""
+        call = request.call
+        item = self._judge(call)
+        shown = _hash(call.secret)
+        self.require(
+            _text(item, "PreviousTokenHash", "B") == shown
+            and _text(item, "TokenHash", "B") != shown
+            and _number(item, "PreviousTokenUntil") <= request.clock,
+            "a theft is a former token after its grace",
+            call,
+        )
+        rotation = life.superseded.get(shown)
+        protected = (
+            rotation
+            and rotation.facts["grace"]
+            and call.began + _JUDGED_WITHIN_SECONDS
+            < rotation.facts["first"] + rotation.facts["grace"]
+        )
+        self.require(not protected, "a token within its grace is no theft", call)
+
+    def _rotated(self, life: Life, old: Item, new: Item, request: Request) -> None:
+        call, grace = request.call, request.call.facts["grace"]
+        given, former = _text(new, "TokenHash", "B"), _text(old, "TokenHash", "B")
+        # An item knows two hashes. A call that is sent again after two more rotations is done
+        # again: the store can't tell, and the promise does not hold there yet.
+        self.require(
+            given not in life.hashes[-2:], "a former hash never becomes current again", call
+        )
+        life.hashes.append(given)
+        life.superseded[former] = call
+        self.require(
+            _text(new, "PreviousTokenHash", "B") == former, "the old token is the former one", call
+        )
+        self.require(
+            _number(new, "PreviousTokenUntil") == request.clock + grace,
+            "the grace is as long as asked for",
+            call,
+        )
+        self.require(
+            not grace or _number(old, "PreviousTokenUntil") <= request.clock,
+            "no rotation cuts a grace short unless asked to",
+            call,
+        )
+
+    def _renewed(self, old: Item, new: Item, request: Request) -> None:
+        call, ttl = request.call, request.call.facts.get("ttl")
+        renewed, before = _number(new, "RenewedAt"), _number(old, "RenewedAt")
+        window = _number(new, "TtlSeconds")
+        self.require(
+            _number(new, "ExpirationTime")
+            == min(renewed + window, _number(new, "AbsoluteExpirationTime")),
+            "a renewal gives a full window, or all up to the absolute end",
+            call,
+        )
+        self.require(renewed >= before, "a late clock takes nothing back", call)
+        # With a window of its own, a renewal goes by the latest clock.
+        later = ttl is not None and renewed == before
+        self.require(renewed == request.clock or later, "a renewal is one as of now", call)
+        self.require(
+            window == (ttl or _number(old, "TtlSeconds")), "the window is the one asked for", call
+        )
+        if call.kind == "verify":
+            self.require(
+                _proves(call.secret, old, request.clock),
+                "verify renews only what its token proves at that moment",
+                call,
+            )
+
+    def _updated(self, old: Item, new: Item, request: Request) -> None:
+        call = request.call
+        self.require(
+            _number(new, "Version") == _number(old, "Version") + 1,
+            "a version counts one change of data",
+            call,
+        )
+        changes, data = call.facts["data"], from_attributes(old["Data"]["M"])
+        wanted = data | changes if call.kind == "change" else changes
+        self.require(
+            from_attributes(new["Data"]["M"]) == wanted, "the data are as the call has it", call
+        )
+        if call.facts["version"] is not None:
+            self.require(call.writes == 1, "with If-Match a change happens once", call)
+            self.require(
+                _number(old, "Version") == call.facts["version"],
+                "with If-Match a change is one of that version",
+                call,
+            )
+
+    # Answers
+
+    def answered(self, call: Call) -> None:
+        """Hold a call that is over against what it judged by, and against what others were told."""
+        self.require(call.status != 500, "nothing is unforeseen", call)
+        if call.status == 503:
+            self.require(call.faults or call.reuses, "without a fault there is an answer", call)
+            return
+        getattr(self, f"_{call.kind}_answered")(call)
+
+    def _find_alive(self, call: Call, item: Item) -> None:
+        """A call found a session alive; `item` is what it judged."""
+        life = self.life(_text(item, "SessionId") or call.session_id)
+        self.require(call.began < life.ended, "what has ended is never found alive", call)
+        self.require("RevokedAt" not in item, "what is revoked is never found alive", call)
+        self.require(
+            _number(item, "ExpirationTime") > call.clock_began,
+            "what had expired before a call is not found alive by it",
+            call,
+        )
+
+    def _find_dead(self, call: Call, item: Item) -> None:
+        self.require(not _lives(item, call.clock_ended), "what is alive is found alive", call)
+
+    def _judge(self, call: Call) -> Item:
+        """The item that decided, {} if there is none."""
+        self.require(call.judged, "a call asks DynamoDB", call)
+        return next(iter(call.judged.items), {}) if call.judged else {}
+
+    def _agree(self, call: Call, item: Item) -> None:
+        """The answer shows what was judged."""
+        body = call.body
+        for name in ("version", "expires_at", "renewed_at", "ttl_seconds"):
+            attribute = {
+                "expires_at": "ExpirationTime",
+                "renewed_at": "RenewedAt",
+                "ttl_seconds": "TtlSeconds",
+                "version": "Version",
+            }[name]
+            self.require(body[name] == _number(item, attribute), f"{name} is the stored one", call)
+        self.require(
+            body["data"] == from_attributes(item["Data"]["M"]), "data is the stored one", call
+        )
+
+    def _by_id(self, call: Call) -> Item:
+        """What all calls about one session have in common; answers what they judged by."""
+        item = self._judge(call)
+        if call.status == 200:
+            self._find_alive(call, item)
+            self._agree(call, item)
+        elif call.status == 404:
+            self._find_dead(call, item)
+        else:
+            self.require(_lives(item, call.clock_began), "a dead session is a 404", call)
+        return item
+
+    def _get_answered(self, call: Call) -> None:
+        self._by_id(call)
+        self.require(call.status in (200, 404), "is 200 or 404", call)
+
+    def _renew_answered(self, call: Call) -> None:
+        item = self._by_id(call)
+        self.require(call.status in (200, 404), "is 200 or 404", call)
+        if call.status == 200:
+            self.require(
+                _number(item, "RenewedAt") >= call.clock_began, "it is renewed from now on", call
+            )
+
+    def _change_answered(self, call: Call) -> None:
+        item, version = self._by_id(call), call.facts["version"]
+        own = _text(item, "RequestId") == call.request_id
+        if call.status == 200:
+            self.require(call.writes and own, "what was answered was done", call)
+            return
+        self.require(call.status in (404, 412), "is 200, 404 or 412", call)
+        if call.status == 412:
+            self.require(version is not None, "without If-Match any version will do", call)
+            self.require(_number(item, "Version") != version, "an accepted version", call)
+            self.require(not own, "an own change is known", call)
+
+    _replace_answered = _change_answered
+
+    def _rotate_answered(self, call: Call) -> None:
+        item = self._by_id(call)
+        if call.status == 200:
+            self._give(call, item)
+            return
+        self.require(call.status in (404, 409), "is 200, 404 or 409", call)
+        if call.status == 409:
+            self._prove_nothing(call, item)
+            superseded = _text(item, "PreviousTokenHash", "B") == _hash(call.secret)
+            if not call.secret:  # one that the service made, and stored before others rotated
+                superseded = bool(call.writes)
+            expected = "token_superseded" if superseded else "rotation_in_grace"
+            self.require(call.body["code"] == expected, f"is {expected}", call)
+            if not superseded:
+                assert call.judged
+                running = _number(item, "PreviousTokenUntil") > call.judged.clock
+                self.require(running and call.facts["grace"], "a grace is running", call)
+
+    def _create_answered(self, call: Call) -> None:
+        item = self._judge(call)
+        if call.status == 201:
+            life = self.life(call.body["session_id"])
+            if item:  # an earlier send, or call, has created it
+                self._find_alive(call, item)
+                self._agree(call, item)
+                self._give(call, item)
+            life.answered = min(life.answered, call.ended)
+            return
+        self.require(call.status == 409, "is 201 or 409", call)
+        self._prove_nothing(call, item)
+
+    def _give(self, call: Call, item: Item) -> None:
+        """A secret that is given out works."""
+        if call.secret:
+            assert call.judged
+            self.require(
+                _proves(call.secret, item, call.judged.clock), "a token that is given works", call
+            )
+
+    def _prove_nothing(self, call: Call, item: Item) -> None:
+        """A call that can be repeated is refused only if its secret no longer proves a session."""
+        proven = _lives(item, call.clock_ended) and _proves(call.secret, item, call.clock_ended)
+        self.require(not proven, "a repeated call is answered as the first one was", call)
+
+    def _verify_answered(self, call: Call) -> None:
+        item = self._judge(call)
+        if call.status == 200:
+            assert call.judged
+            self._find_alive(call, item)
+            self.require(
+                _proves(call.secret, item, call.judged.clock),
+                "a token is honoured only if it is current, or former within its grace",
+                call,
+            )
+            if call.kind == "verify":
+                self._agree(call, item)
+            return
+        self.require(call.status == 401, "is 200 or 401", call)
+        self.require(
+            not (_lives(item, call.clock_ended) and _proves(call.secret, item, call.clock_ended)),
+            "a token works until something ended it",
+            call,
+        )
+        reused = [r for r in call.requests if b'"token_reuse"' in r.body]
+        if reused:
+            self._end(call, self.life(call.session_id))
+
+    _authorize_answered = _verify_answered
+
+    def _revoke_answered(self, call: Call) -> None:
+        self.require(call.status == 204, "is 204", call)
+        self._end(call, self.life(call.session_id))
+
+    def _list_answered(self, call: Call) -> None:
+        self.require(call.status == 200, "is 200", call)
+        listed = [item["session_id"] for item in call.body["items"]]
+        self.require(len(set(listed)) == len(listed), "a list names a session once", call)
+        items: dict[str, Item] = {}
+        for request in call.requests:
+            if request.operation == "BatchGetItem":
+                items |= {_text(item, "SessionId"): item for item in request.items}
+        for session_id in listed:
+            item = items[session_id]
+            self._find_alive(call, item)
+            self.require(_text(item, "UserId") == call.facts["user_id"], "lists its own", call)
+        for session_id, item in items.items():
+            if _lives(item, call.clock_ended):
+                self.require(session_id in listed, "a list names all that live", call)
+        self._shown(call, set(items))
+
+    def _shown(self, call: Call, looked_at: set[str]) -> None:
+        """All that the index showed by then was looked at, unless TTL has removed it."""
+        query = next(r for r in call.requests if r.operation == "Query")
+        for life in self._of_user(call):
+            if self.world.tables.session(life.session_id) and self.world.tables.shows(
+                life.session_id, query.landed
+            ):
+                self.require(life.session_id in looked_at, "looks at all there are", call)
+
+    def _sign_out_answered(self, call: Call) -> None:
+        self.require(call.status == 200, "is 200", call)
+        self.require(call.body["revoked"] == call.writes, "counts what it has ended", call)
+        if not call.body["complete"]:
+            return
+        last = [r for r in call.requests if r.operation == "Query"][-1]
+        for life in self._of_user(call):
+            # A session that the index did not show yet is not promised to end.
+            if life.session_id != call.facts["keep"] and self.world.tables.shows(
+                life.session_id, last.landed
+            ):
+                self._end(call, life)
+
+    def _of_user(self, call: Call) -> list[Life]:
+        lives = self.lives.values()
+        return [life for life in lives if life.user_id == call.facts["user_id"]]
+
+    def _end(self, call: Call, life: Life) -> None:
+        """An explicit end was answered. Sessions whose creation was not, are not covered."""
+        if life.answered > call.facts["first"]:
+            return
+        life.ended = min(life.ended, call.ended)
+        item = self.world.tables.session(life.session_id)
+        over = _number(item, "ExpirationTime") <= call.clock_ended - _JUST_NOW_SECONDS
+        self.require("RevokedAt" in item or over, "an end leaves its mark", call)
+
+    # The trail
+
+    def _tell(self, life: Life, call: Call, kind: str, **facts: Any) -> None:
+        seconds = int(self.world.time.now)
+        life.trail.append(
+            {
+                "type": kind,
+                "user_id": life.user_id,
+                "at": seconds,
+                "recorded_at": seconds,
+                "actor": f"arn:aws:iam::111122223333:user/{call.caller}",
+                "request_id": call.request_id,
+                **facts,
+            }
+        )
+
+    def _tell_removal(self, life: Life, old: Item, now: int) -> None:
+        expiry = _number(old, "ExpirationTime")
+        idle = expiry != _number(old, "AbsoluteExpirationTime")
+        event = {
+            "user_id": life.user_id,
+            "recorded_at": now,
+            "removed_by": "ttl",
+            "ttl_lag_seconds": now - expiry,
+        }
+        if "RevokedAt" in old:
+            life.trail.append(event | {"type": "purged", "at": now})
+        else:
+            cause = "idle" if idle else "absolute"
+            life.trail.append(event | {"type": "expired", "at": expiry, "cause": cause})
+
+    def read_trail(self, call: Call, life: Life) -> None:
+        """The trail tells the same story."""
+        self.require(call.status == 200, "the trail can be read", call)
+        if call.status != 200:
+            return
+        told = call.body["items"]
+        kinds = [event["type"] for event in told]
+        expected = [event["type"] for event in life.trail]
+        self.require(kinds == expected, f"the trail says {kinds}, not {expected}", call)
+        for event, wanted in zip(told, life.trail, strict=False):
+            shown = {name: event.get(name) for name in wanted}
+            self.require(shown == wanted, f"the trail says {shown}, not {wanted}", call)
+
+
+def _lives(item: Item, clock: int) -> bool:
+    return "RevokedAt" not in item and _number(item, "ExpirationTime") > clock
+
+
+def _proves(secret: str, item: Item, clock: int) -> bool:
+    """Whether a secret is current, or former within its grace."""
+    shown = _hash(secret)
+    former = _text(item, "PreviousTokenHash", "B") == shown
+    in_grace = former and _number(item, "PreviousTokenUntil") > clock
+    return _text(item, "TokenHash", "B") == shown or in_grace
+
+
+def _number(item: Item, name: str) -> int:
+    return int(item[name]["N"]) if name in item else -1
+
+
+def _text(item: Item, name: str, kind: str = "S") -> str:
+    return str(item[name][kind]) if name in item else ""
+
+
+def _hash(secret: str) -> str:
+    """As it comes over the wire."""
+    return base64.b64encode(sha256(secret)).decode()
+
+
+def token_sha256(secret: str) -> str:
+    """As a caller spells it."""
+    return base64url(sha256(secret))

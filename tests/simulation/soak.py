@@ -1,0 +1,32 @@
+"""Stories for as long as one likes: `python -m tests.simulation.soak SECONDS [SEED]`."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tests.simulation.callers import live, report
+from tests.simulation.story import draw
+
+
+def main(seconds: float, first: int) -> int:
+    """Print what was done, and what each story that fails comes down to; the exit status."""
+    requests = faults = 0
+    failing: list[int] = []
+    seed, end = first, time.monotonic() + seconds
+    while time.monotonic() < end:
+        outcome = live(draw(seed))
+        requests += outcome.requests
+        faults += outcome.faults
+        if outcome.broken:
+            failing.append(seed)
+            print(report(seed), flush=True)
+        seed += 1
+    print(f"{seed - first:,} stories, {requests:,} requests, {faults:,} faults")
+    print(f"seeds {first} to {seed - 1}, failing: {failing or 'none'}")
+    return 1 if failing else 0
+
+
+if __name__ == "__main__":
+    arguments = [int(argument) for argument in sys.argv[1:]]
+    sys.exit(main(arguments[0], arguments[1] if len(arguments) > 1 else int(time.time())))

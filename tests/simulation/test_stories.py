@@ -1,0 +1,21 @@
+"""Callers, hosts and a network that do all that the contract allows, in simulated time."""
+
+from __future__ import annotations
+
+from tests.simulation.callers import live, report
+from tests.simulation.story import draw
+
+_STORIES = 2000
+
+
+def test_no_story_breaks_a_promise() -> None:
+    """What a caller was told stays true, whatever the network, the clocks and the others do."""
+    for seed in range(_STORIES):
+        if live(draw(seed)).broken:
+            raise AssertionError(report(seed))
+
+
+def test_a_story_is_the_same_each_time() -> None:
+    """A seed that fails once can be looked at."""
+    for seed in range(20):
+        assert live(draw(seed)).log == live(draw(seed)).log

@@ -1,0 +1,315 @@
+"""The real handlers, on hosts with clocks of their own, and the network to their tables."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from random import Random
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from aws_lambda_powertools.event_handler.api_gateway import BaseRouter
+
+from dynamodb import client as lean
+from dynamodb.connection import ANSWER_SECONDS, Answer
+from dynamodb.errors import TransientError
+from sessions import audit_trail, session, token, user_sessions
+from tests.functional.conftest import function, lambda_context, sample, seam
+from tests.simulation.expressions import Item
+from tests.simulation.story import UNDER_WAY_SECONDS, Fate
+from tests.simulation.tables import Tables
+from tests.simulation.turnstile import Turnstile
+
+START = 1_795_435_200.0
+_PROMPT = Fate()
+_EVENT = json.dumps(sample("api_get_session"))
+
+
+class Request:
+    """One operation that a call asks DynamoDB for, its second try included."""
+
+    def __init__(self, call: Call, operation: str, body: bytes, sent: float, clock: float) -> None:
+        self.call = call
+        self.operation = operation
+        self.body = body
+        self.sent = sent
+        # The `:now` that it may carry at the latest, since it is taken before.
+        self.clock = int(clock)
+        self.landed = sent
+        self.answer: Any = None
+
+    @property
+    def items(self) -> list[Item]:
+        """The items that came back: what the call judged."""
+        found = self.answer or {}
+        if "Responses" in found:
+            return list(found["Responses"]["sessions"])
+        return [found[name] for name in ("Item", "Attributes") if name in found]
+
+
+class Call:
+    """A call, from a caller's point of view; times are true ones, clocks those of its host."""
+
+    def __init__(
+        self, number: int, kind: str, caller: str, fates: tuple[Fate, ...], **facts: Any
+    ) -> None:
+        self.number = number
+        self.kind = kind
+        self.caller = caller
+        self.fates = list(fates)
+        self.session_id: str = facts.pop("session_id", "")
+        # Of the token that is shown, or asked for.
+        self.secret: str = facts.pop("secret", "")
+        # Repeated calls know when the first one began.
+        self.facts = facts
+        self.request_id, self.reuses = f"request-{number}", False
+        self.requests: list[Request] = []
+        self.began = self.ended = 0.0
+        self.clock_began = self.clock_ended = 0
+        self.status = 0
+        self.body: Any = None
+        self.faults = 0
+        self.writes = 0
+
+    def reuse(self, request_id: str) -> None:
+        """Take an id that another call has had, as behind a gateway that counts badly."""
+        self.request_id, self.reuses = request_id, True
+
+    @property
+    def judged(self) -> Request | None:
+        """The last request whose answer arrived."""
+        answered = [request for request in self.requests if request.answer is not None]
+        return answered[-1] if answered else None
+
+
+class World:
+    """One deployment: tables, a network and hosts. As a `Transport` it carries the requests.
+
+    `wrote` is told each change of the sessions' table, and by which request it came, None for TTL.
+    """
+
+    host = "dynamodb.us-east-1.amazonaws.com"
+
+    def __init__(
+        self,
+        index_lag: float,
+        ttl_late: float,
+        wrote: Callable[[Item, Item, Request | None], None],
+    ) -> None:
+        self.api, self.authorizer, self.audit = _functions()
+        self.time = Turnstile(START, self._save)
+        self.tables = Tables(lambda: self.time.now, lambda: index_lag, self._wrote)
+        self.log: list[str] = []
+        # What the tables were asked for and answered; a removal by TTL has the session's id alone.
+        self.landings: list[tuple[str, bytes, bytes]] = []
+        self.requests = self.faults = 0
+        self._tell = wrote
+        self._ttl_late = ttl_late
+        self._landing: Request | None = None
+        self.call: Call | None = None
+        self._random = Random(1)
+
+    @contextmanager
+    def installed(self) -> Iterator[World]:
+        """The handlers run in this world until the end of the block."""
+        clock = SimpleNamespace(
+            time=lambda: self.time.clock,
+            monotonic=lambda: self.time.now,
+            sleep=self.time.wait,
+        )
+        secrets = SimpleNamespace(
+            token_bytes=self._random.randbytes,
+            token_urlsafe=lambda size: base64url(self._random.randbytes(size)),
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+            patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+            for module in (self.api, self.authorizer, lean):
+                patch.setattr(module, "time", clock)
+            for module in (user_sessions, audit_trail):
+                patch.setattr(module, "monotonic", clock.monotonic)
+                patch.setattr(module, "sleep", clock.sleep)
+            patch.setattr(user_sessions, "ThreadPoolExecutor", _NoPool)
+            patch.setattr(lean, "random", SimpleNamespace(uniform=lambda least, most: most))
+            for module in (session, token):
+                patch.setattr(module, "secrets", secrets)
+            patch.setattr(self.audit, "unrecorded", [])
+            logging.disable()
+            seam.reset(lean.Client(self, region="us-east-1"))
+            try:
+                yield self
+            finally:
+                logging.disable(logging.NOTSET)
+                seam.reset(None)
+
+    def call_api(
+        self,
+        call: Call,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        query: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        event = json.loads(_EVENT)
+        context = event["requestContext"]
+        event["rawPath"] = context["http"]["path"] = path
+        context["http"]["method"] = method
+        context["requestId"] = call.request_id
+        context["authorizer"]["iam"]["userArn"] = f"arn:aws:iam::111122223333:user/{call.caller}"
+        event["rawQueryString"] = urlencode(query or {})
+        event["headers"] = {"content-type": "application/json"} | (headers or {})
+        if body is not None:
+            event["body"] = json.dumps(body)
+
+        def answer() -> None:
+            answered = self.api.lambda_handler(event, lambda_context())
+            call.status = answered["statusCode"]
+            call.body = json.loads(answered["body"] or "null")
+
+        self._run(call, answer)
+
+    def authorize(self, call: Call, bearer: str) -> None:
+        event = {"version": "2.0", "identitySource": [f"Bearer {bearer}"]}
+
+        def answer() -> None:
+            try:
+                answered = self.authorizer.lambda_handler(event, None)
+            except TransientError:  # API Gateway answers 500
+                call.status = 503
+                return
+            call.status = 200 if answered["isAuthorized"] else 401
+            call.body = answered["context"]
+
+        self._run(call, answer)
+
+    def deliver(self, records: list[dict[str, Any]]) -> Any:
+        """Hand the stream's records to the audit's function, as Lambda does."""
+        call = Call(0, "audit", "Lambda", ())
+
+        def answer() -> None:
+            call.body = self.audit.lambda_handler({"Records": records}, lambda_context())
+
+        self._run(call, answer)
+        return call.body
+
+    def _run(self, call: Call, answer: Callable[[], None]) -> None:
+        call.began, call.clock_began = self.time.now, int(self.time.clock)
+        call.facts.setdefault("first", call.began)
+        self.call = call
+        BaseRouter.current_event = None  # type: ignore[assignment]
+        answer()
+        self.call = None
+        call.ended, call.clock_ended = self.time.now, int(self.time.clock)
+
+    def _save(self) -> Callable[[], None]:
+        """Powertools keeps what it is about in places that all threads share."""
+        app, call = self.api.app, self.call
+        event, context, facts = (
+            getattr(BaseRouter, "current_event", None),
+            getattr(BaseRouter, "lambda_context", None),
+            app.context,
+        )
+        app.context = {}
+
+        def restore() -> None:
+            BaseRouter.current_event = event  # type: ignore[assignment]
+            BaseRouter.lambda_context = context  # type: ignore[assignment]
+            app.context, self.call = facts, call
+
+        return restore
+
+    def exchange(self, headers: dict[str, str], body: bytes, deadline: float) -> Answer:
+        """Carry a request to the tables, as its fate will have it."""
+        call = self.call
+        assert call
+        operation = headers["x-amz-target"].partition(".")[2]
+        last = call.requests[-1] if call.requests else None
+        if last and last.body == body and last.answer is None:
+            request = last  # sent again by the client
+        else:
+            request = Request(call, operation, body, self.time.now, self.time.clock)
+            call.requests.append(request)
+        fate = call.fates.pop(0) if call.fates else _PROMPT
+        self.requests += 1
+        self.faults += fate.is_fault
+        call.faults += fate.is_fault
+        answers: list[tuple[int, bytes, float]] = []
+
+        def land() -> None:
+            self._landing = request
+            status, result = self.tables.answer(operation, body)
+            self._landing = None
+            answers.append((status, result, self.time.now))
+            self.landings.append((operation, body, result))
+            self.note(f"  {operation} of {call.number} lands: {status}")
+
+        latest = request.sent + UNDER_WAY_SECONDS
+        times = [min(self.time.now + seconds, latest) for seconds in fate.lands]
+        for time in times:
+            self.time.at(time, land)
+        answered = times[0] + fate.answer_takes - self.time.now if times else ANSWER_SECONDS
+        if fate.answer == "503":
+            self.time.wait(min(answered, 0.1))
+            return Answer(503, None, b"{}")
+        if fate.answer == "lost" or answered >= ANSWER_SECONDS:
+            self.time.wait(ANSWER_SECONDS)
+            raise TransientError("TimeoutError")
+        self.time.wait(answered)
+        status, result, request.landed = answers[0]
+        request.answer = json.loads(result)
+        return Answer(status, None, result)
+
+    def close(self) -> None:
+        """Nothing is kept between exchanges."""
+
+    def note(self, line: str) -> None:
+        self.log.append(f"{self.time.now - START:8.2f}  {line}")
+
+    def _wrote(self, old: Item, new: Item) -> None:
+        self._tell(old, new, self._landing)
+        if new and old.get("ExpirationTime") != new["ExpirationTime"]:
+            time = int(new["ExpirationTime"]["N"]) + self._ttl_late
+            session_id = new["SessionId"]["S"]
+            self.time.at(time, lambda: self._remove(session_id))
+
+    def _remove(self, session_id: str) -> None:
+        expiry = self.tables.session(session_id).get("ExpirationTime", {}).get("N")
+        if expiry and int(expiry) + self._ttl_late <= self.time.now:
+            self.note(f"TTL removes {session_id}")
+            self.tables.remove_expired(session_id)
+            self.landings.append(("TTL", session_id.encode(), b""))
+
+
+class _NoPool:
+    """Stands for a pool of threads, and does all in the caller's."""
+
+    def __init__(self, _: int) -> None:
+        self.map = map
+
+    def __enter__(self) -> _NoPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to wait for."""
+
+
+@cache
+def _functions() -> list[ModuleType]:
+    return [function(f"session_{name}") for name in ("api", "authorizer", "audit")]
+
+
+def base64url(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def sha256(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
