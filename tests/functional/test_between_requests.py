@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from collections.abc import Callable
 from hashlib import sha256
@@ -14,7 +15,7 @@ import pytest
 
 from dynamodb.errors import RequestRefused, TransientError
 from sessions.errors import SessionNotFound
-from sessions.store import SessionStore
+from sessions.store import SessionStore, Writer
 from sessions.token import Token
 from tests.functional.conftest import BY_OTHER, NOW, Answer, Api, function, sample, seam
 
@@ -87,15 +88,21 @@ def test_log_out_a_minute_after_the_expiry_leaves_the_item_alone(api: Api, store
 # `verify` and the token of the moment.
 
 
+@pytest.mark.parametrize("grace_seconds", [0, 9])
 def test_token_that_is_rotated_away_before_its_renewal_renews_nothing(
-    api: Api, other: SessionStore, stored: Any
+    api: Api, other: SessionStore, stored: Any, grace_seconds: int
 ) -> None:
     """And it is no theft: whoever holds it began before the rotation."""
     token = api.log_in()
     session_id = token.partition(".")[0]
     api.clock.now += 600
     new = Token.issue(session_id)
-    once_after("GetItem", lambda: other.rotate(session_id, new.hash, grace_seconds=0, by=BY_OTHER))
+
+    def rotate_away() -> None:
+        other.rotate(session_id, new.hash, grace_seconds=grace_seconds, by=BY_OTHER)
+        api.clock.now += grace_seconds
+
+    once_after("GetItem", rotate_away)
 
     assert verify(api, token).status == 401
     assert api.requests == ["GetItem", "UpdateItem"]
@@ -113,20 +120,35 @@ def test_token_in_its_grace_still_renews(api: Api, other: SessionStore) -> None:
     assert verify(api, token).json["expires_at"] == NOW + 600 + 1800
 
 
+@pytest.mark.parametrize("window", [100, 900])
 def test_window_that_changes_before_the_renewal_stands(
-    api: Api, other: SessionStore, stored: Any
+    api: Api, other: SessionStore, stored: Any, window: int
 ) -> None:
     """The window decided whether and how far to renew, so another one has to be read again."""
     token = api.log_in(ttl_seconds=600)
     session_id = token.partition(".")[0]
     api.clock.now += 300
-    once_after("GetItem", lambda: other.renew(session_id, ttl_seconds=100, by=BY_OTHER))
+    once_after("GetItem", lambda: other.renew(session_id, ttl_seconds=window, by=BY_OTHER))
 
     answer = verify(api, token)
 
-    assert (answer.status, answer.json["expires_at"]) == (200, NOW + 400)
-    assert stored(session_id)["ExpirationTime"] == {"N": str(NOW + 400)}
+    assert (answer.status, answer.json["expires_at"]) == (200, NOW + 300 + window)
+    assert stored(session_id)["ExpirationTime"] == {"N": str(NOW + 300 + window)}
     assert stored(session_id)["RequestId"] == {"S": "other"}
+
+
+def test_reused_token_of_a_session_that_just_ended_is_a_bad_one(
+    api: Api, other: SessionStore, stored: Any
+) -> None:
+    """401 like any other, though its revocation found nothing to end."""
+    former = api.log_in()
+    session_id = former.partition(".")[0]
+    rotate(api, session_id, grace_seconds=0)
+    once_after("GetItem", lambda: other.revoke(session_id, reason="first", by=BY_OTHER))
+
+    assert verify(api, former).status == 401
+    assert api.requests == ["GetItem", "UpdateItem"]
+    assert stored(session_id)["RevokedReason"] == {"S": "first"}
 
 
 # A lost answer to create or rotate.
@@ -197,15 +219,23 @@ def test_foreign_session_is_not_answered(api: Api, stored: Any, fields: Any) -> 
     assert stored(SESSION) == before
 
 
-def test_rotation_with_an_own_secret_can_be_repeated(api: Api) -> None:
+@pytest.mark.parametrize(("grace_seconds", "after"), [(0, 0), (30, 0), (30, 30)])
+def test_rotation_with_an_own_secret_can_be_repeated(
+    api: Api, stored: Any, grace_seconds: int, after: int
+) -> None:
+    """It is done once: the former token stays the former one, its grace period ends as it did."""
     session_id = api.create()
     token, digest = own_secret(session_id)
+    first = rotate(api, session_id, token_sha256=digest, grace_seconds=grace_seconds)
+    before = stored(session_id)
+    api.clock.now += after
 
-    for _ in range(3):
-        answer = rotate(api, session_id, token_sha256=digest)
-        assert answer.status == 200
+    for _ in range(2):
+        answer = rotate(api, session_id, token_sha256=digest, grace_seconds=grace_seconds)
+        assert (answer.status, answer.json) == (200, first.json)
         assert "token" not in answer.json
 
+    assert stored(session_id) == before
     assert verify(api, token).status == 200
 
 
@@ -257,16 +287,31 @@ def test_request_id_counts_only_with_its_effect(api: Api, stored: Any) -> None:
     api("POST", "/sessions", {"user_id": "ada"}, request_id="one")
     [session_id] = {request["Item"]["SessionId"]["S"] for _, request in seam.calls}
     path, before = f"/sessions/{session_id}", stored(session_id)
+    api.clock.now += 1
 
     for method, suffix, body in (
         ("PATCH", "", {"data": {"a": 1}}),
         ("PUT", "", {"data": {"a": 1}}),
+        ("POST", "/renew", None),
         ("POST", "/renew", {"ttl_seconds": 60}),
         ("POST", "/rotate", None),
         ("DELETE", "", None),
     ):
         assert api(method, path + suffix, body, request_id="one").status == 503
 
+    assert stored(session_id) == before
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+def test_request_id_of_a_revocation_shows_no_change_of_data(
+    api: Api, stored: Any, method: str
+) -> None:
+    session_id = api.create()
+    path = f"/sessions/{session_id}"
+    api("DELETE", path, request_id="one")
+    before = stored(session_id)
+
+    assert api(method, path, {"data": {"a": 1}}, request_id="one").status == 503
     assert stored(session_id) == before
 
 
@@ -305,7 +350,7 @@ def test_session_that_expires_while_its_renewal_fails_is_503(api: Api) -> None:
 
     def time_out() -> None:
         if seam.calls[-1][0] == "UpdateItem":
-            api.clock.now += 3
+            api.clock.now += 1
             raise TransientError("TimeoutError")
 
     seam.before = time_out
@@ -340,6 +385,48 @@ def test_renewal_by_verify_goes_by_the_time_of_its_write(api: Api, stored: Any) 
     once_after("GetItem", lambda: setattr(api.clock, "now", api.clock.now + 5))
 
     assert verify(api, token).json["renewed_at"] == NOW + 605
+
+
+@pytest.mark.parametrize(
+    ("operation", "method", "path", "query"),
+    [
+        ("GetItem", "GET", "/sessions/{}", ""),
+        ("GetItem", "POST", "/sessions/verify", ""),
+        ("BatchGetItem", "GET", "/sessions", "user_id=ada"),
+    ],
+)
+def test_session_that_expires_while_it_is_read_is_not_answered(
+    api: Api, operation: str, method: str, path: str, query: str
+) -> None:
+    token = api.log_in(ttl_seconds=10)
+    api.clock.now = NOW + 9
+    once_after(operation, lambda: setattr(api.clock, "now", NOW + 10))
+    body = {"token": token, "renew": False} if method == "POST" else None
+
+    answer = api(method, path.format(token.partition(".")[0]), body, query=query)
+
+    assert api.clock.now == NOW + 10
+    assert answer.status in (401, 404) or answer.json["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "suffix", "body"),
+    [("PATCH", "", {"data": {"a": 1}}), ("POST", "/rotate", None), ("POST", "/renew", None)],
+)
+def test_refused_write_is_judged_by_the_time_of_its_refusal(
+    api: Api, stored: Any, method: str, suffix: str, body: Any
+) -> None:
+    """A session that expires meanwhile is absent, whatever else stood in the way."""
+    session_id = api.create(ttl_seconds=10, absolute_ttl_seconds=12)
+    rotate(api, session_id)
+    before = stored(session_id)
+    api.clock.now = NOW + 9
+    seam.before = lambda: setattr(api.clock, "now", NOW + 10)
+
+    answer = api(method, f"/sessions/{session_id}{suffix}", body, headers={"if-match": '"v7"'})
+
+    assert answer.status == 404
+    assert stored(session_id) == before
 
 
 @pytest.mark.parametrize(
@@ -381,34 +468,37 @@ def test_wrong_window_is_422(api: Api, ttl_seconds: Any) -> None:
     assert answer.json["errors"][0]["pointer"] == "/ttl_seconds"
 
 
+@pytest.mark.parametrize("window", [60, 995, 996])
 def test_window_is_changed_though_a_later_clock_renewed(
-    api: Api, other: SessionStore, stored: Any
+    api: Api, other: SessionStore, stored: Any, window: int
 ) -> None:
     """What the caller asks for counts; only the time is that of the later renewal."""
-    session_id = api.create(ttl_seconds=600)
+    session_id = api.create(ttl_seconds=600, absolute_ttl_seconds=1000)
     api.clock.now += 5
     other.renew(session_id, by=BY_OTHER)
     api.clock.now -= 5
 
-    answer = api("POST", f"/sessions/{session_id}/renew", {"ttl_seconds": 60})
+    answer = api("POST", f"/sessions/{session_id}/renew", {"ttl_seconds": window})
 
-    assert (answer.status, answer.json["expires_at"]) == (200, NOW + 65)
+    assert (answer.status, answer.json["expires_at"]) == (200, NOW + min(5 + window, 1000))
     assert api.requests == ["UpdateItem", "UpdateItem"]
 
 
 def test_renewal_that_others_overtake_again_and_again_is_503(api: Api, other: SessionStore) -> None:
-    session_id = api.create(ttl_seconds=600, absolute_ttl_seconds=1000)
-    windows = iter([600, 10] * 9)
-    api.clock.now += 500
+    """Each of them by a clock that is further ahead; effort is bounded."""
+    session_id = api.create(ttl_seconds=600)
+    seconds = itertools.count(1)
 
     def meddle() -> None:
-        api.clock.now += 1
-        other.renew(session_id, ttl_seconds=next(windows), by=BY_OTHER)
-        api.clock.now -= 1
+        ahead = next(seconds)
+        api.clock.now += ahead
+        other.renew(session_id, by=Writer(actor="other", request_id=f"other-{ahead}"))
+        api.clock.now -= ahead
 
     seam.before = meddle
 
     assert api("POST", f"/sessions/{session_id}/renew", {"ttl_seconds": 20}).status == 503
+    assert api.requests == ["UpdateItem"] * 4
 
 
 @pytest.mark.parametrize(("method", "suffix"), [("POST", "/renew"), ("POST", "/rotate")])
@@ -514,16 +604,14 @@ def authorized(api: Api, token: str) -> bool:
     return allowed
 
 
-def test_sessions_from_before_the_switch_are_dead(api: Api, not_before: int, stored: Any) -> None:
-    """To all that reads or writes, and the items stay as they are."""
-    old = api.log_in()
-    session_id, path = old.partition(".")[0], f"/sessions/{old.partition('.')[0]}"
-    api.clock.now = not_before + 600
-    before = stored(session_id)
+def assert_dead(api: Api, token: str, stored: Any) -> None:
+    """To all that reads or writes, and the item stays as it is."""
+    session_id = token.partition(".")[0]
+    path, before = f"/sessions/{session_id}", stored(session_id)
 
     assert api("GET", path).status == 404
-    assert verify(api, old).status == 401
-    assert not authorized(api, old)
+    assert verify(api, token).status == 401
+    assert not authorized(api, token)
     assert api("PATCH", path, {"data": {"a": 1}}).status == 404
     assert api("PUT", path, {"data": {}}).status == 404
     assert api("POST", f"{path}/renew").status == 404
@@ -531,6 +619,37 @@ def test_sessions_from_before_the_switch_are_dead(api: Api, not_before: int, sto
     assert api("POST", f"{path}/rotate", {"grace_seconds": 0}).status == 404
     assert api("GET", "/sessions", query={"user_id": "ada"}).json["items"] == []
     assert stored(session_id) == before
+
+
+def test_sessions_from_before_the_switch_are_dead(api: Api, not_before: int, stored: Any) -> None:
+    token = api.log_in()
+    api.clock.now = not_before + 600
+
+    assert_dead(api, token, stored)
+
+
+def test_reused_token_from_before_the_switch_ends_nothing(
+    api: Api, not_before: int, stored: Any
+) -> None:
+    """Its session is dead already, and the item stays as it is."""
+    former = api.log_in()
+    rotate(api, former.partition(".")[0], grace_seconds=0)
+    api.clock.now = not_before
+
+    assert_dead(api, former, stored)
+
+
+def test_mark_of_a_revocation_is_enough(api: Api, tables: Any, stored: Any) -> None:
+    """Set by hand, say: whatever else the item still holds, it is dead."""
+    token = api.log_in()
+    tables.client.update_item(
+        TableName=tables.sessions,
+        Key={"SessionId": {"S": token.partition(".")[0]}},
+        UpdateExpression="SET RevokedAt = :now",
+        ExpressionAttributeValues={":now": {"N": str(NOW)}},
+    )
+
+    assert_dead(api, token, stored)
 
 
 @pytest.mark.parametrize("query", [None, {"user_id": "ada"}])
@@ -550,6 +669,7 @@ def test_sessions_from_the_switch_on_live(api: Api, not_before: int) -> None:
     token = api.log_in()
 
     assert verify(api, token).status == 200
+    assert api("POST", f"/sessions/{token.partition('.')[0]}/renew").status == 200
     assert authorized(api, token)
     assert len(api("GET", "/sessions", query={"user_id": "ada"}).json["items"]) == 1
 

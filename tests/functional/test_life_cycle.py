@@ -185,6 +185,15 @@ def test_reason_defaults_to_logout(api: Api, stored: Any) -> None:
     assert stored(session_id)["RevokedReason"] == {"S": "logout"}
 
 
+# Writes to an existing session, other than ending it.
+WRITES: list[tuple[str, str, object]] = [
+    ("POST", "/renew", None),
+    ("POST", "/rotate", None),
+    ("PATCH", "", {"data": {"a": 1}}),
+    ("PUT", "", {"data": {}}),
+]
+
+
 def dead_sessions(api: Api, tables: Any) -> dict[str, str]:
     """Session ids by why they are dead; TTL has not come by yet."""
     expired = api.create(ttl_seconds=10)
@@ -238,6 +247,18 @@ def test_session_expires_on_the_second(api: Api) -> None:
     assert api("GET", f"/sessions/{session_id}").status == 404
 
 
+@pytest.mark.parametrize(("method", "suffix", "body"), WRITES)
+def test_write_on_the_second_of_the_expiry_changes_nothing(
+    api: Api, stored: Any, method: str, suffix: str, body: Any
+) -> None:
+    session_id = api.create(ttl_seconds=10)
+    before = stored(session_id)
+    api.clock.now = NOW + 10
+
+    assert api(method, f"/sessions/{session_id}{suffix}", body).status == 404
+    assert stored(session_id) == before
+
+
 def test_item_with_a_string_as_expiration_time_is_no_session(api: Api, tables: Any) -> None:
     """TTL would never delete it, and a comparison with a number would not hold."""
     session_id = dead_sessions(api, tables)["tampered"]
@@ -245,15 +266,7 @@ def test_item_with_a_string_as_expiration_time_is_no_session(api: Api, tables: A
     assert api("GET", f"/sessions/{session_id}").status == 404
 
 
-@pytest.mark.parametrize(
-    ("method", "suffix", "body"),
-    [
-        ("POST", "/renew", None),
-        ("POST", "/rotate", None),
-        ("PATCH", "", {"data": {"a": 1}}),
-        ("PUT", "", {"data": {}}),
-    ],
-)
+@pytest.mark.parametrize(("method", "suffix", "body"), WRITES)
 def test_write_whose_clock_is_behind_does_not_undo_a_revocation(
     api: Api, stored: Any, method: str, suffix: str, body: Any
 ) -> None:

@@ -201,8 +201,9 @@ def test_list_that_stays_throttled_is_503(api: Api, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("method", "suffix", "body", "attribute", "expected"),
     [
-        ("PATCH", "", {"data": {"a": 1}}, "Version", "2"),
-        ("PUT", "", {"data": {"a": 1}}, "Version", "2"),
+        ("PATCH", "", {"data": {"a": 1, "b": None}}, "Version", "2"),
+        ("PATCH", "", {"data": {"a": 1, "b": None, "c": None}}, "Version", "2"),
+        ("PUT", "", {"data": {"a": 1, "keep": 3}}, "Version", "2"),
         ("POST", "/renew", None, "ExpirationTime", str(NOW + 1860)),
         ("POST", "/rotate", {}, "PreviousTokenUntil", str(NOW + 90)),
         ("DELETE", "", None, "RevokedAt", str(NOW + 60)),
@@ -219,7 +220,7 @@ def test_repeated_send_is_no_second_change(
     expected: str,
 ) -> None:
     """The first send succeeds but its answer is lost; the SDK sends again by itself."""
-    session_id = api.create()
+    session_id = api.create(data={"keep": 3, "b": 2})
     api.clock.now += 60
     network.plan(network.lose_answer())
     headers = {"if-match": '"v1"'}
@@ -231,7 +232,7 @@ def test_repeated_send_is_no_second_change(
     assert stored(session_id)[attribute] == {"N": expected}
     if method in ("PATCH", "PUT"):
         assert answer.headers["etag"] == '"v2"'
-        assert answer.json["data"] == {"a": 1}
+        assert answer.json["data"] == {"keep": 3, "a": 1}
     if "token" in answer.body:
         assert api("POST", "/sessions/verify", {"token": answer.json["token"]}).status == 200
 

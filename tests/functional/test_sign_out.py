@@ -62,6 +62,7 @@ def test_dead_sessions_do_not_count_and_stay_as_they_are(api: Api, stored: Any) 
     before = stored(revoked), stored(expired)
 
     assert sign_out(api).json == done(1)
+    assert api.requests.count("UpdateItem") == 1
     assert (stored(revoked), stored(expired)) == before
 
 
