@@ -335,11 +335,12 @@ def test_proven_token_is_answered_though_its_renewal_fails(
     api.clock.now += 600
     fail_writes(failure)
 
-    answer = verify(api, token)
+    answer = api("POST", "/sessions/verify", {"token": token}, request_id="the-one")
 
     assert (answer.status, answer.json["expires_at"]) == (200, NOW + 1800)
     [line] = map(json.loads, logged.getvalue().splitlines())
     assert (line["level"], line["message"], line["cause"]) == ("WARNING", "renewal failed", cause)
+    assert line["api_request_id"] == "the-one"
     assert stored(token.partition(".")[0]) == before
 
 
@@ -429,11 +430,29 @@ def test_refused_write_is_judged_by_the_time_of_its_refusal(
     assert stored(session_id) == before
 
 
+def test_refused_renewal_of_verify_is_judged_by_the_time_of_its_refusal(
+    api: Api, other: SessionStore
+) -> None:
+    token = api.log_in(ttl_seconds=10)
+    session_id = token.partition(".")[0]
+    api.clock.now = NOW + 9
+
+    def shorten() -> None:
+        other.renew(session_id, ttl_seconds=1, by=BY_OTHER)
+        seam.before = lambda: setattr(api.clock, "now", NOW + 10)
+
+    once_after("GetItem", shorten)
+
+    assert verify(api, token).status == 401
+    assert api.requests == ["GetItem", "UpdateItem"]
+
+
 @pytest.mark.parametrize(
     ("fields", "after", "window", "expires"),
     [
         ({}, 60, 10, NOW + 70),
         ({}, 60, 7200, NOW + 60 + 7200),
+        ({}, 60, 34_560_000, NOW + 86_400),
         ({"absolute_ttl_seconds": 3600}, 60, 7200, NOW + 3600),
         ({"absolute_ttl_seconds": 3600}, 600, 3000, NOW + 3600),
         ({"absolute_ttl_seconds": 3600}, 600, 3001, NOW + 3600),
@@ -482,6 +501,23 @@ def test_window_is_changed_though_a_later_clock_renewed(
 
     assert (answer.status, answer.json["expires_at"]) == (200, NOW + min(5 + window, 1000))
     assert api.requests == ["UpdateItem", "UpdateItem"]
+
+
+def test_window_that_shrinks_between_the_two_requests_of_a_renewal_counts(
+    api: Api, other: SessionStore
+) -> None:
+    """The first one says that the absolute end cuts the window short; by the second it does not."""
+    session_id = api.create(ttl_seconds=600, absolute_ttl_seconds=1000)
+    api.clock.now = NOW + 500
+
+    def shrink() -> None:
+        if len(seam.calls) == 2:
+            other.renew(session_id, ttl_seconds=10, by=BY_OTHER)
+
+    seam.before = shrink
+
+    assert api("POST", f"/sessions/{session_id}/renew").json["expires_at"] == NOW + 510
+    assert api.requests == ["UpdateItem"] * 3
 
 
 def test_renewal_that_others_overtake_again_and_again_is_503(api: Api, other: SessionStore) -> None:
@@ -576,6 +612,7 @@ def test_cursor_of_a_sign_out_is_good_for_the_same_call_only(
         ([-1, True, None], 422),
         ([10**10, True, None], 422),
         ([NOW, True], 422),
+        ([NOW, True, None, 1], 422),
         (position[:1], 422),
     ):
         text = base64.urlsafe_b64encode(json.dumps([forged, digest]).encode()).decode()
@@ -639,14 +676,14 @@ def test_reused_token_from_before_the_switch_ends_nothing(
     assert_dead(api, former, stored)
 
 
-def test_mark_of_a_revocation_is_enough(api: Api, tables: Any, stored: Any) -> None:
-    """Set by hand, say: whatever else the item still holds, it is dead."""
+@pytest.mark.parametrize("change", ["SET RevokedAt = CreatedAt", "REMOVE CreatedAt"])
+def test_doubt_about_a_session_is_its_end(api: Api, tables: Any, stored: Any, change: str) -> None:
+    """By hand, say: a mark of a revocation whatever else the item holds, or no known age."""
     token = api.log_in()
     tables.client.update_item(
         TableName=tables.sessions,
         Key={"SessionId": {"S": token.partition(".")[0]}},
-        UpdateExpression="SET RevokedAt = :now",
-        ExpressionAttributeValues={":now": {"N": str(NOW)}},
+        UpdateExpression=change,
     )
 
     assert_dead(api, token, stored)

@@ -69,6 +69,12 @@ def test_pages_lead_through_the_whole_list(api: Api) -> None:
     assert [len(page) for page in pages(api, limit=3)] == [3, 3, 1]
 
 
+def test_page_has_25_sessions_by_default(api: Api) -> None:
+    create_in_turn(api, 26)
+
+    assert [len(page) for page in pages(api)] == [25, 1]
+
+
 def test_limit_may_change_from_page_to_page(api: Api) -> None:
     ids = create_in_turn(api, 4)
     cursor = api("GET", "/sessions", query={"user_id": "ada", "limit": 1}).json["next_cursor"]
@@ -91,14 +97,14 @@ def test_dead_sessions_never_show(api: Api) -> None:
 
 
 def test_dead_entries_are_filled_up_for_a_few_rounds(api: Api) -> None:
-    """Two live ones behind three dead ones still make a page of two."""
-    live = create_in_turn(api, 2)
+    """Two of the live ones behind three dead ones still make a page of two."""
+    live = create_in_turn(api, 3)
     for session_id in create_in_turn(api, 3):
         api("DELETE", f"/sessions/{session_id}")
 
     answer = api("GET", "/sessions", query={"user_id": "ada", "limit": 2})
 
-    assert [item["session_id"] for item in answer.json["items"]] == live
+    assert [item["session_id"] for item in answer.json["items"]] == live[:2]
     assert api.requests == ["Query", "BatchGetItem"] * 3
 
 
@@ -121,6 +127,12 @@ def test_malformed_item_does_not_break_the_list(api: Api, tables: Any) -> None:
             "CreatedAt": {"N": "1"},
             "ExpirationTime": {"N": "9999999999"},
         },
+    )
+    tables.client.update_item(
+        TableName=tables.sessions,
+        Key={"SessionId": {"S": api.create()}},
+        UpdateExpression="SET RenewedAt = :fraction",
+        ExpressionAttributeValues={":fraction": {"N": "1.5"}},
     )
 
     assert pages(api) == [[kept]]
