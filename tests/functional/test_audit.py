@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from io import StringIO
 from types import ModuleType
 from typing import Any
 
@@ -134,8 +135,10 @@ def test_batch_of_100_takes_four_requests(
     assert len(items(tables)) == 100
 
 
-def test_poisoned_record_costs_no_neighbour(audit: ModuleType, tables: Any) -> None:
-    """It is on record as unreadable at once, and never retried."""
+def test_poisoned_record_costs_no_neighbour(
+    audit: ModuleType, tables: Any, logged: StringIO
+) -> None:
+    """It is on record as unreadable at once, never retried, and the log says where."""
     assert record(audit, sample("stream_poisoned")) == {"batchItemFailures": []}
 
     assert sorted(item["Type"]["S"] for item in items(tables)) == [
@@ -143,6 +146,26 @@ def test_poisoned_record_costs_no_neighbour(audit: ModuleType, tables: Any) -> N
         "expired",
         "unreadable",
     ]
+    [unreadable] = [item for item in items(tables) if item["Type"]["S"] == "unreadable"]
+    error, summary = map(json.loads, logged.getvalue().splitlines())
+    assert (error["level"], error["message"]) == ("ERROR", "unreadable stream record")
+    assert error["event_id"] == unreadable["EventId"]["S"]
+    assert (summary["message"], summary["events"], summary["refused"]) == ("recorded", 3, 0)
+
+
+def test_renewal_is_not_recorded_by_default(audit: ModuleType, tables: Any) -> None:
+    batch = sample("stream_created")
+    [renewal] = batch["Records"]
+    change = renewal["dynamodb"]
+    renewal["eventName"], change["OldImage"] = "MODIFY", change["NewImage"]
+    change["NewImage"] = change["OldImage"] | {
+        "RequestId": {"S": "renewal"},
+        "ExpirationTime": {"N": str(NOW + 1860)},
+        "RenewedAt": {"N": str(NOW + 60)},
+    }
+
+    assert record(audit, batch) == {"batchItemFailures": []}
+    assert items(tables) == []
 
 
 @pytest.mark.parametrize("code", ["ThrottlingError", "ProvisionedThroughputExceeded"])
@@ -262,6 +285,12 @@ def test_events_of_a_user_by_time_of_record(audit: ModuleType, api: Api) -> None
     assert ids(api, since=NOW + 99) == []
 
 
+def test_page_has_25_events_by_default(audit: ModuleType, api: Api) -> None:
+    record(audit, inserts(26))
+
+    assert len(ids(api)) == 25
+
+
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_pages_of_events_lead_through_all(audit: ModuleType, api: Api, order: str) -> None:
     record(audit, inserts(7))
@@ -269,6 +298,7 @@ def test_pages_of_events_lead_through_all(audit: ModuleType, api: Api, order: st
     query: dict[str, Any] = {"user_id": "ada", "limit": 3, "order": order, "since": NOW + 1}
     while True:
         page = api("GET", "/events", query=query).json
+        assert len(page["items"]) <= 3
         found += [event["session_id"][-1] for event in page["items"]]
         if page["next_cursor"] is None:
             break
@@ -351,6 +381,14 @@ def test_only_the_first_page_of_a_session_looks_for_it(audit: ModuleType, api: A
     cursor = api("GET", "/events", query=query).json["next_cursor"]
     assert "pending" not in api("GET", "/events", query=query | {"cursor": cursor}).json
     assert api.requests == ["Query"]
+
+
+def test_cursor_tells_a_user_from_a_session_of_the_same_name(audit: ModuleType, api: Api) -> None:
+    record(audit, inserts(2, user_id=SESSION))
+    page = api("GET", "/events", query={"user_id": SESSION, "limit": 1}).json
+
+    query = {"session_id": SESSION, "cursor": page["next_cursor"]}
+    assert api("GET", "/events", query=query).status == 422
 
 
 def test_forged_position_leads_to_no_other_session(audit: ModuleType, api: Api) -> None:

@@ -224,6 +224,18 @@ def test_session_decides_each_time(authorizer: ModuleType, api: Api) -> None:
     assert not allowed(authorizer, http_event(f"Bearer {kept.partition('.')[0]}.{SECRET}"))
 
 
+def test_refusal_alone_is_not_logged(
+    authorizer: ModuleType, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line that says `token_reuse_seen` means just that."""
+    session_id = api.create()
+
+    with caplog.at_level(logging.INFO):
+        assert not allowed(authorizer, http_event(f"Bearer {session_id}.{SECRET}"))
+
+    assert caplog.records == []
+
+
 def test_nothing_is_ever_written(authorizer: ModuleType, api: Api, stored: Any) -> None:
     token = api.log_in()
     before = stored(token.partition(".")[0])

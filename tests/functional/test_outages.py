@@ -114,9 +114,12 @@ def test_no_answer_in_time_is_503(
     """The log tells the kinds of outage apart."""
     network.plan(always=failure)
 
-    assert api(method, path, body).status == 503
-    [line] = logged.getvalue().splitlines()
-    assert json.loads(line)["cause"] in causes
+    answer = api(method, path, body, request_id="the-one")
+
+    assert (answer.status, answer.json["instance"]) == (503, "the-one")
+    [line] = map(json.loads, logged.getvalue().splitlines())
+    assert line["cause"] in causes
+    assert line["api_request_id"] == "the-one"
 
 
 def test_silent_table_is_given_up_in_time(api: Api, network: Proxy, logged: StringIO) -> None:
@@ -340,10 +343,12 @@ def test_unforeseen_error_is_logged_without_its_words(
     """Where it happened, not what DynamoDB said: that may quote data."""
     network.plan(always=refusing("ValidationException", message="what of classified?"))
 
-    answer = api("POST", "/sessions", {"user_id": "ada", "data": {"k": "classified"}})
+    body = {"user_id": "ada", "data": {"k": "classified"}}
+    answer = api("POST", "/sessions", body, request_id="the-one")
 
     assert (answer.status, answer.json["code"]) == (500, "internal_error")
-    assert "unforeseen error" in logged.getvalue()
-    assert "store.py" in logged.getvalue()
+    line = json.loads(logged.getvalue())
+    assert (line["message"], line["api_request_id"]) == ("unforeseen error", "the-one")
+    assert "store.py" in line["stack"]
     assert "classified" not in logged.getvalue() + answer.body
     assert "ValidationException" not in answer.body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -237,11 +238,14 @@ def test_removal_of_a_revoked_session_is_purged(
     assert found == removed(NOW + 100, "purged", **facts)
 
 
+@pytest.mark.parametrize("identity", [{}, TTL], ids=["someone", "ttl"])
 @pytest.mark.parametrize(
     "expiration", [NOW + 1800, str(NOW - 1800), None, "soon"], ids=["live", "text", "none", "word"]
 )
-def test_removal_of_a_live_or_malformed_session_is_deleted(expiration: Any) -> None:
-    found = event(record("REMOVE", old=image(ExpirationTime=expiration), at=NOW))
+def test_removal_of_a_live_or_malformed_session_is_deleted(
+    expiration: Any, identity: dict[str, Any]
+) -> None:
+    found = event(record("REMOVE", old=image(ExpirationTime=expiration), at=NOW, **identity))
 
     assert found == removed(NOW, "deleted")
 
@@ -254,6 +258,16 @@ def test_many_names_are_cut_and_counted() -> None:
 
     assert found["changed"] == sorted(names)[:100]
     assert found["changed_count"] == 150
+
+
+def test_hundred_names_are_not_counted() -> None:
+    names = {f"k{i:03d}": i for i in range(100)}
+    change = {"Version": 2, "Data": {"theme": "dark"} | names}
+
+    found = event(record("MODIFY", old=image(), new=image(**BY, **change)))
+
+    assert found["changed"] == sorted(names)
+    assert "changed_count" not in found
 
 
 @pytest.mark.parametrize("user_id", [7, "", "x" * 2049, None, ["ada"]])
@@ -272,6 +286,20 @@ def test_endless_texts_are_cut() -> None:
     found = classify(record("INSERT", new=new), not_before=0)
 
     assert len(msgspec.json.encode(found)) < 2000
+
+
+def test_endless_names_are_cut() -> None:
+    found = event(record("MODIFY", old=image(), new=image(**{"n" * 60_000: 1})))
+
+    assert found["type"] == "tampered"
+    assert len(msgspec.json.encode(found)) < 2000
+
+
+def test_text_that_is_no_unicode_is_readable_all_the_same() -> None:
+    new = image()
+    new["Actor"] = {"S": "a\ud800"}
+
+    assert event(record("INSERT", new=new))["actor"] == "a?"
 
 
 def bare(**change: Any) -> dict[str, Any]:
@@ -300,6 +328,7 @@ def bare(**change: Any) -> dict[str, Any]:
         bare(ApproximateCreationDateTime="soon"),
         bare(ApproximateCreationDateTime=float("inf")),
         bare(ApproximateCreationDateTime=-1),
+        bare(ApproximateCreationDateTime=10**10),
         bare(NewImage=[1]),
         bare(NewImage={"UserId": "ada"}),
     ],
@@ -309,7 +338,13 @@ def test_what_can_not_be_read_is_on_record_as_unreadable(broken: Any) -> None:
 
     assert (found.type, found.session_id) == ("unreadable", SESSION)
     assert found == classify(broken, not_before=0)
-    assert len(found.event_id) == 51
+    assert re.fullmatch("[0-9]{10}#[0-9]{40}", found.event_id)
+
+
+def test_what_can_not_be_read_is_filed_under_its_time() -> None:
+    found = classify(bare(eventName=None), not_before=0)
+
+    assert (found.at, found.recorded_at, found.event_id[:10]) == (NOW, NOW, str(NOW))
 
 
 @pytest.mark.parametrize(
