@@ -6,6 +6,7 @@ import base64
 import re
 import statistics
 import time
+from collections.abc import Callable
 from hashlib import sha256
 from io import StringIO
 from types import SimpleNamespace
@@ -360,8 +361,20 @@ def test_hash_of_a_wrong_type_verifies_nothing(api: Api, tables: Any) -> None:
     assert verify(api, token).status == 401
 
 
-def test_malformed_token_costs_no_request(api: Api) -> None:
-    assert verify(api, "x").status == 401
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        lambda _: "x",
+        lambda token: token[1:],
+        lambda token: token[:-1],
+        lambda token: "A" + token,
+        lambda token: token + "A",
+        lambda token: token.replace(".", ":"),
+        lambda token: token + "\n",
+    ],
+)
+def test_malformed_token_costs_no_request(api: Api, spelled: Callable[[str], str]) -> None:
+    assert verify(api, spelled(api.log_in())).status == 401
     assert api.requests == []
 
 
