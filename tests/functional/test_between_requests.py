@@ -666,11 +666,12 @@ def test_sessions_from_before_the_switch_are_dead(api: Api, not_before: int, sto
 
 
 def test_reused_token_from_before_the_switch_ends_nothing(
-    api: Api, not_before: int, stored: Any
+    api: Api, other: SessionStore, not_before: int, stored: Any
 ) -> None:
     """Its session is dead already, and the item stays as it is."""
     former = api.log_in()
-    rotate(api, former.partition(".")[0], grace_seconds=0)
+    session_id = former.partition(".")[0]
+    other.rotate(session_id, Token.issue(session_id).hash, grace_seconds=0, by=BY_OTHER)
     api.clock.now = not_before
 
     assert_dead(api, former, stored)

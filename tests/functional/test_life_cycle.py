@@ -56,6 +56,10 @@ def test_created_session_is_answered_and_stored(api: Api, stored: Any) -> None:
     }
 
 
+def test_session_without_a_client_stores_none(api: Api, stored: Any) -> None:
+    assert "Client" not in stored(api.create())
+
+
 def test_session_ids_are_128_random_bits(api: Api) -> None:
     """22 base64url characters, no two alike."""
     ids = {api.create() for _ in range(20)}

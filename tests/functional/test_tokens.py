@@ -279,6 +279,18 @@ def test_reused_token_ends_the_session(api: Api, stored: Any) -> None:
     assert api.requests == ["GetItem"]
 
 
+def test_former_token_without_an_end_of_its_grace_verifies_nothing(api: Api, tables: Any) -> None:
+    former = api.log_in()
+    rotate(api, former)
+    tables.client.update_item(
+        TableName=tables.sessions,
+        Key={"SessionId": {"S": former.partition(".")[0]}},
+        UpdateExpression="REMOVE PreviousTokenUntil",
+    )
+
+    assert verify(api, former).status == 401
+
+
 def test_older_generation_ends_nothing(api: Api) -> None:
     """Only the directly former token is known; all before it are just unknown."""
     oldest = api.log_in()
