@@ -494,7 +494,7 @@ def test_malformed_id_costs_no_request(api: Api, session_id: str) -> None:
         ("POST", f"{path}/rotate", None),
     ]
     for method, where, body in calls:
-        assert api(method, where, body).status == 404
+        assert api(method, where, body).json["code"] == "session_not_found"
         assert api.requests == []
     assert api("DELETE", path).status == 204
     assert api.requests == []

@@ -115,6 +115,8 @@ def test_page_may_be_short_while_a_cursor_is_set(api: Api) -> None:
         api("DELETE", f"/sessions/{session_id}")
 
     assert pages(api, limit=1)[:2] == [[], [oldest]]
+    api("GET", "/sessions", query={"user_id": "ada", "limit": 1})
+    assert api.requests == ["Query", "BatchGetItem"] * 4
 
 
 def test_malformed_item_does_not_break_the_list(api: Api, tables: Any) -> None:
