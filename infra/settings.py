@@ -72,9 +72,13 @@ class Settings:
         types = {name: kind for name, kind in get_type_hints(cls).items() if name != "stage"}
         for name in given.keys() - types.keys():
             raise SettingsError(f"The setting '{name}' of stage '{stage}' is unknown.")
-        for name in types.keys() - given.keys():
+        # The CDK leaves out what is null in `cdk.json`.
+        optional = {name for name, kind in types.items() if kind == int | None}
+        for name in types.keys() - given.keys() - optional:
             raise SettingsError(f"The setting '{name}' of stage '{stage}' is missing.")
-        return cls(stage=stage, **{name: _read(name, given[name], types[name]) for name in types})
+        return cls(
+            stage=stage, **{name: _read(name, given.get(name), types[name]) for name in types}
+        )
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -25,6 +25,13 @@ def test_stages_override_the_common_settings() -> None:
     assert settings("prod").default_ttl_seconds == settings("dev").default_ttl_seconds
 
 
+def test_concurrency_is_not_limited_unless_it_is_set() -> None:
+    """Nor by null, which the CDK leaves out of what it hands over."""
+    assert settings().reserved_concurrency is None
+    assert settings(reserved_concurrency=None).reserved_concurrency is None
+    assert settings(reserved_concurrency=20).reserved_concurrency == 20
+
+
 def test_whole_numbers_may_come_as_floats() -> None:
     """That is how jsii hands over what stands in `cdk.json`."""
     assert settings(memory_mb=256.0).memory_mb == 256
