@@ -195,7 +195,8 @@ def test_http_api_with_payload_1_0(authorizer: ModuleType, api: Api) -> None:
     token = api.log_in()
     event = rest_event(Authorization=f"Bearer {token}", Cookie="theme=dark") | {"version": "1.0"}
 
-    assert allowed(authorizer, event | {"identitySource": f"Bearer {token}"})
+    answer = authorizer.lambda_handler(event | {"identitySource": f"Bearer {token}"}, None)
+    assert answer["policyDocument"]["Statement"][0]["Effect"] == "Allow"
     assert allowed(authorizer, event | {"identitySource": f"{COOKIE}={token}; theme=dark"})
     assert not allowed(authorizer, event | {"identitySource": "theme=dark"})
 
@@ -215,7 +216,9 @@ def test_session_decides_each_time(authorizer: ModuleType, api: Api) -> None:
     for token in (revoked, expired, kept):
         assert allowed(authorizer, http_event(f"Bearer {token}"))
     api("DELETE", f"/sessions/{revoked.partition('.')[0]}")
-    api.clock.now += 10
+    api.clock.now += 9
+    assert allowed(authorizer, http_event(f"Bearer {expired}"))
+    api.clock.now += 1
 
     assert not allowed(authorizer, http_event(f"Bearer {revoked}"))
     assert not allowed(authorizer, http_event(f"Bearer {expired}"))

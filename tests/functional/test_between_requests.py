@@ -268,7 +268,7 @@ def test_superseded_rotation_never_takes_effect_again(
         ({"token_sha256": own_secret()[1]}, ""),
         ({"session_id": "x", "token_sha256": own_secret()[1]}, "/session_id"),
         ({"session_id": SESSION, "token_sha256": "x" * 42}, "/token_sha256"),
-        ({"session_id": SESSION, "token_sha256": "x" * 44}, "/token_sha256"),
+        ({"session_id": SESSION, "token_sha256": "A" * 44}, "/token_sha256"),
         ({"session_id": SESSION, "token_sha256": "A" * 42 + "B"}, "/token_sha256"),
         ({"session_id": SESSION, "token_sha256": "+" * 43}, "/token_sha256"),
         ({"session_id": SESSION, "token_sha256": 1}, "/token_sha256"),

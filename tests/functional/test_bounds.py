@@ -217,6 +217,7 @@ def test_bodies_of_patch(api: Api, body: Any, status: int) -> None:
         ({"data": nested(31)}, 422),
         ({"data": {str(i): i for i in range(1000)}}, 200),
         ({"data": []}, 422),
+        ({"data": {}, "version": 1}, 422),
         ({}, 422),
     ],
 )
@@ -341,6 +342,7 @@ def test_content_type(api: Api, content_type: str, status: int) -> None:
         (base64.b64encode(b'{"user_id": "a"}').decode(), 201),
         (base64.b64encode(b'{"user_id": "\xff"}').decode(), 400),
         ("no base64!", 400),
+        ("!" + base64.b64encode(b'{"user_id": "a"}').decode(), 400),
         (base64.b64encode(b" " * 131_073).decode(), 413),
     ],
 )
@@ -380,7 +382,10 @@ def test_base64_bodies(api: Api, encoded: str, status: int) -> None:
         ("GET", "/events", "user_id=a&since=-1", "/since"),
         ("GET", "/events", "user_id=a&since=1795435200000", "/since"),
         ("GET", "/events", "user_id=a&since=now", "/since"),
+        ("GET", "/events", "user_id=a&until=1795435200000", "/until"),
         ("GET", "/events", "user_id=a&until=1.5", "/until"),
+        ("GET", "/events", "user_id=", "/user_id"),
+        ("GET", "/events", "user_id=a&sort=asc", "/sort"),
         ("GET", "/events", "user_id=a&since=2&until=1", "/since"),
         ("GET", "/events", "user_id=a&order=up", "/order"),
         ("GET", "/events", "user_id=a&cursor=AAAA", "/cursor"),

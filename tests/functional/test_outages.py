@@ -352,3 +352,20 @@ def test_unforeseen_error_is_logged_without_its_words(
     assert "store.py" in line["stack"]
     assert "classified" not in logged.getvalue() + answer.body
     assert "ValidationException" not in answer.body
+
+
+def test_message_of_an_unforeseen_error_stays_out_of_the_log(api: Api, logged: StringIO) -> None:
+    """Of our own code's as well: a KeyError quotes the key."""
+
+    secret = "classified"
+
+    def fail() -> None:
+        raise KeyError(secret)
+
+    seam.before = fail
+
+    answer = api("GET", f"/sessions/{ABSENT}")
+
+    assert answer.status == 500
+    assert json.loads(logged.getvalue())["error"] == "KeyError"
+    assert secret not in logged.getvalue() + answer.body
