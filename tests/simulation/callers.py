@@ -7,14 +7,12 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from session_api import requests
 from tests.simulation.expressions import Item
 from tests.simulation.model import Life, Model, token_sha256
 from tests.simulation.story import SLOTS, Step, Story, draw, shrink
 from tests.simulation.turnstile import Actor
 from tests.simulation.world import Call, World, base64url
 
-_OWN_SECRETS = hasattr(requests, "RenewSession")
 _GRACES = (0, 3, 0, 20, 0, 10)
 _WINDOWS = (None, None, 5, 15, 60, None)
 _TIMEOUTS = ((10, 60), (20, 40), (5, 100))
@@ -173,7 +171,7 @@ class _Cast:
             "data": {"made": step.choice},
         }
         facts = {"session_id": "", "secret": ""}
-        if _OWN_SECRETS and step.choice % 4:
+        if step.choice % 4:
             facts = {"session_id": base64url(self.random.randbytes(16)), "secret": self._secret()}
             body |= {
                 "session_id": facts["session_id"],
@@ -226,7 +224,7 @@ class _Cast:
             )
 
     def _rotate(self, step: Step, slot: Slot) -> None:
-        grace, own = _GRACES[step.choice % 6], _OWN_SECRETS and step.choice < 9
+        grace, own = _GRACES[step.choice % 6], step.choice < 9
         secret = self._secret() if own else ""
         body: dict[str, Any] = {"grace_seconds": grace}
         if own:
@@ -244,7 +242,7 @@ class _Cast:
             slot.secrets.append(call.secret)
 
     def _renew(self, step: Step, slot: Slot) -> None:
-        ttl = _WINDOWS[step.choice % 6] if _OWN_SECRETS else None
+        ttl = _WINDOWS[step.choice % 6]
         body = None if ttl is None else {"ttl_seconds": ttl}
 
         def how(call: Call) -> None:
