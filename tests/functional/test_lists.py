@@ -166,4 +166,5 @@ def test_cursor_is_good_for_its_own_query_only(api: Api) -> None:
     assert status(forged([session_id], digest)) == 422
     assert status(forged(None, digest)) == 422
     assert status(base64.urlsafe_b64encode(b"\xff").decode()) == 422
+    assert status(base64.urlsafe_b64encode(b'[["\xff",1],"x"]').decode()) == 422
     assert status(base64.urlsafe_b64encode(b"[" * 5000).decode()) == 422
