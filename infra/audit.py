@@ -31,6 +31,15 @@ class Audit(Construct):
         settings: Settings,
     ) -> None:
         super().__init__(scope, id)
+        self.failed_events = s3.Bucket(
+            self,
+            "FailedEvents",
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            enforce_ssl=True,
+            lifecycle_rules=[s3.LifecycleRule(expiration=_FAILED_EVENTS_KEPT)],
+            removal_policy=settings.removal_policy,
+        )
         self.function = PythonFunction(
             self,
             "SessionAudit",
@@ -42,21 +51,14 @@ class Audit(Construct):
                 ),
                 "UNRECORDED_EVENTS": ",".join(settings.unrecorded_events),
                 "NOT_BEFORE": str(settings.not_before),
+                "FAILED_EVENTS_BUCKET": self.failed_events.bucket_name,
             },
             timeout=Duration.seconds(60),
             settings=settings,
         )
-        self.failed_events = s3.Bucket(
-            self,
-            "FailedEvents",
-            encryption=s3.BucketEncryption.S3_MANAGED,
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            enforce_ssl=True,
-            lifecycle_rules=[s3.LifecycleRule(expiration=_FAILED_EVENTS_KEPT)],
-            removal_policy=settings.removal_policy,
-        )
-        # A record that can't be written must not hold up its shard for a day: it is tried again
-        # for a while, alone in the end, and then kept whole where it can be played back from.
+        # What DynamoDB will never take is on record as unreadable, so nothing but an outage is
+        # repeated. A morning of it loses nothing, and what the stream would drop after 24 h is
+        # kept whole where it can be played back from.
         self.function.alias.add_event_source(
             DynamoEventSource(
                 sessions,
@@ -66,8 +68,8 @@ class Audit(Construct):
                 parallelization_factor=4,
                 report_batch_item_failures=True,
                 bisect_batch_on_error=True,
-                retry_attempts=10,
-                max_record_age=Duration.hours(6),
+                retry_attempts=-1,
+                max_record_age=Duration.hours(22),
                 on_failure=_WholeRecords(self.failed_events),
             )
         )
@@ -77,7 +79,7 @@ class Audit(Construct):
             Acknowledgment(
                 id="AwsSolutions-IAM5[Resource::"
                 f"<{Stack.of(self).get_logical_id(bucket)}.Arn>/aws/lambda/*]",
-                reason="Lambda names each failed batch itself, below this prefix",
+                reason="Lambda and the function name what they keep themselves, below this prefix",
             )
         )
         Validations.of(self.failed_events).acknowledge(

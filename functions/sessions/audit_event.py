@@ -59,7 +59,7 @@ def classify(record: Mapping[str, Any], *, not_before: int) -> AuditEvent:
     try:
         return _read(record, not_before)
     except Exception:
-        return _unreadable(record)
+        return unreadable(record)
 
 
 def is_kept(event: AuditEvent, unrecorded: Collection[str]) -> bool:
@@ -133,8 +133,11 @@ def _removal(old: Item, seconds: int, identity: Any, not_before: int) -> dict[st
     return {"type": "expired"} | ended | removal
 
 
-def _unreadable(record: Any) -> AuditEvent:
-    """Files a record under whatever can still be made out; the same each time it is delivered."""
+def unreadable(record: Any) -> AuditEvent:
+    """Files a record under whatever can still be made out; the same each time it is delivered.
+
+    The session id and the time of record are the only parts of the record that it repeats.
+    """
     change = record.get("dynamodb") if isinstance(record, Mapping) else None
     change = change if isinstance(change, Mapping) else {}
     try:

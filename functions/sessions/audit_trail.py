@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable
 from time import monotonic, sleep
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from dynamodb.errors import DynamoDBError, RequestRefused
 from sessions.audit_event import AuditEvent
 from sessions.cursor import Position
 from sessions.dynamodb import DynamoDB, Item, translated_errors
-from sessions.errors import InvalidField, Unavailable
+from sessions.errors import InvalidField
 
 # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchExecuteStatement.html
 _STATEMENTS_PER_REQUEST = 25
 _TRIES = 4
 _PAUSE_SECONDS = 0.1
-# Leaves a Lambda function of a minute time for the request under way and its answer.
-_APPEND_SECONDS = 30
+# As a whole request says it, and as a single statement's answer says it. Anything else, a missing
+# permission or table too, may be different when the event comes again.
+_REFUSED_FOR_GOOD = "ValidationException", "SerializationException", "ValidationError"
 
 # {"ttl_lag_seconds": "TtlLagSeconds", …}
 _ATTRIBUTES = {
@@ -31,6 +34,13 @@ class EventPosition(Position, frozen=True):
     """Where a trail goes on: behind this event."""
 
     event_id: Annotated[str, Meta(pattern=r"^[0-9]{10}#[0-9]{40}\Z")]
+
+
+class Missed(Struct, frozen=True):
+    """Events that are not in the trail: some `for_now`, and others DynamoDB will never take."""
+
+    for_now: list[AuditEvent]
+    for_good: list[AuditEvent]
 
 
 class Page(Struct, frozen=True):
@@ -47,40 +57,59 @@ class AuditTrail:
         self._client = client
         self._table_name = table_name
 
-    def append(self, events: Sequence[AuditEvent], *, retention_seconds: int) -> list[AuditEvent]:
+    def append(
+        self, events: Iterable[AuditEvent], *, retention_seconds: int, deadline: float
+    ) -> Missed:
         """Add events with distinct keys, to be kept for so long after their time of record.
 
-        Answers those that DynamoDB did not take. An event that is already there counts as taken,
-        so a repeated delivery changes nothing. PartiQL's INSERT is the one write that can be
-        allowed without overwriting too.
+        An event that is already there counts as added, so a repeated delivery changes nothing.
+        PartiQL's INSERT is the one write that can be allowed without overwriting too. No request
+        begins after `deadline`, by `time.monotonic()`.
         """
-        deadline = monotonic() + _APPEND_SECONDS
-        waiting = list(events)
+        waiting, for_good = list(events), list[AuditEvent]()
         for attempt in range(_TRIES):
             if attempt:
                 sleep(_PAUSE_SECONDS * 2**attempt)
-            refused: list[AuditEvent] = []
-            for start in range(0, len(waiting), _STATEMENTS_PER_REQUEST):
-                batch = waiting[start : start + _STATEMENTS_PER_REQUEST]
-                late = monotonic() > deadline
-                refused += batch if late else self._insert(batch, retention_seconds)
-            waiting = refused
+            missed = self._insert(waiting, retention_seconds, deadline)
+            waiting = missed.for_now
+            for_good += missed.for_good
             if not waiting:
                 break
-        return waiting
+        return Missed(waiting, for_good)
 
-    def _insert(self, events: list[AuditEvent], retention_seconds: int) -> list[AuditEvent]:
-        statements: Any = [self._statement(event, retention_seconds) for event in events]
-        try:
-            with translated_errors():
+    def _insert(self, events: list[AuditEvent], retention_seconds: int, deadline: float) -> Missed:
+        missed = Missed([], [])
+        lots = deque(
+            events[start : start + _STATEMENTS_PER_REQUEST]
+            for start in range(0, len(events), _STATEMENTS_PER_REQUEST)
+        )
+        while lots:
+            lot = lots.popleft()
+            if monotonic() > deadline:
+                missed.for_now.extend(lot)
+                continue
+            statements: Any = [self._statement(event, retention_seconds) for event in lot]
+            try:
                 answer = self._client.batch_execute_statement(Statements=statements)
-        except Unavailable:
-            return events
-        return [
-            event
-            for event, response in zip(events, answer["Responses"], strict=True)
-            if response.get("Error", {}).get("Code", "DuplicateItem") != "DuplicateItem"
-        ]
+            except RequestRefused as refused:
+                if refused.code not in _REFUSED_FOR_GOOD:
+                    missed.for_now.extend(lot)
+                elif len(lot) > 1:
+                    # A malformed number, say, fails its neighbours too.
+                    lots.extendleft([event] for event in lot)
+                else:
+                    missed.for_good.extend(lot)
+                continue
+            except DynamoDBError:
+                missed.for_now.extend(lot)
+                continue
+            for event, response in zip(lot, answer["Responses"], strict=True):
+                code = response.get("Error", {}).get("Code", "DuplicateItem")
+                if code in _REFUSED_FOR_GOOD:
+                    missed.for_good.append(event)
+                elif code != "DuplicateItem":
+                    missed.for_now.append(event)
+        return missed
 
     def _statement(self, event: AuditEvent, retention_seconds: int) -> dict[str, Any]:
         item = _to_item(event, event.recorded_at + retention_seconds)

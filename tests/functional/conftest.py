@@ -7,8 +7,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from functools import cache
 from io import StringIO
 from types import ModuleType, SimpleNamespace
@@ -140,7 +140,8 @@ def insert_statements(
 ) -> list[dict[str, Any]]:
     """BatchExecuteStatement for INSERT alone: moto's own loses the parameters of an INSERT.
 
-    As DynamoDB does, it refuses an existing key per statement, and a key given twice altogether.
+    As DynamoDB does, it refuses an existing key and an empty one of an index per statement, and a
+    key given twice altogether.
     """
     answers: list[dict[str, Any]] = []
     seen = set()
@@ -154,7 +155,9 @@ def insert_statements(
         assert key not in seen, "DynamoDB refuses the whole request"
         seen.add(key)
         table = backend.get_table(insert[1])
-        if table.get_item(DynamoType(item["SessionId"]), DynamoType(item["EventId"])):
+        if item.get("UserId") == {"S": ""}:
+            answers.append({"Error": {"Code": "ValidationError", "Message": "empty index key"}})
+        elif table.get_item(DynamoType(item["SessionId"]), DynamoType(item["EventId"])):
             answers.append({"Error": {"Code": "DuplicateItem", "Message": "exists"}})
         else:
             table.put_item(item)
@@ -214,6 +217,12 @@ def tables(backend: Backend) -> Iterator[Any]:
 
 # What every function holds for its client.
 seam = Seam()
+# By their logical ids without the hash.
+_NAMES = {
+    "StorageSessions": "sessions",
+    "StorageSessionAudit": "audit",
+    "AuditFailedEvents": "failed-events",
+}
 
 
 def function(package: str) -> ModuleType:
@@ -224,11 +233,33 @@ def function(package: str) -> ModuleType:
         if each["Handler"] == f"{package}.handler.lambda_handler"
     ]
     for name, value in properties["Environment"]["Variables"].items():
-        reference = value["Ref"] if isinstance(value, dict) else ""
-        os.environ[name] = ("audit" if "Audit" in reference else "sessions") if reference else value
+        os.environ[name] = _NAMES[value["Ref"][:-8]] if isinstance(value, dict) else value
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sessions.dynamodb.connect", lambda: seam)
         return importlib.import_module(f"{package}.handler")
+
+
+@cache
+def _s3() -> Any:
+    return boto3.client("s3")
+
+
+@pytest.fixture
+def failed_events(backend: Backend) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """The bucket, empty; answers the documents in it. On moto, whatever the tables are on."""
+    on_moto = isinstance(backend.client, Boto3Client)
+    with nullcontext() if on_moto else moto.mock_aws():
+        _s3().create_bucket(Bucket="failed-events")
+
+        def documents() -> list[dict[str, Any]]:
+            listed = _s3().list_objects_v2(Bucket="failed-events").get("Contents", [])
+            assert all(each["Key"].startswith("aws/lambda/refused/") for each in listed)
+            return [
+                json.load(_s3().get_object(Bucket="failed-events", Key=each["Key"])["Body"])
+                for each in listed
+            ]
+
+        yield documents
 
 
 @pytest.fixture
