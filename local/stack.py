@@ -145,20 +145,25 @@ def _deploy(stack: LocalStack) -> None:
     with step("cdk bootstrap"):
         # From a folder without a `cdk.json`: it needs no app, so it need not synthesize one.
         cdk(stack, stack.folder, "bootstrap", f"aws://{ACCOUNT}/{REGION}")
-        # It allows uploads over TLS only, and MiniStack speaks plain HTTP.
-        stack.client("s3").delete_bucket_policy(Bucket=f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}")
+        _allow_plain_http(stack, f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}")
     with step("cdk deploy"):
         outputs = cdk(
             *(stack, ROOT, "deploy", STACK, "--context", "stage=local"),
             *("--tags", f"ms-custom-id={_API_ID}"),
         )
         stack.outputs_file.write_text(json.dumps(outputs))
+    _allow_plain_http(stack, stack.outputs["FailedEventsBucket"])
     # MiniStack's CloudFormation leaves out a table's TTL; the template's own is tested elsewhere.
     for table in ("SessionsTableName", "AuditTableName"):
         stack.client("dynamodb").update_time_to_live(
             TableName=stack.outputs[table],
             TimeToLiveSpecification={"Enabled": True, "AttributeName": "ExpirationTime"},
         )
+
+
+def _allow_plain_http(stack: LocalStack, bucket: str) -> None:
+    """Drop a policy that asks for TLS: MiniStack speaks none."""
+    stack.client("s3").delete_bucket_policy(Bucket=bucket)
 
 
 def _environment() -> dict[str, str]:

@@ -140,6 +140,7 @@ class World:
             patch.setattr(lean, "random", SimpleNamespace(uniform=lambda least, most: most))
             for module in (session, token):
                 patch.setattr(module, "secrets", secrets)
+            patch.setattr(self.audit, "monotonic", clock.monotonic)
             patch.setattr(self.audit, "unrecorded", [])
             logging.disable()
             seam.reset(lean.Client(self, region="us-east-1"))
