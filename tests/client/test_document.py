@@ -1,0 +1,96 @@
+"""What a web framework keeps in a session comes back as it was."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from typing import Any
+
+import pytest
+
+from serverless_sessions.document import changes, pack, unpack
+from sessions.document import from_attributes, read_number, to_attributes
+
+DEEP: Any = [1]
+for _ in range(60):
+    DEEP = [DEEP]
+
+AWKWARD = [
+    *(
+        None,
+        True,
+        False,
+        "",
+        "text",
+        "é\u0000",
+        "\ud800",
+        {},
+        [],
+        {"": 1},
+        {"a": None},
+        {"x" * 256: 1},
+    ),
+    *(0, -1, 2**53 + 1, 10**37, 10**38, -(10**40), 10**400),
+    *(0.0, -0.0, 1.0, 1.5, 0.1, 1e22, 1e-7, 1.5e-130, 1e-131, 5e-324, 1.7e308, 123456789.123),
+    *(math.inf, -math.inf),
+    *({"json": "1"}, {"base64": "eA=="}, {"json": 1, "b": 2}, [{"json": None}], DEEP),
+    [1, 2.0, {"a": [3.5, "\ud800"]}],
+]
+
+
+def through_the_service(data: dict[str, Any]) -> dict[str, Any]:
+    """As the API takes, stores and answers it, and the client reads it."""
+    sent = json.loads(json.dumps(data), parse_float=read_number)
+    stored = to_attributes(sent, "/data")
+    answered = json.dumps(from_attributes(stored), default=float)
+    read: dict[str, Any] = json.loads(answered)
+    return read
+
+
+def spelled(value: Any) -> str:
+    """Tells 1 from 1.0, True from 1 and -0.0 from 0.0."""
+    return repr(value)
+
+
+@pytest.mark.parametrize("value", AWKWARD, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize("name", ["name", "", "~", "n" * 256, "\ud800", "json"])
+def test_value_comes_back_as_it_was(name: str, value: Any) -> None:
+    data = through_the_service(pack({name: value}, json.dumps))
+
+    assert spelled(unpack(data, json.loads)) == spelled({name: value})
+
+
+def test_not_a_number_comes_back() -> None:
+    data = through_the_service(pack({"x": math.nan}, json.dumps))
+
+    assert math.isnan(unpack(data, json.loads)["x"])
+
+
+def test_values_of_another_serializer_come_back() -> None:
+    """Django's may be pickle's."""
+    values = {"a": {1, 2}, "": (3, b"4")}
+
+    data = through_the_service(pack(values, pickle.dumps))
+
+    assert unpack(data, pickle.loads) == values  # type: ignore[arg-type]
+
+
+def test_plain_values_stand_in_the_data_as_they_are() -> None:
+    """Other programs and operators read them."""
+    values = {"theme": "dark", "cart": [{"id": 7, "price": 2.5, "gift": None}], "admin": False}
+
+    assert pack(values, json.dumps) == values
+
+
+def test_only_what_changed_is_sent() -> None:
+    before = pack({"same": [1, {"a": 2}], "removed": None, "number": 1, "": 1}, json.dumps)
+    after = pack({"same": [1, {"a": 2}], "number": 1.0, "new": None, "": 2}, json.dumps)
+
+    changed = changes(before, after)
+
+    assert changed.keys() == {"removed", "number", "new", "~"}
+    assert changed["removed"] is None
+    assert changed["new"] is not None
+    merged = {k: v for k, v in (before | changed).items() if v is not None}
+    assert unpack(merged, json.loads) == {"same": [1, {"a": 2}], "number": 1.0, "new": None, "": 2}
