@@ -4,6 +4,8 @@ PYTHON ?= python3
 PORT ?= 4566
 STAGE ?= dev
 export PORT
+COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header
 # Node.js comes from PyPI and lives in the virtual environment: the CDK finds it first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -55,10 +57,10 @@ deploy: setup ## Deploy to the AWS account of your credentials (STAGE=dev), then
 	@.venv/bin/python -m infra.confirm_ttl .local/outputs-$(STAGE).json
 
 lock: setup ## Compile the dependencies of pyproject.toml into requirements/
-	@for group in uv functions development local dynamodb-local bench; do \
-	  .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	    --no-emit-index-url --no-header --group $$group -o requirements/$$group.txt; \
+	@for group in uv functions local dynamodb-local bench browser; do \
+	  $(COMPILE) --group $$group -o requirements/$$group.txt || exit; \
 	done
+	@$(COMPILE) pyproject.toml --all-extras --group development -o requirements/development.txt
 
 clean: ## Remove environments, caches and build output
 	rm -rf .venv .venv-local .venv-dynamodb .venv-bench .local node_modules bench/stores/node_modules cdk.out .mypy_cache .pytest_cache .ruff_cache
@@ -72,6 +74,7 @@ setup: .venv/.ready .venv-local/.ready node_modules/.ready
 	@$(PYTHON) -m venv .venv || { echo "Python's venv module is needed to set up .venv."; exit 1; }
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@.venv/bin/uv pip sync --quiet --python .venv requirements/uv.txt requirements/development.txt
+	@.venv/bin/uv pip install --quiet --python .venv --no-deps --no-build-isolation --offline --editable .
 	@touch $@
 
 .venv-local/.ready: requirements/local.txt .venv/.ready

@@ -1,0 +1,61 @@
+"""The client of a serverless-sessions service."""
+
+from serverless_sessions.async_sessions import AsyncSessions
+from serverless_sessions.direct import DirectReader
+from serverless_sessions.errors import (
+    BodyTooLarge,
+    DataTooLarge,
+    FieldError,
+    InternalError,
+    InvalidIfMatch,
+    InvalidJson,
+    InvalidRequest,
+    InvalidToken,
+    NoCredentials,
+    NotAllowed,
+    NoToken,
+    OutcomeUnknown,
+    RotationInGrace,
+    RouteNotFound,
+    SessionExists,
+    SessionNotFound,
+    SessionsError,
+    TokenSuperseded,
+    Unavailable,
+    UnsupportedMediaType,
+    VersionMismatch,
+)
+from serverless_sessions.session import Client, Event, IssuedSession, PendingExpiry, Session
+from serverless_sessions.sessions import Sessions
+
+__all__ = [
+    "AsyncSessions",
+    "BodyTooLarge",
+    "Client",
+    "DataTooLarge",
+    "DirectReader",
+    "Event",
+    "FieldError",
+    "InternalError",
+    "InvalidIfMatch",
+    "InvalidJson",
+    "InvalidRequest",
+    "InvalidToken",
+    "IssuedSession",
+    "NoCredentials",
+    "NoToken",
+    "NotAllowed",
+    "OutcomeUnknown",
+    "PendingExpiry",
+    "RotationInGrace",
+    "RouteNotFound",
+    "Session",
+    "SessionExists",
+    "SessionNotFound",
+    "Sessions",
+    "SessionsError",
+    "TokenSuperseded",
+    "Unavailable",
+    "UnsupportedMediaType",
+    "VersionMismatch",
+]
