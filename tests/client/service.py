@@ -1,0 +1,265 @@
+"""The service on a real socket: the real handler on AWS's DynamoDB Local, and what networks do.
+
+It stands where API Gateway stands: it checks the signature, makes the event and spells the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from types import ModuleType
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from local.stack import HOST
+from tests.functional.conftest import lambda_context, route_key, sample
+
+REGION = "us-east-1"
+ACTOR = "arn:aws:iam::111122223333:user/backend"
+
+
+class Reply(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Call:
+    """One request that arrived; `forward` lets the service carry it out."""
+
+    def __init__(self, service: Service, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        self._service = service
+        self.http = handler
+        self.body = body
+        self.method = handler.command
+        self.path = urlsplit(handler.path).path
+        self.query = urlsplit(handler.path).query
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def forward(self) -> Reply:
+        return self._service.carry_out(self)
+
+    def send(self, reply: Reply) -> None:
+        self.http.wfile.write(_spelled(reply))
+
+    def hang_up(self) -> None:
+        self.http.close_connection = True
+
+
+Fault = Callable[[Call], None]
+
+
+class Service:
+    """`url` for `Sessions`, with `credentials`; `table` and `dynamodb` for a `DirectReader`.
+
+    `calls` are the calls that arrived, such as "POST /sessions/verify". `plan` has other plans for
+    the next ones.
+    """
+
+    region = REGION
+
+    def __init__(self, handler: ModuleType, tables: Any, dynamodb: str) -> None:
+        self.credentials = Credentials("testing", "testing")
+        self.dynamodb = dynamodb
+        self.table: str = tables.sessions
+        self.audit_table: str = tables.audit
+        self.sdk = tables.client
+        self.handler = handler
+        self.calls: list[str] = []
+        self.bodies: list[bytes] = []
+        self.connections = 0
+        self._faults: list[Fault] = []
+        self._always: Fault | None = None
+        # Lambda gives each of its environments one event at a time, and Powertools counts on that.
+        self._one_at_a_time = threading.Lock()
+        self._ids = count()
+        self._open: set[socket.socket] = set()
+        self._server = self._start(0)
+        self.url = f"http://{HOST}:{self._server.server_port}"
+
+    def plan(self, *faults: Fault, always: Fault | None = None) -> None:
+        """What becomes of the next calls, one each, and of all others after them."""
+        self._faults[:] = faults
+        self._always = always
+        self.calls.clear()
+        self.bodies.clear()
+
+    def restart(self) -> None:
+        """Every connection breaks; new ones are taken again."""
+        port = self._server.server_port
+        self.stop()
+        self._server = self._start(port)
+
+    def stop(self) -> None:
+        """No connection is taken any more."""
+        self._server.shutdown()
+        self._server.server_close()
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def items(self) -> list[dict[str, Any]]:
+        """All that the `Sessions` table holds."""
+        items: list[dict[str, Any]] = self.sdk.scan(TableName=self.table)["Items"]
+        return items
+
+    def carry_out(self, call: Call) -> Reply:
+        """What API Gateway and the function answer."""
+        if not self._is_signed(call):
+            return Reply(403, {"Content-Type": "application/json"}, b'{"message":"Forbidden"}')
+        route = route_key(call.method, call.path)
+        if route == "$default":
+            return Reply(404, {"Content-Type": "application/json"}, b'{"message":"Not Found"}')
+        event = sample("api_get_session")
+        context = event["requestContext"]
+        event["rawPath"] = context["http"]["path"] = unquote(call.path)
+        context["http"]["method"] = call.method
+        event["routeKey"] = route
+        context["requestId"] = f"request-{next(self._ids)}"
+        context["authorizer"]["iam"]["userArn"] = ACTOR
+        event["rawQueryString"] = call.query
+        event["headers"] = {name.lower(): value for name, value in call.http.headers.items()}
+        if call.body:
+            event["body"] = call.body.decode()
+        with self._one_at_a_time:
+            answered = self.handler.lambda_handler(event, lambda_context())
+        return Reply(answered["statusCode"], answered["headers"], answered["body"].encode())
+
+    def _is_signed(self, call: Call) -> bool:
+        given = call.http.headers
+        found = re.fullmatch(
+            r"AWS4-HMAC-SHA256 Credential=testing/\d+/([^/]+)/execute-api/aws4_request, "
+            r"SignedHeaders=([^,]+), Signature=(\w+)",
+            given.get("Authorization", ""),
+        )
+        if not found:
+            return False
+        headers = {name: given[name] for name in found[2].split(";")}
+        request = AWSRequest(call.method, f"{self.url}{call.http.path}", headers, call.body)
+        request.context["timestamp"] = given["X-Amz-Date"]
+        auth = SigV4Auth(self.credentials, "execute-api", found[1])
+        signed = auth.string_to_sign(request, auth.canonical_request(request))
+        return bool(auth.signature(signed, request) == found[3])
+
+    def _answer(self, http: BaseHTTPRequestHandler) -> None:
+        body = http.rfile.read(int(http.headers.get("Content-Length") or 0))
+        call = Call(self, http, body)
+        self.calls.append(f"{call.method} {http.path}")
+        self.bodies.append(body)
+        fault = self._faults.pop(0) if self._faults else self._always
+        if fault:
+            fault(call)
+        else:
+            call.send(call.forward())
+
+    def _start(self, port: int) -> ThreadingHTTPServer:
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def setup(self) -> None:
+                super().setup()
+                service.connections += 1
+                service._open.add(self.connection)
+
+            def finish(self) -> None:
+                service._open.discard(self.connection)
+                super().finish()
+
+            def handle(self) -> None:
+                with suppress(OSError):
+                    super().handle()
+
+            def answer(self) -> None:
+                service._answer(self)
+
+            do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = answer
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Tests read `calls`."""
+
+        server = ThreadingHTTPServer((HOST, port), Handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        return server
+
+
+def _spelled(reply: Reply) -> bytes:
+    length = {} if reply.status == 204 else {"Content-Length": str(len(reply.body))}
+    fields = "".join(f"{name}: {value}\r\n" for name, value in (reply.headers | length).items())
+    return f"HTTP/1.1 {reply.status} Status\r\n{fields}\r\n".encode() + reply.body
+
+
+def gateway(status: int, message: str | None, **headers: str) -> Fault:
+    """An answer of API Gateway itself: nothing was carried out."""
+    body = json.dumps({"message": message}).encode()
+    return lambda call: call.send(
+        Reply(status, {"Content-Type": "application/json"} | headers, body)
+    )
+
+
+throttled = gateway(429, "Too Many Requests")
+
+
+def unavailable(call: Call) -> None:
+    """The service's own 503; nothing was carried out."""
+    problem = {"status": 503, "code": "unavailable", "detail": "later", "instance": "request-503"}
+    headers = {"Content-Type": "application/problem+json", "Retry-After": "0"}
+    call.send(Reply(503, headers, json.dumps(problem).encode()))
+
+
+def frozen(call: Call) -> None:
+    """No answer at all, until the client has given up."""
+    with suppress(OSError):
+        while call.http.connection.recv(1):
+            pass
+    call.hang_up()
+
+
+def lose_answer(call: Call) -> None:
+    """The service does what it is asked, and the connection breaks in place of the answer."""
+    call.forward()
+    reset(call)
+
+
+def answer_503(call: Call) -> None:
+    """The service does what it is asked, and answers that it does not know."""
+    call.forward()
+    unavailable(call)
+
+
+def reset(call: Call) -> None:
+    """The connection breaks without a farewell; nothing was carried out."""
+    linger = struct.pack("ii", 1, 0)
+    call.http.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    call.hang_up()
+
+
+def drip(call: Call) -> None:
+    """The answer of which a byte arrives now and then, for longer than anybody waits."""
+    for byte in _spelled(call.forward()._replace(headers={"X-Long": "." * 100_000})):
+        call.http.wfile.write(bytes([byte]))
+        time.sleep(0.05)
+
+
+def cut(call: Call) -> None:
+    """The service does what it is asked; its answer ends in the middle."""
+    call.http.wfile.write(_spelled(call.forward())[:-5])
+    call.hang_up()
