@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Any
 
 from botocore.credentials import Credentials
 
+from serverless_sessions.aws import Signer, find_region
+from serverless_sessions.calls import Outcome, Plan, Request, Result, Wait
 from serverless_sessions.direct import DirectReader
+from serverless_sessions.operations import Operations
 from serverless_sessions.session import Client, Data, Event, IssuedSession, PendingExpiry, Session
+from serverless_sessions.transport import AsyncTransport
 
 
 class AsyncSessions:
@@ -36,7 +41,15 @@ class AsyncSessions:
         verify_deadline_seconds: float = 2.0,
         reader: DirectReader | None = None,
     ) -> None:
-        self.url = url
+        self._operations = Operations(
+            url,
+            region or find_region(url, profile),
+            deadline_seconds=deadline_seconds,
+            verify_deadline_seconds=verify_deadline_seconds,
+            reader=reader,
+        )
+        self._signer = Signer(profile, credentials)
+        self._transport = AsyncTransport()
 
     async def __aenter__(self) -> AsyncSessions:
         return self
@@ -51,6 +64,7 @@ class AsyncSessions:
 
     async def aclose(self) -> None:
         """Close the connections. A later call opens new ones."""
+        await self._transport.aclose()
 
     async def create(
         self,
@@ -62,17 +76,25 @@ class AsyncSessions:
         client: Client | None = None,
     ) -> IssuedSession:
         """A new session; anonymous without `user_id`."""
-        raise NotImplementedError
+        return await self._run(
+            self._operations.create(
+                user_id,
+                data=data,
+                ttl_seconds=ttl_seconds,
+                absolute_ttl_seconds=absolute_ttl_seconds,
+                client=client,
+            )
+        )
 
     async def verify(
         self, token: str, *, renew: bool = True, client: Client | None = None
     ) -> Session | None:
         """The session that `token` proves, None if it proves none. An outage raises."""
-        raise NotImplementedError
+        return await self._run(self._operations.verify(token, renew=renew, client=client))
 
     async def get(self, session_id: str) -> Session:
         """Read without extending. Raises `SessionNotFound`."""
-        raise NotImplementedError
+        return await self._run(self._operations.get(session_id))
 
     async def change(
         self, session_id: str, changes: Mapping[str, Any], *, version: int | None = None
@@ -81,13 +103,13 @@ class AsyncSessions:
 
         With `version`, only if the data is still that version: else `VersionMismatch`.
         """
-        raise NotImplementedError
+        return await self._run(self._operations.change(session_id, changes, version=version))
 
     async def replace(
         self, session_id: str, data: Mapping[str, Any], *, version: int | None = None
     ) -> Session:
         """Replace all of the data."""
-        raise NotImplementedError
+        return await self._run(self._operations.replace(session_id, data, version=version))
 
     async def update(self, session_id: str, function: Callable[[Data], Data | None]) -> Session:
         """Read, compute, write if nobody else wrote meanwhile; else again from the reading.
@@ -95,31 +117,38 @@ class AsyncSessions:
         `function` gets the data and answers the new data, or None if it changed the given one. It
         may be called more than once. Only the keys that differ are sent.
         """
-        raise NotImplementedError
+        return await self._run(self._operations.update(session_id, function))
 
     async def renew(self, session_id: str, *, ttl_seconds: int | None = None) -> Session:
         """Extend by the sliding window; by a new one from now on with `ttl_seconds`."""
-        raise NotImplementedError
+        return await self._run(self._operations.renew(session_id, ttl_seconds=ttl_seconds))
 
     async def rotate(self, session_id: str, *, grace_seconds: int | None = None) -> IssuedSession:
         """A new token; the former one verifies for `grace_seconds` more."""
-        raise NotImplementedError
+        return await self._run(self._operations.rotate(session_id, grace_seconds=grace_seconds))
 
     async def revoke(self, session_id: str, *, reason: str = "logout") -> None:
         """End a session now. No error where there is nothing to end."""
-        raise NotImplementedError
+        await self._run(self._operations.revoke(session_id, reason=reason))
 
     async def revoke_all(
         self, user_id: str, *, keep: str | None = None, reason: str = "logout"
     ) -> int:
         """End all sessions of a user, but for the one with the id `keep`; how many were ended."""
-        raise NotImplementedError
+        return await self._run(self._operations.revoke_all(user_id, keep=keep, reason=reason))
 
-    def list(self, user_id: str) -> AsyncIterator[Session]:
+    async def list(self, user_id: str) -> AsyncIterator[Session]:
         """The user's live sessions without their data, newest first, page by page."""
-        raise NotImplementedError
+        cursor = None
+        while True:
+            page = await self._run(self._operations.list_page(user_id, cursor))
+            for each in page.items:
+                yield each
+            cursor = page.cursor
+            if cursor is None:
+                return
 
-    def events(
+    async def events(
         self,
         *,
         session_id: str | None = None,
@@ -132,8 +161,44 @@ class AsyncSessions:
 
         `since` (inclusive) and `until` (exclusive) compare the time of record.
         """
-        raise NotImplementedError
+        query = {
+            "session_id": session_id,
+            "user_id": user_id,
+            "since": since,
+            "until": until,
+            "order": "desc" if newest_first else "asc",
+        }
+        cursor = None
+        while True:
+            page = await self._run(self._operations.events_page(query, cursor))
+            for each in page.items:
+                yield each
+            cursor = page.cursor
+            if cursor is None:
+                return
 
     async def pending(self, session_id: str) -> PendingExpiry | None:
         """The expiry whose event TTL has yet to bring."""
-        raise NotImplementedError
+        return await self._run(self._operations.pending(session_id))
+
+    async def _run(self, plan: Plan[Result]) -> Result:
+        """Do what the plan says, step by step."""
+        outcome: Outcome = None
+        while True:
+            try:
+                step = plan.send(outcome)
+            except StopIteration as done:
+                result: Result = done.value
+                return result
+            if isinstance(step, Wait):
+                await asyncio.sleep(step.seconds)
+                outcome = None
+            else:
+                outcome = await self._send(step)
+
+    async def _send(self, request: Request) -> Outcome:
+        if self._signer.may_block:
+            headers = await asyncio.to_thread(self._signer.sign, request)
+        else:
+            headers = self._signer.sign(request)
+        return await self._transport.send(request, headers)

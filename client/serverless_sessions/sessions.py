@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
 from botocore.credentials import Credentials
 
+from serverless_sessions.aws import Signer, find_region
+from serverless_sessions.calls import Outcome, Plan, Result, Wait
 from serverless_sessions.direct import DirectReader
+from serverless_sessions.operations import Operations
 from serverless_sessions.session import Client, Data, Event, IssuedSession, PendingExpiry, Session
+from serverless_sessions.transport import Transport
 
 
 class Sessions:
@@ -35,7 +40,15 @@ class Sessions:
         verify_deadline_seconds: float = 2.0,
         reader: DirectReader | None = None,
     ) -> None:
-        self.url = url
+        self._operations = Operations(
+            url,
+            region or find_region(url, profile),
+            deadline_seconds=deadline_seconds,
+            verify_deadline_seconds=verify_deadline_seconds,
+            reader=reader,
+        )
+        self._signer = Signer(profile, credentials)
+        self._transport = Transport()
 
     def __enter__(self) -> Sessions:
         return self
@@ -50,6 +63,7 @@ class Sessions:
 
     def close(self) -> None:
         """Close the connections. A later call opens new ones."""
+        self._transport.close()
 
     def create(
         self,
@@ -61,17 +75,25 @@ class Sessions:
         client: Client | None = None,
     ) -> IssuedSession:
         """A new session; anonymous without `user_id`."""
-        raise NotImplementedError
+        return self._run(
+            self._operations.create(
+                user_id,
+                data=data,
+                ttl_seconds=ttl_seconds,
+                absolute_ttl_seconds=absolute_ttl_seconds,
+                client=client,
+            )
+        )
 
     def verify(
         self, token: str, *, renew: bool = True, client: Client | None = None
     ) -> Session | None:
         """The session that `token` proves, None if it proves none. An outage raises."""
-        raise NotImplementedError
+        return self._run(self._operations.verify(token, renew=renew, client=client))
 
     def get(self, session_id: str) -> Session:
         """Read without extending. Raises `SessionNotFound`."""
-        raise NotImplementedError
+        return self._run(self._operations.get(session_id))
 
     def change(
         self, session_id: str, changes: Mapping[str, Any], *, version: int | None = None
@@ -80,13 +102,13 @@ class Sessions:
 
         With `version`, only if the data is still that version: else `VersionMismatch`.
         """
-        raise NotImplementedError
+        return self._run(self._operations.change(session_id, changes, version=version))
 
     def replace(
         self, session_id: str, data: Mapping[str, Any], *, version: int | None = None
     ) -> Session:
         """Replace all of the data."""
-        raise NotImplementedError
+        return self._run(self._operations.replace(session_id, data, version=version))
 
     def update(self, session_id: str, function: Callable[[Data], Data | None]) -> Session:
         """Read, compute, write if nobody else wrote meanwhile; else again from the reading.
@@ -94,27 +116,33 @@ class Sessions:
         `function` gets the data and answers the new data, or None if it changed the given one. It
         may be called more than once. Only the keys that differ are sent.
         """
-        raise NotImplementedError
+        return self._run(self._operations.update(session_id, function))
 
     def renew(self, session_id: str, *, ttl_seconds: int | None = None) -> Session:
         """Extend by the sliding window; by a new one from now on with `ttl_seconds`."""
-        raise NotImplementedError
+        return self._run(self._operations.renew(session_id, ttl_seconds=ttl_seconds))
 
     def rotate(self, session_id: str, *, grace_seconds: int | None = None) -> IssuedSession:
         """A new token; the former one verifies for `grace_seconds` more."""
-        raise NotImplementedError
+        return self._run(self._operations.rotate(session_id, grace_seconds=grace_seconds))
 
     def revoke(self, session_id: str, *, reason: str = "logout") -> None:
         """End a session now. No error where there is nothing to end."""
-        raise NotImplementedError
+        self._run(self._operations.revoke(session_id, reason=reason))
 
     def revoke_all(self, user_id: str, *, keep: str | None = None, reason: str = "logout") -> int:
         """End all sessions of a user, but for the one with the id `keep`; how many were ended."""
-        raise NotImplementedError
+        return self._run(self._operations.revoke_all(user_id, keep=keep, reason=reason))
 
     def list(self, user_id: str) -> Iterator[Session]:
         """The user's live sessions without their data, newest first, page by page."""
-        raise NotImplementedError
+        cursor = None
+        while True:
+            page = self._run(self._operations.list_page(user_id, cursor))
+            yield from page.items
+            cursor = page.cursor
+            if cursor is None:
+                return
 
     def events(
         self,
@@ -129,8 +157,36 @@ class Sessions:
 
         `since` (inclusive) and `until` (exclusive) compare the time of record.
         """
-        raise NotImplementedError
+        query = {
+            "session_id": session_id,
+            "user_id": user_id,
+            "since": since,
+            "until": until,
+            "order": "desc" if newest_first else "asc",
+        }
+        cursor = None
+        while True:
+            page = self._run(self._operations.events_page(query, cursor))
+            yield from page.items
+            cursor = page.cursor
+            if cursor is None:
+                return
 
     def pending(self, session_id: str) -> PendingExpiry | None:
         """The expiry whose event TTL has yet to bring."""
-        raise NotImplementedError
+        return self._run(self._operations.pending(session_id))
+
+    def _run(self, plan: Plan[Result]) -> Result:
+        """Do what the plan says, step by step."""
+        outcome: Outcome = None
+        while True:
+            try:
+                step = plan.send(outcome)
+            except StopIteration as done:
+                result: Result = done.value
+                return result
+            if isinstance(step, Wait):
+                time.sleep(step.seconds)
+                outcome = None
+            else:
+                outcome = self._transport.send(step, self._signer.sign(step))

@@ -1,0 +1,267 @@
+"""What each method of `Sessions` and `AsyncSessions` does, as a plan."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+from serverless_sessions import exact_json
+from serverless_sessions.calls import (
+    Answer,
+    Deadline,
+    Plan,
+    Request,
+    Sends,
+    Wait,
+    call,
+    jitter,
+    unknown_outcome,
+)
+from serverless_sessions.client_details import fitted
+from serverless_sessions.direct import DirectReader
+from serverless_sessions.errors import (
+    InvalidToken,
+    SessionNotFound,
+    Unavailable,
+    VersionMismatch,
+)
+from serverless_sessions.secret import SESSION_ID, Token, new_session_id
+from serverless_sessions.session import Client, Data, Event, IssuedSession, PendingExpiry, Session
+
+_MAX_CONFLICTS = 30
+_PAGE = 100
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Page(Generic[Item]):
+    """`cursor` leads to the next page; None ends the list."""
+
+    items: Iterable[Item]
+    cursor: str | None
+
+
+class Operations:
+    """Plans for the service at `url`, each with its deadline."""
+
+    def __init__(
+        self,
+        url: str,
+        region: str,
+        *,
+        deadline_seconds: float,
+        verify_deadline_seconds: float,
+        reader: DirectReader | None,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._region = region
+        self._deadline_seconds = deadline_seconds
+        self._verify_deadline_seconds = verify_deadline_seconds
+        self._reader = reader
+
+    def create(
+        self,
+        user_id: str | None,
+        *,
+        data: Mapping[str, Any] | None,
+        ttl_seconds: int | None,
+        absolute_ttl_seconds: int | None,
+        client: Client | None,
+    ) -> Plan[IssuedSession]:
+        token = Token.issue(new_session_id())
+        given = {
+            "user_id": user_id,
+            "data": data,
+            "ttl_seconds": ttl_seconds,
+            "absolute_ttl_seconds": absolute_ttl_seconds,
+            "client": fitted(client) or None,
+            "session_id": token.session_id,
+            "token_sha256": token.token_sha256,
+        }
+        answer = yield from call(self._request("POST", "/sessions", given), self._deadline())
+        return IssuedSession(Session.from_json(answer.json), token.text)
+
+    def verify(self, text: str, *, renew: bool, client: Client | None) -> Plan[Session | None]:
+        token = Token.parse(text)
+        if token is None:
+            return None
+        deadline = Deadline(self._verify_deadline_seconds)
+        if self._reader:
+            session = yield from self._reader.read(token, self._region, deadline, renew=renew)
+            if session:
+                return session
+        body = {"token": text, "renew": renew, "client": fitted(client) or None}
+        asked_at = time.time()
+        try:
+            answer = yield from call(self._request("POST", "/sessions/verify", body), deadline)
+        except InvalidToken:
+            return None
+        if self._reader:
+            self._reader.learn(answer.headers.get("sessions-policy", ""), asked_at)
+        return Session.from_json(answer.json)
+
+    def get(self, session_id: str) -> Plan[Session]:
+        return self._get(session_id, self._deadline())
+
+    def _get(self, session_id: str, deadline: Deadline) -> Plan[Session]:
+        answer = yield from call(self._request("GET", _path(session_id)), deadline)
+        return Session.from_json(answer.json)
+
+    def change(
+        self, session_id: str, changes: Mapping[str, Any], *, version: int | None
+    ) -> Plan[Session]:
+        return self._write("PATCH", session_id, changes, version, self._deadline())
+
+    def replace(
+        self, session_id: str, data: Mapping[str, Any], *, version: int | None
+    ) -> Plan[Session]:
+        return self._write("PUT", session_id, data, version, self._deadline())
+
+    def _write(
+        self,
+        method: str,
+        session_id: str,
+        data: Mapping[str, Any],
+        version: int | None,
+        deadline: Deadline,
+    ) -> Plan[Session]:
+        """A change of data. Sent twice, it could overwrite what somebody else wrote in between.
+
+        So it is sent again only under `version`, and where its outcome is unknown, the session
+        itself tells: it shows the intended data, or the outcome stays unknown.
+        """
+        headers = {} if version is None else {"If-Match": f'"v{version}"'}
+        request = self._request(method, _path(session_id), {"data": data}, headers=headers)
+        sends = Sends()
+        try:
+            answer = yield from call(request, deadline, repeat=version is not None, sends=sends)
+            return Session.from_json(answer.json)
+        except (Unavailable, VersionMismatch) as error:
+            if sends.unknown is None:
+                raise
+            unknown = unknown_outcome(sends.unknown)
+            try:
+                session = yield from self._get(session_id, deadline)
+            except Unavailable:
+                raise unknown from error
+            next_one = version is None or session.version == version + 1
+            if next_one and _shows(session, method, data):
+                return session
+            raise unknown from error
+
+    def update(self, session_id: str, function: Callable[[Data], Data | None]) -> Plan[Session]:
+        deadline = self._deadline()
+        for count in range(_MAX_CONFLICTS):
+            session = yield from self._get(session_id, deadline)
+            before = session.data or {}
+            given = copy.deepcopy(before)
+            answered = function(given)
+            after = given if answered is None else answered
+            changes = exact_json.changes(before, after)
+            if changes == {}:
+                return session
+            method, data = ("PUT", after) if changes is None else ("PATCH", changes)
+            try:
+                return (yield from self._write(method, session_id, data, session.version, deadline))
+            except VersionMismatch:
+                if count == _MAX_CONFLICTS - 1:
+                    raise
+            yield Wait(min(jitter(count), max(deadline.left, 0)))
+        raise AssertionError("unreachable")
+
+    def renew(self, session_id: str, *, ttl_seconds: int | None) -> Plan[Session]:
+        request = self._request("POST", _path(session_id, "/renew"), {"ttl_seconds": ttl_seconds})
+        answer = yield from call(request, self._deadline())
+        return Session.from_json(answer.json)
+
+    def rotate(self, session_id: str, *, grace_seconds: int | None) -> Plan[IssuedSession]:
+        token = Token.issue(session_id)
+        body = {"grace_seconds": grace_seconds, "token_sha256": token.token_sha256}
+        request = self._request("POST", _path(session_id, "/rotate"), body)
+        answer = yield from call(request, self._deadline())
+        return IssuedSession(Session.from_json(answer.json), token.text)
+
+    def revoke(self, session_id: str, *, reason: str) -> Plan[None]:
+        if SESSION_ID.fullmatch(session_id):
+            request = self._request("DELETE", _path(session_id), query={"reason": reason})
+            yield from call(request, self._deadline())
+
+    def revoke_all(self, user_id: str, *, keep: str | None, reason: str) -> Plan[int]:
+        revoked: int = 0
+        cursor: str | None = None
+        while True:
+            query = {"user_id": user_id, "except": keep, "reason": reason, "cursor": cursor}
+            request = self._request("DELETE", "/sessions", query=query)
+            answer = (yield from call(request, self._deadline())).json
+            revoked += answer["revoked"]
+            cursor = answer["next_cursor"]
+            if answer["complete"]:
+                return revoked
+
+    def list_page(self, user_id: str, cursor: str | None) -> Plan[Page[Session]]:
+        query = {"user_id": user_id, "limit": _PAGE, "cursor": cursor}
+        answer = yield from call(self._request("GET", "/sessions", query=query), self._deadline())
+        page = answer.json
+        return Page([Session.from_json(each) for each in page["items"]], page["next_cursor"])
+
+    def events_page(self, query: Mapping[str, Any], cursor: str | None) -> Plan[Page[Event]]:
+        page = (yield from self._events(dict(query) | {"limit": _PAGE, "cursor": cursor})).json
+        return Page([Event.from_json(each) for each in page["items"]], page["next_cursor"])
+
+    def pending(self, session_id: str) -> Plan[PendingExpiry | None]:
+        answer = yield from self._events({"session_id": session_id, "limit": 1})
+        found = answer.json["pending"]
+        return PendingExpiry(at=found["at"], cause=found["cause"]) if found else None
+
+    def _events(self, query: Mapping[str, Any]) -> Plan[Answer]:
+        return call(self._request("GET", "/events", query=query), self._deadline())
+
+    def _deadline(self) -> Deadline:
+        return Deadline(self._deadline_seconds)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Request:
+        """Members and parameters that are None are left out."""
+        url = self._url + path
+        if asked := {name: each for name, each in (query or {}).items() if each is not None}:
+            url += "?" + urlencode(asked, quote_via=quote, safe="", errors="surrogatepass")
+        if body is None:
+            return Request(method, url, headers or {}, region=self._region)
+        told = {name: each for name, each in body.items() if each is not None}
+        return Request(
+            method,
+            url,
+            {"Content-Type": "application/json"} | dict(headers or {}),
+            exact_json.encode(told),
+            region=self._region,
+        )
+
+
+def _path(session_id: str, suffix: str = "") -> str:
+    """Raises `SessionNotFound` for what can't be the id of a session."""
+    if not SESSION_ID.fullmatch(session_id):
+        raise SessionNotFound("No live session has this id.")
+    return f"/sessions/{session_id}{suffix}"
+
+
+def _shows(session: Session, method: str, data: Mapping[str, Any]) -> bool:
+    """Whether the session's data is what the change intended."""
+    found = session.data or {}
+    if method == "PUT":
+        return exact_json.same(found, data)
+    return all(
+        key not in found if value is None else key in found and exact_json.same(found[key], value)
+        for key, value in data.items()
+    )

@@ -1,0 +1,314 @@
+"""What each call does when all goes well, and how each error looks."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from serverless_sessions import (
+    Client,
+    DataTooLarge,
+    InvalidRequest,
+    NotAllowed,
+    NoToken,
+    PendingExpiry,
+    RotationInGrace,
+    RouteNotFound,
+    SessionNotFound,
+    Sessions,
+    SessionsError,
+    Unavailable,
+    VersionMismatch,
+    errors,
+)
+from tests.client import service as faults
+from tests.client.service import Reply, Service
+from tests.template import ROOT
+
+UNKNOWN_ID = "A" * 22
+
+
+def test_a_session_lives_from_log_in_to_log_out(sessions: Sessions) -> None:
+    issued = sessions.create("ada", data={"cart": [1]}, ttl_seconds=600)
+    session = issued.session
+    assert (session.user_id, session.data, session.version) == ("ada", {"cart": [1]}, 1)
+    assert session.expires_at == session.created_at + 600
+
+    assert sessions.verify(issued.token) == session
+    assert sessions.get(session.session_id) == session
+
+    changed = sessions.change(session.session_id, {"cart": [1, 2], "seen": True})
+    assert (changed.data, changed.version) == ({"cart": [1, 2], "seen": True}, 2)
+    assert sessions.change(session.session_id, {"cart": None}).data == {"seen": True}
+    assert sessions.replace(session.session_id, {"a": 1}).data == {"a": 1}
+
+    assert sessions.renew(session.session_id, ttl_seconds=60).ttl_seconds == 60
+    rotated = sessions.rotate(session.session_id)
+    assert rotated.token != issued.token
+    assert sessions.verify(rotated.token) == rotated.session
+
+    sessions.revoke(session.session_id)
+    assert sessions.verify(rotated.token) is None
+    with pytest.raises(SessionNotFound):
+        sessions.get(session.session_id)
+
+
+def test_a_token_that_is_none_costs_no_call(sessions: Sessions, service: Service) -> None:
+    for text in ("", "nonsense", "A" * 66, f"{UNKNOWN_ID}.{'B' * 43}\n", "Ä" * 66):
+        assert sessions.verify(text) is None
+    assert service.calls == []
+
+
+def test_an_id_that_is_none_costs_no_call(sessions: Sessions, service: Service) -> None:
+    """Nor can it become another path."""
+    sessions.revoke("../sessions")
+    for call in (sessions.get, sessions.renew, sessions.rotate):
+        with pytest.raises(SessionNotFound):
+            call("../events?user_id=ada")
+    assert service.calls == []
+
+
+def test_tokens_and_data_are_in_no_repr(sessions: Sessions) -> None:
+    issued = sessions.create("ada", data={"card": "4111"})
+    for shown in (repr(issued), repr(issued.session)):
+        assert issued.token.partition(".")[2] not in shown
+        assert "4111" not in shown
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        0, 1, -1, 10**37, True, False, None, "", "é\U0001f600", [], {}, [[]], {"a": {"b": None}},
+        0.1, 1e-7, -2.5, 1e100, Decimal("0.1000000000000000000001"), Decimal("1E-100"),
+        Decimal("12345678901234567890.123456789"),
+    ],
+)  # fmt: skip
+def test_values_come_back_as_they_went(sessions: Sessions, value: Any) -> None:
+    created = sessions.create("ada", data={"value": value}).session
+    read = sessions.get(created.session_id)
+    for session in (created, read):
+        assert session.data is not None
+        assert session.data["value"] == value
+        if not isinstance(value, Decimal) and value != 1e100:
+            assert type(session.data["value"]) is type(value)
+
+
+def test_a_client_is_made_to_fit(sessions: Sessions) -> None:
+    """Decoration never blocks a log-in."""
+    agent = "\x00Mozilla\ud800\n" + "\U0001f600" * 600
+    issued = sessions.create("ada", client=Client("2001:db8::1%eth0, 10.0.0.1", agent))
+    assert issued.session.client == Client("2001:db8::1", "Mozilla" + "\U0001f600" * 505)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        (" 192.0.2.1 , 10.0.0.1", "192.0.2.1"),
+        ("192.0.2.1:4711", "192.0.2.1"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("[fe80::1%en0]", "fe80::1"),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.1"),
+        ("unknown", None),
+        ("_hidden", None),
+        ("999.1.1.1", None),
+        ("", None),
+    ],
+)
+def test_an_address_is_the_first_of_a_list_or_left_out(given: str, kept: str | None) -> None:
+    from serverless_sessions.client_details import fitted
+
+    assert fitted(Client(ip=given)) == ({"ip": kept} if kept else {})
+
+
+def test_eight_threads_count_together(sessions: Sessions) -> None:
+    session_id = sessions.create("ada", data={"count": 0}).session.session_id
+
+    def add_one(_: int) -> None:
+        def count(data: dict[str, Any]) -> None:
+            data["count"] += 1
+
+        sessions.update(session_id, count)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(add_one, range(16)))
+    assert sessions.get(session_id).data == {"count": 16}
+
+
+def test_update_sends_only_what_changed(sessions: Sessions, service: Service) -> None:
+    session_id = sessions.create("ada", data={"big": "x" * 1000, "one": 1, "gone": 2}).session
+    service.plan()
+    session = sessions.update(
+        session_id.session_id, lambda data: {"big": data["big"], "one": True, "new": 0}
+    )
+    assert session.data == {"big": "x" * 1000, "one": True, "new": 0}
+    assert json.loads(service.bodies[-1]) == {"data": {"one": True, "new": 0, "gone": None}}
+
+    service.plan()
+    assert sessions.update(session_id.session_id, lambda data: None) == session
+    assert len(service.calls) == 1
+
+
+def test_update_can_set_null_and_many_keys(sessions: Sessions) -> None:
+    """What `change` can't say is sent as a whole."""
+    session_id = sessions.create("ada", data={"a": 1}).session.session_id
+    assert sessions.update(session_id, lambda data: data | {"b": None}).data == {"a": 1, "b": None}
+    many = {f"k{i}": i for i in range(101)}
+    assert sessions.update(session_id, lambda data: many).data == many
+
+
+def test_a_version_guards_a_change(sessions: Sessions) -> None:
+    session = sessions.create("ada", data={"a": 1}).session
+    sessions.change(session.session_id, {"a": 2}, version=1)
+    with pytest.raises(VersionMismatch):
+        sessions.change(session.session_id, {"a": 3}, version=1)
+    with pytest.raises(VersionMismatch):
+        sessions.replace(session.session_id, {}, version=1)
+
+
+def test_lists_and_sign_out_go_through_all_pages(
+    sessions: Sessions, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serverless_sessions.operations._PAGE", 2)
+    created = [sessions.create("a/b &c=é").session.session_id for _ in range(5)]
+    listed = list(sessions.list("a/b &c=é"))
+    assert sorted(each.session_id for each in listed) == sorted(created)
+    assert all(each.data is None for each in listed)
+    assert sessions.revoke_all("a/b &c=é", keep=created[0]) == 4
+    assert [each.session_id for each in sessions.list("a/b &c=é")] == created[:1]
+
+
+def test_sign_out_goes_on_until_it_is_complete(
+    sessions: Sessions, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call of the service ends when its time is used up."""
+    for _ in range(5):
+        sessions.create("ada")
+    monkeypatch.setattr(service.handler, "SIGN_OUT_SECONDS", -1)
+    service.plan()
+    assert sessions.revoke_all("ada") == 5
+    assert len(service.calls) > 1
+    assert list(sessions.list("ada")) == []
+
+
+def test_events_are_paged_in_either_order(
+    sessions: Sessions, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serverless_sessions.operations._PAGE", 2)
+    session_id = sessions.create("ada").session.session_id
+    for second in range(5):
+        event: dict[str, Any] = {
+            "SessionId": {"S": session_id},
+            "EventId": {"S": f"{1_795_000_000 + second}#{second:040}"},
+            "Type": {"S": "updated"},
+            "UserId": {"S": "ada"},
+            "At": {"N": str(1_795_000_000 + second)},
+            "Changed": {"L": [{"S": "cart"}]},
+        }
+        service.sdk.put_item(TableName=service.audit_table, Item=event)
+
+    newest = list(sessions.events(session_id=session_id))
+    assert [each.at for each in newest] == [1_795_000_000 + each for each in (4, 3, 2, 1, 0)]
+    assert newest[0].changed == ("cart",)
+    assert list(sessions.events(session_id=session_id, newest_first=False)) == newest[::-1]
+    some = sessions.events(user_id="ada", since=1_795_000_001, until=1_795_000_003)
+    assert list(some) == newest[2:4]
+    with pytest.raises(InvalidRequest):
+        list(sessions.events())
+
+
+def test_a_pending_expiry_is_told(sessions: Sessions, service: Service) -> None:
+    session = sessions.create("ada").session
+    assert sessions.pending(session.session_id) is None
+    service.sdk.update_item(
+        TableName=service.table,
+        Key={"SessionId": {"S": session.session_id}},
+        UpdateExpression="SET ExpirationTime = :past",
+        ExpressionAttributeValues={":past": {"N": "1795000000"}},
+    )
+    assert sessions.pending(session.session_id) == PendingExpiry(1_795_000_000, "idle")
+
+
+def test_errors_say_what_is_wrong(sessions: Sessions, service: Service) -> None:
+    with pytest.raises(InvalidRequest) as invalid:
+        sessions.create("ada", ttl_seconds=0)
+    assert invalid.value.pointers == ("/ttl_seconds",)
+    assert invalid.value.request_id in str(invalid.value)
+    assert invalid.value.status == 422
+
+    issued = sessions.create("ada", data={"a": 1})
+    sessions.rotate(issued.session.session_id)
+    with pytest.raises(RotationInGrace):
+        sessions.rotate(issued.session.session_id)
+    with pytest.raises(DataTooLarge):
+        sessions.create("ada", data={"a": "x" * 66_000})
+    with pytest.raises(InvalidRequest):
+        list(sessions.list("\ud800"))
+    service.sdk.update_item(
+        TableName=service.table,
+        Key={"SessionId": {"S": issued.session.session_id}},
+        UpdateExpression="REMOVE TokenHash",
+    )
+    with pytest.raises(NoToken):
+        sessions.rotate(issued.session.session_id)
+
+
+def test_every_code_of_the_contract_has_a_class() -> None:
+    import yaml
+
+    from serverless_sessions import calls
+
+    contract = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())
+    codes = contract["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
+    for code in codes:
+        problem = Reply(418, {}, json.dumps({"code": code, "detail": "d"}).encode())
+        failure = calls.failed(calls.Answer(problem.status, {}, problem.body))
+        assert failure is not None
+        assert type(failure.error) is not SessionsError, code
+        assert failure.error.code == code
+    exported = {each.code for each in vars(errors).values() if hasattr(each, "code")} - {None}
+    assert exported == set(codes)
+
+
+def test_what_api_gateway_answers_itself_is_told_apart(
+    connect: Callable[..., Sessions], service: Service
+) -> None:
+    from botocore.credentials import Credentials
+
+    stranger = connect(credentials=Credentials("testing", "wrong"))
+    with pytest.raises(NotAllowed):
+        stranger.list_all() if hasattr(stranger, "list_all") else list(stranger.list("ada"))
+    sessions = connect()
+    session_id = sessions.create("ada").session.session_id
+    service.plan(faults.gateway(404, "Not Found"))
+    with pytest.raises(RouteNotFound):
+        sessions.get(session_id)
+    service.plan(always=faults.gateway(500, None))
+    with pytest.raises(Unavailable):
+        sessions.get(session_id)
+
+
+def test_connections_are_kept_without_nagle(service: Service, sessions: Sessions) -> None:
+    """Nagle's algorithm would make each body wait 40 ms for the headers' acknowledgement."""
+    import socket
+
+    seen = []
+    connect = socket.socket.connect
+
+    issued = sessions.create("ada")
+    before = service.connections
+    for _ in range(5):
+        sessions.verify(issued.token)
+    assert service.connections == before == 1
+    assert connect
+    assert not seen
+
+
+def test_threads_do_not_share_a_deadline(service: Service) -> None:
+    assert threading.current_thread()
