@@ -10,7 +10,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo invoke test fuzz soak bench check format bootstrap deploy lock clean
+.PHONY: help setup run demo invoke test fuzz soak bench check format bootstrap deploy smoke redrive lock clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -50,11 +50,20 @@ format: setup ## Format the code and fix what can be fixed
 bootstrap: setup ## Prepare the AWS account and region of your credentials for the CDK
 	@node_modules/.bin/cdk bootstrap
 
-deploy: setup ## Deploy to the AWS account of your credentials (STAGE=dev), then confirm its TTL
+deploy: setup ## Deploy to the AWS account of your credentials (STAGE=dev), then prove that it works
 	@[ "$(STAGE)" != local ] || { echo "The stage local is deployed by make run."; exit 1; }
-	@mkdir -p .local
-	@node_modules/.bin/cdk deploy --context stage=$(STAGE) --outputs-file .local/outputs-$(STAGE).json
-	@.venv/bin/python -m infra.confirm_ttl .local/outputs-$(STAGE).json
+	@node_modules/.bin/cdk deploy --context stage=$(STAGE)
+	@.venv/bin/python -m infra.smoke $(STAGE)
+
+# The stage local is that of the running local stack: there its root user is the operator.
+OPERATE = $(if $(filter local,$(STAGE)),env -u AWS_PROFILE -u AWS_SESSION_TOKEN AWS_REGION=us-east-1 \
+  AWS_ENDPOINT_URL=http://127.0.0.1:$(PORT) AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test)
+
+smoke: setup ## Prove that what is deployed works: live one short session on it (STAGE=dev)
+	@$(OPERATE) .venv/bin/python -m infra.smoke $(STAGE)
+
+redrive: setup ## Play failed events back into the audit trail (STAGE=dev, DRY_RUN=1, YES=1)
+	@$(OPERATE) .venv/bin/python -m infra.redrive $(STAGE) $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes)
 
 lock: setup ## Compile the dependencies of pyproject.toml into requirements/
 	@for group in uv functions local dynamodb-local bench browser; do \

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from aws_cdk import CfnOutput, Stack, Tags
-from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from infra.api import Api
 from infra.audit import Audit
 from infra.authorizer import Authorizer
+from infra.promises import append_only
 from infra.settings import Settings
 from infra.storage import USER_INDEX, Storage
 
@@ -46,12 +46,8 @@ class SessionsStack(Stack):
         _allow(authorizer.function.role, sessions_arn, "GetItem")
         # INSERT alone: no role of this stack can change or delete an event, and no one else either.
         _allow(audit.function.role, audit_arn, "PartiQLInsert")
-        _deny(
-            storage.audit,
-            *("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"),
-            *("PartiQLUpdate", "PartiQLDelete"),
-        )
-        _deny(storage.audit, "PartiQLInsert", unless=audit.function.role)
+        for statement in append_only(writer=audit.function.role.role_arn):
+            storage.audit.add_to_resource_policy(iam.PolicyStatement.from_json(statement))
 
         Tags.of(self).add("service", "serverless-sessions")
         Tags.of(self).add("stage", settings.stage)
@@ -59,24 +55,9 @@ class SessionsStack(Stack):
         CfnOutput(self, "ApiUrl", value=api.url)
         CfnOutput(self, "SessionsTableName", value=storage.sessions.table_name)
         CfnOutput(self, "AuditTableName", value=storage.audit.table_name)
+        CfnOutput(self, "AuditFunctionArn", value=audit.function.alias.function_arn)
         CfnOutput(self, "AuthorizerArn", value=authorizer.function.alias.function_arn)
         CfnOutput(self, "FailedEventsBucket", value=audit.failed_events.bucket_name)
-
-
-def _deny(table: dynamodb.TableV2, *actions: str, unless: iam.Role | None = None) -> None:
-    """Refuse actions on a table to everyone, administrators too, but for AWS's own TTL."""
-    conditions: dict[str, dict[str, str]] = {"BoolIfExists": {"aws:PrincipalIsAWSService": "false"}}
-    if unless:
-        conditions["ArnNotEquals"] = {"aws:PrincipalArn": unless.role_arn}
-    table.add_to_resource_policy(
-        iam.PolicyStatement(
-            effect=iam.Effect.DENY,
-            principals=[iam.AnyPrincipal()],
-            actions=[f"dynamodb:{action}" for action in actions],
-            resources=["*"],  # the table's own ARN here would be a circle
-            conditions=conditions,
-        )
-    )
 
 
 def _allow(role: iam.Role, resource: str, *actions: str) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from aws_cdk import aws_dynamodb as dynamodb
 from constructs import Construct
 
+from infra.promises import TTL_ATTRIBUTE
 from infra.settings import Settings
 
-# DynamoDB deletes an item some time after this many epoch seconds. It reads a top-level Number
-# and ignores anything else without a word.
-TTL_ATTRIBUTE = "ExpirationTime"
 USER_INDEX = "UserIndex"
 
 

@@ -40,9 +40,10 @@ class Answer(NamedTuple):
 class Caller:
     """Calls the API at `url`; without credentials, unsigned."""
 
-    def __init__(self, url: str, credentials: Credentials | None) -> None:
+    def __init__(self, url: str, credentials: Credentials | None, region: str = REGION) -> None:
         self.url = url
         self.credentials = credentials
+        self.region = region
         self._http = URLLib3Session(
             timeout=_TIMEOUT_SECONDS,
             socket_options=[_NO_DELAY],  # type: ignore[list-item]  # its stubs say str
@@ -77,7 +78,7 @@ class Caller:
     def send(self, request: AWSRequest) -> Answer:
         """Sign and send once."""
         if self.credentials:
-            SigV4Auth(self.credentials, "execute-api", REGION).add_auth(request)
+            SigV4Auth(self.credentials, "execute-api", self.region).add_auth(request)
         response = self._http.send(request.prepare())
         answered = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, answered, response.content)

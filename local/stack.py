@@ -65,7 +65,7 @@ class LocalStack:
     @property
     def url(self) -> str:
         """The session service's base URL."""
-        return execute_api_url(self, self.outputs["ApiUrl"])
+        return execute_api_url(self.endpoint, self.outputs["ApiUrl"])
 
     def credentials(self, user: str, *actions: str) -> Credentials:
         """Keys of a new IAM user who may do `actions` and nothing else."""
@@ -83,10 +83,10 @@ class LocalStack:
         return Caller(self.url, self.credentials(user, "execute-api:Invoke"))
 
 
-def execute_api_url(stack: LocalStack, output: str) -> str:
-    """An API's URL as MiniStack serves it to any client, from the one that AWS would have."""
+def execute_api_url(endpoint: str, output: str) -> str:
+    """An API's URL as MiniStack at `endpoint` serves it, from the one that AWS would have."""
     api_id = output.partition("//")[2].partition(".")[0]
-    return f"{stack.endpoint}/_aws/execute-api/{api_id}/default"
+    return f"{endpoint}/_aws/execute-api/{api_id}/default"
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def protected(stack: LocalStack) -> Iterator[Protected]:
             *("--context", f"authorizer_arn={stack.outputs['AuthorizerArn']}"),
             *("--context", f"cache_seconds={cache_seconds}", "--context", f"stack={name}"),
         )
-        return Caller(execute_api_url(stack, outputs["ApiUrl"]), None)
+        return Caller(execute_api_url(stack.endpoint, outputs["ApiUrl"]), None)
 
     with ThreadPoolExecutor() as pool:
         yield Protected(*pool.map(deploy, [0, CACHE_SECONDS]))

@@ -395,6 +395,7 @@ def test_outputs() -> None:
         "SessionsTableName",
         "AuditTableName",
         "FailedEventsBucket",
+        "AuditFunctionArn",
         "AuthorizerArn",
     }
 

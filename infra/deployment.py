@@ -1,0 +1,95 @@
+"""A deployed stack, seen with its operator's credentials, on AWS and on the local stack alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import boto3
+from botocore.config import Config
+from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local.caller import Caller
+from local.stack import execute_api_url
+
+_TRIES = 3
+_PAUSE_SECONDS = 1
+# A function of this stack ends after a minute; the local stack may be slow to begin one.
+_CONFIG = Config(read_timeout=120, retries={"mode": "standard", "total_max_attempts": 5})
+
+
+class OperationError(Exception):
+    """Why an operation on a deployment did not succeed, in a sentence."""
+
+
+class Deployment:
+    """The stack of `stage` in the account and the region that the environment names.
+
+    Raises `OperationError` if there is none, and lets errors of botocore rise: they are sentences.
+    """
+
+    def __init__(self, stage: str) -> None:
+        # The CDK goes by AWS_REGION; boto3 on its own does not.
+        self._session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
+        self.stage = stage
+        self.stack = f"Sessions-{stage}"
+        self.region = self._session.region_name
+        try:
+            [found] = self.client("cloudformation").describe_stacks(StackName=self.stack)["Stacks"]
+        except ClientError as error:
+            if "does not exist" not in str(error):
+                raise
+            raise OperationError(
+                f"There is no stack {self.stack} in {self.region} of this account."
+            ) from error
+        self._outputs = {each["OutputKey"]: each["OutputValue"] for each in found["Outputs"]}
+        self._lambda = self.client("lambda")
+
+    def client(self, service: str) -> Any:
+        return self._session.client(service, config=_CONFIG)  # type: ignore[call-overload]
+
+    def output(self, name: str) -> str:
+        """What the stack calls `name`."""
+        if name not in self._outputs:
+            raise OperationError(f"{self.stack} has no output {name}; deploy it anew.")
+        return str(self._outputs[name])
+
+    def caller(self) -> Caller:
+        """Calls the API with the operator's credentials."""
+        url, endpoint = self.output("ApiUrl"), os.environ.get("AWS_ENDPOINT_URL")
+        if endpoint:
+            url = execute_api_url(endpoint, url)
+        keys = self._session.get_credentials()
+        return Caller(url, keys and Credentials(*keys.get_frozen_credentials()), self.region)
+
+    def invoke(self, function: str, event: Any) -> Any:
+        """What the function of this ARN answers to `event`.
+
+        A function that fails is asked again, and then an `OperationError`.
+        """
+        for attempt in range(_TRIES):
+            if attempt:
+                time.sleep(_PAUSE_SECONDS * 2**attempt)
+            answer = self._lambda.invoke(FunctionName=function, Payload=json.dumps(event).encode())
+            found = json.load(answer["Payload"])
+            if "FunctionError" not in answer:
+                return found
+        # No message: it may quote what it was about.
+        kind = found.get("errorType", answer["FunctionError"])
+        raise OperationError(f"{function} failed {_TRIES} times ({kind}); its log tells more.")
+
+
+def run(operation: Callable[[], int]) -> NoReturn:
+    """End this process as `operation` says; what went wrong becomes a sentence and 1."""
+    try:
+        sys.exit(operation())
+    except (OperationError, BotoCoreError, ClientError) as error:
+        sys.exit(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        sys.exit(130)

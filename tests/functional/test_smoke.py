@@ -1,0 +1,216 @@
+"""What a smoke reads back of a deployment, and how it ends when something is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import moto
+import pytest
+
+from infra.deployment import OperationError
+from infra.smoke import confirm_append_only, confirm_trail, confirm_ttl, live
+from local.caller import Answer
+from tests.template import resources
+
+WRITER = "arn:aws:iam::123456789012:role/session_audit"
+
+
+def enable(tables: Any, attribute: str, *, enabled: bool = True) -> None:
+    tables.client.update_time_to_live(
+        TableName=tables.sessions,
+        TimeToLiveSpecification={"Enabled": enabled, "AttributeName": attribute},
+    )
+
+
+def test_ttl_on_expiration_time_is_confirmed(
+    tables: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enable(tables, "ExpirationTime")
+
+    confirm_ttl(tables.client, tables.sessions)
+
+    assert capsys.readouterr().out == "  TTL of sessions is ENABLED on ExpirationTime\n"
+
+
+def test_ttl_on_another_attribute_fails(tables: Any) -> None:
+    enable(tables, "expires_at")
+
+    with pytest.raises(
+        OperationError, match="is ENABLED on expires_at; it is to be on ExpirationTime"
+    ):
+        confirm_ttl(tables.client, tables.sessions)
+
+
+def test_no_ttl_fails(tables: Any) -> None:
+    with pytest.raises(OperationError, match="is DISABLED"):
+        confirm_ttl(tables.client, tables.sessions)
+
+
+def promised() -> list[dict[str, Any]]:
+    """The statements of the audit table's policy, as the template has them."""
+    [policy] = [
+        replica["ResourcePolicy"]["PolicyDocument"]
+        for table in resources("AWS::DynamoDB::GlobalTable").values()
+        for replica in table["Replicas"]
+        if "ResourcePolicy" in replica
+    ]
+    [role] = [
+        name for name in resources("AWS::IAM::Role") if name.startswith("AuditSessionAuditRole")
+    ]
+    reference = json.dumps({"Fn::GetAtt": [role, "Arn"]})
+    text = json.dumps(policy["Statement"]).replace(reference, json.dumps(WRITER))
+    statements: list[dict[str, Any]] = json.loads(text)
+    return statements
+
+
+@pytest.fixture
+def audit() -> Iterator[Any]:
+    """A client of a DynamoDB that keeps policies, with a table `audit`."""
+    with moto.mock_aws():
+        client = boto3.client("dynamodb")
+        key = {"AttributeName": "SessionId"}
+        client.create_table(
+            TableName="audit",
+            KeySchema=[key | {"KeyType": "HASH"}],
+            AttributeDefinitions=[key | {"AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        yield client
+
+
+def put_policy(audit: Any, statements: list[dict[str, Any]]) -> None:
+    arn = audit.describe_table(TableName="audit")["Table"]["TableArn"]
+    policy = {"Version": "2012-10-17", "Statement": statements}
+    audit.put_resource_policy(ResourceArn=arn, Policy=json.dumps(policy))
+
+
+def test_policy_of_the_template_is_confirmed(audit: Any) -> None:
+    put_policy(audit, promised())
+
+    confirm_append_only(audit, "audit", WRITER)
+
+
+def test_policy_may_be_written_otherwise_and_say_more(audit: Any) -> None:
+    """One value or a list of it, one statement or two: it is the same denial."""
+    changes, insert = promised()
+    first, *others = changes["Action"]
+    anyone = {"Principal": "*", "Resource": ["*"]}
+    reader = {"Effect": "Allow", "Principal": "*", "Action": "dynamodb:Query", "Resource": "*"}
+    not_ttl = {"BoolIfExists": {"aws:PrincipalIsAWSService": ["false"]}}
+    rewritten = [
+        changes | {"Action": first} | anyone,
+        changes | {"Action": others, "Condition": not_ttl},
+    ]
+    put_policy(audit, [reader, insert, *rewritten])
+
+    confirm_append_only(audit, "audit", WRITER)
+
+
+def test_missing_policy_fails(audit: Any) -> None:
+    with pytest.raises(OperationError, match="audit has no policy"):
+        confirm_append_only(audit, "audit", WRITER)
+
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+@pytest.mark.parametrize(
+    "weaken",
+    [
+        lambda statement: statement.update(Effect="Allow"),
+        lambda statement: statement.update(Action=statement["Action"][:-1]),
+        lambda statement: statement.update(Principal={"AWS": "arn:aws:iam::123456789012:root"}),
+        lambda statement: statement.update(Resource="arn:aws:dynamodb:::table/other"),
+        lambda statement: statement["Condition"].update(Bool={"aws:MultiFactorAuthPresent": "no"}),
+        lambda statement: statement.pop("Principal"),
+    ],
+)
+@pytest.mark.parametrize("number", [0, 1])
+def test_weakened_policy_fails(audit: Any, weaken: Change, number: int) -> None:
+    statements = promised()
+    weaken(statements[number])
+    put_policy(audit, statements)
+
+    with pytest.raises(OperationError, match="does not deny dynamodb:"):
+        confirm_append_only(audit, "audit", WRITER)
+
+
+def test_policy_that_lets_another_role_write_fails(audit: Any) -> None:
+    put_policy(audit, promised())
+
+    with pytest.raises(OperationError, match="does not deny dynamodb:PartiQLInsert"):
+        confirm_append_only(audit, "audit", "arn:aws:iam::123456789012:role/other")
+
+
+class Service:
+    """Answers as the API does, but for one call, and has a trail without events."""
+
+    def __init__(self, wrong: str | None = None, answer: Answer | Exception | None = None) -> None:
+        self.wrong, self.answer = wrong, answer
+        self.revoked = 0
+
+    def __call__(self, method: str, path: str, body: Any = None, **_: Any) -> Answer:
+        route = f"{method} {path.removeprefix('/sessions') and '…'}"
+        self.revoked += method == "DELETE"
+        if route == self.wrong:
+            if isinstance(self.answer, Exception):
+                raise self.answer
+            assert self.answer
+            return self.answer
+        answers = {
+            "POST ": Answer(201, {}, b"{}"),
+            "POST …": Answer(401 if self.revoked else 200, {}, b"{}"),
+            "PATCH …": Answer(200, {}, b"{}"),
+            "DELETE …": Answer(204, {}, b""),
+        }
+        if path == "/events":
+            return Answer(200, {}, b'{"items": []}')
+        return answers.get(route, Answer(404 if self.revoked else 200, {}, b"{}"))
+
+
+def authorizer(service: Service) -> Callable[[str], bool]:
+    return lambda token: not service.revoked
+
+
+@pytest.mark.parametrize("wrong", ["POST ", "POST …", "PATCH …"])
+@pytest.mark.parametrize("answer", [Answer(500, {}, b"{}"), OperationError("broken off")])
+def test_session_is_revoked_whatever_goes_wrong(wrong: str, answer: Any) -> None:
+    """Its creation too may have happened where its answer was lost."""
+    service = Service(wrong, answer)
+
+    with pytest.raises(OperationError):
+        live(service, authorizer(service))
+
+    assert service.revoked == 1
+
+
+def test_refused_caller_is_told_what_is_missing() -> None:
+    service = Service("POST ", Answer(403, {}, b'{"message": "Forbidden"}'))
+
+    with pytest.raises(OperationError, match="answered 403, not 201; may this caller do execute"):
+        live(service, authorizer(service))
+
+
+def test_session_that_can_not_be_revoked_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    service = Service("DELETE …", Answer(500, {}, b""))
+
+    with pytest.raises(OperationError, match="DELETE /sessions/.* answered 500"):
+        live(service, authorizer(service))
+
+    assert "is not revoked; it expires within 300 s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("answers", "said"), [(False, "refuses"), (True, "lets in")])
+def test_authorizer_that_always_answers_alike_fails(answers: bool, said: str) -> None:
+    service = Service()
+
+    with pytest.raises(OperationError, match=f"The authorizer {said}"):
+        live(service, lambda token: answers)
+
+
+def test_trail_without_the_session_fails() -> None:
+    with pytest.raises(OperationError, match="The trail of x has nothing"):
+        confirm_trail(Service(), "x")
