@@ -45,7 +45,7 @@ class FailedEvents:
             deployment.output("SessionsTableName"): deployment.output("AuditFunctionArn")
         }
 
-    def keys(self) -> dict[str, datetime]:
+    def objects(self) -> dict[str, datetime]:
         """When each object was put there, by its key, in the order of the keys."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         return {
@@ -106,7 +106,7 @@ def redrive(failed: FailedEvents, *, dry_run: bool, yes: bool) -> int:
 
     What comes in meanwhile is for the next time: a record that fails again must not go on forever.
     """
-    listed = failed.keys()
+    listed = failed.objects()
     if not listed:
         print(f"{failed.bucket} is empty: nothing failed.")
         return 0
@@ -114,14 +114,16 @@ def redrive(failed: FailedEvents, *, dry_run: bool, yes: bool) -> int:
     if dry_run or not keys:
         print("Nothing was played back.")
         return 1 if foreign else 0
-    if not yes and not sys.stdin.isatty():
-        print("Nothing was played back: there is no one to ask; say YES=1.", file=sys.stderr)
-        return 2
-    if not yes and input("Play them back? [y/N] ").strip().lower() not in ("y", "yes"):
-        print("Nothing was played back.")
-        return 0
+    if not yes:
+        if not sys.stdin.isatty():
+            print("Nothing was played back: there is no one to ask; say YES=1.", file=sys.stderr)
+            return 2
+        print("Play them back? [y/N] ", end="", flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            print("Nothing was played back.")
+            return 0
     left = _play_back(failed, keys)
-    if came := len(failed.keys().keys() - listed.keys()):
+    if came := len(failed.objects().keys() - listed.keys()):
         print(f"Objects that came in meanwhile: {came}. Their records failed again, or are new.")
     if left:
         print(f"{left} of {len(keys)} objects are left; play them back again.", file=sys.stderr)
@@ -143,7 +145,7 @@ def _survey(failed: FailedEvents, listed: dict[str, datetime]) -> tuple[list[str
             continue
         keys.append(key)
         count += len(records)
-        for change in (record.get("dynamodb", {}) for record in records):
+        for change in (record.get("dynamodb") or {} for record in records):
             sessions.add(json.dumps(change.get("Keys")))
             times.append(change.get("ApproximateCreationDateTime"))
     if keys:
@@ -170,7 +172,7 @@ def _play_back(failed: FailedEvents, keys: list[str]) -> int:
         except failed.gone:
             continue  # someone else plays back too
         except (OperationError, BotoCoreError, ClientError) as error:
-            print(f"Left: {key}: {error}", file=sys.stderr, flush=True)
+            print(f"Failed: {key}: {error}", file=sys.stderr, flush=True)
             left, in_a_row = left + 1, in_a_row + 1
             if in_a_row == _FAILURES_IN_A_ROW:
                 return left + len(keys) - number
