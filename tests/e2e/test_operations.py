@@ -1,0 +1,287 @@
+"""What an operator runs against a deployment: the smoke, and playing failed events back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from secrets import token_urlsafe
+from typing import Any
+
+import pytest
+from botocore.credentials import Credentials
+
+from infra import smoke
+from infra.deployment import Deployment, OperationError
+from local.caller import REGION, Answer
+from local.stack import LocalStack
+from tests.e2e.conftest import HeldCaller
+from tests.e2e.service import sample
+from tests.template import ROOT
+
+
+def operator(stack: LocalStack, keys: Credentials | None = None) -> dict[str, str]:
+    """The environment of someone with these keys; MiniStack's root user by default."""
+    return {
+        "AWS_ENDPOINT_URL": stack.endpoint,
+        "AWS_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": keys.access_key if keys else "test",
+        "AWS_SECRET_ACCESS_KEY": keys.secret_key if keys else "test",
+    }
+
+
+def start(*command: str, env: dict[str, str]) -> subprocess.Popen[str]:
+    """A command of `infra`, without a terminal."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=os.environ | env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def operate(*command: str, env: dict[str, str]) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command."""
+    with start(*command, env=env) as process:
+        out, err = process.communicate()
+    return process.returncode, out, err
+
+
+@pytest.fixture
+def deployment(stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    for name, value in operator(stack).items():
+        monkeypatch.setenv(name, value)
+    return Deployment("local")
+
+
+def trail(call: HeldCaller, **owner: str) -> list[dict[str, Any]]:
+    """All of an owner's events."""
+    events: list[dict[str, Any]] = []
+    query: dict[str, Any] = {**owner, "limit": 100, "order": "asc"}
+    while True:
+        page = call("GET", "/events", query=query).json
+        events += page["items"]
+        if not page["next_cursor"]:
+            return events
+        query["cursor"] = page["next_cursor"]
+
+
+def test_smoke_lives_a_session(
+    deployment: Deployment, call: HeldCaller, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each of its calls and answers is one of the contract."""
+    smoke.smoke(deployment, call)
+
+    heading, *lines, end = capsys.readouterr().out.splitlines()
+    assert heading == "Sessions-local in us-east-1:"
+    assert [line.split(" of ")[0].strip() for line in lines[:3]] == ["TTL", "TTL", "the policy"]
+    assert "not checked" in lines[2]
+    _, session_id, created = lines[3].split()
+    assert created == "created"
+    assert [line.strip() for line in lines[4:9]] == [
+        "verified by its token",
+        "changed",
+        "let in by the authorizer",
+        "revoked, and gone",
+        "refused by the authorizer",
+    ]
+    assert lines[9].strip().startswith("in the trail: created, updated, revoked")
+    assert end == "It works."
+    assert "smoke" in {event.get("reason") for event in trail(call, session_id=session_id)}
+
+
+def test_smoke_is_a_command(stack: LocalStack) -> None:
+    code, out, err = operate("infra.smoke", "local", env=operator(stack))
+
+    assert (code, err) == (0, "")
+    assert out.endswith("It works.\n")
+
+
+def test_smoke_waits_for_the_trail_until_its_deadline(
+    deployment: Deployment, call: HeldCaller
+) -> None:
+    def without_trail(method: str, path: str, *body: Any, **more: Any) -> Answer:
+        answer = call(method, path, *body, **more)
+        return answer._replace(body=b'{"items": []}') if path == "/events" else answer
+
+    with pytest.raises(OperationError, match="The trail of .* has nothing: .* Waited 1 s for it"):
+        smoke.smoke(deployment, without_trail, trail_seconds=1)
+
+
+def test_smoke_that_breaks_off_leaves_no_live_session(
+    deployment: Deployment, call: HeldCaller
+) -> None:
+    """Not even one whose creation was not answered."""
+    created = []
+
+    def broken(method: str, path: str, body: Any = None, **more: Any) -> Answer:
+        answer = call(method, path, body, **more)
+        if (method, path) == ("POST", "/sessions"):
+            created.append(answer.json["session_id"])
+            raise KeyboardInterrupt
+        return answer
+
+    with pytest.raises(KeyboardInterrupt):
+        smoke.smoke(deployment, broken)
+
+    [session_id] = created
+    assert call("GET", f"/sessions/{session_id}").status == 404
+
+
+READS = (
+    "cloudformation:DescribeStacks",
+    "dynamodb:DescribeTimeToLive",
+    "dynamodb:GetResourcePolicy",
+)
+
+
+@pytest.mark.parametrize(
+    ("user", "actions", "said"),
+    [
+        ("may-nothing", (), "DescribeStacks"),
+        ("may-read", READS, "POST /sessions answered 403, not 201; may this caller do execute-api"),
+        ("may-call", (*READS, "execute-api:Invoke"), "the Invoke operation"),
+    ],
+    ids=["nothing", "read", "call"],
+)
+def test_missing_permission_is_said_in_a_sentence(
+    stack: LocalStack, user: str, actions: tuple[str, ...], said: str
+) -> None:
+    """Of the API, and of AWS."""
+    env = operator(stack, stack.credentials(user, *actions))
+
+    code, _, err = operate("infra.smoke", "local", env=env)
+
+    assert code == 1
+    assert said in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("operation", ["infra.smoke", "infra.redrive"])
+def test_what_is_not_deployed_is_said_in_a_sentence(stack: LocalStack, operation: str) -> None:
+    code, _, err = operate(operation, "dev", env=operator(stack))
+
+    assert code == 1
+    assert err == "There is no stack Sessions-dev in us-east-1 of this account.\n"
+
+
+def test_missing_credentials_are_said_in_a_sentence(stack: LocalStack) -> None:
+    nowhere = {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(stack.folder)}
+
+    code, _, err = operate(
+        "infra.redrive", "local", env=operator(stack, Credentials("", "")) | nowhere
+    )
+
+    assert code == 1
+    assert err == "Unable to locate credentials\n"
+
+
+def records(stack: LocalStack, user_id: str, count: int) -> list[dict[str, Any]]:
+    """Creations of sessions as the deployed table's stream has them; no one has seen them yet."""
+    [created] = sample("stream_created")["Records"]
+    text = json.dumps(created).replace(
+        "table/Sessions/", f"table/{stack.outputs['SessionsTableName']}/"
+    )
+    found = []
+    for number in range(count):
+        record = json.loads(text)
+        change, session_id = record["dynamodb"], {"S": token_urlsafe(16)}
+        change |= {"Keys": {"SessionId": session_id}, "SequenceNumber": str(10**20 + number)}
+        change["NewImage"] |= {"SessionId": session_id, "UserId": {"S": user_id}}
+        found.append(record)
+    return found
+
+
+class Bucket:
+    """The deployed bucket for failed events, empty at first."""
+
+    def __init__(self, stack: LocalStack) -> None:
+        self._s3 = stack.client("s3")
+        self._name = stack.outputs["FailedEventsBucket"]
+        for key in self.keys():
+            self._s3.delete_object(Bucket=self._name, Key=key)
+
+    def keys(self) -> set[str]:
+        page = self._s3.list_objects_v2(Bucket=self._name)
+        return {each["Key"] for each in page.get("Contents", ())}
+
+    def put(self, key: str, body: str) -> None:
+        self._s3.put_object(Bucket=self._name, Key=key, Body=body.encode())
+
+    def fail(self, shard: int, records: list[dict[str, Any]]) -> str:
+        """As Lambda puts a batch there that it gives up on; answers the key."""
+        time = "2026-11-24T00.13.49"
+        uuid = "7c0a7b2f-4d0e-4ad1-9f0d-3a1f4a6d3c11"
+        key = f"aws/lambda/{uuid}/shardId-{shard:020d}-864758bb/2026/11/24/{time}-{uuid}"
+        numbers = [record["dynamodb"]["SequenceNumber"] for record in records]
+        arn = f"arn:aws:lambda:{REGION}:000000000000:function:session_audit"
+        document = {
+            "requestContext": {
+                "requestId": uuid,
+                "functionArn": f"{arn}:live",
+                "condition": "RetryAttemptsExhausted",
+                "approximateInvokeCount": 400,
+            },
+            "responseContext": {
+                "statusCode": 200,
+                "executedVersion": "1",
+                "functionError": "Unhandled",
+            },
+            "version": "1.0",
+            "timestamp": "2026-11-24T00:13:49.717Z",
+            "DDBStreamBatchInfo": {
+                "shardId": f"shardId-{shard:020d}-864758bb",
+                "startSequenceNumber": numbers[0],
+                "endSequenceNumber": numbers[-1],
+                "approximateArrivalOfFirstRecord": "2026-11-24T00:13:19Z",
+                "approximateArrivalOfLastRecord": "2026-11-24T00:13:19Z",
+                "batchSize": len(records),
+                "streamArn": records[0]["eventSourceARN"],
+            },
+            "payload": json.dumps({"Records": records}),
+        }
+        self.put(key, json.dumps(document))
+        return key
+
+
+def test_failed_events_are_played_back_into_the_trail(stack: LocalStack, call: HeldCaller) -> None:
+    """Killed on the way and begun anew, and the trail has each of them once."""
+    bucket, env = Bucket(stack), operator(stack)
+    events = records(stack, "redriven", 230)
+    ours = {
+        bucket.fail(1, events[:150]),
+        bucket.fail(2, events[150:200]),
+        bucket.fail(3, events[200:]),
+    }
+    strangers = {bucket.fail(4, sample("stream_created")["Records"]), "notes.txt"}
+    bucket.put("notes.txt", "Keep these.")
+
+    code, out, _ = operate("infra.redrive", "local", "--dry-run", env=env)
+    assert code == 1
+    assert "230 records of 230 sessions in 3 objects" in out
+    assert bucket.keys() == ours | strangers
+
+    code, _, err = operate("infra.redrive", "local", env=env)
+    assert code == 2
+    assert err.endswith("there is no one to ask; say YES=1.\n")
+    assert bucket.keys() == ours | strangers
+
+    with start("infra.redrive", "local", "--yes", env=env) as killed:
+        assert killed.stdout
+        next(line for line in killed.stdout if "1 of 3" in line)
+        killed.kill()
+    assert bucket.keys() < ours | strangers
+
+    code, _, err = operate("infra.redrive", "local", "--yes", env=env)
+    assert code == 1
+    assert all(f"Left alone: {key}: " in err for key in strangers)
+    assert bucket.keys() == strangers
+
+    found = [event["session_id"] for event in trail(call, user_id="redriven")]
+    assert sorted(found) == sorted(event["dynamodb"]["Keys"]["SessionId"]["S"] for event in events)
+    Bucket(stack)
+    assert operate("infra.redrive", "local", env=env)[0] == 0
