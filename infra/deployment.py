@@ -47,7 +47,9 @@ class Deployment:
             raise OperationError(
                 f"There is no stack {self.stack} in {self.region} of this account."
             ) from error
-        self._outputs = {each["OutputKey"]: each["OutputValue"] for each in found["Outputs"]}
+        self._outputs = {
+            each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", ())
+        }
         self._lambda = self.client("lambda")
 
     def client(self, service: str) -> Any:
@@ -64,8 +66,12 @@ class Deployment:
         url, endpoint = self.output("ApiUrl"), os.environ.get("AWS_ENDPOINT_URL")
         if endpoint:
             url = execute_api_url(endpoint, url)
-        keys = self._session.get_credentials()
-        return Caller(url, keys and Credentials(*keys.get_frozen_credentials()), self.region)
+        found = self._session.get_credentials()
+        if not found:
+            return Caller(url, None, self.region)
+        keys = found.get_frozen_credentials()
+        credentials = Credentials(keys.access_key, keys.secret_key, keys.token)
+        return Caller(url, credentials, self.region)
 
     def invoke(self, function: str, event: Any) -> Any:
         """What the function of this ARN answers to `event`.

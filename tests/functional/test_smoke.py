@@ -70,7 +70,7 @@ def promised() -> list[dict[str, Any]]:
 def audit() -> Iterator[Any]:
     """A client of a DynamoDB that keeps policies, with a table `audit`."""
     with moto.mock_aws():
-        client = boto3.client("dynamodb")
+        client: Any = boto3.client("dynamodb")
         key = {"AttributeName": "SessionId"}
         client.create_table(
             TableName="audit",
