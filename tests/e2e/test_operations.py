@@ -285,3 +285,24 @@ def test_failed_events_are_played_back_into_the_trail(stack: LocalStack, call: H
     assert sorted(found) == sorted(event["dynamodb"]["Keys"]["SessionId"]["S"] for event in events)
     Bucket(stack)
     assert operate("infra.redrive", "local", env=env)[0] == 0
+
+
+def test_record_that_is_still_unreadable_is_kept_anew(stack: LocalStack, call: HeldCaller) -> None:
+    """By the function itself, so that playing back ends and the record is not lost."""
+    bucket, env = Bucket(stack), operator(stack)
+    [record] = records(stack, "unreadable", 1)
+    record["eventName"] = "UNKNOWN"
+    played = bucket.fail(1, [record])
+
+    for _ in range(2):
+        code, out, _ = operate("infra.redrive", "local", "--yes", env=env)
+        assert code == 0
+        assert "Objects that came in meanwhile: 1." in out
+        [kept] = bucket.keys()
+        assert kept.startswith("aws/lambda/refused/")
+        assert kept != played
+        played = kept
+
+    session_id = record["dynamodb"]["Keys"]["SessionId"]["S"]
+    assert [event["type"] for event in trail(call, session_id=session_id)] == ["unreadable"]
+    Bucket(stack)
