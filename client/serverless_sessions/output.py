@@ -1,0 +1,137 @@
+"""How the command line shows things: a table for people, lines for programs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from serverless_sessions import Event, Session
+
+_UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A time, in epoch seconds."""
+
+    seconds: int
+
+    def __str__(self) -> str:
+        return f"{datetime.fromtimestamp(self.seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+    def in_words(self) -> str:
+        return f"{datetime.fromtimestamp(self.seconds, UTC):%Y-%m-%d %H:%M:%S} ({self.distance()})"
+
+    def distance(self) -> str:
+        """From now, in its largest unit: "in 5 minutes", "2 days ago"."""
+        away = self.seconds - int(time.time())
+        for unit, length in _UNITS:
+            if abs(away) >= length:
+                count = abs(away) // length
+                words = f"{count} {unit}{'s' if count > 1 else ''}"
+                return f"in {words}" if away > 0 else f"{words} ago"
+        return "now" if not away else f"in {away} s" if away > 0 else f"{-away} s ago"
+
+
+Cell = str | int | Moment
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: what `--json` prints of it, and its cells."""
+
+    facts: dict[str, Any]
+    cells: tuple[Cell, ...]
+
+
+def show(titles: tuple[str, ...], rows: Iterable[Row], *, as_json: bool) -> int:
+    """Print `rows`, answering their number.
+
+    A table with titles on a terminal; in a pipe tab-separated cells, line by line as they come; or
+    a JSON object a line.
+    """
+    if not as_json and on_terminal():
+        return _table(titles, rows)
+    count = 0
+    for row in rows:
+        count += 1
+        line = json.dumps(row.facts) if as_json else "\t".join(text(each) for each in row.cells)
+        click.echo(line)
+        sys.stdout.flush()
+    return count
+
+
+def on_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def _table(titles: tuple[str, ...], rows: Iterable[Row]) -> int:
+    lines = [
+        [each.in_words() if isinstance(each, Moment) else text(each) for each in row.cells]
+        for row in rows
+    ]
+    if lines:
+        widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
+        width = shutil.get_terminal_size().columns
+        for line in ([title.upper() for title in titles], *lines):
+            padded = (cell.ljust(size) for cell, size in zip(line, widths, strict=True))
+            click.echo("  ".join(padded).rstrip()[: max(width, 80)])
+    return len(lines)
+
+
+def text(cell: object) -> str:
+    """What users and browsers wrote must not steer a terminal."""
+    return "".join(
+        each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(cell)
+    )
+
+
+SESSION_TITLES = ("session", "created", "renewed", "expires", "from", "browser")
+
+
+def session_row(session: Session) -> Row:
+    """A session without its data."""
+    seen = session.last_client or session.client
+    return Row(
+        session_facts(session),
+        (
+            session.session_id,
+            Moment(session.created_at),
+            Moment(session.renewed_at),
+            Moment(session.expires_at),
+            seen.ip or "",
+            seen.user_agent or "",
+        ),
+    )
+
+
+def session_facts(session: Session, *, with_data: bool = False) -> dict[str, Any]:
+    """A session as JSON has it; its data only when asked for."""
+    facts = asdict(session)
+    if not with_data:
+        del facts["data"]
+    return facts
+
+
+EVENT_TITLES = ("at", "event", "session", "by", "details")
+_SHOWN = {"event_id", "type", "session_id", "user_id", "at", "recorded_at", "actor", "request_id"}
+
+
+def event_row(event: Event) -> Row:
+    facts = {name: fact for name, fact in asdict(event).items() if fact is not None}
+    details = (
+        f"{name}={','.join(fact) if isinstance(fact, list | tuple) else fact}"
+        for name, fact in facts.items()
+        if name not in _SHOWN
+    )
+    # "arn:aws:iam::111122223333:user/backend"
+    actor = (event.actor or "").rpartition(":")[2]
+    return Row(facts, (Moment(event.at), event.type, event.session_id, actor, " ".join(details)))
