@@ -1,0 +1,220 @@
+"""The command line, as an operator and as a script meet it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from serverless_sessions import Client, Sessions
+from serverless_sessions.cli import main
+from tests.client.service import Service
+from tests.functional.conftest import function, lambda_context, sample
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(service: Service) -> Run:
+    """Run `sessions` with these arguments; standard output is a pipe."""
+
+    def run(*arguments: str, **options: Any) -> Result:
+        return CliRunner().invoke(main, ["--url", service.url, *arguments], **options)
+
+    return run
+
+
+@pytest.fixture
+def sessions(service: Service) -> Sessions:
+    return Sessions(service.url, region=service.region, credentials=service.credentials)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output is a terminal."""
+    monkeypatch.setattr("serverless_sessions.output.on_terminal", lambda: True)
+    monkeypatch.setattr("serverless_sessions.cli.on_terminal", lambda: True)
+
+
+def test_list_is_tab_separated_in_a_pipe(run: Run, sessions: Sessions) -> None:
+    browser = Client(ip="203.0.113.7", user_agent="Firefox")
+    issued = sessions.create("ada", data={"secret": "no"}, client=browser)
+
+    done = run("list", "ada")
+
+    [line] = done.stdout.splitlines()
+    cells = line.split("\t")
+    assert (done.exit_code, cells[0]) == (0, issued.session.session_id)
+    assert cells[4:] == ["203.0.113.7", "Firefox"]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", each) for each in cells[1:4])
+
+
+@pytest.mark.usefixtures("terminal")
+def test_list_is_a_table_on_a_terminal(run: Run, sessions: Sessions) -> None:
+    sessions.create("ada")
+
+    titles, line = run("list", "ada").stdout.splitlines()
+
+    assert titles.split() == ["SESSION", "CREATED", "RENEWED", "EXPIRES", "FROM", "BROWSER"]
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(in (29|30) minutes\)", line)
+
+
+def test_json_has_an_object_a_line_and_no_data(run: Run, sessions: Sessions) -> None:
+    made = [sessions.create("ada", data={"secret": "no"}).session.session_id for _ in range(3)]
+
+    lines = run("--json", "list", "ada").stdout.splitlines()
+
+    found = [json.loads(line) for line in lines]
+    assert sorted(each["session_id"] for each in found) == sorted(made)
+    assert not any("data" in each for each in found)
+
+
+def test_nobody_has_a_sentence(run: Run) -> None:
+    done = run("list", "nobody")
+
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "No live session" in done.stderr
+
+
+@pytest.mark.parametrize("with_data", [False, True])
+def test_data_shows_only_when_asked_for(run: Run, sessions: Sessions, with_data: bool) -> None:
+    id = sessions.create("ada", data={"theme": "dark"}).session.session_id
+
+    done = run("show", id, *["--data"] * with_data)
+
+    assert done.exit_code == 0
+    assert ("dark" in done.stdout) == with_data
+
+
+def test_absent_session_is_a_failure_in_a_sentence(run: Run) -> None:
+    done = run("show", "A" * 22)
+
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_token_in_place_of_an_id_is_refused_and_not_repeated(run: Run, sessions: Sessions) -> None:
+    token = sessions.create("ada").token
+
+    done = run("show", token)
+
+    assert done.exit_code == 2
+    assert "looks like a token" in done.stderr
+    assert token not in done.output
+
+
+def test_id_that_begins_with_a_dash_is_no_option(run: Run, service: Service) -> None:
+    done = run("show", "-" + "A" * 21)
+
+    assert done.exit_code == 1
+    assert service.calls == ["GET /sessions/-" + "A" * 21]
+
+
+def test_revoked_session_ends_for_the_reason(
+    run: Run, sessions: Sessions, service: Service
+) -> None:
+    id = sessions.create("ada").session.session_id
+
+    done = run("revoke", id, "--reason", "stolen")
+
+    assert (done.exit_code, done.stderr) == (0, "Ended a session of ada.\n")
+    [item] = service.items()
+    assert item["RevokedReason"] == {"S": "stolen"}
+
+
+def test_revoking_nothing_says_so(run: Run, service: Service) -> None:
+    """The service answers 204 either way."""
+    done = run("revoke", "A" * 22, "--reason", "stolen")
+
+    assert done.exit_code == 0
+    assert "Nothing to end" in done.stderr
+    assert not any(call.startswith("DELETE") for call in service.calls)
+
+
+def test_sign_out_asks_first(run: Run, sessions: Sessions) -> None:
+    for _ in range(3):
+        sessions.create("ada")
+
+    no = run("sign-out", "ada", "--reason", "left", input="n\n")
+    assert no.exit_code == 1
+    assert len(list(sessions.list("ada"))) == 3
+
+    yes = run("sign-out", "ada", "--reason", "left", input="y\n")
+    assert yes.exit_code == 0
+    assert "Ended 3 sessions." in yes.stderr
+    assert not list(sessions.list("ada"))
+
+
+def test_one_session_may_stay(run: Run, sessions: Sessions) -> None:
+    keep, other = (sessions.create("ada").session.session_id for _ in range(2))
+
+    done = run("sign-out", "ada", "--except", keep, "--reason", "password", "--yes")
+
+    assert "Ended 1 session." in done.stderr
+    assert [each.session_id for each in sessions.list("ada")] == [keep]
+    assert other != keep
+
+
+def test_trail_reads_oldest_first(run: Run) -> None:
+    audit = function("session_audit")
+    for name in ("created", "updated", "revoked"):
+        audit.lambda_handler(sample(f"stream_{name}"), lambda_context())
+
+    done = run("trail", "ada")
+
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [line[1] for line in lines] == ["created", "updated", "revoked"]
+    assert [line[3] for line in lines] == ["user/backend"] * 3
+    assert lines[1][4] == "changed=cart,theme"
+    assert lines[2][4] == "reason=logout"
+    [base] = sample("stream_created")["Records"]
+    id = base["dynamodb"]["Keys"]["SessionId"]["S"]
+    assert run("trail", "--session", id).stdout == done.stdout
+    assert run("trail", "ada", "--since", "2099-01-01").stdout == ""
+
+
+@pytest.mark.parametrize("since", ["yesterday", "0h", "2026-13-01", "h"])
+def test_since_has_a_form(run: Run, since: str) -> None:
+    done = run("trail", "ada", "--since", since)
+
+    assert done.exit_code == 2
+    assert "2026-11-22" in done.stderr
+
+
+def test_trail_is_of_one_thing(run: Run) -> None:
+    assert run("trail").exit_code == 2
+    assert run("trail", "ada", "--session", "A" * 22).exit_code == 2
+
+
+def test_what_browsers_write_does_not_steer_the_terminal(run: Run, sessions: Sessions) -> None:
+    sessions.create("ada\u202e", client=Client(user_agent="\x1b]0;owned\x07\u202e"))
+
+    done = run("list", "ada\u202e")
+
+    assert not set(done.stdout) & set("\x1b\x07\u202e")
+
+
+def test_missing_permission_has_its_own_exit_code(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+
+    done = CliRunner().invoke(main, ["--url", service.url, "list", "ada"])
+
+    assert done.exit_code == 4
+    assert "Not allowed" in done.stderr
+    assert "wrong" not in done.output
+
+
+def test_no_service_named_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SESSIONS_URL", raising=False)
+
+    done = CliRunner().invoke(main, ["list", "ada"])
+
+    assert done.exit_code == 2
+    assert "--stage" in done.stderr
