@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Iterable
@@ -13,8 +12,9 @@ from typing import Any
 
 import click
 
-from serverless_sessions import Event, Session
+from serverless_sessions import Client, Event, Session
 
+_LAST_WIDTH = 60
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
 
 
@@ -79,11 +79,12 @@ def _table(titles: tuple[str, ...], rows: Iterable[Row]) -> int:
         for row in rows
     ]
     if lines:
+        # Browsers describe themselves at length.
+        lines = [[*line[:-1], line[-1][:_LAST_WIDTH]] for line in lines]
         widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
-        width = shutil.get_terminal_size().columns
         for line in ([title.upper() for title in titles], *lines):
             padded = (cell.ljust(size) for cell, size in zip(line, widths, strict=True))
-            click.echo("  ".join(padded).rstrip()[: max(width, 80)])
+            click.echo("  ".join(padded).rstrip())
     return len(lines)
 
 
@@ -99,7 +100,7 @@ SESSION_TITLES = ("session", "created", "renewed", "expires", "from", "browser")
 
 def session_row(session: Session) -> Row:
     """A session without its data."""
-    seen = session.last_client or session.client
+    seen = session.client if session.last_client == Client() else session.last_client
     return Row(
         session_facts(session),
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -29,8 +29,9 @@ def run(service: Service) -> Run:
 
 
 @pytest.fixture
-def sessions(service: Service) -> Sessions:
-    return Sessions(service.url, region=service.region, credentials=service.credentials)
+def sessions(service: Service) -> Iterator[Sessions]:
+    with Sessions(service.url, region=service.region, credentials=service.credentials) as sessions:
+        yield sessions
 
 
 @pytest.fixture
