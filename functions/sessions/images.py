@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from sessions.dynamodb import Item, fits_key
 
 MAX_NAMES = 100
-# An event must fit into an item, whatever the stream brings.
+# An event must fit into an item, whatever the stream brings, and as JSON into the 64 KB that
+# EventBridge charges as one event. So many bytes of names leave room for the longest of all else.
 _MAX_CHARACTERS = 512
+_MAX_BYTES_OF_NAMES = 30_000
 
 
 def number(image: Item, name: str) -> int | None:
@@ -42,8 +46,14 @@ def members(image: Item, name: str) -> dict[str, Any]:
 def names_of_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """The names whose values differ, in order, never the values; an event's `changed`."""
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    changes: dict[str, Any] = {"changed": [_fit(name) for name in names[:MAX_NAMES]]}
-    if len(names) > MAX_NAMES:
+    told, room = list[str](), _MAX_BYTES_OF_NAMES
+    for name in map(_fit, names[:MAX_NAMES]):
+        room -= len(msgspec.json.encode(name)) + len(",")
+        if room < 0:
+            break
+        told.append(name)
+    changes: dict[str, Any] = {"changed": told}
+    if len(told) < len(names):
         changes["changed_count"] = len(names)
     return changes
 

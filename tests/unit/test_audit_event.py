@@ -270,6 +270,26 @@ def test_hundred_names_are_not_counted() -> None:
     assert "changed_count" not in found
 
 
+@pytest.mark.parametrize("character", ["k", "😀", "\x01"], ids=["short", "long", "escaped"])
+def test_event_of_the_longest_texts_is_one_event_of_a_bus(character: str) -> None:
+    """EventBridge charges 64 KB as one, and takes 256 KB; `changed_count` tells what was cut."""
+    key = character * (2048 // len(character.encode()))
+    names = {f"{i:03d}{character * 5000}": i for i in range(100)}
+    by = {"Actor": character * 5000, "RequestId": character * 5000}
+    new = image(UserId=key, Version=2, Data={"theme": "dark"} | names, **by)
+    change = record("MODIFY", old=image(UserId=key), new=new)
+    change["dynamodb"]["Keys"]["SessionId"]["S"] = key
+
+    found = classify(change, not_before=0)
+
+    assert (found.type, found.session_id, found.user_id) == ("updated", key, key)
+    assert isinstance(found.changed, list)
+    assert 9 <= len(found.changed) < 100
+    assert found.changed == [name[:512] for name in sorted(names)][: len(found.changed)]
+    assert found.changed_count == 100
+    assert 30_000 < len(msgspec.json.encode(found)) < 64 * 1024
+
+
 @pytest.mark.parametrize("user_id", [7, "", "x" * 2049, None, ["ada"]])
 def test_user_that_fits_no_index_key_is_left_out(user_id: Any) -> None:
     new = image(UserId=user_id)
