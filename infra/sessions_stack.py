@@ -9,6 +9,7 @@ from constructs import Construct
 from infra.api import Api
 from infra.audit import Audit
 from infra.authorizer import Authorizer
+from infra.events import Events
 from infra.promises import append_only
 from infra.settings import Settings
 from infra.storage import USER_INDEX, Storage
@@ -48,6 +49,17 @@ class SessionsStack(Stack):
         _allow(audit.function.role, audit_arn, "PartiQLInsert")
         for statement in append_only(writer=audit.function.role.role_arn):
             storage.audit.add_to_resource_policy(iam.PolicyStatement.from_json(statement))
+
+        if settings.event_bus:
+            events = Events(
+                self,
+                "Events",
+                audit=storage.audit,
+                event_bus=settings.event_bus,
+                settings=settings,
+            )
+            events.bus.grant_put_events_to(events.function.role)
+            CfnOutput(self, "UndeliveredEventsBucket", value=events.undelivered.bucket_name)
 
         Tags.of(self).add("service", "serverless-sessions")
         Tags.of(self).add("stage", settings.stage)

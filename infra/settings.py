@@ -7,13 +7,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from aws_cdk import RemovalPolicy
 from aws_cdk.aws_logs import RetentionDays
 
 # Beginnings and ends, and what happens behind the API's back, are always on record.
 _UNRECORDABLE = {"renewed", "rotated", "updated"}
+# https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsRequestEntry.html
+_EVENT_BUS = re.compile(
+    r"(arn:aws[a-z-]*:events:[a-z0-9-]+:[0-9]{12}:event-bus/)?[/.\-_A-Za-z0-9]{1,256}"
+)
 
 
 class SettingsError(Exception):
@@ -49,6 +54,8 @@ class Settings:
     audit_retention_days: int
     # Types of events that the trail is not to have, of `renewed`, `updated` and `rotated`.
     unrecorded_events: tuple[str, ...]
+    # The EventBridge bus that events go out on, an existing one by name or ARN; None for none.
+    event_bus: str | None
     dynamodb_client: DynamoDBClient
     # How many environments the API may take of those that the account has; None for no limit.
     reserved_concurrency: int | None
@@ -73,7 +80,7 @@ class Settings:
         for name in given.keys() - types.keys():
             raise SettingsError(f"The setting '{name}' of stage '{stage}' is unknown.")
         # The CDK leaves out what is null in `cdk.json`.
-        optional = {name for name, kind in types.items() if kind == int | None}
+        optional = {name for name, kind in types.items() if NoneType in get_args(kind)}
         for name in types.keys() - given.keys() - optional:
             raise SettingsError(f"The setting '{name}' of stage '{stage}' is missing.")
         return cls(
@@ -97,6 +104,11 @@ class Settings:
                 f"The setting 'unrecorded_events' names {', '.join(sorted(foreign))}; it may name"
                 f" {', '.join(sorted(_UNRECORDABLE))}."
             )
+        if self.event_bus is not None and not _EVENT_BUS.fullmatch(self.event_bus):
+            raise SettingsError(
+                f"The setting 'event_bus' is {self.event_bus!r}; it is to be the name or the ARN of"
+                " an event bus."
+            )
         if self.rotation_grace_seconds > 3600:
             raise SettingsError("The setting 'rotation_grace_seconds' is to be at most 3600.")
         if not re.fullmatch("[!#$%&'*+.^_`|~0-9A-Za-z-]+", self.session_cookie):
@@ -114,8 +126,9 @@ def _read(name: str, value: Any, kind: Any) -> Any:
         if isinstance(value, list) and all(isinstance(each, str) for each in value):
             return tuple(value)
         raise SettingsError(f"The setting '{name}' is {value!r}; it is to be a list of texts.")
-    if kind == int | None:
-        return None if value is None else _read(name, value, int)
+    if NoneType in get_args(kind):
+        [present] = set(get_args(kind)) - {NoneType}
+        return None if value is None else _read(name, value, present)
     if issubclass(kind, Enum):
         if isinstance(value, str) and value in kind.__members__:
             return kind[value]

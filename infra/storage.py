@@ -12,7 +12,10 @@ USER_INDEX = "UserIndex"
 
 
 class Storage(Construct):
-    """`sessions`, whose stream carries every change, and `audit`, which keeps the events."""
+    """`sessions`, whose stream carries every change, and `audit`, which keeps the events.
+
+    `audit` has a stream only where events go out.
+    """
 
     def __init__(self, scope: Construct, id: str, *, settings: Settings) -> None:
         super().__init__(scope, id)
@@ -49,6 +52,7 @@ class Storage(Construct):
             sort_key=event_id,
             billing=dynamodb.Billing.on_demand(),
             time_to_live_attribute=TTL_ATTRIBUTE,
+            dynamo_stream=dynamodb.StreamViewType.NEW_IMAGE if settings.event_bus else None,
             global_secondary_indexes=[
                 dynamodb.GlobalSecondaryIndexPropsV2(
                     index_name=USER_INDEX, partition_key=user_id, sort_key=event_id

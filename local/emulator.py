@@ -1,4 +1,4 @@
-"""Starts MiniStack so that TTL, PartiQL permissions and URLs behave as on AWS, without its waits.
+"""Starts MiniStack so that TTL, PartiQL and URLs behave as on AWS, without its waits.
 
 Runs in MiniStack's own environment. Each function below mends one thing that differs out of the
 box; the names that they hold on to are those of the version that `pyproject.toml` pins.
@@ -112,6 +112,25 @@ def _statements(body: bytes) -> list[str]:
     ]
 
 
+def write_stream_records_of_partiql() -> None:
+    """Let PartiQL's INSERT write a stream record: on its own MiniStack writes none."""
+    from ministack.services import dynamodb
+
+    insert = getattr(dynamodb, "_partiql_insert", None)
+    if not insert:
+        sys.exit("This MiniStack has no '_partiql_insert' any more: no stream record to add.")
+
+    def insert_with_record(table: Any, parsed: Any) -> Any:
+        answer = insert(table, parsed)
+        if answer[0] == 200:
+            item = parsed["item"]
+            new = item["M"] if set(item) == {"M"} else item
+            dynamodb._emit_stream_event(table["TableName"], "INSERT", None, new)
+        return answer
+
+    dynamodb._partiql_insert = insert_with_record
+
+
 def name_the_default_stage() -> None:
     """Serve the stage `$default` as `default` too.
 
@@ -160,6 +179,7 @@ if __name__ == "__main__":
     end_with_parent()
     sweep_with_stream_records()
     check_partiql_like_aws()
+    write_stream_records_of_partiql()
     name_the_default_stage()
     answer_without_waiting_for_logs()
     from ministack.app import main

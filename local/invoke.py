@@ -7,7 +7,12 @@ import json
 from local.stack import ROOT, STACK, LocalError, LocalStack
 
 # The first word of a file's name says whose event it is.
-_FUNCTIONS = {"api": "SessionApi", "stream": "SessionAudit", "authorizer": "SessionAuthorizer"}
+_FUNCTIONS = {
+    "api": "SessionApi",
+    "authorizer": "SessionAuthorizer",
+    "stream": "SessionAudit",
+    "trail": "SessionEvents",
+}
 
 
 def invoke(stack: LocalStack, event: str) -> None:

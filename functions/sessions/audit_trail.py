@@ -163,7 +163,7 @@ class AuditTrail:
             )
         key = answer.get("LastEvaluatedKey")
         position = EventPosition(key["SessionId"]["S"], key["EventId"]["S"]) if key else None
-        return Page([_from_item(item) for item in answer["Items"]], position)
+        return Page([from_item(item) for item in answer["Items"]], position)
 
 
 def _to_item(event: AuditEvent, expiration_time: int) -> Item:
@@ -180,7 +180,8 @@ def _to_item(event: AuditEvent, expiration_time: int) -> Item:
     return item
 
 
-def _from_item(item: Item) -> AuditEvent:
+def from_item(item: Item) -> AuditEvent:
+    """The event in an item of the table; encoding it gives an item of `GET /events`."""
     facts: dict[str, Any] = {"user_id": None}
     for field, name in _ATTRIBUTES.items():
         match item.get(name):

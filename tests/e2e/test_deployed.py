@@ -316,7 +316,7 @@ def test_sample_events_run(
             assert answer["statusCode"] == statuses.get(file, 200)
         case "authorizer":
             assert answer["context"] == {}
-        case "stream":
+        case "stream" | "trail":
             assert answer == {"batchItemFailures": []}
 
 

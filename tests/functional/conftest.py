@@ -222,14 +222,15 @@ _NAMES = {
     "StorageSessions": "sessions",
     "StorageSessionAudit": "audit",
     "AuditFailedEvents": "failed-events",
+    "EventsUndelivered": "undelivered",
 }
 
 
-def function(package: str) -> ModuleType:
+def function(package: str, stage: str = "dev") -> ModuleType:
     """A function's handler, imported once under the environment that the template gives it."""
     [properties] = [
         each
-        for each in resources("AWS::Lambda::Function").values()
+        for each in resources("AWS::Lambda::Function", stage).values()
         if each["Handler"] == f"{package}.handler.lambda_handler"
     ]
     for name, value in properties["Environment"]["Variables"].items():
@@ -284,8 +285,13 @@ def other(api: Api, tables: Any) -> SessionStore:
 @pytest.fixture
 def logged(api: Api) -> StringIO:
     """What the functions log while a test runs."""
+    return log_stream()
+
+
+def log_stream() -> StringIO:
+    """What the functions log from now on."""
     stream = StringIO()
-    for package in ("session_api", "session_audit"):
+    for package in ("session_api", "session_audit", "session_events"):
         for handler in logging.getLogger(package).handlers:
             assert isinstance(handler, logging.StreamHandler)
             handler.setStream(stream)

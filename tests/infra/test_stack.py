@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -42,7 +43,13 @@ def test_stream_carries_old_and_new_images(stage: str) -> None:
     assert table("Sessions", stage)["StreamSpecification"] == {
         "StreamViewType": "NEW_AND_OLD_IMAGES"
     }
-    assert "StreamSpecification" not in table("SessionAudit", stage)
+
+
+def test_trail_has_a_stream_only_where_events_go_out() -> None:
+    """What an event says is all in its item; it is never changed."""
+    assert "StreamSpecification" not in table("SessionAudit")
+    assert "StreamSpecification" not in table("SessionAudit", "prod")
+    assert table("SessionAudit", "local")["StreamSpecification"] == {"StreamViewType": "NEW_IMAGE"}
 
 
 def test_keys_and_indexes() -> None:
@@ -131,10 +138,10 @@ def test_api_is_throttled_and_logged() -> None:
     assert "$context.requestId" in stage["AccessLogSettings"]["Format"]
 
 
-def actions(role: str) -> dict[str, set[str]]:
+def actions(role: str, stage: str = "dev") -> dict[str, set[str]]:
     """The actions of a function's role by the resource they are on, in short."""
     found: dict[str, set[str]] = {}
-    for policy in resources("AWS::IAM::Policy").values():
+    for policy in resources("AWS::IAM::Policy", stage).values():
         if not policy["Roles"][0]["Ref"].startswith(role):
             continue
         for statement in policy["PolicyDocument"]["Statement"]:
@@ -156,8 +163,10 @@ def short(resource: Any) -> str:
             return str(logical[:-8])
         case {"Fn::GetAtt": [logical, attribute]}:
             return f"{logical[:-8]}.{attribute}"
-        case {"Fn::Join": ["", [first, rest]]}:
-            return short(first) + str(rest)
+        case {"Ref": name}:
+            return f"<{name}>"
+        case {"Fn::Join": ["", parts]}:
+            return "".join(map(short, parts))
     raise AssertionError(resource)
 
 
@@ -195,6 +204,41 @@ def test_audit_may_add_events_and_nothing_else() -> None:
         "AuditFailedEvents/aws/lambda/*": {"s3:PutObject"},
         "AuditFailedEvents": {"s3:ListBucket"},
     }
+
+
+def test_events_may_read_the_trails_stream_and_put_on_the_one_bus() -> None:
+    """Neither sessions nor their stream, nor what the audit could not write."""
+    bus = "arn:<AWS::Partition>:events:<AWS::Region>:<AWS::AccountId>:event-bus/default"
+
+    assert actions("EventsSessionEventsRole", "local") == TRACING | {
+        "EventsSessionEventsLogs": LOGGING,
+        "StorageSessionAudit.StreamArn": {
+            "dynamodb:DescribeStream",
+            "dynamodb:GetRecords",
+            "dynamodb:GetShardIterator",
+            "dynamodb:ListStreams",
+        },
+        bus: {"events:PutEvents"},
+        "EventsUndelivered/aws/lambda/*": {"s3:PutObject"},
+        "EventsUndelivered": {"s3:ListBucket"},
+    }
+
+
+def test_bus_may_be_given_by_its_arn() -> None:
+    """One of another account, say."""
+    arn = "arn:aws:events:eu-west-1:444455556666:event-bus/security"
+    _, stack = synthesize(event_bus=arn)
+
+    Template.from_stack(stack).has_resource_properties(
+        "AWS::IAM::Policy",
+        {
+            "PolicyDocument": {
+                "Statement": Match.array_with(
+                    [{"Action": "events:PutEvents", "Effect": "Allow", "Resource": arn}]
+                )
+            }
+        },
+    )
 
 
 def test_authorizer_may_read_a_session_and_nothing_else() -> None:
@@ -268,34 +312,56 @@ def test_callers_use_the_alias() -> None:
     assert integration["PayloadFormatVersion"] == "2.0"
 
 
-def test_failure_plan_of_the_stream() -> None:
+def mapping(consumer: str, stage: str = "dev") -> dict[str, Any]:
+    [properties] = [
+        each
+        for name, each in resources("AWS::Lambda::EventSourceMapping", stage).items()
+        if name.startswith(consumer)
+    ]
+    return dict(properties)
+
+
+def test_new_events_alone_go_out() -> None:
+    """TTL removes old ones from the trail, and that is no news."""
+    properties = mapping("EventsSessionEvents", "local")
+
+    assert short(properties["EventSourceArn"]) == "StorageSessionAudit.StreamArn"
+    [pattern] = properties["FilterCriteria"]["Filters"]
+    assert json.loads(pattern["Pattern"]) == {"eventName": ["INSERT"]}
+    assert "FilterCriteria" not in mapping("AuditSessionAudit", "local")
+
+
+@pytest.mark.parametrize(
+    ("consumer", "kept"),
+    [("AuditSessionAudit", "AuditFailedEvents"), ("EventsSessionEvents", "EventsUndelivered")],
+)
+def test_failure_plan_of_a_stream(consumer: str, kept: str) -> None:
     """An outage of a morning costs nothing; what the stream would drop after a day is kept."""
-    template().has_resource_properties(
-        "AWS::Lambda::EventSourceMapping",
-        {
-            "StartingPosition": "TRIM_HORIZON",
-            "BatchSize": 100,
-            "MaximumBatchingWindowInSeconds": 1,
-            "ParallelizationFactor": 4,
-            "FunctionResponseTypes": ["ReportBatchItemFailures"],
-            "BisectBatchOnFunctionError": True,
-            "MaximumRetryAttempts": -1,
-            "MaximumRecordAgeInSeconds": 22 * 3600,
-            "DestinationConfig": {
-                "OnFailure": {"Destination": {"Fn::GetAtt": [Match.any_value(), "Arn"]}}
-            },
-            "FilterCriteria": Match.absent(),
-        },
-    )
+    properties = mapping(consumer, "local")
+
+    assert short(properties["DestinationConfig"]["OnFailure"]["Destination"]) == kept
+    plan = {
+        "StartingPosition": "TRIM_HORIZON",
+        "BatchSize": 100,
+        "MaximumBatchingWindowInSeconds": 1,
+        "ParallelizationFactor": 4,
+        "FunctionResponseTypes": ["ReportBatchItemFailures"],
+        "BisectBatchOnFunctionError": True,
+        "MaximumRetryAttempts": -1,
+        "MaximumRecordAgeInSeconds": 22 * 3600,
+    }
+    assert properties | plan == properties
 
 
 def test_failed_events_are_private_and_kept_for_a_month() -> None:
-    [bucket] = resources("AWS::S3::Bucket").values()
+    buckets = resources("AWS::S3::Bucket", "local").values()
 
-    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
-    assert bucket["LifecycleConfiguration"]["Rules"] == [
-        {"ExpirationInDays": 30, "Status": "Enabled"}
-    ]
+    assert len(buckets) == 2
+    for bucket in buckets:
+        assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+        assert bucket["LifecycleConfiguration"]["Rules"] == [
+            {"ExpirationInDays": 30, "Status": "Enabled"}
+        ]
 
 
 def test_no_one_may_change_an_event() -> None:
@@ -340,7 +406,7 @@ def test_functions_get_their_settings() -> None:
         return str(given["Ref"][:-8]).removeprefix("Storage").removeprefix("Audit")
 
     given = {}
-    for function in resources("AWS::Lambda::Function").values():
+    for function in resources("AWS::Lambda::Function", "local").values():
         variables = function["Environment"]["Variables"]
         given[variables["POWERTOOLS_SERVICE_NAME"]] = {
             name: value(each)
@@ -375,6 +441,11 @@ def test_functions_get_their_settings() -> None:
             "SESSIONS_TABLE": "Sessions",
             "SESSION_COOKIE": "__Host-session",
         },
+        "session_events": {
+            "DYNAMODB_CLIENT": "lean",
+            "EVENT_BUS": "default",
+            "FAILED_EVENTS_BUCKET": "EventsUndelivered",
+        },
     }
 
 
@@ -397,6 +468,9 @@ def test_outputs() -> None:
         "FailedEventsBucket",
         "AuditFunctionArn",
         "AuthorizerArn",
+    }
+    assert set(template("local").find_outputs("*")) - set(template().find_outputs("*")) == {
+        "UndeliveredEventsBucket"
     }
 
 

@@ -32,6 +32,14 @@ def test_concurrency_is_not_limited_unless_it_is_set() -> None:
     assert settings(reserved_concurrency=20).reserved_concurrency == 20
 
 
+def test_events_go_out_only_where_a_bus_is_set() -> None:
+    assert settings().event_bus is None
+    assert settings(event_bus=None).event_bus is None
+    assert settings("local").event_bus == "default"
+    for bus in ("sessions.v2", "arn:aws-cn:events:cn-north-1:111122223333:event-bus/a/b_c"):
+        assert settings(event_bus=bus).event_bus == bus
+
+
 def test_whole_numbers_may_come_as_floats() -> None:
     """That is how jsii hands over what stands in `cdk.json`."""
     assert settings(memory_mb=256.0).memory_mb == 256
@@ -57,6 +65,10 @@ def test_whole_numbers_may_come_as_floats() -> None:
         ),
         ({"reserved_concurrency": 0}, "'reserved_concurrency' is 0; it is to be positive"),
         ({"reserved_concurrency": "9"}, "'reserved_concurrency' is '9'; it is to be of type int"),
+        ({"event_bus": 7}, "'event_bus' is 7; it is to be of type str"),
+        ({"event_bus": ""}, "'event_bus' is ''; it is to be the name or the ARN of an event bus"),
+        ({"event_bus": "a b"}, "'event_bus' is 'a b'; it is to be the name"),
+        ({"event_bus": "arn:aws:sqs:us-east-1:111122223333:queue"}, "it is to be the name"),
         ({"log_retention": "FOREVER"}, "'log_retention' is 'FOREVER'; it is to be one of ONE_DAY"),
         (
             {"dynamodb_client": "botocore"},

@@ -1,0 +1,95 @@
+"""How a function consumes a table's stream: the failure plan of both consumers, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jsii
+from aws_cdk import Acknowledgment, Duration, Stack, Validations
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_s3 as s3
+from aws_cdk.aws_lambda_event_sources import DynamoEventSource
+from constructs import Construct
+
+from infra.python_function import PythonFunction
+from infra.settings import Settings
+
+# They hold session data and token hashes, so no longer than it takes to play them back.
+_FAILED_EVENTS_KEPT = Duration.days(30)
+
+
+@jsii.implements(lambda_.IEventSourceDlq)
+class FailedEvents(s3.Bucket):
+    """S3 as on-failure destination: unlike a queue it keeps the records, not just positions."""
+
+    def __init__(self, scope: Construct, id: str, *, settings: Settings) -> None:
+        super().__init__(
+            scope,
+            id,
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            enforce_ssl=True,
+            lifecycle_rules=[s3.LifecycleRule(expiration=_FAILED_EVENTS_KEPT)],
+            removal_policy=settings.removal_policy,
+        )
+        Validations.of(self).acknowledge(
+            Acknowledgment(
+                id="AwsSolutions-S1",
+                reason="Lambda alone writes here, rarely; an access log would log nothing else",
+            )
+        )
+
+    def bind(
+        self, target: lambda_.IEventSourceMapping, target_handler: lambda_.IFunction
+    ) -> lambda_.DlqDestinationConfig:
+        target_handler.add_to_role_policy(
+            iam.PolicyStatement(
+                actions=["s3:PutObject"], resources=[self.arn_for_objects("aws/lambda/*")]
+            )
+        )
+        target_handler.add_to_role_policy(
+            iam.PolicyStatement(actions=["s3:ListBucket"], resources=[self.bucket_arn])
+        )
+        return lambda_.DlqDestinationConfig(destination=self.bucket_arn)
+
+
+def consume_stream(
+    function: PythonFunction,
+    table: dynamodb.ITable,
+    *,
+    failed_events: FailedEvents,
+    filters: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Give `function` the records of the table's stream that match one of `filters`, if any.
+
+    The function itself passes by what would never succeed, so nothing but an outage is repeated. A
+    morning of it loses nothing, and what the stream would drop after 24 h is kept whole where it
+    can be played back from.
+    """
+    function.alias.add_event_source(
+        DynamoEventSource(
+            table,
+            starting_position=lambda_.StartingPosition.TRIM_HORIZON,
+            batch_size=100,
+            max_batching_window=Duration.seconds(1),
+            parallelization_factor=4,
+            report_batch_item_failures=True,
+            bisect_batch_on_error=True,
+            retry_attempts=-1,
+            max_record_age=Duration.hours(22),
+            on_failure=failed_events,
+            filters=list(filters) or None,
+        )
+    )
+    bucket = failed_events.node.default_child
+    assert isinstance(bucket, s3.CfnBucket)  # noqa: S101
+    Validations.of(function).acknowledge(
+        Acknowledgment(
+            id="AwsSolutions-IAM5[Resource::"
+            f"<{Stack.of(function).get_logical_id(bucket)}.Arn>/aws/lambda/*]",
+            reason="Lambda and the function name what they keep themselves, below this prefix",
+        )
+    )

@@ -1,0 +1,395 @@
+"""What goes out on the bus, and what becomes of it when the bus does not take it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from io import StringIO
+from types import ModuleType
+from typing import Any
+
+import moto
+import msgspec
+import pytest
+from botocore.exceptions import ClientError, ConnectTimeoutError
+
+from session_events.event_bus import EventBus
+from sessions.audit_event import AuditEvent
+from tests.functional.conftest import NOW, Api, function, lambda_context, log_stream, sample
+from tests.template import resources
+
+SESSION = "n2qXk8bVQ0mFz5rTj7LwAg"
+
+
+class Bus:
+    """EventBridge with its documented limits.
+
+    A test fails entries by the code that `judge` gives for a detail, or requests by what `before`
+    raises.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[list[dict[str, str]]] = []
+        self.taken: list[dict[str, str]] = []
+        self.judge: Callable[[Any], str | None] = lambda detail: None
+        self.before: Callable[[], None] = lambda: None
+
+    def put_events(self, *, Entries: list[dict[str, str]]) -> dict[str, Any]:
+        self.requests.append(Entries)
+        self.before()
+        size = sum(
+            len((each["Source"] + each["DetailType"] + each["Detail"]).encode()) for each in Entries
+        )
+        if not 1 <= len(Entries) <= 10 or size > 256 * 1024:
+            raise refusal("ValidationException")
+        answers = []
+        for entry in Entries:
+            code = self.judge(json.loads(entry["Detail"]))
+            if code:
+                answers.append({"ErrorCode": code, "ErrorMessage": "why"})
+            else:
+                self.taken.append(entry)
+                answers.append({"EventId": "11710aed-b79e-4468-a20b-bb3c0c3b4860"})
+        failed = [answer for answer in answers if "ErrorCode" in answer]
+        return {"FailedEntryCount": len(failed), "Entries": answers}
+
+    @property
+    def details(self) -> list[Any]:
+        return [json.loads(entry["Detail"]) for entry in self.taken]
+
+
+def refusal(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "why"}}, "PutEvents")
+
+
+@pytest.fixture
+def bus() -> Bus:
+    return Bus()
+
+
+@pytest.fixture
+def kept() -> list[Any]:
+    """The records that the bucket holds."""
+    return []
+
+
+@pytest.fixture
+def events(bus: Bus, kept: list[Any], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    handler = function("session_events", "local")
+
+    def keep(records: list[Any], *, bucket: str) -> bool:
+        assert bucket == "undelivered"
+        kept.extend(records)
+        return True
+
+    monkeypatch.setattr(handler, "bus", EventBus(bus, "default"))
+    monkeypatch.setattr("session_audit.failed_events.keep", keep)
+    monkeypatch.setattr("session_events.event_bus.sleep", lambda _: None)
+    return handler
+
+
+@pytest.fixture
+def events_log(events: ModuleType) -> StringIO:
+    return log_stream()
+
+
+def send(events: ModuleType, batch: list[Any]) -> str | None:
+    """Where Lambda is to repeat from, if at all."""
+    answer = events.lambda_handler({"Records": batch}, lambda_context())
+    failures: list[dict[str, str]] = answer["batchItemFailures"]
+    assert len(failures) <= 1
+    return failures[0]["itemIdentifier"] if failures else None
+
+
+def record(number: int, item: dict[str, Any]) -> dict[str, Any]:
+    """The stream record of this item of the trail."""
+    [base] = sample("trail_revoked")["Records"]
+    change: dict[str, Any] = base["dynamodb"]
+    change["SequenceNumber"] = str(number)
+    change["Keys"] = {name: item[name] for name in ("SessionId", "EventId") if name in item}
+    change["NewImage"] = item
+    return base  # type: ignore[no-any-return]
+
+
+def batch(count: int, **attributes: Any) -> list[dict[str, Any]]:
+    """Records of `revoked` events, whose request ids are the record's places in the batch."""
+    [base] = sample("trail_revoked")["Records"]
+    image = base["dynamodb"]["NewImage"]
+    return [
+        record(98 + place, image | {"RequestId": {"S": str(place)}} | attributes)
+        for place in range(count)
+    ]
+
+
+def places(details: list[Any]) -> list[int]:
+    return [int(detail["request_id"]) for detail in details]
+
+
+def test_detail_is_the_very_item_of_get_events(
+    events: ModuleType, bus: Bus, api: Api, tables: Any
+) -> None:
+    """As the trail's stream brings it, from the table that the audit function wrote."""
+    audit = function("session_audit")
+    for name in ("created", "updated", "revoked", "expired"):
+        audit.lambda_handler(sample(f"stream_{name}"), lambda_context())
+    items = tables.client.scan(TableName=tables.audit)["Items"]
+
+    assert send(events, [record(i, item) for i, item in enumerate(items)]) is None
+
+    told = api("GET", "/events", query={"session_id": SESSION, "order": "asc"}).json["items"]
+    assert [event["type"] for event in told] == ["created", "updated", "revoked", "expired"]
+    assert sorted(bus.details, key=lambda detail: str(detail["event_id"])) == told
+    for entry in bus.taken:
+        assert entry["DetailType"] == json.loads(entry["Detail"])["type"]
+        assert (entry["Source"], entry["EventBusName"]) == ("serverless-sessions", "default")
+
+
+def test_sdk_takes_what_the_function_gives_it() -> None:
+    with moto.mock_aws():
+        events = function("session_events", "local")
+        assert send(events, sample("trail_revoked")["Records"]) is None
+
+
+def test_batch_of_100_takes_ten_requests(events: ModuleType, bus: Bus) -> None:
+    assert send(events, batch(100)) is None
+
+    assert [len(request) for request in bus.requests] == [10] * 10
+    assert places(bus.details) == list(range(100))
+
+
+def test_longest_events_are_packed_by_size(events: ModuleType, bus: Bus) -> None:
+    """Hardly an event is longer: `functions/sessions/images.py` cuts what it is made of."""
+    text, name = "\x01" * 512, "\x01" * 2048
+    longest = {
+        "UserId": {"S": name},
+        "SessionId": {"S": name},
+        "Actor": {"S": text},
+        "Reason": {"S": text},
+        "Changed": {"L": [{"S": text}] * 9},
+    }
+    mixed = [*batch(7, **longest), *batch(3), *batch(6, **longest)]
+    for number, each in enumerate(mixed):
+        each["dynamodb"]["SequenceNumber"] = str(number)
+
+    assert send(events, mixed) is None
+
+    assert len(bus.taken) == len(mixed)
+    assert [len(request) for request in bus.requests] == [4, 6, 4, 2]
+    assert max(len(entry["Detail"].encode()) for entry in bus.taken) > 58_000
+
+
+def test_failed_entries_alone_are_sent_again(events: ModuleType, bus: Bus) -> None:
+    failing = [3, 7, 3]
+
+    def fail(detail: Any) -> str | None:
+        place = int(detail["request_id"])
+        if place not in failing:
+            return None
+        failing.remove(place)
+        return "InternalFailure"
+
+    bus.judge = fail
+
+    assert send(events, batch(20)) is None
+    assert [len(request) for request in bus.requests] == [10, 10, 2, 1]
+    assert sorted(places(bus.details)) == list(range(20))
+
+
+@pytest.mark.parametrize(
+    "code", ["ThrottlingException", "InternalFailure", "AccessDeniedException", "Whatever"]
+)
+def test_lowest_that_the_bus_did_not_take_is_reported(
+    events: ModuleType, bus: Bus, kept: list[Any], code: str
+) -> None:
+    """By number: as texts, "100" would come before "99". The others are on the bus nevertheless."""
+    bus.judge = lambda detail: code if detail["request_id"] in ("9", "1", "2") else None
+
+    assert send(events, batch(12)) == "99"
+    assert len(bus.taken) == 9
+    assert kept == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "MalformedDetail",
+        "InvalidArgument",
+        "NotAuthorizedForDetailTypeException",
+        "NotAuthorizedForSourceException",
+    ],
+)
+def test_refused_entry_holds_up_nothing(
+    events: ModuleType, bus: Bus, kept: list[Any], events_log: StringIO, code: str
+) -> None:
+    """It is never sent again, is kept whole, and the log names it."""
+    records = batch(5)
+    bus.judge = lambda detail: code if detail["request_id"] == "2" else None
+
+    assert send(events, records) is None
+
+    assert places(bus.details) == [0, 1, 3, 4]
+    assert len(bus.requests) == 1
+    assert kept == [records[2]]
+    error, summary = map(json.loads, events_log.getvalue().splitlines())
+    assert (error["level"], error["message"], error["cause"]) == ("ERROR", "event refused", code)
+    assert error["event_id"] == records[2]["dynamodb"]["Keys"]["EventId"]["S"]
+    assert (summary["message"], summary["events"], summary["refused"]) == ("sent", 4, 1)
+
+
+def test_entry_that_fails_its_whole_request_costs_no_neighbour(
+    events: ModuleType, bus: Bus, kept: list[Any]
+) -> None:
+    records = batch(10)
+
+    def refuse() -> None:
+        if any('"request_id":"4"' in entry["Detail"] for entry in bus.requests[-1]):
+            raise refusal("ValidationException")
+
+    bus.before = refuse
+
+    assert send(events, records) is None
+    assert sorted(places(bus.details)) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert kept == [records[4]]
+
+
+@pytest.mark.parametrize(
+    "item", [{}, {"SessionId": {"S": "x"}}, {"Type": {"S": "created"}, "At": {"N": "1.5"}}]
+)
+def test_item_that_is_no_event_holds_up_nothing(
+    events: ModuleType, bus: Bus, kept: list[Any], item: dict[str, Any]
+) -> None:
+    records = batch(3)
+    records[1]["dynamodb"]["NewImage"] = item
+
+    assert send(events, records) is None
+    assert places(bus.details) == [0, 2]
+    assert kept == [records[1]]
+
+
+def test_refused_record_that_comes_again_is_not_kept_yet(
+    events: ModuleType, bus: Bus, kept: list[Any]
+) -> None:
+    records = batch(6)
+    verdicts = {"1": "MalformedDetail", "3": "InternalFailure", "5": "MalformedDetail"}
+    bus.judge = lambda detail: verdicts.get(detail["request_id"])
+
+    assert send(events, records) == records[3]["dynamodb"]["SequenceNumber"]
+    assert kept == [records[1]]
+
+
+def test_refused_record_that_can_not_be_kept_comes_again(
+    events: ModuleType, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = batch(4)
+    bus.judge = lambda detail: "MalformedDetail" if detail["request_id"] == "2" else None
+    monkeypatch.setattr("session_audit.failed_events.keep", lambda records, bucket: False)
+
+    assert send(events, records) == records[2]["dynamodb"]["SequenceNumber"]
+
+
+def test_silent_bus_is_given_up_within_the_functions_time(
+    events: ModuleType, bus: Bus, kept: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed by Lambda, the function could not report anything."""
+    clock = [0.0]
+
+    def time_out() -> None:
+        clock[0] += 11  # two attempts of at most 1 s + 4 s, and 1 s between them
+        raise ConnectTimeoutError(endpoint_url="https://events.us-east-1.amazonaws.com")
+
+    bus.before = time_out
+    monkeypatch.setattr("session_events.event_bus.monotonic", lambda: clock[0])
+    monkeypatch.setattr(events, "monotonic", lambda: clock[0])
+
+    assert send(events, batch(100)) == "98"
+
+    config = events.client.meta.config
+    assert config.connect_timeout + config.read_timeout == 5
+    assert config.retries["total_max_attempts"] == 2
+    [timeout] = {
+        each["Timeout"]
+        for each in resources("AWS::Lambda::Function", "local").values()
+        if each["Handler"].startswith("session_events.")
+    }
+    assert clock[0] < timeout - 15  # which the bucket may take
+    assert kept == []
+
+
+def test_bus_that_is_away_for_an_hour_costs_nothing(
+    events: ModuleType, bus: Bus, kept: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lambda repeats from the lowest failure on, for 22 hours; halfway up, the bus is flaky."""
+    clock = [0.0]
+
+    def be_away() -> None:
+        clock[0] += 7
+        if clock[0] < 3600:
+            raise refusal("ServiceUnavailable")
+
+    bus.before = be_away
+    bus.judge = lambda detail: (
+        "ThrottlingException" if len(bus.requests) % 3 and clock[0] < 7200 else None
+    )
+    monkeypatch.setattr("session_events.event_bus.monotonic", lambda: clock[0])
+    monkeypatch.setattr(events, "monotonic", lambda: clock[0])
+    records = waiting = batch(100)
+
+    while waiting:
+        lowest = send(events, waiting)
+        numbers = [each["dynamodb"]["SequenceNumber"] for each in waiting]
+        waiting = waiting[numbers.index(lowest) :] if lowest else []
+
+    assert 3600 < clock[0] < 22 * 3600
+    assert set(places(bus.details)) == set(range(len(records)))
+    assert kept == []
+
+
+def test_repeated_event_is_told_by_its_id(events: ModuleType, bus: Bus) -> None:
+    """The same to the letter; only EventBridge's own id differs."""
+    send(events, batch(1))
+    send(events, batch(1))
+
+    first, second = bus.taken
+    assert first == second
+
+
+def test_same_record_twice_in_a_batch_goes_out_once(events: ModuleType, bus: Bus) -> None:
+    send(events, batch(1) * 2)
+
+    assert len(bus.taken) == 1
+
+
+def test_log_tells_why_but_not_whose(events: ModuleType, bus: Bus, events_log: StringIO) -> None:
+    bus.judge = lambda detail: "AccessDeniedException"
+
+    send(events, batch(3, UserId={"S": "grace@example.com"}))
+
+    summary = json.loads(events_log.getvalue())
+    assert (summary["events"], summary["missed"]) == (0, 3)
+    assert summary["causes"] == ["AccessDeniedException"]
+    assert "grace" not in events_log.getvalue()
+
+
+def test_every_member_of_an_event_survives_its_way() -> None:
+    """Through an item of the table, whatever members events come to have."""
+    from sessions import audit_trail
+
+    event = AuditEvent(
+        event_id="1",
+        type="expired",
+        session_id=SESSION,
+        user_id=None,
+        at=NOW,
+        recorded_at=NOW,
+        cause="idle",
+        removed_by="ttl",
+        changed=["a", "ä"],
+        changed_count=2,
+        expires_at=NOW,
+        expired_at=NOW,
+        ttl_lag_seconds=0,
+    )
+
+    item = audit_trail._to_item(event, NOW)
+
+    assert msgspec.json.encode(audit_trail.from_item(item)) == msgspec.json.encode(event)
