@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from aws_cdk import App
+from aws_cdk import App, BootstraplessSynthesizer
 from aws_cdk.assertions import Template
 
 from infra.sessions_stack import SessionsStack
@@ -39,3 +40,14 @@ def resources(kind: str, stage: str = "dev") -> dict[str, Any]:
     """The properties of the resources of a type, by their logical ids."""
     found = template(stage).find_resources(kind)
     return {name: resource["Properties"] for name, resource in found.items()}
+
+
+def documented_rule() -> Template:
+    """The stack with a rule on the bus that docs/events.md shows."""
+    [snippet] = re.findall(
+        "^```python\n(.*?)^```", (ROOT / "docs/events.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    names: dict[str, Any] = {}
+    exec(compile(snippet, "docs/events.md", "exec"), names)  # noqa: S102
+    app = App(default_stack_synthesizer=BootstraplessSynthesizer())
+    return Template.from_stack(names["Notices"](app, "Notices"))
