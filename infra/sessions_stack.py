@@ -38,6 +38,17 @@ class SessionsStack(Stack):
         authorizer = Authorizer(
             self, "Authorizer", sessions_table=storage.sessions.table_name, settings=settings
         )
+        events = (
+            Events(
+                self,
+                "Events",
+                audit=storage.audit,
+                event_bus=settings.event_bus,
+                settings=settings,
+            )
+            if settings.event_bus
+            else None
+        )
 
         sessions_arn, audit_arn = storage.sessions.table_arn, storage.audit.table_arn
         _allow(api.function.role, sessions_arn, "PutItem", "GetItem", "UpdateItem", "BatchGetItem")
@@ -49,17 +60,8 @@ class SessionsStack(Stack):
         _allow(audit.function.role, audit_arn, "PartiQLInsert")
         for statement in append_only(writer=audit.function.role.role_arn):
             storage.audit.add_to_resource_policy(iam.PolicyStatement.from_json(statement))
-
-        if settings.event_bus:
-            events = Events(
-                self,
-                "Events",
-                audit=storage.audit,
-                event_bus=settings.event_bus,
-                settings=settings,
-            )
+        if events:
             events.bus.grant_put_events_to(events.function.role)
-            CfnOutput(self, "UndeliveredEventsBucket", value=events.undelivered.bucket_name)
 
         Tags.of(self).add("service", "serverless-sessions")
         Tags.of(self).add("stage", settings.stage)
@@ -70,6 +72,8 @@ class SessionsStack(Stack):
         CfnOutput(self, "AuditFunctionArn", value=audit.function.alias.function_arn)
         CfnOutput(self, "AuthorizerArn", value=authorizer.function.alias.function_arn)
         CfnOutput(self, "FailedEventsBucket", value=audit.failed_events.bucket_name)
+        if events:
+            CfnOutput(self, "UndeliveredEventsBucket", value=events.undelivered.bucket_name)
 
 
 def _allow(role: iam.Role, resource: str, *actions: str) -> None:

@@ -152,7 +152,8 @@ def _deploy(stack: LocalStack) -> None:
             *("--tags", f"ms-custom-id={_API_ID}"),
         )
         stack.outputs_file.write_text(json.dumps(outputs))
-    _allow_plain_http(stack, stack.outputs["FailedEventsBucket"])
+    for bucket in ("FailedEventsBucket", "UndeliveredEventsBucket"):
+        _allow_plain_http(stack, stack.outputs[bucket])
     # MiniStack's CloudFormation leaves out a table's TTL; the template's own is tested elsewhere.
     for table in ("SessionsTableName", "AuditTableName"):
         stack.client("dynamodb").update_time_to_live(
