@@ -1,0 +1,342 @@
+"""Sessions that are begun, changed and ended, and the events that the trail must have of them.
+
+The store's own operations change the items, so the records are those that DynamoDB would write.
+What is expected of each comes from the operation, not from the record.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from heapq import heappop, heappush
+from random import Random
+from typing import Any
+
+from dynamodb import client as lean
+from dynamodb.connection import Answer
+from sessions.errors import InvalidToken
+from sessions.session import Limits, Session
+from sessions.store import SessionStore, Writer
+from sessions.token import Token
+from tests.mapping.mapping import Record
+from tests.simulation.tables import Tables
+
+START = 1_795_435_200
+RETENTION_SECONDS = 400 * 86_400
+_LIMITS = Limits(
+    default_ttl_seconds=1800,
+    default_absolute_ttl_seconds=86_400,
+    max_absolute_ttl_seconds=86_400,
+    max_data_bytes=65_536,
+)
+_WINDOWS = (300, 900, 1800, 3600)
+_ACTORS = ("backend", "operator")
+# The digits of a sequence number grow by one in the middle of the stream.
+_MIDDLE = 10**21
+_STEP = 7919
+
+Item = dict[str, Any]
+Key = tuple[str, str]
+
+
+class Life:
+    """A session, and the tokens that were given out for it."""
+
+    def __init__(self, session_id: str, user_id: str) -> None:
+        self.session_id = session_id
+        self.user_id = user_id
+        self.tokens: list[Token] = []
+
+
+class Changes:
+    """`records` of a stream in order, and the `expected` items of the trail by their keys.
+
+    `numbers` are the sequence numbers of the expected events' records, by the same keys; `kinds`
+    counts what was done.
+    """
+
+    def __init__(self, count: int, sessions: int, pace: float, seed: int) -> None:
+        """`pace` is the time from one change to the next, in seconds, about."""
+        self.expected: dict[Key, Item] = {}
+        self.numbers: dict[Key, str] = {}
+        self.kinds: dict[str, int] = {}
+        self._random = Random(seed)
+        self._count = count
+        self._now = START
+        self._tables = Tables(lambda: self._now, lambda: 0.0, lambda *_: None)
+        self._store = SessionStore(
+            lean.Client(_Direct(self._tables), region="us-east-1"),
+            "sessions",
+            clock=lambda: self._now,
+            not_before=0,
+        )
+        self._calls = 0
+        self._lives: list[Life] = []
+        # Those that are over, or that nobody comes back to, by when something happens to them.
+        self._left: list[tuple[int, int, Life]] = []
+        self.sessions = 0
+        while len(self._tables.stream) < count:
+            self._now += self._random.choice((0, 0, round(pace), round(2 * pace)))
+            if self._left and self._left[0][0] <= self._now:
+                self._end(heappop(self._left)[2])
+            elif not self._lives or self.sessions * count < len(self._tables.stream) * sessions:
+                self._begin()
+            else:
+                self._go_on(self._random.choice(self._lives))
+        self.ended = self._now
+        self.records = [self._record(i) for i in range(count)]
+
+    def _go_on(self, life: Life) -> None:
+        item = self._tables.session(life.session_id)
+        if int(item["ExpirationTime"]["N"]) <= self._now:
+            self._leave(life, item)
+        else:
+            self._random.choice(_WHILE_IT_LIVES)(self, life, item)
+
+    def _leave(self, life: Life, item: Item) -> None:
+        """Some log out too late; of the others TTL comes by, or someone who tidies up."""
+        late = self._random.choice((30, 100, 900, 4000))
+        self._lives.remove(life)
+        due = int(item["ExpirationTime"]["N"]) + late
+        heappush(self._left, (due, len(self._tables.stream), life))
+
+    def _end(self, life: Life) -> None:
+        item = self._tables.session(life.session_id)
+        if "RevokedAt" in item or self._now - int(item["ExpirationTime"]["N"]) >= 60:
+            self._remove(life, item)
+        else:
+            self._revoke(life, item)
+
+    def _begin(self) -> None:
+        self.sessions += 1
+        life = Life(self._text(16), f"user-{self.sessions % 97}")
+        session = Session.start(
+            life.user_id,
+            session_id=life.session_id,
+            data={"made": self._calls},
+            client={"ip": "203.0.113.7"},
+            ttl_seconds=self._random.choice(_WINDOWS),
+            absolute_ttl_seconds=self._random.choice((3600, 7200, 86_400)),
+            limits=_LIMITS,
+            now=self._now,
+        )
+        life.tokens.append(self._token(life))
+        by = self._call()
+        self._store.create(session, life.tokens[-1].hash, by=by)
+        self._lives.append(life)
+        self._expect(life, "created", by, ExpiresAt=session.expires_at)
+
+    def _change(self, life: Life, item: Item) -> None:
+        by = self._call()
+        names = self._random.sample(("cart", "theme", "é", "a.b"), 2)
+        gone = [name for name in item["Data"]["M"] if name == "made"]
+        changes: dict[str, Any] = dict.fromkeys(gone) | dict.fromkeys(names, self._calls)
+        self._store.change(life.session_id, changes, versions=None, by=by)
+        self._expect(life, "updated", by, Changed=sorted(changes))
+
+    def _replace(self, life: Life, item: Item) -> None:
+        by = self._call()
+        data = {"cart": self._calls, "new": [1, {"deep": True}]}
+        names = item["Data"]["M"].keys() | data.keys()
+        if item["Data"]["M"].get("new"):
+            names -= {"new"}
+        self._store.replace(life.session_id, data, versions=None, by=by)
+        self._expect(life, "updated", by, Changed=sorted(names))
+
+    def _renew(self, life: Life, _: Item) -> None:
+        self._store.renew(life.session_id, by=self._call())
+        self._count_one("renewed, not kept")
+
+    def _renew_with_a_window(self, life: Life, item: Item) -> None:
+        by = self._call()
+        windows = [each for each in _WINDOWS if each != int(item["TtlSeconds"]["N"])]
+        renewed = self._store.renew(life.session_id, ttl_seconds=windows[0], by=by)
+        self._expect(life, "renewed", by, ExpiresAt=renewed.expires_at, Changed=["TtlSeconds"])
+
+    def _verify(self, life: Life, _: Item) -> None:
+        before = len(self._tables.stream)
+        self._store.verify(life.tokens[-1], renew=True, renewal_fraction=0.1, by=self._call())
+        if len(self._tables.stream) > before:
+            self._count_one("renewed, not kept")
+
+    def _rotate(self, life: Life, item: Item) -> None:
+        if int(item.get("PreviousTokenUntil", {"N": "0"})["N"]) > self._now:
+            return
+        by = self._call()
+        life.tokens.append(self._token(life))
+        grace = self._random.choice((0, 0, 30))
+        self._store.rotate(life.session_id, life.tokens[-1].hash, grace_seconds=grace, by=by)
+        self._expect(life, "rotated", by)
+
+    def _use_a_former_token(self, life: Life, item: Item) -> None:
+        until = int(item.get("PreviousTokenUntil", {"N": str(self._now + 1)})["N"])
+        if until > self._now:
+            return
+        by = self._call()
+        with suppress(InvalidToken):
+            self._store.verify(life.tokens[-2], renew=True, renewal_fraction=0.1, by=by)
+        self._expect(life, "revoked", by, Reason="token_reuse")
+        self._leave(life, self._tables.session(life.session_id))
+
+    def _revoke(self, life: Life, item: Item) -> None:
+        by = self._call()
+        reason = self._random.choice(("logout", "admin"))
+        self._store.revoke(life.session_id, reason=reason, by=by)
+        expires_at = int(item["ExpirationTime"]["N"])
+        late = {"ExpiredAt": expires_at} if expires_at <= self._now else {}
+        self._expect(life, "revoked", by, Reason=reason, **late)
+        if life not in self._lives:
+            self._lives.append(life)
+        self._leave(life, self._tables.session(life.session_id))
+
+    def _tamper(self, life: Life, item: Item) -> None:
+        """A write past the API, by someone who may know how a request id looks."""
+        forged = self._random.choice(
+            (
+                {
+                    "Role": {"S": f"admin-{self._calls}"},
+                    "RequestId": {"S": f"forged-{self._calls}"},
+                },
+                {"Note": {"N": str(self._calls)}},
+                {"Data": {"M": {"role": {"N": str(self._calls)}}}, "Actor": {"S": "mallory"}},
+            )
+        )
+        self._calls += 1
+        changed = [name for name, value in forged.items() if item.get(name) != value]
+        request = {
+            "TableName": "sessions",
+            "Item": item | forged,
+            "ConditionExpression": "attribute_exists(SessionId)",
+        }
+        self._tables.answer("PutItem", json.dumps(request).encode())
+        if changed:
+            self._expect(life, "tampered", None, Changed=sorted(changed))
+
+    def _delete(self, life: Life, _: Item) -> None:
+        self._lives.remove(life)
+        self._take_away(life, by_ttl=False)
+        self._expect(life, "deleted", None)
+
+    def _remove(self, life: Life, item: Item) -> None:
+        """Mostly by TTL, else by someone who tidies up."""
+        by_ttl = self._random.random() < 0.9
+        self._take_away(life, by_ttl=by_ttl)
+        expires_at = int(item["ExpirationTime"]["N"])
+        facts: dict[str, Any] = {"RemovedBy": "ttl" if by_ttl else "unknown"}
+        if by_ttl:
+            facts["TtlLagSeconds"] = self._now - expires_at
+        if "RevokedAt" in item:
+            self._expect(life, "purged", None, **facts)
+            return
+        cause = "absolute" if item["AbsoluteExpirationTime"] == item["ExpirationTime"] else "idle"
+        self._expect(life, "expired", None, At=expires_at, Cause=cause, **facts)
+
+    def _take_away(self, life: Life, *, by_ttl: bool) -> None:
+        self._tables.remove_expired(life.session_id)
+        if not by_ttl:
+            # A delete by anyone else says nothing of who it was.
+            del self._tables.stream[-1]["userIdentity"]
+
+    def _expect(self, life: Life, kind: str, by: Writer | None, **facts: Any) -> None:
+        """The change that was just made is this event."""
+        self._count_one(kind)
+        place = len(self._tables.stream) - 1
+        if place >= self._count:
+            return
+        number = _sequence_number(place, self._count)
+        shown = {
+            "SessionId": life.session_id,
+            "EventId": f"{self._now:010d}#{number:0>40}",
+            "UserId": life.user_id,
+            "Type": kind,
+            "At": self._now,
+            "RecordedAt": self._now,
+            "ExpirationTime": self._now + RETENTION_SECONDS,
+            **({"Actor": by.actor, "RequestId": by.request_id} if by else {}),
+            **facts,
+        }
+        key = life.session_id, str(shown["EventId"])
+        self.expected[key] = {name: _attribute(value) for name, value in shown.items()}
+        self.numbers[key] = number
+
+    def _count_one(self, kind: str) -> None:
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+
+    def _record(self, place: int) -> Record:
+        record = self._tables.stream[place]
+        change = record["dynamodb"]
+        number = _sequence_number(place, self._count)
+        whole = {
+            "eventID": f"{place:032x}",
+            "eventName": record["eventName"],
+            "eventVersion": "1.1",
+            "eventSource": "aws:dynamodb",
+            "awsRegion": "us-east-1",
+            "dynamodb": change | {"SequenceNumber": number, "SizeBytes": 300},
+            "eventSourceARN": "arn:aws:dynamodb:us-east-1:111122223333:table/Sessions/stream/1",
+        }
+        if identity := record.get("userIdentity"):
+            whole["userIdentity"] = identity
+        key = change["Keys"]["SessionId"]["S"]
+        return Record(change["ApproximateCreationDateTime"], key, number, json.dumps(whole))
+
+    def _call(self) -> Writer:
+        self._calls += 1
+        actor = f"arn:aws:iam::111122223333:user/{self._random.choice(_ACTORS)}"
+        return Writer(actor=actor, request_id=f"request-{self._calls}")
+
+    def _token(self, life: Life) -> Token:
+        return Token(life.session_id, self._text(32))
+
+    def _text(self, size: int) -> str:
+        return base64.urlsafe_b64encode(self._random.randbytes(size)).rstrip(b"=").decode()
+
+
+_WHILE_IT_LIVES: tuple[Callable[[Changes, Life, Item], None], ...] = (
+    *(Changes._change,) * 13,
+    *(Changes._replace,) * 4,
+    *(Changes._renew,) * 3,
+    *(Changes._renew_with_a_window,) * 3,
+    *(Changes._verify,) * 3,
+    *(Changes._rotate,) * 7,
+    *(Changes._tamper,) * 3,
+    *(Changes._leave,) * 2,
+    Changes._use_a_former_token,
+    Changes._revoke,
+    Changes._delete,
+)
+
+
+class _Direct:
+    """The lean client's transport to tables in memory."""
+
+    host = "dynamodb.us-east-1.amazonaws.com"
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def exchange(self, headers: dict[str, str], body: bytes, deadline: float) -> Answer:
+        status, answer = self._tables.answer(headers["x-amz-target"].partition(".")[2], body)
+        return Answer(status, None, answer)
+
+    def close(self) -> None:
+        """Nothing is kept between exchanges."""
+
+
+@cache
+def changes(count: int, *, sessions: int, pace: float = 3.0, seed: int = 1) -> Changes:
+    """The same each time."""
+    return Changes(count, sessions, pace, seed)
+
+
+def _sequence_number(place: int, count: int) -> str:
+    return str(_MIDDLE + (place - count // 2) * _STEP)
+
+
+def _attribute(value: Any) -> Any:
+    if isinstance(value, list):
+        return {"L": [{"S": each} for each in value]}
+    return {"N": str(value)} if isinstance(value, int) else {"S": value}

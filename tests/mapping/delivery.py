@@ -1,0 +1,283 @@
+"""The deployed mapping, the real function and an audit table, and what became of a stream."""
+
+from __future__ import annotations
+
+import json
+import logging
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from random import Random
+from time import monotonic
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import pytest
+from botocore.exceptions import ClientError
+
+from dynamodb import client as lean
+from dynamodb.connection import Answer, Connections
+from sessions import audit_trail
+from tests.functional.conftest import function, lambda_context, sdk, seam
+from tests.mapping.changes import Changes, Item, Key
+from tests.mapping.mapping import Clock, EventSourceMapping, Record, Settings
+from tests.mapping.network import Network, insert
+from tests.simulation.expressions import Invalid
+from tests.simulation.tables import Tables
+from tests.template import resources
+
+SHARDS = 4
+_S3_FAULTS = 0.3
+_ITEM_BYTES = 400 * 1024
+
+
+class AuditTable(Protocol):
+    """A DynamoDB that has an empty audit table."""
+
+    def answer(self, headers: dict[str, str], body: bytes) -> Answer:
+        """Carry out a request of the lean client."""
+
+    def items(self) -> list[Item]:
+        """All that stands in the table."""
+
+
+class _Tables(Tables):
+    """The tables of the simulation, with rules of DynamoDB that only broken inserts break."""
+
+    def _BatchExecuteStatement(self, request: Any) -> Any:  # noqa: N802
+        keys = set()
+        for statement in request["Statements"]:
+            item = insert(statement)
+            keys.add(_key(item))
+            if any(len(value.get("N", "")) > 38 for value in item.values()):
+                raise Invalid("DynamoDB only supports precision up to 38 digits")
+        if len(keys) < len(request["Statements"]):
+            raise Invalid("Provided list of item keys contains duplicates")
+        return super()._BatchExecuteStatement(request)
+
+    def _insert(self, statement: Any) -> Any:
+        if len(json.dumps(insert(statement))) > _ITEM_BYTES:
+            return {"Error": {"Code": "ValidationError", "Message": "Item size has exceeded"}}
+        return super()._insert(statement)
+
+
+class InMemory:
+    """The tables of the simulation."""
+
+    def __init__(self) -> None:
+        self._tables = _Tables(lambda: 0.0, lambda: 0.0, lambda *_: None)
+
+    def answer(self, headers: dict[str, str], body: bytes) -> Answer:
+        status, answer = self._tables.answer("BatchExecuteStatement", body)
+        return Answer(status, zlib.crc32(answer), answer)
+
+    def items(self) -> list[Item]:
+        return list(self._tables.items["audit"].values())
+
+
+class OnDynamoDBLocal:
+    """A table of the template."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._connections = Connections(endpoint)
+        self._sdk = sdk(endpoint)
+
+    def answer(self, headers: dict[str, str], body: bytes) -> Answer:
+        return self._connections.exchange(headers, body, monotonic() + 60)
+
+    def items(self) -> list[Item]:
+        pages = self._sdk.get_paginator("scan").paginate(TableName="audit")
+        return [item for page in pages for item in page["Items"]]
+
+    @contextmanager
+    def created(self) -> Iterator[OnDynamoDBLocal]:
+        """It exists until the end of the block."""
+        [table] = [
+            table
+            for logical_id, table in resources("AWS::DynamoDB::GlobalTable").items()
+            if "Audit" in logical_id
+        ]
+        self._sdk.create_table(
+            TableName="audit",
+            KeySchema=table["KeySchema"],
+            AttributeDefinitions=table["AttributeDefinitions"],
+            GlobalSecondaryIndexes=table["GlobalSecondaryIndexes"],
+            BillingMode=table["BillingMode"],
+        )
+        with closing(self._connections):
+            yield self
+        self._sdk.delete_table(TableName="audit")
+
+
+class _Bucket:
+    """The bucket as the function sees it, by boto3's names; refuses some of what it is given."""
+
+    def __init__(self, random: Random) -> None:
+        self.objects: dict[str, str] = {}
+        self.faults = 0
+        self._random = random
+
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes, ContentType: str) -> None:  # noqa: N803
+        assert (Bucket, ContentType) == ("failed-events", "application/json")
+        if self._random.random() < _S3_FAULTS:
+            self.faults += 1
+            raise ClientError({"Error": {"Code": "SlowDown"}}, "PutObject")
+        self.objects[Key] = Body.decode()
+
+
+class Delivery:
+    """A stream's way into the trail: each request of the function may meet a fault.
+
+    A test may change `settings` of the mapping and the `network` before it lets it `run`.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        table: AuditTable,
+        *,
+        begins: float,
+        faults: float = 0.15,
+        kills: float = 0.03,
+        replays: float = 0.1,
+        seed: int = 1,
+    ) -> None:
+        """The mapping is made at `begins`, epoch seconds, and reads from the horizon on."""
+        self.records = records
+        self.settings = Settings.deployed()
+        self.clock = Clock(begins)
+        self.random = Random(seed)
+        self.network = Network(
+            table.answer, self.clock, random=self.random, faults=faults, kills=kills
+        )
+        self._table = table
+        self._replays = replays
+        self._bucket = _Bucket(self.random)
+        self._handler = function("session_audit")
+        [self._timeout] = [
+            float(each["Timeout"])
+            for each in resources("AWS::Lambda::Function").values()
+            if each["Handler"].startswith("session_audit.")
+        ]
+
+    def run(self, until: float = float("inf")) -> Delivery:
+        """Until the mapping is done with every record, or that time."""
+        shards: list[list[Record]] = [[] for _ in range(SHARDS)]
+        for record in self.records:
+            shards[zlib.crc32(record.key[::-1].encode()) % SHARDS].append(record)
+        self.mapping = EventSourceMapping(
+            self.settings,
+            shards,
+            self._invoke,
+            self.clock,
+            random=self.random,
+            replays=self._replays,
+        )
+        with self._installed():
+            self.waiting = self.mapping.run(until)
+            self.network.settle()
+        self.trail = self._table.items()
+        objects = {**self.mapping.destination, **self._bucket.objects}
+        self.kept = [record for document in objects.values() for record in _records(document)]
+        return self
+
+    @contextmanager
+    def _installed(self) -> Iterator[None]:
+        clock = SimpleNamespace(
+            time=lambda: self.clock.now,
+            monotonic=lambda: self.clock.now,
+            sleep=self.clock.spend,
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+            patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+            patch.setattr(lean, "time", clock)
+            patch.setattr(lean, "random", SimpleNamespace(uniform=self.random.uniform))
+            patch.setattr(audit_trail, "monotonic", clock.monotonic)
+            patch.setattr(audit_trail, "sleep", clock.sleep)
+            patch.setattr(self._handler, "monotonic", clock.monotonic)
+            patch.setattr("boto3.client", lambda name, config: {"s3": self._bucket}[name])
+            logging.disable()
+            seam.reset(lean.Client(self.network, region="us-east-1"))
+            try:
+                yield
+            finally:
+                logging.disable(logging.NOTSET)
+                seam.reset(None)
+
+    def _invoke(self, event: str) -> Any:
+        self.network.begin()
+        self.clock.killed_at = self.clock.now + self._timeout
+        try:
+            answer = self._handler.lambda_handler(json.loads(event), lambda_context())
+        finally:
+            self.clock.killed_at = float("inf")
+            seam.calls.clear()
+        return json.loads(json.dumps(answer))
+
+    def broken(self, changes: Changes) -> list[str]:
+        """The promises that were not kept, a sentence each."""
+        broken = list(_broken(changes, self.trail, self.kept))
+        return [*broken, f"{self.waiting} still waiting"] if self.waiting else broken
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        return {
+            "records": len(self.records),
+            "requests": self.network.requests,
+            "faults": self.network.faults,
+            **self.network.seen,
+            "S3 faults": self._bucket.faults,
+            "invocations": self.mapping.invocations,
+            "failed": self.mapping.failures,
+            "reported": self.mapping.reports,
+            "splits": self.mapping.splits,
+            "replays": self.mapping.replays,
+            "events": len(self.trail),
+            "in the bucket": len(self.kept),
+        }
+
+
+def _broken(changes: Changes, trail: list[Item], kept: list[Any]) -> Iterator[str]:
+    found = {_key(item): item for item in trail}
+    in_bucket = {number for number in map(_number, kept) if number}
+    whole = {record.number: json.loads(record.text) for record in changes.records}
+    if halves := [each for each in kept if _number(each) in whole and each != whole[_number(each)]]:
+        yield f"{len(halves)} not whole in the bucket, such as {halves[0]}"
+    missing = changes.expected.keys() - found.keys()
+    lost = [key for key in missing if changes.numbers[key] not in in_bucket]
+    if lost:
+        yield f"{len(lost)} lost, such as {changes.expected[min(lost)]}"
+    foreign = found.keys() - changes.expected.keys()
+    if foreign:
+        yield f"{len(foreign)} that nobody made, such as {found[min(foreign)]}"
+    wrong = [key for key in found.keys() - foreign if found[key] != changes.expected[key]]
+    if wrong:
+        yield f"{len(wrong)} wrong, such as {found[wrong[0]]} for {changes.expected[wrong[0]]}"
+    numbers = Counter(int(event_id.partition("#")[2]) for _, event_id in found)
+    doubled = [number for number, times in numbers.items() if times > 1]
+    if doubled:
+        yield f"{len(doubled)} twice, such as {doubled[0]}"
+    sessions = {session_id for session_id, _ in changes.expected}
+    orders: dict[str, list[int]] = {session_id: [] for session_id in sessions}
+    for session_id, event_id in sorted(found):
+        orders.setdefault(session_id, []).append(int(event_id.partition("#")[2]))
+    if disordered := [each for each in sessions if orders[each] != sorted(orders[each])]:
+        yield f"{len(disordered)} sessions out of order, such as {disordered[0]}"
+
+
+def _key(item: Item) -> Key:
+    return item["SessionId"]["S"], item["EventId"]["S"]
+
+
+def _number(record: Any) -> Any:
+    change = record.get("dynamodb") if isinstance(record, dict) else None
+    return change.get("SequenceNumber") if isinstance(change, dict) else None
+
+
+def _records(document: str) -> list[Any]:
+    """The records that a document in the bucket holds; none if it only tells their places."""
+    payload = json.loads(document).get("payload", '{"Records": []}')
+    found: list[Any] = json.loads(payload)["Records"]
+    return found
