@@ -6,7 +6,7 @@ import json
 import logging
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from random import Random
 from time import monotonic
@@ -27,7 +27,6 @@ from tests.simulation.expressions import Invalid
 from tests.simulation.tables import Tables
 from tests.template import resources
 
-SHARDS = 4
 _S3_FAULTS = 0.3
 _ITEM_BYTES = 400 * 1024
 
@@ -138,9 +137,10 @@ class Delivery:
         table: AuditTable,
         *,
         begins: float,
-        faults: float = 0.15,
+        faults: float = 0.14,
         kills: float = 0.03,
         replays: float = 0.1,
+        shards: int = 4,
         seed: int = 1,
     ) -> None:
         """The mapping is made at `begins`, epoch seconds, and reads from the horizon on."""
@@ -153,6 +153,7 @@ class Delivery:
         )
         self._table = table
         self._replays = replays
+        self._shards = shards
         self._bucket = _Bucket(self.random)
         self._handler = function("session_audit")
         [self._timeout] = [
@@ -163,9 +164,9 @@ class Delivery:
 
     def run(self, until: float = float("inf")) -> Delivery:
         """Until the mapping is done with every record, or that time."""
-        shards: list[list[Record]] = [[] for _ in range(SHARDS)]
+        shards: list[list[Record]] = [[] for _ in range(self._shards)]
         for record in self.records:
-            shards[zlib.crc32(record.key[::-1].encode()) % SHARDS].append(record)
+            shards[zlib.crc32(record.key[::-1].encode()) % self._shards].append(record)
         self.mapping = EventSourceMapping(
             self.settings,
             shards,
@@ -216,9 +217,13 @@ class Delivery:
             seam.calls.clear()
         return json.loads(json.dumps(answer))
 
-    def broken(self, changes: Changes) -> list[str]:
-        """The promises that were not kept, a sentence each."""
-        broken = list(_broken(changes, self.trail, self.kept))
+    def broken(self, changes: Changes, besides: Collection[str] = ()) -> list[str]:
+        """The promises that were not kept, a sentence each.
+
+        The sessions `besides` those of `changes` are somebody else's business.
+        """
+        trail = [item for item in self.trail if item["SessionId"]["S"] not in besides]
+        broken = list(_broken(changes, trail, self.kept))
         return [*broken, f"{self.waiting} still waiting"] if self.waiting else broken
 
     @property

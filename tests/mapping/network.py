@@ -33,7 +33,7 @@ _TIMEOUT_SECONDS = CONNECT_SECONDS + ANSWER_SECONDS
 _LATEST_SECONDS = 20.0
 _PARTITIONS = 8
 # Spells in which a part of the table is throttled, by the faults of single requests.
-_SPELLS = 0.25
+_SPELLS = 0.5
 
 
 class Network:

@@ -26,15 +26,16 @@ _UNKNOWN = "judge(token_hash, item, now, self._not_before) is not Verdict.VALID"
 _HASHES = '(item.get("TokenHash"), item.get("PreviousTokenHash"))'
 
 
-def _text(function: Any, old: str, new: str) -> Plant:
+def in_source(function: Any, old: str, new: str) -> Plant:
     """Put `new` in place of `old` in a function's source, wherever the function is held."""
+    bare = inspect.unwrap(function)
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        source = textwrap.dedent(inspect.getsource(function))
-        assert source.count(old) == 1, f"{old!r} is not in {function.__qualname__} once"
+        source = textwrap.dedent(inspect.getsource(bare))
+        assert source.count(old) == 1, f"{old!r} is not in {bare.__qualname__} once"
         scope: dict[str, Any] = {}
-        exec(source.replace(old, new), function.__globals__, scope)  # noqa: S102
-        patch.setattr(function, "__code__", scope[function.__name__].__code__)
+        exec(source.replace(old, new), bare.__globals__, scope)  # noqa: S102
+        patch.setattr(bare, "__code__", inspect.unwrap(scope[bare.__name__]).__code__)
 
     return plant
 
@@ -52,34 +53,34 @@ def _constant(name: str, old: str, new: str) -> Plant:
 
 FAULTS: dict[str, Plant] = {
     "a log-out just after an expiry leaves no mark": _constant("_JUST_NOW_SECONDS", "60", "0"),
-    "verify renews whatever its token is by then": _text(
+    "verify renews whatever its token is by then": in_source(
         SessionStore._renew, "RenewedAt <= :now{condition}", "RenewedAt <= :now"
     ),
-    "a rotation is known by a former hash": _text(
+    "a rotation is known by a former hash": in_source(
         SessionStore.rotate, _UNKNOWN, f'{{"B": token_hash}} not in {_HASHES}'
     ),
-    "a rotation is not known again": _text(SessionStore.rotate, _UNKNOWN, "True"),
-    "a creation is known by a former hash": _text(
+    "a rotation is not known again": in_source(SessionStore.rotate, _UNKNOWN, "True"),
+    "a creation is known by a former hash": in_source(
         SessionStore.create, _KNOWN, f'{{"B": token_hash}} in {_HASHES}'
     ),
-    "an own request id counts without its effect": _text(
+    "an own request id counts without its effect": in_source(
         SessionStore._write, "not shows(failed.item)", "False"
     ),
     "a write in the second of expiry": _constant("_LIVE", "Time > :now", "Time >= :now"),
-    "a revoked session is live": _text(liveness.is_live, '"RevokedAt" not in item', "True"),
-    "a write that is sent twice happens twice": _text(
+    "a revoked session is live": in_source(liveness.is_live, '"RevokedAt" not in item', "True"),
+    "a write that is sent twice happens twice": in_source(
         SessionStore._write, "{condition} AND RequestId <> :request_id", "{condition}"
     ),
-    "a late clock takes a renewal back": _text(
+    "a late clock takes a renewal back": in_source(
         SessionStore._renew, " AND RenewedAt <= :now{condition}", "{condition}"
     ),
-    "a former token works a second too long": _text(token.judge, '"0")) > now', '"0")) >= now'),
-    "a former hash becomes current again": _text(
+    "a former token works a second too long": in_source(token.judge, '"0")) > now', '"0")) >= now'),
+    "a former hash becomes current again": in_source(
         SessionStore.rotate,
         "attribute_not_exists(PreviousTokenHash) OR",
         "attribute_exists(TokenHash) OR",
     ),
-    "a renewal passes the absolute end": _text(
+    "a renewal passes the absolute end": in_source(
         SessionStore._renew, "{fits.format(comparison)} AND ", ""
     ),
 }

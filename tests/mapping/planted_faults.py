@@ -1,0 +1,139 @@
+"""Faults to plant in the function and in its mapping, each with the scenario that has to find it.
+
+`python -m tests.mapping.planted_faults` prints what is found of each.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from sessions import audit_event, audit_trail
+from sessions.audit_trail import AuditTrail
+from tests.functional.conftest import function
+from tests.mapping.delivery import InMemory
+from tests.mapping.mapping import Settings
+from tests.mapping.scenarios import Outcome, day, morning, poisoned, trouble
+from tests.simulation.planted_faults import Plant, in_source
+
+
+class Fault(NamedTuple):
+    plant: Plant
+    scenario: Callable[[], Outcome]
+
+
+def worse_trouble() -> Outcome:
+    """Fewer records and more faults, so that it is quick."""
+    return trouble(InMemory(), 600, faults=0.4)
+
+
+def _denied() -> Outcome:
+    return morning(InMemory(), "AccessDeniedException")
+
+
+def _day() -> Outcome:
+    return day(InMemory())
+
+
+def _poisoned() -> Outcome:
+    return poisoned(InMemory())
+
+
+def _handler(name: str, old: str, new: str) -> Plant:
+    """The function's own module can be imported only once its environment is set."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        in_source(getattr(function("session_audit"), name), old, new)(patch)
+
+    return plant
+
+
+def _mapping(**settings: Any) -> Plant:
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        deployed = Settings.deployed()._replace(**settings)
+        patch.setattr(Settings, "deployed", lambda: deployed)
+
+    return plant
+
+
+def _denial_is_for_good(patch: pytest.MonkeyPatch) -> None:
+    codes = (*audit_trail._REFUSED_FOR_GOOD, "AccessDeniedException")
+    patch.setattr(audit_trail, "_REFUSED_FOR_GOOD", codes)
+
+
+def _new_key_each_time(patch: pytest.MonkeyPatch) -> None:
+    made, ids = itertools.count(), audit_event.event_id
+    patch.setattr(audit_event, "event_id", lambda at, number: ids(at + next(made) % 2, number))
+
+
+FAULTS: dict[str, Fault] = {
+    "the checkpoint is the highest failed record": Fault(
+        _handler("_lowest", "min(", "max("), worse_trouble
+    ),
+    "the checkpoint goes by the spelling of numbers": Fault(
+        _handler("_lowest", "key=int", "key=str"), worse_trouble
+    ),
+    "a statement that is refused counts as written": Fault(
+        in_source(AuditTrail._insert, 'elif code != "DuplicateItem"', "elif False"), worse_trouble
+    ),
+    "a request that is not answered counts as written": Fault(
+        in_source(
+            AuditTrail._insert,
+            "except DynamoDBError:\n            missed.for_now.extend(lot)",
+            "except DynamoDBError:\n            pass",
+        ),
+        worse_trouble,
+    ),
+    "an event that is there counts as refused": Fault(
+        in_source(AuditTrail._insert, 'elif code != "DuplicateItem"', 'elif response.get("Error")'),
+        worse_trouble,
+    ),
+    "errors go to the wrong statements": Fault(
+        in_source(
+            AuditTrail._insert, 'zip(lot, answer["Responses"]', 'zip(lot[::-1], answer["Responses"]'
+        ),
+        worse_trouble,
+    ),
+    "sequence numbers are not padded": Fault(
+        in_source(audit_event.event_id, "zfill(40)", "zfill(1)"), worse_trouble
+    ),
+    "an event's key is new each time": Fault(_new_key_each_time, worse_trouble),
+    "the mapping takes no partial answers": Fault(_mapping(reports_failures=False), worse_trouble),
+    "ten retries": Fault(_mapping(retries=10), _denied),
+    "retries for three hours": Fault(_mapping(age=3 * 3600), _denied),
+    "a missing permission is for good": Fault(_denial_is_for_good, _denied),
+    "retries for as long as the stream keeps records": Fault(_mapping(age=-1), _day),
+    "a queue as destination": Fault(_mapping(keeps_records=False), _day),
+    "what is refused for good is dropped": Fault(
+        _handler("lambda_handler", "for each in refused)", "for each in [])"), _poisoned
+    ),
+    "a request that is refused for good takes its neighbours along": Fault(
+        in_source(AuditTrail._insert, "elif len(lot) > 1", "elif False"), _poisoned
+    ),
+    "a record counts as kept though the bucket refused it": Fault(
+        _handler("lambda_handler", "if passed and not failed", "if passed and None is failed"),
+        _poisoned,
+    ),
+    "a record that does not come again is not kept": Fault(
+        _handler("_comes_again", ">= int(lowest)", "< int(lowest)"), _poisoned
+    ),
+    "what can't be read breaks the function": Fault(
+        in_source(audit_event.classify, "return unreadable(record)", "raise"), _poisoned
+    ),
+}
+
+
+def find(fault: Fault) -> list[str]:
+    """The promises that the fault breaks."""
+    with pytest.MonkeyPatch.context() as patch:
+        fault.plant(patch)
+        return fault.scenario().broken
+
+
+if __name__ == "__main__":
+    for name, fault in FAULTS.items():
+        found = find(fault)
+        print(f"{name}: {[each.partition(', such as')[0] for each in found]}", flush=True)

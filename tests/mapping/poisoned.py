@@ -1,0 +1,161 @@
+"""Records that no write of the API makes, and what the trail must have of each."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from sessions.audit_event import UNKNOWN_SESSION
+from tests.mapping.changes import START
+from tests.mapping.mapping import Record
+
+_LONG = "é" * 20_000
+
+
+class Poison(NamedTuple):
+    """A record of the stream, and the session and type of its event.
+
+    `refused` is how DynamoDB refuses that event for good, "" if it takes it.
+    """
+
+    record: Record
+    session_id: str
+    type: str
+    refused: str = ""
+
+
+def poison(name: str, number: int) -> Poison:
+    """The record of this name in `NAMES`, with this sequence number unless that is what is wrong.
+
+    Its session is called after its place among the names.
+    """
+    place = NAMES.index(name)
+    session_id = f"poison-{place:02d}".ljust(22, "_")
+    old = _item(session_id)
+    new: Any = old | {"RequestId": {"S": "new"}, "Version": {"N": "2"}, "Data": {"M": {}}}
+    change: dict[str, Any] = {
+        "ApproximateCreationDateTime": START + place,
+        "SequenceNumber": str(number),
+        "Keys": {"SessionId": {"S": session_id}},
+    }
+    whole: dict[str, Any] = {"eventID": str(place), "eventName": "INSERT", "dynamodb": change}
+    event, found, refused, text = "unreadable", session_id, "", None
+    match name:
+        case "an unknown change":
+            whole["eventName"] = "UPSERT"
+        case "no change's name":
+            del whole["eventName"]
+        case "INSERT without its image":
+            event = "created"
+        case "MODIFY without its images":
+            whole["eventName"], event = "MODIFY", "tampered"
+        case "REMOVE without its image":
+            whole["eventName"], event = "REMOVE", "deleted"
+        case "an image that is a list":
+            whole["eventName"] = "MODIFY"
+            change |= {"OldImage": old, "NewImage": [new]}
+        case "an attribute without its type":
+            change["NewImage"] = old | {"ExpirationTime": str(START + 60)}
+        case "an expiration time that is a text":
+            change["NewImage"], event = old | {"ExpirationTime": {"S": str(START)}}, "created"
+        case "an expiration time that is no whole number":
+            change["NewImage"], event = old | {"ExpirationTime": {"N": "1E9"}}, "created"
+        case "a user's id that is a list":
+            change["NewImage"], event = old | {"UserId": {"L": [{"S": "ada"}]}}, "created"
+        case "a user's id that is empty":
+            change["NewImage"], event = old | {"UserId": {"S": ""}}, "created"
+        case "a user's id of 40 KB":
+            change["NewImage"], event = old | {"UserId": {"S": _LONG}}, "created"
+        case "an actor of 40 KB with half a character":
+            change["NewImage"], event = old | {"Actor": {"S": "\ud800" + _LONG}}, "created"
+        case "an item of 400 KB":
+            names = {f"{i:04d}{_LONG[:150]}": {"N": str(i)} for i in range(1000)}
+            whole["eventName"], event = "MODIFY", "updated"
+            change |= {"OldImage": old, "NewImage": new | {"Data": {"M": names}}}
+        case "an item with 2,000 foreign attributes":
+            foreign = {f"Foreign{i}{_LONG[:90]}": {"S": "x"} for i in range(2000)}
+            whole["eventName"], event = "MODIFY", "tampered"
+            change |= {"OldImage": old, "NewImage": new | foreign}
+        case "no key":
+            del change["Keys"]
+            found = UNKNOWN_SESSION
+        case "a key of another type":
+            change["Keys"] = {"SessionId": {"N": "7"}}
+            found = UNKNOWN_SESSION
+        case "a key of 3 KB":
+            change["Keys"] = {"SessionId": {"S": "k" * 3000}}
+            found = UNKNOWN_SESSION
+        case "no time":
+            del change["ApproximateCreationDateTime"]
+        case "a time in words":
+            change["ApproximateCreationDateTime"] = "soon"
+        case "a time in nanoseconds":
+            change["ApproximateCreationDateTime"] = START * 10**9
+        case "no sequence number":
+            del change["SequenceNumber"]
+        case "a sequence number in words":
+            change["SequenceNumber"] = "seven"
+        case "nothing but a name":
+            del whole["dynamodb"]
+            found = UNKNOWN_SESSION
+        case "a text":
+            text, found = '"record"', UNKNOWN_SESSION
+        case "null":
+            text, found = "null", UNKNOWN_SESSION
+        case "an event that spoils its request":
+            change["NewImage"], refused = old, "number"
+        case "an event that DynamoDB refuses":
+            change["NewImage"], refused = old, "size"
+    told = change.get("SequenceNumber") if text is None else None
+    record = Record(START + place, session_id, told, text or json.dumps(whole))
+    return Poison(record, found, event, refused)
+
+
+NAMES = [
+    "an unknown change",
+    "no change's name",
+    "INSERT without its image",
+    "MODIFY without its images",
+    "REMOVE without its image",
+    "an image that is a list",
+    "an attribute without its type",
+    "an expiration time that is a text",
+    "an expiration time that is no whole number",
+    "a user's id that is a list",
+    "a user's id that is empty",
+    "a user's id of 40 KB",
+    "an actor of 40 KB with half a character",
+    "an item of 400 KB",
+    "an item with 2,000 foreign attributes",
+    "no key",
+    "a key of another type",
+    "a key of 3 KB",
+    "no time",
+    "a time in words",
+    "a time in nanoseconds",
+    "no sequence number",
+    "a sequence number in words",
+    "nothing but a name",
+    "a text",
+    "null",
+    "an event that spoils its request",
+    "an event that DynamoDB refuses",
+]
+
+
+def _item(session_id: str) -> dict[str, Any]:
+    return {
+        "SessionId": {"S": session_id},
+        "UserId": {"S": "ada"},
+        "ExpirationTime": {"N": str(START + 1800)},
+        "AbsoluteExpirationTime": {"N": str(START + 86_400)},
+        "RenewableUntil": {"N": str(START + 84_600)},
+        "TtlSeconds": {"N": "1800"},
+        "CreatedAt": {"N": str(START)},
+        "RenewedAt": {"N": str(START)},
+        "Version": {"N": "1"},
+        "Data": {"M": {"cart": {"N": "1"}}},
+        "TokenHash": {"B": "AAAA"},
+        "Actor": {"S": "arn:aws:iam::111122223333:user/backend"},
+        "RequestId": {"S": "old"},
+    }

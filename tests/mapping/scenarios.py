@@ -1,0 +1,113 @@
+"""What a stream goes through on its way into the trail, and the promises that it breaks, if any."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import NamedTuple
+
+from tests.mapping.changes import Changes, changes
+from tests.mapping.delivery import AuditTable, Delivery
+from tests.mapping.mapping import LONGEST_PAUSE, Record
+from tests.mapping.poisoned import NAMES, Poison, poison
+
+HOUR = 3600
+# What is repeated is through soon after the last change, once nothing is in its way.
+_SOON = LONGEST_PAUSE + 300
+
+
+class Outcome(NamedTuple):
+    """What was delivered, and a sentence for each promise that was not kept."""
+
+    delivery: Delivery
+    broken: list[str]
+
+
+def trouble(table: AuditTable, count: int, *, faults: float = 0.14, seed: int = 1) -> Outcome:
+    """A fifth of all requests meets a fault, and the function is killed now and then.
+
+    The mapping is made when most changes have happened: it reads them from the horizon on.
+    """
+    story = changes(count, sessions=count // 10, seed=seed)
+    begins = story.records[count * 9 // 10].arrived
+    delivery = Delivery(story.records, table, begins=begins, faults=faults, seed=seed)
+    delivery.run(until=story.ended + HOUR)
+    return Outcome(delivery, delivery.broken(story) + _needless(delivery))
+
+
+def morning(table: AuditTable, code: str, *, hours: float = 6) -> Outcome:
+    """From an hour after the first change on, the audit table is away for so long."""
+    story = changes(200, sessions=20, pace=160)
+    begins, ends = _outage(story, hours)
+    delivery = Delivery(
+        story.records, table, begins=story.records[0].arrived, faults=0.05, shards=1
+    )
+    delivery.network.outage = lambda now: code if begins <= now < ends else None
+    delivery.run(until=max(story.ended, ends) + _SOON)
+    return Outcome(delivery, delivery.broken(story) + _needless(delivery))
+
+
+def day(table: AuditTable, *, hours: float = 24.5) -> Outcome:
+    """The same for longer than Lambda repeats: the oldest records go to the bucket."""
+    story = changes(200, sessions=20, pace=160)
+    begins, ends = _outage(story, hours)
+    delivery = Delivery(
+        story.records, table, begins=story.records[0].arrived, faults=0.05, shards=1
+    )
+    delivery.network.outage = lambda now: "AccessDeniedException" if begins <= now < ends else None
+    delivery.run(until=ends + _SOON)
+    oldest = ends + _SOON - delivery.settings.age
+    kept = {record["dynamodb"]["SequenceNumber"] for record in delivery.kept}
+    young = [
+        record
+        for record in story.records
+        if record.number in kept and not begins - 60 <= record.arrived <= oldest
+    ]
+    broken = [f"{len(young)} given up too early"] if young else []
+    return Outcome(delivery, delivery.broken(story) + broken)
+
+
+def poisoned(table: AuditTable, *, seed: int = 1) -> Outcome:
+    """Records that can't be read, or whose events DynamoDB never takes, among others."""
+    story = changes(300, sessions=30, seed=seed)
+    records, poisons = list[Record](), list[Poison]()
+    # One after every tenth record, twice, as Lambda may deliver it.
+    for i, record in enumerate(story.records):
+        records.append(record)
+        if i % 10 == 0 and len(poisons) < len(NAMES):
+            poisons.append(poison(NAMES[len(poisons)], int(record.number or 0) + 1))
+            records += [poisons[-1].record] * 2
+    # All of it waits already, so that neighbours share a batch.
+    delivery = Delivery(records, table, begins=story.ended, faults=0.3, seed=seed)
+    delivery.network.spoiled = {each.session_id: each.refused for each in poisons if each.refused}
+    delivery.run(until=story.ended + HOUR)
+    besides = {each.session_id for each in poisons}
+    broken = delivery.broken(story, besides) + _unrecorded(delivery, poisons)
+    return Outcome(delivery, broken)
+
+
+def _outage(story: Changes, hours: float) -> tuple[float, float]:
+    begins = story.records[0].arrived + HOUR
+    return begins, begins + hours * HOUR
+
+
+def _needless(delivery: Delivery) -> list[str]:
+    """Nothing goes to the bucket that can be written."""
+    kept = delivery.kept
+    return [f"{len(kept)} in the bucket, such as {kept[0]}"] if kept else []
+
+
+def _unrecorded(delivery: Delivery, poisons: list[Poison]) -> list[str]:
+    found = Counter((item["SessionId"]["S"], item["Type"]["S"]) for item in delivery.trail)
+    wanted = Counter((each.session_id, each.type) for each in poisons)
+    broken = [
+        f"{found[event]} events {event} for {times} records"
+        for event, times in wanted.items()
+        if found[event] != times
+    ]
+    whole = [json.loads(each.record.text) for each in poisons if each.type == "unreadable"]
+    if missing := [record for record in whole if record not in delivery.kept]:
+        broken.append(f"{len(missing)} not kept whole, such as {missing[0]}")
+    if needless := [record for record in delivery.kept if record not in whole]:
+        broken.append(f"{len(needless)} neighbours in the bucket, such as {needless[0]}")
+    return broken
