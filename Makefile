@@ -31,9 +31,11 @@ fuzz: setup ## Make up calls from docs/openapi.yaml and check the answers (EXAMP
 	@EXAMPLES=$(or $(EXAMPLES),200) SEED=$(or $(SEED),$(shell date +%s)) \
 	  .venv/bin/python -m pytest -s tests/e2e/test_fuzz.py
 
-soak: setup .venv-dynamodb/.ready ## Simulate and race for longer (SECONDS=600, SEED=…, ROUNDS=500)
+soak: setup .venv-dynamodb/.ready ## Simulate and race for longer (SECONDS=600, SEED=…, ROUNDS=500, RECORDS=10000)
 	@PYTHONPATH=.:functions .venv/bin/python -m tests.simulation.soak $(or $(SECONDS),600) $(SEED)
 	@ROUNDS=$(or $(ROUNDS),500) .venv/bin/python -m pytest tests/e2e/test_races.py
+	@RECORDS=$(or $(RECORDS),10000) SEED=$(or $(SEED),$(shell date +%s)) \
+	  .venv/bin/python -m pytest -s tests/mapping/test_delivery.py
 
 bench: setup .venv-dynamodb/.ready ## Measure what docs/performance.md holds (ARGS="limits --long")
 	@.venv/bin/python -m bench $(ARGS)

@@ -6,7 +6,6 @@ import json
 from typing import Any, NamedTuple
 
 from sessions.audit_event import UNKNOWN_SESSION
-from tests.mapping.changes import START
 from tests.mapping.mapping import Record
 
 _LONG = "é" * 20_000
@@ -24,18 +23,18 @@ class Poison(NamedTuple):
     refused: str = ""
 
 
-def poison(name: str, number: int) -> Poison:
-    """The record of this name in `NAMES`, with this sequence number unless that is what is wrong.
+def poison(name: str, after: Record) -> Poison:
+    """The record of this name in `NAMES`, which stands behind another one in the stream.
 
     Its session is called after its place among the names.
     """
     place = NAMES.index(name)
     session_id = f"poison-{place:02d}".ljust(22, "_")
-    old = _item(session_id)
+    old = _item(session_id, int(after.arrived))
     new: Any = old | {"RequestId": {"S": "new"}, "Version": {"N": "2"}, "Data": {"M": {}}}
     change: dict[str, Any] = {
-        "ApproximateCreationDateTime": START + place,
-        "SequenceNumber": str(number),
+        "ApproximateCreationDateTime": after.arrived,
+        "SequenceNumber": str(int(after.number or 0) + 1),
         "Keys": {"SessionId": {"S": session_id}},
     }
     whole: dict[str, Any] = {"eventID": str(place), "eventName": "INSERT", "dynamodb": change}
@@ -55,9 +54,12 @@ def poison(name: str, number: int) -> Poison:
             whole["eventName"] = "MODIFY"
             change |= {"OldImage": old, "NewImage": [new]}
         case "an attribute without its type":
-            change["NewImage"] = old | {"ExpirationTime": str(START + 60)}
+            change["NewImage"] = old | {"ExpirationTime": str(int(after.arrived) + 60)}
         case "an expiration time that is a text":
-            change["NewImage"], event = old | {"ExpirationTime": {"S": str(START)}}, "created"
+            change["NewImage"], event = (
+                old | {"ExpirationTime": {"S": str(after.arrived)}},
+                "created",
+            )
         case "an expiration time that is no whole number":
             change["NewImage"], event = old | {"ExpirationTime": {"N": "1E9"}}, "created"
         case "a user's id that is a list":
@@ -90,7 +92,7 @@ def poison(name: str, number: int) -> Poison:
         case "a time in words":
             change["ApproximateCreationDateTime"] = "soon"
         case "a time in nanoseconds":
-            change["ApproximateCreationDateTime"] = START * 10**9
+            change["ApproximateCreationDateTime"] = int(after.arrived) * 10**9
         case "no sequence number":
             del change["SequenceNumber"]
         case "a sequence number in words":
@@ -107,7 +109,7 @@ def poison(name: str, number: int) -> Poison:
         case "an event that DynamoDB refuses":
             change["NewImage"], refused = old, "size"
     told = change.get("SequenceNumber") if text is None else None
-    record = Record(START + place, session_id, told, text or json.dumps(whole))
+    record = Record(after.arrived, session_id, told, text or json.dumps(whole))
     return Poison(record, found, event, refused)
 
 
@@ -143,16 +145,16 @@ NAMES = [
 ]
 
 
-def _item(session_id: str) -> dict[str, Any]:
+def _item(session_id: str, created_at: int) -> dict[str, Any]:
     return {
         "SessionId": {"S": session_id},
         "UserId": {"S": "ada"},
-        "ExpirationTime": {"N": str(START + 1800)},
-        "AbsoluteExpirationTime": {"N": str(START + 86_400)},
-        "RenewableUntil": {"N": str(START + 84_600)},
+        "ExpirationTime": {"N": str(created_at + 1800)},
+        "AbsoluteExpirationTime": {"N": str(created_at + 86_400)},
+        "RenewableUntil": {"N": str(created_at + 84_600)},
         "TtlSeconds": {"N": "1800"},
-        "CreatedAt": {"N": str(START)},
-        "RenewedAt": {"N": str(START)},
+        "CreatedAt": {"N": str(created_at)},
+        "RenewedAt": {"N": str(created_at)},
         "Version": {"N": "1"},
         "Data": {"M": {"cart": {"N": "1"}}},
         "TokenHash": {"B": "AAAA"},

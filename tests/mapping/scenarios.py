@@ -75,7 +75,7 @@ def poisoned(table: AuditTable, *, seed: int = 1) -> Outcome:
     for i, record in enumerate(story.records):
         records.append(record)
         if i % 10 == 0 and len(poisons) < len(NAMES):
-            poisons.append(poison(NAMES[len(poisons)], int(record.number or 0) + 1))
+            poisons.append(poison(NAMES[len(poisons)], record))
             records += [poisons[-1].record] * 2
     # All of it waits already, so that neighbours share a batch.
     delivery = Delivery(records, table, begins=story.ended, faults=0.3, seed=seed)
