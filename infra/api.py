@@ -64,6 +64,7 @@ class Api(Construct):
                 "RENEWAL_FRACTION": str(settings.renewal_fraction),
                 "ROTATION_GRACE_SECONDS": str(settings.rotation_grace_seconds),
                 "NOT_BEFORE": str(settings.not_before),
+                "RECORD_ANONYMOUS": str(settings.record_anonymous).lower(),
             },
             # API Gateway gives up after 30 s.
             timeout=Duration.seconds(29),

@@ -35,6 +35,7 @@ class Audit(Construct):
                     Duration.days(settings.audit_retention_days).to_seconds()
                 ),
                 "UNRECORDED_EVENTS": ",".join(settings.unrecorded_events),
+                "RECORD_ANONYMOUS": str(settings.record_anonymous).lower(),
                 "NOT_BEFORE": str(settings.not_before),
                 "FAILED_EVENTS_BUCKET": self.failed_events.bucket_name,
             },

@@ -25,6 +25,7 @@ class Authorizer(Construct):
                 "SESSIONS_TABLE": sessions_table,
                 "SESSION_COOKIE": settings.session_cookie,
                 "NOT_BEFORE": str(settings.not_before),
+                "AUTHORIZE_ANONYMOUS": str(settings.authorize_anonymous).lower(),
             },
             # API Gateway waits 10 s for an authorizer.
             timeout=Duration.seconds(10),

@@ -51,11 +51,15 @@ class Settings:
     not_before: int
     # Where the authorizer looks for a token in a Cookie header.
     session_cookie: str
+    # Whether the authorizer lets sessions without a user pass: "allowed" then is not "logged in".
+    authorize_anonymous: bool
     audit_retention_days: int
     # Types of events that the trail is not to have, of `renewed`, `updated` and `rotated`.
     unrecorded_events: tuple[str, ...]
     # The EventBridge bus that events go out on, an existing one by name or ARN; None for none.
     event_bus: str | None
+    # Whether the trail has the events of sessions without a user.
+    record_anonymous: bool
     dynamodb_client: DynamoDBClient
     # How many environments the API may take of those that the account has; None for no limit.
     reserved_concurrency: int | None

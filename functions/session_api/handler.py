@@ -59,6 +59,7 @@ limits = Limits(
     max_data_bytes=int(os.environ["MAX_DATA_BYTES"]),
 )
 renewal_fraction = float(os.environ["RENEWAL_FRACTION"])
+record_anonymous = os.environ["RECORD_ANONYMOUS"] == "true"
 default_grace_seconds = int(os.environ["ROTATION_GRACE_SECONDS"])
 # For clients that read the table themselves.
 policy = {"Sessions-Policy": f"not_before={not_before}, renewal_fraction={renewal_fraction:g}"}
@@ -215,7 +216,9 @@ def read_events() -> Response[str]:
     position = _position(query.cursor, EventPosition, asked)
     # Before the trail, or an event that comes in between would be in neither.
     by_session = owner == "session_id" and position is None
-    pending = sessions.pending_expiry(name) if by_session else None
+    pending = None
+    if by_session:
+        pending = sessions.pending_expiry(name, record_anonymous=record_anonymous)
     page = trail.read(
         "UserId" if owner == "user_id" else "SessionId",
         name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -43,6 +44,13 @@ class Client(Struct, frozen=True, forbid_unknown_fields=True):
     ip: Annotated[str, Meta(max_length=45, pattern="^[0-9A-Fa-f.:]+$")] | UnsetType = UNSET
     user_agent: Annotated[str, Meta(max_length=512)] | UnsetType = UNSET
 
+    def __post_init__(self) -> None:
+        if self.ip is not UNSET:
+            try:
+                ipaddress.ip_address(self.ip)
+            except ValueError:
+                raise InvalidField("/client/ip", "an IPv4 or IPv6 address") from None
+
 
 _HASH = re.compile("[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")  # 32 bytes: the last 2 bits are zero
 
@@ -67,7 +75,7 @@ class BringsSecret(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class CreateSession(BringsSecret, kw_only=True):
-    user_id: str
+    user_id: str | None = None
     session_id: str | UnsetType = UNSET
     ttl_seconds: int | UnsetType = UNSET
     absolute_ttl_seconds: int | UnsetType = UNSET

@@ -23,6 +23,7 @@ logger = Logger()
 trail = AuditTrail(connect(), os.environ["AUDIT_TABLE"])
 retention_seconds = int(os.environ["AUDIT_RETENTION_SECONDS"])
 unrecorded = os.environ["UNRECORDED_EVENTS"].split(",")
+record_anonymous = os.environ["RECORD_ANONYMOUS"] == "true"
 not_before = int(os.environ["NOT_BEFORE"])
 bucket = os.environ["FAILED_EVENTS_BUCKET"]
 # Of the function's minute: the rest is for the request under way, the bucket and the answer.
@@ -64,7 +65,7 @@ def _keyed(found: Iterable[tuple[AuditEvent, Any]]) -> Batch:
     return {
         (event.session_id, event.event_id): (event, record)
         for event, record in found
-        if is_kept(event, unrecorded)
+        if is_kept(event, unrecorded, record_anonymous=record_anonymous)
     }
 
 

@@ -24,10 +24,12 @@ client = connect()
 table_name = os.environ["SESSIONS_TABLE"]
 cookie = os.environ["SESSION_COOKIE"]
 not_before = int(os.environ["NOT_BEFORE"])
+authorize_anonymous = os.environ["AUTHORIZE_ANONYMOUS"] == "true"
 
 
 def lambda_handler(event: dict[str, Any], _: object) -> dict[str, Any]:
-    """Allow the request of a live session's token.
+    """Allow the request of a live session's token; an anonymous session's by a setting only, since
+    APIs take "allowed" for "logged in".
 
     Answers an HTTP API (payload 2.0) in the simple format and a REST API with a policy. When
     DynamoDB does not answer, the error rises and API Gateway refuses the request.
@@ -57,13 +59,11 @@ def _session(event: dict[str, Any]) -> dict[str, Any] | None:
     if verdict is Verdict.REUSED:
         # Ending the session takes a permission to write, which `verify` has and this has not.
         logger.warning("token_reuse_seen", extra={"session_id": token.session_id})
-    if verdict is not Verdict.VALID:
+    if verdict is not Verdict.VALID or not ("UserId" in item or authorize_anonymous):
         return None
-    return {
-        "session_id": token.session_id,
-        "user_id": item["UserId"]["S"],
-        "expires_at": int(item["ExpirationTime"]["N"]),
-    }
+    user = {"user_id": item["UserId"]["S"]} if "UserId" in item else {}
+    expires_at = int(item["ExpirationTime"]["N"])
+    return {"session_id": token.session_id, **user, "expires_at": expires_at}
 
 
 def _policy(method_arn: str, session: dict[str, Any] | None) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _policy(method_arn: str, session: dict[str, Any] | None) -> dict[str, Any]:
         "Resource": f"{api}/*",
     }
     return {
-        "principalId": session["user_id"] if session else "nobody",
+        "principalId": session.get("user_id", session["session_id"]) if session else "nobody",
         "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
         "context": session or {},
     }

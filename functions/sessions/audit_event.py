@@ -15,6 +15,8 @@ from sessions.images import key, number, text
 from sessions.modification import modification
 
 MAX_SECONDS = 10**10 - 1  # what the ten digits of an event id hold
+# What happens behind the API's back, and what can't be read.
+_ALARMING = {"tampered", "deleted", "unreadable"}
 _TTL_SERVICE = ("Service", "dynamodb.amazonaws.com")
 
 # Files the records that do not even tell whose they are; has the shape of a session id.
@@ -62,11 +64,17 @@ def classify(record: Mapping[str, Any], *, not_before: int) -> AuditEvent:
         return unreadable(record)
 
 
-def is_kept(event: AuditEvent, unrecorded: Collection[str]) -> bool:
+def is_kept(event: AuditEvent, unrecorded: Collection[str], *, record_anonymous: bool) -> bool:
     """Whether the trail is to have `event`, when it need not have events of the types `unrecorded`.
 
-    A renewal that changed the session's window is always kept.
+    A renewal that changed the session's window is not of these. Events of anonymous sessions are
+    kept with `record_anonymous` only. That hides nobody: to take a session's `UserId` away, or to
+    give it one, is a `tampered` event, and such events are always kept.
     """
+    if event.type in _ALARMING:
+        return True
+    if event.user_id is None and not record_anonymous:
+        return False
     return event.type not in unrecorded or (event.type == "renewed" and event.changed is not UNSET)
 
 
@@ -110,7 +118,8 @@ def _read(record: Mapping[str, Any], not_before: int) -> AuditEvent:
     return AuditEvent(
         event_id=event_id(seconds, sequence_number),
         session_id=session_id,
-        user_id=key(new or old, "UserId"),
+        # Whoever takes it away must not take the event out of the user's trail.
+        user_id=key(new, "UserId") or key(old, "UserId"),
         recorded_at=seconds,
         actor=text(written, "Actor"),
         request_id=text(written, "RequestId"),

@@ -1,8 +1,7 @@
-"""A session: one user's login, live until its expiration time or its revocation."""
+"""A session: a user's login or an anonymous visit, live until it expires or is revoked."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import secrets
 from typing import Any
@@ -36,11 +35,12 @@ class Limits(Struct, frozen=True):
 class Session(Struct, frozen=True):
     """A live session as callers see it; encoding one gives the API's JSON.
 
-    Times are Unix epoch seconds. `data` is unset where it was not read, as in lists.
+    Times are Unix epoch seconds. `user_id` is None in an anonymous session, and `data` is unset
+    where it was not read, as in lists.
     """
 
     session_id: str
-    user_id: str
+    user_id: str | None
     created_at: int
     renewed_at: int
     expires_at: int
@@ -53,7 +53,7 @@ class Session(Struct, frozen=True):
     @classmethod
     def start(
         cls,
-        user_id: str,
+        user_id: str | None,
         *,
         session_id: str,
         data: dict[str, Any],
@@ -66,8 +66,8 @@ class Session(Struct, frozen=True):
         """A new session. Without `ttl_seconds`, the default window, or less where the absolute
         timeout is shorter. Raises `InvalidField`.
         """
-        check_user_id(user_id)
-        check_client(client)
+        if user_id is not None:
+            check_user_id(user_id)
         absolute = absolute_ttl_seconds
         if absolute is UNSET:
             absolute = limits.default_absolute_ttl_seconds
@@ -97,7 +97,6 @@ class Session(Struct, frozen=True):
         """The item of the `Sessions` table; raises `InvalidField` for data it can't hold."""
         item: Item = {
             "SessionId": {"S": self.session_id},
-            "UserId": {"S": self.user_id},
             "ExpirationTime": {"N": str(self.expires_at)},
             "AbsoluteExpirationTime": {"N": str(self.absolute_expires_at)},
             "RenewableUntil": {"N": str(self.absolute_expires_at - self.ttl_seconds)},
@@ -107,6 +106,8 @@ class Session(Struct, frozen=True):
             "Version": {"N": str(self.version)},
             "Data": {"M": to_attributes(self.data or {}, "/data")},
         }
+        if self.user_id is not None:
+            item["UserId"] = {"S": self.user_id}
         if self.client:
             item["Client"] = {"M": to_attributes(self.client, "/client")}
         return item
@@ -125,7 +126,7 @@ class Session(Struct, frozen=True):
         try:
             return cls(
                 session_id=item["SessionId"]["S"],
-                user_id=item["UserId"]["S"],
+                user_id=item["UserId"]["S"] if "UserId" in item else None,
                 created_at=int(item["CreatedAt"]["N"]),
                 renewed_at=int(item["RenewedAt"]["N"]),
                 expires_at=int(item["ExpirationTime"]["N"]),
@@ -143,12 +144,3 @@ def check_user_id(user_id: str) -> None:
     """Raise `InvalidField` unless `user_id` is 1 to 256 code points, none of them a control."""
     if not _USER_ID.fullmatch(user_id):
         raise InvalidField("/user_id", "1 to 256 characters, none of them a control character")
-
-
-def check_client(client: dict[str, str]) -> None:
-    """Raise `InvalidField` unless `ip`, where given, is an IPv4 or IPv6 address."""
-    if "ip" in client:
-        try:
-            ipaddress.ip_address(client["ip"])
-        except ValueError:
-            raise InvalidField("/client/ip", "an IPv4 or IPv6 address") from None

@@ -85,18 +85,19 @@ class SessionStore:
 
         Raises `SessionExists`, `DocumentTooLarge`, `InvalidField`.
         """
+        new = session.to_item() | {"TokenHash": {"B": token_hash}} | by.attributes
         try:
             with translated_errors():
                 self._client.put_item(
                     TableName=self._table_name,
-                    Item=session.to_item() | {"TokenHash": {"B": token_hash}} | by.attributes,
+                    Item=new,
                     ConditionExpression="attribute_not_exists(SessionId)",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
         except ConditionFailed as failed:
             now, item = self._clock(), failed.item
             proven = judge(token_hash, item, now, self._not_before) is Verdict.VALID
-            if not proven or item["UserId"] != {"S": session.user_id}:
+            if not proven or item.get("UserId") != new.get("UserId"):
                 raise SessionExists from failed
             return self._require_live(item, now)
         return session
@@ -105,14 +106,17 @@ class SessionStore:
         """Read a session, strongly consistent, without extending it."""
         return self._require_live(self._read(session_id), self._clock())
 
-    def pending_expiry(self, session_id: str) -> dict[str, Any] | None:
+    def pending_expiry(self, session_id: str, *, record_anonymous: bool) -> dict[str, Any] | None:
         """`type`, `at` and `cause` of the `expired` event that TTL has yet to bring, or None.
 
-        Reads the whole item, up to 100 read units: DynamoDB bills what it leaves out as well.
+        Of an anonymous session only with `record_anonymous`, the setting. Reads the whole item, up
+        to 100 read units: DynamoDB bills what it leaves out as well.
         """
         item, now = self._read(session_id), self._clock()
         ended = expiry(item, self._not_before)
         if ended is None or ended["at"] > now or "RevokedAt" in item:
+            return None
+        if "UserId" not in item and not record_anonymous:
             return None
         return {"type": "expired"} | ended
 

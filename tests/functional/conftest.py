@@ -100,11 +100,11 @@ class Api:
             hold_request(event["routeKey"], sent, answer.status, answer.body.encode())
         return answer
 
-    def create(self, user_id: str = "ada", **fields: Any) -> str:
-        """A new session's id."""
+    def create(self, user_id: str | None = "ada", **fields: Any) -> str:
+        """A new session's id; anonymous if it is to be nobody's."""
         return self.log_in(user_id, **fields).partition(".")[0]
 
-    def log_in(self, user_id: str = "ada", **fields: Any) -> str:
+    def log_in(self, user_id: str | None = "ada", **fields: Any) -> str:
         """A new session's token."""
         answer = self("POST", "/sessions", {"user_id": user_id, **fields})
         assert answer.status == 201, answer

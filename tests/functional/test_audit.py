@@ -402,15 +402,6 @@ def test_events_of_a_user_by_time_of_record(audit: ModuleType, api: Api) -> None
     assert ids(api, since=NOW + 99) == []
 
 
-def test_event_of_nobody_known_reads_back(audit: ModuleType, api: Api) -> None:
-    batch = sample("stream_created")
-    del batch["Records"][0]["dynamodb"]["NewImage"]["UserId"]
-    record(audit, batch)
-
-    [event] = api("GET", "/events", query={"session_id": SESSION}).json["items"]
-    assert event["user_id"] is None
-
-
 def test_page_has_25_events_by_default(audit: ModuleType, api: Api) -> None:
     record(audit, inserts(26))
 

@@ -84,6 +84,41 @@ def test_rest_api_gets_a_policy_for_all_of_it(authorizer: ModuleType, api: Api) 
     }
 
 
+def test_anonymous_session_is_refused(authorizer: ModuleType, api: Api) -> None:
+    """To an API, "allowed" means that somebody has logged in."""
+    token = api.log_in(None)
+
+    assert not allowed(authorizer, http_event(f"Bearer {token}"))
+    assert not allowed(authorizer, rest_event(Authorization=f"Bearer {token}"))
+
+
+def test_session_whose_user_was_taken_away_is_refused(
+    authorizer: ModuleType, api: Api, tables: Any, stored: Any
+) -> None:
+    token = api.log_in("ada")
+    item = stored(token.partition(".")[0])
+    del item["UserId"]
+    tables.client.put_item(TableName=tables.sessions, Item=item)
+
+    assert not allowed(authorizer, http_event(f"Bearer {token}"))
+
+
+def test_anonymous_session_passes_by_a_setting(
+    authorizer: ModuleType, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a user for the API to take for one."""
+    monkeypatch.setattr(authorizer, "authorize_anonymous", True)
+    token = api.log_in(None)
+    session_id = token.partition(".")[0]
+    context = {"session_id": session_id, "expires_at": NOW + 1800}
+
+    answer = authorizer.lambda_handler(http_event(f"Bearer {token}"), None)
+    assert answer == {"isAuthorized": True, "context": context}
+    answer = authorizer.lambda_handler(rest_event(Authorization=f"Bearer {token}"), None)
+    assert (answer["principalId"], answer["context"]) == (session_id, context)
+    assert not allowed(authorizer, http_event(f"Bearer {session_id}.{SECRET}"))
+
+
 def test_refusals_tell_nothing(authorizer: ModuleType) -> None:
     assert authorizer.lambda_handler(sample("authorizer_http_api"), None) == {
         "isAuthorized": False,

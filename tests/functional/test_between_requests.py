@@ -209,6 +209,20 @@ def test_creation_of_what_has_ended_is_refused(api: Api, stored: Any, end: Any) 
     assert stored(SESSION) == before
 
 
+@pytest.mark.parametrize("user_id", ["ada", None])
+def test_creation_is_repeated_for_the_same_user_only(
+    api: Api, stored: Any, user_id: str | None
+) -> None:
+    """Nobody is the same user as nobody, and as no one else."""
+    first = create_own(api, user_id=user_id)
+    before = stored(SESSION)
+
+    assert create_own(api, user_id=user_id).json == first.json
+    for other in {"ada", "eve", None} - {user_id}:
+        assert create_own(api, user_id=other).json["code"] == "session_exists"
+    assert stored(SESSION) == before
+
+
 @pytest.mark.parametrize("fields", [{"user_id": "eve"}, {"letter": "t"}])
 def test_foreign_session_is_not_answered(api: Api, stored: Any, fields: Any) -> None:
     """Neither to another secret nor to another user."""

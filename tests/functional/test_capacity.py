@@ -93,6 +93,7 @@ def call(method: str, suffix: str = "", body: Any = None) -> Callable[[Api, str]
     ("operation", "act"),
     [
         ("create", lambda api, _: api.create("u" * 36, client=CLIENT, data={"theme": "dark"})),
+        ("create anonymous", lambda api, _: api.create(None, client=CLIENT, data={"a": 1})),
         ("read", call("GET")),
         ("verify", verify),
         ("authorize", authorize),
@@ -161,3 +162,10 @@ def test_audit_event_costs_what_the_readme_says(api: Api, tables: Any, meter: Me
     assert meter.units == "1 write + 1 of the index"
     for operation in ("create", "change", "rotate", "expire"):
         assert row(operation)[3] == meter.dollars
+
+    meter.reset()
+    del event["UserId"]
+    meter.put_item(TableName=tables.audit, Item=event | {"EventId": {"S": "nobody's"}})
+
+    assert meter.units == "1 write"
+    assert row("create anonymous")[3] == f"none by default, else {meter.dollars}"

@@ -50,6 +50,7 @@ STATES: dict[str, list[Act]] = {
     "in its grace": [wait(200), call("POST", "/rotate", {"grace_seconds": 3600})],
     "past its grace": [call("POST", "/rotate", {"grace_seconds": 10}), wait(200)],
     "near its end": [wait(900), call("POST", "/renew"), wait(900)],
+    "anonymous": [wait(200)],
 }
 # By operation: what it does, its event, and the attributes that it may set to anything.
 OPERATIONS: dict[str, tuple[Act, str, set[str]]] = {
@@ -82,7 +83,11 @@ CASES = [
 def images(api: Api, stored: Any, state: str, operation: str) -> tuple[Any, Any]:
     """An item in this state, before and after the operation."""
     token = api.log_in(
-        data={"a": 1}, client={"ip": "203.0.113.7"}, ttl_seconds=1000, absolute_ttl_seconds=2500
+        None if state == "anonymous" else "ada",
+        data={"a": 1},
+        client={"ip": "203.0.113.7"},
+        ttl_seconds=1000,
+        absolute_ttl_seconds=2500,
     )
     session_id = token.partition(".")[0]
     for act in STATES[state]:
@@ -121,7 +126,7 @@ def test_operation_is_its_own_event(
 
 def variants(new: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The item with one attribute taken away, added or changed in several ways."""
-    names = ("RevokedAt", "RevokedReason", "LastClient", "PreviousTokenHash", "Extra")
+    names = ("UserId", "RevokedAt", "RevokedReason", "LastClient", "PreviousTokenHash", "Extra")
     for name in (new.keys() | set(names)) - {"SessionId"}:  # a key can't change
         others: list[dict[str, Any]] = [{"S": "x"}, {"N": "1"}, {"N": str(NOW * 2)}, {"M": {}}]
         match new.get(name):

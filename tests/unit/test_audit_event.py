@@ -13,6 +13,8 @@ from msgspec import UNSET
 from sessions.audit_event import UNKNOWN_SESSION, classify, is_kept
 
 NOW = 1_795_435_200
+LIFE = ("created", "renewed", "updated", "rotated", "revoked", "expired", "purged")
+ALARMS = ("tampered", "deleted", "unreadable")
 SESSION = "n2qXk8bVQ0mFz5rTj7LwAg"
 TTL = {"userIdentity": {"type": "Service", "principalId": "dynamodb.amazonaws.com"}}
 
@@ -157,8 +159,42 @@ def test_trail_keeps_all_but_what_it_need_not_have(type: str, changed: Any, kept
     given = classify(record("INSERT", new=image()), not_before=0)
     given = msgspec.structs.replace(given, type=type, changed=changed)
 
-    assert is_kept(given, ["renewed", "updated"]) is kept
-    assert is_kept(given, [""])
+    assert is_kept(given, ["renewed", "updated"], record_anonymous=False) is kept
+    assert is_kept(given, [""], record_anonymous=False)
+
+
+@pytest.mark.parametrize("type", LIFE + ALARMS)
+def test_trail_keeps_of_anonymous_sessions_what_is_alarming(type: str) -> None:
+    """With the setting it keeps as much as of any session."""
+    given = classify(record("INSERT", new=image(UserId=None)), not_before=0)
+    given = msgspec.structs.replace(given, type=type)
+
+    assert is_kept(given, ["renewed"], record_anonymous=False) is (type in ALARMS)
+    assert is_kept(given, ["renewed"], record_anonymous=True) is (type != "renewed")
+
+
+@pytest.mark.parametrize("change", [{"UserId": None}, {"UserId": None, "RevokedAt": NOW}])
+def test_nobody_hides_by_taking_the_user_away(change: Any) -> None:
+    """That is kept, and stays in the user's trail."""
+    new = image(**BY, **change)
+
+    found = classify(record("MODIFY", old=image(), new=new), not_before=0)
+
+    assert (found.type, found.user_id) == ("tampered", "ada")
+    assert "UserId" in (found.changed or [])
+    assert is_kept(found, ["renewed"], record_anonymous=False)
+
+
+def test_giving_an_anonymous_session_a_user_is_tampering() -> None:
+    """It would make a log-in of it."""
+    found = classify(record("MODIFY", old=image(UserId=None), new=image(**BY)), not_before=0)
+
+    assert (found.type, found.user_id, found.changed) == (
+        "tampered",
+        "ada",
+        ["Actor", "RequestId", "UserId"],
+    )
+    assert is_kept(found, ["renewed"], record_anonymous=False)
 
 
 def test_log_out_after_the_expiry_tells_when_that_was() -> None:

@@ -1,0 +1,131 @@
+"""A session without a user: for a visitor who has not logged in."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.functional.conftest import NOW, Api, function, lambda_context, sample
+
+
+@pytest.fixture
+def audit(tables: Any) -> ModuleType:
+    return function("session_audit")
+
+
+def test_anonymous_session_is_stored_without_a_user(api: Api, stored: Any) -> None:
+    """So it is in no index. Left out and null are alike."""
+    for body in ({}, {"user_id": None}):
+        answer = api("POST", "/sessions", body)
+
+        assert (answer.status, answer.json["user_id"]) == (201, None)
+        assert "UserId" not in stored(answer.json["session_id"])
+
+
+def test_anonymous_session_lives_like_any_other(api: Api, stored: Any) -> None:
+    """Callers look at `user_id` to tell that nobody has logged in."""
+    token = api.log_in(None, data={"cart": 1})
+    session_id = token.partition(".")[0]
+    path = f"/sessions/{session_id}"
+    api.clock.now += 600
+
+    for answer in (
+        api("GET", path),
+        api("POST", "/sessions/verify", {"token": token}),
+        api("PATCH", path, {"data": {"cart": 2}}),
+        api("PUT", path, {"data": {"cart": 3}}),
+        api("POST", f"{path}/renew"),
+        api("POST", f"{path}/rotate"),
+    ):
+        assert (answer.status, answer.json["user_id"]) == (200, None)
+    assert answer.json["expires_at"] == NOW + 600 + 1800
+
+    assert api("DELETE", path).status == 204
+    assert api("GET", path).status == 404
+    assert "UserId" not in stored(session_id)
+
+
+def test_former_token_ends_an_anonymous_session(api: Api) -> None:
+    former = api.log_in(None)
+    path = f"/sessions/{former.partition('.')[0]}"
+    api("POST", f"{path}/rotate", {"grace_seconds": 0})
+
+    assert api("POST", "/sessions/verify", {"token": former}).status == 401
+    assert api("GET", path).status == 404
+
+
+def test_lists_and_signing_out_do_not_meet_it(api: Api) -> None:
+    anonymous, session_id = api.create(None), api.create("ada")
+
+    listed = api("GET", "/sessions", query={"user_id": "ada"}).json["items"]
+    assert [each["session_id"] for each in listed] == [session_id]
+    assert api("DELETE", "/sessions", query={"user_id": "ada"}).json["revoked"] == 1
+    assert api("GET", f"/sessions/{anonymous}").status == 200
+
+
+LIFE = ("created", "updated", "revoked", "expired")
+
+
+def anonymous_records(*names: str) -> dict[str, Any]:
+    """The records of these sample events, of a session without a user."""
+    records = [each for name in names for each in sample(f"stream_{name}")["Records"]]
+    for record in records:
+        for image in ("OldImage", "NewImage"):
+            record["dynamodb"].get(image, {}).pop("UserId", None)
+    return {"Records": records}
+
+
+def trail(api: Api) -> list[Any]:
+    query = {"session_id": "n2qXk8bVQ0mFz5rTj7LwAg", "order": "asc"}
+    items: list[Any] = api("GET", "/events", query=query).json["items"]
+    return items
+
+
+def test_trail_has_no_life_of_an_anonymous_session(audit: ModuleType, api: Api) -> None:
+    batch = anonymous_records(*LIFE)
+
+    assert audit.lambda_handler(batch, lambda_context()) == {"batchItemFailures": []}
+    assert trail(api) == []
+
+
+def test_trail_has_the_life_of_an_anonymous_session_by_a_setting(
+    audit: ModuleType, api: Api, tables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "record_anonymous", True)
+    batch = anonymous_records(*LIFE)
+
+    audit.lambda_handler(batch, lambda_context())
+
+    told = trail(api)
+    assert len(told) == len(batch["Records"])
+    assert {event["user_id"] for event in told} == {None}
+    items = tables.client.scan(TableName=tables.audit, IndexName="UserIndex")["Items"]
+    assert items == []
+
+
+def test_trail_always_tells_what_happens_behind_the_apis_back(audit: ModuleType, api: Api) -> None:
+    batch = anonymous_records("updated", "created")
+    tampered, deleted = batch["Records"]
+    tampered["dynamodb"]["NewImage"]["TokenHash"] = {"B": "cGxhbnRlZA=="}
+    deleted["eventName"] = "REMOVE"
+    deleted["dynamodb"]["OldImage"] = deleted["dynamodb"].pop("NewImage")
+
+    audit.lambda_handler(batch, lambda_context())
+
+    assert sorted(event["type"] for event in trail(api)) == ["deleted", "tampered"]
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_pending_is_what_the_trail_will_have(
+    audit: ModuleType, api: Api, monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
+    monkeypatch.setattr(api.handler, "record_anonymous", recorded)
+    session_id = api.create(None, ttl_seconds=10)
+    api.clock.now += 10
+
+    answer = api("GET", "/events", query={"session_id": session_id})
+
+    expected = {"type": "expired", "at": NOW + 10, "cause": "idle"} if recorded else None
+    assert answer.json["pending"] == expected
