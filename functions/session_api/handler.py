@@ -102,7 +102,11 @@ def verify_token() -> Response[str]:
     if token is None:
         raise InvalidToken
     session, failure = sessions.verify(
-        token, renew=body.renew, renewal_fraction=renewal_fraction, by=_writer()
+        token,
+        renew=body.renew,
+        renewal_fraction=renewal_fraction,
+        client=msgspec.to_builtins(body.client),
+        by=_writer(),
     )
     if failure:
         logger.warning(

@@ -105,6 +105,7 @@ class Nothing(Struct, forbid_unknown_fields=True):
 class VerifyToken(Struct, forbid_unknown_fields=True):
     token: str
     renew: bool = True
+    client: Client = Client()
 
 
 class RenewSession(Struct, forbid_unknown_fields=True):

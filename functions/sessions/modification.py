@@ -100,6 +100,7 @@ def _renewal(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
         and window >= 1
         and expires_at == min(at + window, end)
         and _whole(new, "RenewableUntil") == end - window
+        and ("LastClient" not in changed or "M" in new.get("LastClient", {}))
     ):
         raise _Foreign
     changes = {"changed": ["TtlSeconds"]} if "TtlSeconds" in changed else {}

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
 from sessions.document import from_attributes, to_attributes
-from sessions.dynamodb import Item
+from sessions.dynamodb import Attribute, Item
 from sessions.errors import InvalidField
 from sessions.live import is_live
 
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+# Cuts a user agent, of up to 512 characters, to what names the browser and its version. A session
+# of ordinary size stays within 1 KB with it, so its renewal costs one write unit.
+_LAST_CLIENT_CHARACTERS = 128
 # Unicode's category Cc is exactly these 65; a lone surrogate has no UTF-8 form.
 _USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}")
 
@@ -48,6 +52,7 @@ class Session(Struct, frozen=True):
     ttl_seconds: int
     version: int
     client: dict[str, str]
+    last_client: dict[str, str]
     data: dict[str, Any] | UnsetType = UNSET
 
     @classmethod
@@ -90,6 +95,7 @@ class Session(Struct, frozen=True):
             ttl_seconds=sliding,
             version=1,
             client=client,
+            last_client={},
             data=data,
         )
 
@@ -133,11 +139,18 @@ class Session(Struct, frozen=True):
                 absolute_expires_at=int(item["AbsoluteExpirationTime"]["N"]),
                 ttl_seconds=int(item["TtlSeconds"]["N"]),
                 version=int(item["Version"]["N"]),
-                client=from_attributes(item["Client"]["M"]) if "Client" in item else {},
+                client=from_attributes(item.get("Client", {"M": {}})["M"]),
+                last_client=from_attributes(item.get("LastClient", {"M": {}})["M"]),
                 data=from_attributes(item["Data"]["M"]) if with_data else UNSET,
             )
         except (KeyError, ValueError):
             return None
+
+
+def last_client(client: Mapping[str, str]) -> Attribute:
+    """`LastClient`, of a client that was reported with a token."""
+    cut = {name: text[:_LAST_CLIENT_CHARACTERS] for name, text in client.items()}
+    return {"M": to_attributes(cut, "/client")}
 
 
 def check_user_id(user_id: str) -> None:

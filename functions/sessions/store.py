@@ -12,6 +12,7 @@ from sessions.audit_event import expiry
 from sessions.document import from_attributes, to_attributes
 from sessions.dynamodb import Attribute, ConditionFailed, DynamoDB, Item, translated_errors
 from sessions.errors import (
+    DocumentTooLarge,
     InvalidToken,
     NoToken,
     RotationInGrace,
@@ -22,7 +23,7 @@ from sessions.errors import (
     Unavailable,
     VersionMismatch,
 )
-from sessions.session import Session
+from sessions.session import Session, last_client
 from sessions.token import Token, Verdict, judge
 
 # The condition of every write but a revocation. All of it is needed: `:now` can be seconds older
@@ -120,12 +121,21 @@ class SessionStore:
             return None
         return {"type": "expired"} | ended
 
-    def verify(self, token: Token, *, renew: bool, renewal_fraction: float, by: Writer) -> Verified:
+    def verify(
+        self,
+        token: Token,
+        *,
+        renew: bool,
+        renewal_fraction: float,
+        client: Mapping[str, str],
+        by: Writer,
+    ) -> Verified:
         """The session that `token` proves. Raises `InvalidToken`, whatever is wrong with it.
 
         With `renew`, the session is renewed once `renewal_fraction` of its window has passed since
-        it last was: a condition can't spare that write, for a failed one is billed as well. If the
-        renewal fails, the token has been proven all the same.
+        it last was: a condition can't spare that write, for a failed one is billed as well. The
+        renewal stores `client`, if there is any, as the session's last one. If it fails, the token
+        has been proven all the same.
 
         A former token that is used after its grace period ends the session: either the user or
         a thief has the new one, and nobody can tell which.
@@ -139,12 +149,14 @@ class SessionStore:
                 raise InvalidToken
             session = self._require_live(item, now)
             if renew and _is_renewal_due(session, renewal_fraction, now):
-                return self._verify_and_renew(token, session, by)
+                return self._verify_and_renew(token, session, client, by)
         except SessionNotFound as ended:
             raise InvalidToken from ended
         return Verified(session, None)
 
-    def _verify_and_renew(self, token: Token, session: Session, by: Writer) -> Verified:
+    def _verify_and_renew(
+        self, token: Token, session: Session, client: Mapping[str, str], by: Writer
+    ) -> Verified:
         """Renew if `token` still proves the session: it may have been rotated away since the read.
 
         That is no theft: whoever holds it began before the rotation.
@@ -160,7 +172,12 @@ class SessionStore:
                     " AND TtlSeconds = :window AND (TokenHash = :hash"
                     " OR (PreviousTokenHash = :hash AND PreviousTokenUntil > :now))"
                 ),
-                values={":window": _number(session.ttl_seconds), ":hash": {"B": token.hash}},
+                values={
+                    ":window": _number(session.ttl_seconds),
+                    ":hash": {"B": token.hash},
+                    **({":client": last_client(client)} if client else {}),
+                },
+                assignments=", LastClient = :client" if client else "",
                 by=by,
             )
         except ConditionFailed as failed:
@@ -168,6 +185,9 @@ class SessionStore:
             if judge(token.hash, item, now, self._not_before) is not Verdict.VALID:
                 raise InvalidToken from failed
         except (SessionsError, DynamoDBError) as failure:
+            if client and isinstance(failure, DocumentTooLarge):
+                # A session must not end because there is no room in its item for who uses it.
+                return self._verify_and_renew(token, session, {}, by)
             # It may have landed, so that the session lives on: nobody knows.
             if session.expires_at <= self._clock():
                 raise Unavailable("expired while its renewal failed") from failure
@@ -333,6 +353,7 @@ class SessionStore:
         ttl_seconds: int | None = None,
         condition: str = "",
         values: Mapping[str, Attribute] | None = None,
+        assignments: str = "",
         by: Writer,
     ) -> Item:
         """Renew to a full window or, not `full`, to the absolute end; `ConditionFailed` where it is
@@ -351,7 +372,7 @@ class SessionStore:
         shown = {"RenewedAt": _number(now)} | ({"TtlSeconds": asked[":ttl"]} if asked else {})
         return self._update(
             session_id,
-            f"ExpirationTime = {expiration}, RenewedAt = :now{window}",
+            f"ExpirationTime = {expiration}, RenewedAt = :now{window}{assignments}",
             condition=f"{fits.format(comparison)} AND RenewedAt <= :now{condition}",
             values={**asked, **(values or {})},
             shows=lambda item: shown.items() <= item.items(),

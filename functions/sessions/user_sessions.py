@@ -19,7 +19,7 @@ from sessions.store import SessionStore, Writer, is_revocable
 # What a list shows; the data and the token hashes stay in the table.
 _SUMMARY = (
     "SessionId, UserId, ExpirationTime, AbsoluteExpirationTime, TtlSeconds, CreatedAt, RenewedAt,"
-    " Version, Client, RevokedAt"
+    " Version, Client, LastClient, RevokedAt"
 )
 # What decides whether there is something to end.
 _REVOCABILITY = "SessionId, ExpirationTime, RevokedAt"

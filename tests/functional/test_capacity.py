@@ -128,6 +128,27 @@ def test_renewal_by_verify_costs_a_read_and_a_write(api: Api, meter: Meter) -> N
     assert row("by verify") == row("renew")
 
 
+def test_long_user_agent_takes_no_renewal_past_one_unit(
+    api: Api, meter: Meter, stored: Any
+) -> None:
+    """Of an item that is large for one with little data: rotated, and written by a long ARN."""
+    token = api.log_in("u" * 36, client=CLIENT, data={"theme": "dark"})
+    session_id = token.partition(".")[0]
+    token = api("POST", f"/sessions/{session_id}/rotate").json["token"]
+    api.clock.now += 600
+    meter.reset()
+
+    answer = api(
+        "POST",
+        "/sessions/verify",
+        {"token": token, "client": CLIENT | {"user_agent": "y" * 512}},
+        actor="arn:aws:sts::111122223333:assumed-role/production-backend/i-0123456789abcdef0",
+    )
+
+    assert answer.json["last_client"] == CLIENT | {"user_agent": "y" * 128}
+    assert (meter.table, meter.index) == (2, 0)  # the read, which is of one unit up to 4 KB
+
+
 def test_list_costs_what_the_readme_says(api: Api, meter: Meter) -> None:
     """Strongly consistent reads of each session; the index is read at half the price."""
     for _ in range(25):

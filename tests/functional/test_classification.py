@@ -30,8 +30,15 @@ def verify(api: Api, _: str, token: str) -> None:
     assert api.requests == ["GetItem", "UpdateItem"]
 
 
-def nothing(*_: Any) -> None:
-    """A session as it was created."""
+def verify_from(user_agent: str) -> Act:
+    """`verify` by a client that differs from the one before it, if there was one."""
+
+    def act(api: Api, _: str, token: str) -> None:
+        body = {"token": token, "client": {"ip": "2001:db8::1", "user_agent": user_agent}}
+        answer = api("POST", "/sessions/verify", body)
+        assert answer.json["last_client"]["user_agent"] == user_agent
+
+    return act
 
 
 def wait(seconds: int) -> Act:
@@ -51,6 +58,7 @@ STATES: dict[str, list[Act]] = {
     "past its grace": [call("POST", "/rotate", {"grace_seconds": 10}), wait(200)],
     "near its end": [wait(900), call("POST", "/renew"), wait(900)],
     "anonymous": [wait(200)],
+    "with a last client": [wait(200), verify_from("Firefox/150.0"), wait(200)],
 }
 # By operation: what it does, its event, and the attributes that it may set to anything.
 OPERATIONS: dict[str, tuple[Act, str, set[str]]] = {
@@ -64,6 +72,7 @@ OPERATIONS: dict[str, tuple[Act, str, set[str]]] = {
         {"LastClient"},
     ),
     "verify": (verify, "renewed", {"LastClient"}),
+    "verify with a client": (verify_from("curl/8.0"), "renewed", {"LastClient"}),
     "rotate": (
         call("POST", "/rotate", {"grace_seconds": 0}),
         "rotated",
@@ -76,7 +85,7 @@ CASES = [
     for state in STATES
     for operation in OPERATIONS
     # The token at hand is a former one, after its grace.
-    if (state, operation) != ("past its grace", "verify")
+    if state != "past its grace" or "verify" not in operation
 ]
 
 
@@ -180,6 +189,7 @@ def test_any_other_change_is_tampered(api: Api, stored: Any, state: str, operati
         {"TtlSeconds": {"N": "9999999"}},
         {"TokenHash": {"B": b"planted"}},
         {"RevokedAt": {"N": str(NOW)}},
+        {"LastClient": {"S": "planted"}},
         {"Version": {"N": "3"}},
         {"Version": {"N": "2"}, "UserId": {"S": "eve"}},
     ],

@@ -31,6 +31,7 @@ def test_created_session_is_answered_and_stored(api: Api, stored: Any) -> None:
         "version": 1,
         "data": {"theme": "dark", "cart": [{"sku": "A-1", "price": 19.9}]},
         "client": {"ip": "203.0.113.7", "user_agent": "Firefox/150.0"},
+        "last_client": {},
         "token": answer.json["token"],
     }
     assert stored(session_id) == {
