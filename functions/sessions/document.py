@@ -66,12 +66,11 @@ def _to_number(value: int | Decimal, pointer: str) -> str:
         exact = _NUMBERS.normalize(Decimal(value))
     except DecimalException:
         raise InvalidField(pointer, _NUMBER_RULE) from None
-    # Without an exponent, as DynamoDB answers it, so that an integer comes back as one.
     return f"{exact:f}" if exact else "0"
 
 
 def from_attributes(attributes: Mapping[str, Attribute]) -> dict[str, Any]:
-    """The JSON object behind DynamoDB attribute values; numbers are `int` or `Decimal`, unrounded.
+    """The JSON object behind DynamoDB attribute values; numbers are unrounded, whole ones `int`.
 
     Raises `ValueError` for a type that JSON has no place for, which no API call stores.
     """
@@ -95,7 +94,9 @@ def _from_attribute(attribute: Attribute) -> Any:
 
 
 def _from_number(text: str) -> int | Decimal:
+    """Whatever spelling DynamoDB chooses for it: 100, 1E+2 and 100.0 are the same number."""
     try:
         return int(text)
     except ValueError:
-        return Decimal(text)
+        exact = _NUMBERS.normalize(Decimal(text))
+        return int(exact) if exact == exact.to_integral_value() else exact

@@ -311,6 +311,38 @@ def test_numbers_come_back_equal_in_value(api: Api, text: str) -> None:
         assert exact(answer)["data"]["n"] == Decimal(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1.0", "1.50", "100", "1E2", "1e+2", "10.00", "12.5E1", "0.5e1", "5E-1"),
+        *("0", "-0", "0.00", "-0.0E-200", "0e9"),
+        *("1E-7", "0.0000001", "0.00000012300", "1E-130", "-1.50E-10"),
+        *("1E125", "9." + "9" * 37 + "E125", "9" * 38, "9" * 38 + "0", "0." + "1" * 38),
+        *("true", '[1.0, {"a": 1E2}]'),
+    ],
+)
+def test_numbers_look_alike_in_every_answer(api: Api, text: str) -> None:
+    """A caller that compares or signs the text of `data` sees no change where there is none."""
+
+    def document(answer: Answer) -> str:
+        return answer.body.partition('"data":')[2].partition(',"token"')[0].rstrip("}")
+
+    created = api("POST", "/sessions", number(text))
+    assert api.requests == ["PutItem"]
+    path, token = created.headers["location"], created.json["token"]
+    data = number(text).partition('"data": ')[2].removesuffix("}")
+
+    for answer in (
+        api("GET", path),
+        api("POST", "/sessions/verify", {"token": token}),
+        api("PATCH", path, f'{{"data": {data}}}'),
+        api("PUT", path, f'{{"data": {data}}}'),
+        api("GET", path),
+        api("POST", f"{path}/rotate"),
+    ):
+        assert document(answer) == document(created)
+
+
 def test_absolute_timeout_below_the_default_window_shortens_it(api: Api) -> None:
     answer = api("POST", "/sessions", {"user_id": "a", "absolute_ttl_seconds": 60}).json
 
