@@ -16,6 +16,9 @@ from tests.simulation.world import Call, World, base64url
 _GRACES = (0, 3, 0, 20, 0, 10)
 _WINDOWS = (None, None, 5, 15, 60, None)
 _TIMEOUTS = ((10, 60), (20, 40), (5, 100))
+# The choices of a creation that make it anonymous, and of `verify` that report no client.
+_ANONYMOUS = (5, 8)
+_UNREPORTED = (2, 7, 8)
 # So long after its end, nothing may happen to a session any more.
 _DEAD_SECONDS = 10
 # A call that failed is repeated for up to a minute.
@@ -109,7 +112,8 @@ class _Cast:
             self._await(step)
             slot = self.slots[step.slot]
             if step.call != "create" and self._is_long_dead(slot):
-                log_in = step._replace(choice=0, fates=())
+                choice = 8 if step.choice in _ANONYMOUS else 0
+                log_in = step._replace(choice=choice, fates=())
                 self._create(log_in, slot, (self.story.ttl, self.story.absolute))
             self.world.time.start(self.actor(step.caller, partial(self._do, step)))
 
@@ -165,12 +169,12 @@ class _Cast:
     def _create(self, step: Step, slot: Slot, timeouts: tuple[int, int] | None = None) -> None:
         ttl, absolute = timeouts or _TIMEOUTS[step.choice % 3]
         body = {
-            "user_id": slot.user_id,
+            "user_id": None if step.choice in _ANONYMOUS else slot.user_id,
             "ttl_seconds": ttl,
             "absolute_ttl_seconds": absolute,
             "data": {"made": step.choice},
         }
-        facts = {"session_id": "", "secret": ""}
+        facts: dict[str, Any] = {"session_id": "", "secret": ""}
         if step.choice % 4:
             facts = {"session_id": base64url(self.random.randbytes(16)), "secret": self._secret()}
             body |= {
@@ -199,13 +203,20 @@ class _Cast:
         if len(slot.secrets) < back:
             return
         secret = slot.secrets[-back]
-        body = {"token": f"{slot.session_id}.{secret}", "renew": step.choice % 6 > 0}
+        body: dict[str, Any] = {"token": f"{slot.session_id}.{secret}"}
+        body["renew"] = step.choice % 6 > 0
+        client = {"user_agent": f"{len(self.calls)}"}
+        if step.choice in _UNREPORTED:
+            client = {}
+        else:
+            body["client"] = client
         self._call(
             step,
             slot,
             "verify",
             lambda call: self.world.call_api(call, "POST", "/sessions/verify", body),
             secret=secret,
+            client=client,
         )
 
     def _former(self, step: Step, slot: Slot) -> None:

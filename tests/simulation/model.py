@@ -37,7 +37,7 @@ class Life:
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
-        self.user_id = ""
+        self.user_id: str | None = None
         # When the creation was answered first, and when an explicit end was.
         self.answered = self.ended = float("inf")
         self.hashes: list[str] = []
@@ -82,12 +82,12 @@ class Model:
         if not old:
             self.require(call.kind == "create", "only a creation makes an item", call)
             self.require(now < life.answered, "an answered creation happens once", call)
-            life.user_id = _text(new, "UserId")
+            life.user_id = _text(new, "UserId") or None
             life.hashes.append(new["TokenHash"]["B"])
             self._tell(life, call, "created")
             return
         self.require("RevokedAt" not in old, "a revoked session is never written", call)
-        self.require(all(old[n] == new[n] for n in _FIXED), "keys and bounds stay", call)
+        self.require(all(old.get(n) == new.get(n) for n in _FIXED), "keys and bounds stay", call)
         self.require(_text(new, "RequestId") == call.request_id, "says in which request", call)
         self.require(
             old["RequestId"] != new["RequestId"], "a write that is sent twice happens once", call
@@ -218,6 +218,11 @@ class Model:
         self.require(
             window == (ttl or _number(old, "TtlSeconds")), "the window is the one asked for", call
         )
+        self.require(
+            new.get("LastClient") == (_client(call) or old.get("LastClient")),
+            "the last client is that of the last renewal that reported one",
+            call,
+        )
         if call.kind == "verify":
             self.require(
                 _proves(call.secret, old, request.clock),
@@ -288,6 +293,11 @@ class Model:
         self.require(
             body["data"] == from_attributes(item["Data"]["M"]), "data is the stored one", call
         )
+        for name, attribute in (("client", "Client"), ("last_client", "LastClient")):
+            stored = from_attributes(item.get(attribute, {"M": {}})["M"])
+            self.require(body[name] == stored, f"{name} is the stored one", call)
+        user_id = _text(item, "UserId") or None
+        self.require(body["user_id"] == user_id, "user_id is the stored one", call)
 
     def _by_id(self, call: Call) -> Item:
         """What all calls about one session have in common; answers what they judged by."""
@@ -383,10 +393,16 @@ class Model:
             )
             if call.kind == "verify":
                 self._agree(call, item)
+            else:
+                self.require("UserId" in item, "an anonymous session is not authorized", call)
             return
         self.require(call.status == 401, "is 200 or 401", call)
+        refused = call.kind == "authorize" and "UserId" not in item
         self.require(
-            not (_lives(item, call.clock_ended) and _proves(call.secret, item, call.clock_ended)),
+            refused
+            or not (
+                _lives(item, call.clock_ended) and _proves(call.secret, item, call.clock_ended)
+            ),
             "a token works until something ended it",
             call,
         )
@@ -495,6 +511,12 @@ class Model:
         for event, wanted in zip(told, life.trail, strict=False):
             shown = {name: event.get(name) for name in wanted}
             self.require(shown == wanted, f"the trail says {shown}, not {wanted}", call)
+
+
+def _client(call: Call) -> Item | None:
+    """`LastClient` as a call reports it, None if it reports none."""
+    reported = call.facts.get("client")
+    return {"M": {name: {"S": text} for name, text in reported.items()}} if reported else None
 
 
 def _lives(item: Item, clock: int) -> bool:

@@ -81,6 +81,13 @@ FAULTS: dict[str, Plant] = {
         "attribute_exists(TokenHash) OR",
     ),
     "a renewal passes the absolute end": in_source(
+    "a renewal forgets who used the session": _text(
+        SessionStore._renew, "{window}{assignments}", "{window}"
+    ),
+    "a revoked session keeps who used it": _text(
+        SessionStore.revoke, "Client, LastClient,", "Client,"
+    ),
+    "a renewal passes the absolute end": _text(
         SessionStore._renew, "{fits.format(comparison)} AND ", ""
     ),
 }
