@@ -80,14 +80,13 @@ FAULTS: dict[str, Plant] = {
         "attribute_not_exists(PreviousTokenHash) OR",
         "attribute_exists(TokenHash) OR",
     ),
-    "a renewal passes the absolute end": in_source(
-    "a renewal forgets who used the session": _text(
+    "a renewal forgets who used the session": in_source(
         SessionStore._renew, "{window}{assignments}", "{window}"
     ),
-    "a revoked session keeps who used it": _text(
+    "a revoked session keeps who used it": in_source(
         SessionStore.revoke, "Client, LastClient,", "Client,"
     ),
-    "a renewal passes the absolute end": _text(
+    "a renewal passes the absolute end": in_source(
         SessionStore._renew, "{fits.format(comparison)} AND ", ""
     ),
 }
