@@ -38,7 +38,7 @@ _ACCESS_LOG = {
 
 
 class Api(Construct):
-    """`url` is its base URL, `function` what answers."""
+    """`url` is its base URL, `function` what answers, `stage` what has its metrics."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Api(Construct):
                 integration=integration,
                 authorizer=HttpIamAuthorizer(),
             )
-        stage = apigw.HttpStage(
+        self.stage = apigw.HttpStage(
             self,
             "Stage",
             http_api=api,
@@ -98,7 +98,7 @@ class Api(Construct):
             retention=settings.log_retention,
             removal_policy=settings.removal_policy,
         )
-        resource = stage.node.default_child
+        resource = self.stage.node.default_child
         assert isinstance(resource, apigw.CfnStage)  # noqa: S101
         resource.access_log_settings = apigw.CfnStage.AccessLogSettingsProperty(
             destination_arn=access_log.log_group_arn, format=json.dumps(_ACCESS_LOG)

@@ -42,4 +42,4 @@ class Audit(Construct):
             timeout=Duration.seconds(60),
             settings=settings,
         )
-        consume_stream(self.function, sessions, failed_events=self.failed_events)
+        self.mapping = consume_stream(self.function, sessions, failed_events=self.failed_events)

@@ -46,7 +46,7 @@ class Events(Construct):
             timeout=Duration.seconds(60),
             settings=settings,
         )
-        consume_stream(
+        self.mapping = consume_stream(
             self.function,
             audit,
             failed_events=self.undelivered,

@@ -31,7 +31,7 @@ _RUNTIME = lambda_.Runtime.PYTHON_3_13
 class PythonFunction(Construct):
     """The function whose `lambda_handler` is in `functions/<package>/handler.py`.
 
-    Callers use `alias`, grants go to `role`.
+    Callers use `alias`, grants go to `role`, metrics go by `function_name`.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class PythonFunction(Construct):
         reserved_concurrency: int | None = None,
     ) -> None:
         super().__init__(scope, id)
+        self.package = package
         target = bundle.THIS_MACHINE if settings.stage == "local" else bundle.LAMBDA
         if not target.compiler:
             Annotations.of(Stack.of(self)).add_warning_v2(
@@ -82,6 +83,7 @@ class PythonFunction(Construct):
                 **environment,
             },
         )
+        self.function_name = function.function_name
         self.alias = lambda_.Alias(
             self, "Live", alias_name="live", version=function.current_version
         )

@@ -10,6 +10,7 @@ from infra.api import Api
 from infra.audit import Audit
 from infra.authorizer import Authorizer
 from infra.events import Events
+from infra.monitoring import Monitoring
 from infra.promises import append_only
 from infra.settings import Settings
 from infra.storage import USER_INDEX, Storage
@@ -49,6 +50,16 @@ class SessionsStack(Stack):
             if settings.event_bus
             else None
         )
+        monitoring = Monitoring(
+            self,
+            "Monitoring",
+            api=api.stage,
+            functions=[api.function, authorizer.function],
+            audit=audit,
+            other_consumers=[events] if events else [],
+            tables=[storage.sessions, storage.audit],
+            settings=settings,
+        )
 
         sessions_arn, audit_arn = storage.sessions.table_arn, storage.audit.table_arn
         _allow(api.function.role, sessions_arn, "PutItem", "GetItem", "UpdateItem", "BatchGetItem")
@@ -72,6 +83,7 @@ class SessionsStack(Stack):
         CfnOutput(self, "AuditFunctionArn", value=audit.function.alias.function_arn)
         CfnOutput(self, "AuthorizerArn", value=authorizer.function.alias.function_arn)
         CfnOutput(self, "FailedEventsBucket", value=audit.failed_events.bucket_name)
+        CfnOutput(self, "AlarmTopicArn", value=monitoring.topic.topic_arn)
         if events:
             CfnOutput(self, "UndeliveredEventsBucket", value=events.undelivered.bucket_name)
 

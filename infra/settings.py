@@ -63,6 +63,8 @@ class Settings:
     dynamodb_client: DynamoDBClient
     # How many environments the API may take of those that the account has; None for no limit.
     reserved_concurrency: int | None
+    # Whom to tell of alarms; None to leave it to subscribers of the output `AlarmTopicArn`.
+    alarm_email: str | None
     memory_mb: int
     snap_start: bool
     throttle_rate_per_second: int
@@ -117,6 +119,8 @@ class Settings:
             raise SettingsError("The setting 'rotation_grace_seconds' is to be at most 3600.")
         if not re.fullmatch("[!#$%&'*+.^_`|~0-9A-Za-z-]+", self.session_cookie):
             raise SettingsError("The setting 'session_cookie' is to be the name of a cookie.")
+        if self.alarm_email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+", self.alarm_email):
+            raise SettingsError("The setting 'alarm_email' is to be an e-mail address.")
         for smaller, larger in (
             ("default_ttl_seconds", "default_absolute_ttl_seconds"),
             ("default_absolute_ttl_seconds", "max_absolute_ttl_seconds"),

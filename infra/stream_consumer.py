@@ -62,28 +62,28 @@ def consume_stream(
     *,
     failed_events: FailedEvents,
     filters: Sequence[Mapping[str, Any]] = (),
-) -> None:
+) -> DynamoEventSource:
     """Give `function` the records of the table's stream that match one of `filters`, if any.
 
     The function itself passes by what would never succeed, so nothing but an outage is repeated. A
     morning of it loses nothing, and what the stream would drop after 24 h is kept whole where it
-    can be played back from.
+    can be played back from. Answers the mapping, whose metrics are on.
     """
-    function.alias.add_event_source(
-        DynamoEventSource(
-            table,
-            starting_position=lambda_.StartingPosition.TRIM_HORIZON,
-            batch_size=100,
-            max_batching_window=Duration.seconds(1),
-            parallelization_factor=4,
-            report_batch_item_failures=True,
-            bisect_batch_on_error=True,
-            retry_attempts=-1,
-            max_record_age=Duration.hours(22),
-            on_failure=failed_events,
-            filters=list(filters) or None,
-        )
+    mapping = DynamoEventSource(
+        table,
+        starting_position=lambda_.StartingPosition.TRIM_HORIZON,
+        batch_size=100,
+        max_batching_window=Duration.seconds(1),
+        parallelization_factor=4,
+        report_batch_item_failures=True,
+        bisect_batch_on_error=True,
+        retry_attempts=-1,
+        max_record_age=Duration.hours(22),
+        on_failure=failed_events,
+        filters=list(filters) or None,
+        metrics_config=lambda_.MetricsConfig(metrics=[lambda_.MetricType.EVENT_COUNT]),
     )
+    function.alias.add_event_source(mapping)
     bucket = failed_events.node.default_child
     assert isinstance(bucket, s3.CfnBucket)  # noqa: S101
     Validations.of(function).acknowledge(
@@ -93,3 +93,4 @@ def consume_stream(
             reason="Lambda and the function name what they keep themselves, below this prefix",
         )
     )
+    return mapping

@@ -8,13 +8,13 @@ gc.disable()  # see the end
 
 import os
 from collections.abc import Iterable
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from session_audit import failed_events
+from session_audit import failed_events, metrics
 from sessions.audit_event import AuditEvent, classify, is_kept, unreadable
 from sessions.audit_trail import AuditTrail
 from sessions.dynamodb import connect
@@ -44,10 +44,11 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     """
     deadline = monotonic() + APPEND_SECONDS
     batch = _keyed((classify(each, not_before=not_before), each) for each in event["Records"])
-    missed, refused = _append(batch, deadline)
+    recorded, missed, refused = _append(batch, deadline)
     instead = _keyed((unreadable(each), each) for each in refused)
-    missed_too, _ = _append(instead, deadline)
+    recorded_too, missed_too, _ = _append(instead, deadline)
     missed += missed_too
+    metrics.emit(recorded + recorded_too, function_name=context.function_name, now=time())
 
     strange = [each for each in (batch | instead).values() if each[0].type == "unreadable"]
     for found, _ in strange:
@@ -69,18 +70,23 @@ def _keyed(found: Iterable[tuple[AuditEvent, Any]]) -> Batch:
     }
 
 
-def _append(batch: Batch, deadline: float) -> tuple[list[Any], list[Any]]:
-    """Answers the records whose events are missing for now, and those refused for good."""
+def _append(batch: Batch, deadline: float) -> tuple[list[AuditEvent], list[Any], list[Any]]:
+    """Answers the events that are on record, and the records of those that are not.
+
+    These are the ones that are missing for now, and then the ones that are refused for good.
+    """
     missed = trail.append(
         [event for event, _ in batch.values()],
         retention_seconds=retention_seconds,
         deadline=deadline,
     )
+    absent = missed.for_now + missed.for_good
+    recorded = [event for event, _ in batch.values() if event not in absent]
     records = [
         [batch[event.session_id, event.event_id][1] for event in events]
         for events in (missed.for_now, missed.for_good)
     ]
-    return records[0], records[1]
+    return recorded, records[0], records[1]
 
 
 def _lowest(records: list[Any]) -> str | None:

@@ -1,0 +1,177 @@
+"""The dashboard that a person opens first. docs/dashboard.svg shows it: python -m infra.picture"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from aws_cdk import Duration, Stack
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk.aws_apigatewayv2 import HttpStage
+from aws_cdk.aws_cloudwatch import AlarmStatusWidget, GraphWidget, IWidget, Metric
+from constructs import Construct
+
+from infra.metrics import Consumer, iterator_age, of_function, of_mapping, of_table, of_trail
+from infra.python_function import PythonFunction
+from infra.storage import USER_INDEX
+
+_WIDTH = 24
+_ENDS = {
+    "expired_idle": "idle timeout",
+    "expired_absolute": "absolute timeout",
+    "expired_not_before": "not_before",
+    "revoked": "revoked",
+    "token_reuse": "token reuse",
+    "deleted": "deleted",
+}
+
+
+class _Graph(NamedTuple):
+    title: str
+    metrics: Sequence[Metric]
+    stacked: bool = False
+
+
+class Dashboard(cloudwatch.Dashboard):
+    """A row each for: alarms, sessions, the API, its tables, and every other function."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        alarms: Sequence[cloudwatch.Alarm],
+        api: HttpStage,
+        functions: Sequence[PythonFunction],
+        consumers: Sequence[Consumer],
+        audit: PythonFunction,
+        tables: Sequence[dynamodb.ITable],
+    ) -> None:
+        super().__init__(
+            scope,
+            id,
+            dashboard_name=Stack.of(scope).stack_name,
+            default_interval=Duration.days(1),
+            widgets=[
+                [AlarmStatusWidget(title="Alarms", alarms=alarms, width=_WIDTH, height=4)],
+                _sessions(audit),
+                _api(api),
+                _tables(tables),
+                *(_function(each) for each in functions),
+                *(_consumer(each) for each in consumers),
+            ],
+        )
+
+
+def _sessions(audit: PythonFunction) -> list[IWidget]:
+    suspicions = ("token_reuse", "tampered", "deleted", "unreadable")
+    lag = of_trail(audit, "ttl_lag_seconds", "Maximum")
+    return _row(
+        _Graph("Sessions begun", [_label(of_trail(audit, "created"), "created")]),
+        _Graph(
+            "Sessions ended, by cause",
+            [_label(of_trail(audit, name), label) for name, label in _ENDS.items()],
+            stacked=True,
+        ),
+        _Graph("Suspicious events", [_label(of_trail(audit, name), name) for name in suspicions]),
+        _Graph("TTL: how late at most, in s", [_label(lag, "late by")]),
+    )
+
+
+def _api(api: HttpStage) -> list[IWidget]:
+    return _row(
+        _Graph("API: calls", [api.metric_count(label="calls")]),
+        _Graph(
+            "API: errors",
+            [api.metric_client_error(label="4xx"), api.metric_server_error(label="5xx")],
+        ),
+        _Graph(
+            "API: latency in ms",
+            [api.metric_latency(statistic=each, label=each) for each in ("p50", "p99")],
+        ),
+    )
+
+
+def _tables(tables: Sequence[dynamodb.ITable]) -> list[IWidget]:
+    used = (
+        _Graph(
+            f"{table.node.id}: units",
+            [
+                _label(of_table(table, "ConsumedReadCapacityUnits"), "read"),
+                _label(of_table(table, "ConsumedWriteCapacityUnits"), "written"),
+            ],
+        )
+        for table in tables
+    )
+    throttled = [
+        _label(
+            of_table(table, f"{what}ThrottleEvents", index=index),
+            f"{what.lower()}s of {table.node.id}{' by user' if index else ''}",
+        )
+        for table in tables
+        for index in (None, USER_INDEX)
+        for what in ("Read", "Write")
+    ]
+    deleted = [
+        _label(of_table(table, "TimeToLiveDeletedItemCount"), table.node.id) for table in tables
+    ]
+    return _row(*used, _Graph("Refused by DynamoDB", throttled), _Graph("Deleted by TTL", deleted))
+
+
+def _function(function: PythonFunction) -> list[IWidget]:
+    name = function.package
+    return _row(
+        _Graph(f"{name}: calls", [_label(of_function(function, "Invocations"), "calls")]),
+        _trouble(function),
+        _Graph(
+            f"{name}: duration in ms",
+            [_label(of_function(function, "Duration", each), each) for each in ("p50", "p99")],
+        ),
+    )
+
+
+def _consumer(consumer: Consumer) -> list[IWidget]:
+    name = consumer.function.package
+    records = {
+        "PolledEventCount": "read",
+        "FailedInvokeEventCount": "to be repeated",
+        "OnFailureDestinationDeliveredEventCount": "given up",
+        "DroppedEventCount": "lost",
+    }
+    return _row(
+        _Graph(f"{name}: age of records in ms", [_label(iterator_age(consumer), "oldest")]),
+        _Graph(
+            f"{name}: records",
+            [_label(of_mapping(consumer, metric), label) for metric, label in records.items()],
+        ),
+        _trouble(consumer.function),
+    )
+
+
+def _trouble(function: PythonFunction) -> _Graph:
+    return _Graph(
+        f"{function.package}: errors",
+        [
+            _label(of_function(function, "Errors"), "errors"),
+            _label(of_function(function, "Throttles"), "throttled"),
+        ],
+    )
+
+
+def _label(metric: Metric, label: str) -> Metric:
+    return metric.with_(label=label)
+
+
+def _row(*graphs: _Graph) -> list[IWidget]:
+    """Side by side, of equal width."""
+    return [
+        GraphWidget(
+            title=graph.title,
+            left=graph.metrics,
+            left_y_axis=cloudwatch.YAxisProps(min=0, show_units=False),
+            stacked=graph.stacked,
+            width=_WIDTH // len(graphs),
+        )
+        for graph in graphs
+    ]

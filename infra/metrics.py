@@ -1,0 +1,90 @@
+"""The metrics that alarms and the dashboard look at.
+
+To CloudWatch a wrong name or dimension is no error: such a metric just never has data. So each
+source is named here once, with the page that documents it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from aws_cdk import Duration
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk.aws_cloudwatch import Metric
+from aws_cdk.aws_lambda_event_sources import DynamoEventSource
+
+from infra.python_function import PythonFunction
+
+
+class Consumer(Protocol):
+    """A function, and the mapping that hands it the records of a table's stream."""
+
+    function: PythonFunction
+    mapping: DynamoEventSource
+
+
+_PERIOD = Duration.minutes(5)
+
+
+def of_function(function: PythonFunction, name: str, statistic: str = "Sum") -> Metric:
+    """All versions and aliases together.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+    """
+    return Metric(
+        namespace="AWS/Lambda",
+        metric_name=name,
+        dimensions_map={"FunctionName": function.function_name},
+        statistic=statistic,
+        period=_PERIOD,
+    )
+
+
+def iterator_age(consumer: Consumer) -> Metric:
+    """How old a record is when the function gets it, in milliseconds.
+
+    The mapping calls the alias, which makes the alias one of the dimensions.
+    """
+    return consumer.function.alias.metric("IteratorAge", statistic="Maximum", period=_PERIOD)
+
+
+def of_mapping(consumer: Consumer, name: str) -> Metric:
+    """Of the group `EventCount`, which the mapping must have switched on. It has one dimension.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html#event-source-mapping-metrics
+    """
+    return Metric(
+        namespace="AWS/Lambda",
+        metric_name=name,
+        dimensions_map={"EventSourceMappingUUID": consumer.mapping.event_source_mapping_id},
+        statistic="Sum",
+        period=_PERIOD,
+    )
+
+
+def of_table(table: dynamodb.ITable, name: str, *, index: str | None = None) -> Metric:
+    """Throttles of a table do not include those of its indexes.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/metrics-dimensions.html
+    """
+    dimensions = {"TableName": table.table_name}
+    if index:
+        dimensions["GlobalSecondaryIndexName"] = index
+    return Metric(
+        namespace="AWS/DynamoDB",
+        metric_name=name,
+        dimensions_map=dimensions,
+        statistic="Sum",
+        period=_PERIOD,
+    )
+
+
+def of_trail(audit: PythonFunction, name: str, statistic: str = "Sum") -> Metric:
+    """What `functions/session_audit/metrics.py` logs."""
+    return Metric(
+        namespace="ServerlessSessions",
+        metric_name=name,
+        dimensions_map={"FunctionName": audit.function_name},
+        statistic=statistic,
+        period=_PERIOD,
+    )

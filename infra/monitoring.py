@@ -1,0 +1,214 @@
+"""Alarms, whom they tell, and the dashboard. docs/operations.md says what to do about each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aws_cdk import Acknowledgment, Duration, Stack, Validations
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sns as sns
+from aws_cdk.aws_apigatewayv2 import HttpStage
+from aws_cdk.aws_cloudwatch import Alarm, ComparisonOperator, IMetric, Stats, TreatMissingData
+from aws_cdk.aws_cloudwatch_actions import SnsAction
+from aws_cdk.aws_sns_subscriptions import EmailSubscription
+from constructs import Construct
+
+from infra import metrics
+from infra.dashboard import Dashboard
+from infra.metrics import Consumer
+from infra.python_function import PythonFunction
+from infra.settings import Settings
+from infra.storage import USER_INDEX
+
+
+class Monitoring(Construct):
+    """`topic` is told when an alarm goes off, and when all is well again.
+
+    Alarms are on plain metrics, without math, so that the local stack can have them too.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        api: HttpStage,
+        functions: Sequence[PythonFunction],
+        audit: Consumer,
+        other_consumers: Sequence[Consumer] = (),
+        tables: Sequence[dynamodb.ITable],
+        settings: Settings,
+    ) -> None:
+        """`functions` are those that no stream calls."""
+        super().__init__(scope, id)
+        consumers = (audit, *other_consumers)
+        self.topic = self._topic(settings.alarm_email)
+        self._alarms: list[Alarm] = []
+        self._watch_api(api)
+        for function in (*functions, *(each.function for each in consumers)):
+            self._watch_function(function)
+        for consumer in consumers:
+            self._watch_consumer(consumer)
+        for table in tables:
+            self._watch_table(table)
+        self._watch_trail(audit.function)
+        Dashboard(
+            self,
+            "Dashboard",
+            alarms=self._alarms,
+            api=api,
+            functions=functions,
+            consumers=consumers,
+            audit=audit.function,
+            tables=tables,
+        )
+
+    def _topic(self, email: str | None) -> sns.Topic:
+        # Not encrypted by KMS: with the key that AWS manages, alarms could not publish, and they
+        # hold names and numbers only.
+        topic = sns.Topic(self, "Alarms", enforce_ssl=True)
+        # Any policy takes the place of SNS's own, which would have let alarms publish.
+        topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                actions=["sns:Publish"],
+                resources=[topic.topic_arn],
+                conditions={"StringEquals": {"aws:SourceAccount": Stack.of(self).account}},
+            )
+        )
+        if email:
+            topic.add_subscription(EmailSubscription(email))
+            Validations.of(topic).acknowledge(
+                Acknowledgment(
+                    id="Serverless-SNSRedrivePolicy",
+                    reason="A lost e-mail loses nothing: the alarm and its history stay",
+                )
+            )
+        return topic
+
+    def _watch_api(self, api: HttpStage) -> None:
+        # One 503 is in order, for callers send again. An outage or a broken deployment fails far
+        # more than one call in a hundred, for longer than three minutes.
+        self._alarm(
+            "api-fails",
+            "At least 1 of 100 calls of the API is answered 5xx.",
+            api.metric_server_error(statistic=Stats.AVERAGE, period=Duration.minutes(1)),
+            at_least=0.01,
+            periods=5,
+            breaching=3,
+        )
+        # What a caller who waits for an answer has patience for. A quarter of an hour leaves out
+        # cold starts after a deployment; with few calls p99 is the slowest of them.
+        self._alarm(
+            "api-slow",
+            "1 of 100 calls of the API takes 2 s or more.",
+            api.metric_latency(statistic=Stats.percentile(99), period=Duration.minutes(5)),
+            at_least=2000,
+            periods=3,
+        )
+
+    def _watch_function(self, function: PythonFunction) -> None:
+        # The functions answer whatever they foresee, outages too: what is left are crashes,
+        # timeouts and lack of memory, each worth a look.
+        self._alarm(
+            f"{function.package}-errors",
+            f"{function.package} crashed or ran out of time.",
+            metrics.of_function(function, "Errors"),
+        )
+        # Somebody was turned away. There is no harmless number, only a limit to raise.
+        self._alarm(
+            f"{function.package}-throttled",
+            f"{function.package} was not run: no concurrency was left for it.",
+            metrics.of_function(function, "Throttles"),
+        )
+
+    def _watch_consumer(self, consumer: Consumer) -> None:
+        name = consumer.function.package
+        # Usually a second or two. A quarter of an hour is no burst any more, and leaves most of
+        # the 24 hours that a stream keeps its records.
+        self._alarm(
+            f"{name}-behind",
+            f"{name} is 15 minutes or more behind the stream.",
+            metrics.iterator_age(consumer),
+            at_least=15 * 60 * 1000,
+        )
+        # These three are about records that are missing from now on: one is too many.
+        self._alarm(
+            f"{name}-gave-up",
+            f"Records that {name} could not handle were put into the bucket for failed events.",
+            metrics.of_mapping(consumer, "OnFailureDestinationDeliveredEventCount"),
+        )
+        self._alarm(
+            f"{name}-dropped",
+            f"Records that {name} could not handle are lost.",
+            metrics.of_mapping(consumer, "DroppedEventCount"),
+        )
+        # Not of the group `EventCount`: it goes by function.
+        self._alarm(
+            f"{name}-undelivered",
+            f"Lambda may not, or can not, write failed events of {name} into their bucket.",
+            metrics.of_function(consumer.function, "DestinationDeliveryFailures"),
+        )
+
+    def _watch_table(self, table: dynamodb.ITable) -> None:
+        for index in (None, USER_INDEX):
+            name = f"{table.node.id}-{index}" if index else table.node.id
+            for what in ("Read", "Write"):
+                # Each request is sent twice before it counts as failed, so a handful passes
+                # without notice, as when traffic doubles at once.
+                self._alarm(
+                    f"{name}-{what.lower()}s-throttled",
+                    f"DynamoDB refuses {what.lower()}s of {name}.",
+                    metrics.of_table(table, f"{what}ThrottleEvents", index=index),
+                    at_least=10,
+                )
+
+    def _watch_trail(self, audit: PythonFunction) -> None:
+        # None of these four happens in an undisturbed service.
+        for name, event, description in (
+            ("token-reused", "token_reuse", "A rotated token was used again: perhaps a theft."),
+            ("session-tampered", "tampered", "A session was changed behind the API's back."),
+            ("session-deleted", "deleted", "A session was deleted behind the API's back."),
+            ("record-unreadable", "unreadable", "A change of a session could not be read."),
+        ):
+            self._alarm(name, description, metrics.of_trail(audit, event))
+        # DynamoDB promises "within a few days". Sessions end in time without it; what grows is the
+        # storage, and the wait for `expired` events.
+        self._alarm(
+            "ttl-late",
+            "TTL deleted a session 3 days or more after its end.",
+            metrics.of_trail(audit, "ttl_lag_seconds", Stats.MAXIMUM),
+            at_least=3 * 86_400,
+        )
+
+    def _alarm(
+        self,
+        name: str,
+        description: str,
+        metric: IMetric,
+        *,
+        at_least: float = 1,
+        periods: int = 1,
+        breaching: int | None = None,
+    ) -> None:
+        """An alarm that goes off when `breaching` of the last `periods`, or all, reach `at_least`.
+
+        Without data all is well: none of these metrics has any while nothing happens.
+        """
+        alarm = Alarm(
+            self,
+            name,
+            alarm_name=f"{Stack.of(self).stack_name}-{name}",
+            alarm_description=f"{description} What to do: docs/operations.md, {name}.",
+            metric=metric,
+            threshold=at_least,
+            comparison_operator=ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+            evaluation_periods=periods,
+            datapoints_to_alarm=breaching,
+            treat_missing_data=TreatMissingData.NOT_BREACHING,
+        )
+        action = SnsAction(self.topic)
+        alarm.add_alarm_action(action)
+        alarm.add_ok_action(action)
+        self._alarms.append(alarm)
