@@ -1,4 +1,4 @@
-"""The dashboard that a person opens first. docs/dashboard.svg shows it: python -m infra.picture"""
+"""The dashboard that a person opens first; `python -m tests.infra.picture` draws it for the docs."""
 
 from __future__ import annotations
 

@@ -1,0 +1,91 @@
+"""Draws docs/dashboard.svg from the synthesized dashboard: python -m tests.infra.picture"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import cycle
+from typing import Any
+from xml.sax.saxutils import escape
+
+from tests.template import ROOT, resources
+
+PICTURE = ROOT / "docs/dashboard.svg"
+# Of a unit of the dashboard's grid, in pixels; it is 24 units wide.
+WIDTH, HEIGHT, GAP = 34, 23, 4
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
+# Its own background, for GitHub's theme need not be that of the browser.
+STYLE = """
+  text { font: 11px system-ui, sans-serif; fill: #1f2328 }
+  .title { font-weight: 600 }
+  .page { fill: #f6f8fa }
+  .widget { fill: #ffffff; stroke: #d1d9e0 }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #f0f6fc }
+    .page { fill: #010409 }
+    .widget { fill: #0d1117; stroke: #3d444d }
+  }
+"""
+
+
+def body(stage: str = "prod") -> dict[str, Any]:
+    """The dashboard, references in it by their logical names."""
+    [dashboard] = resources("AWS::CloudWatch::Dashboard", stage).values()
+    parts = dashboard["DashboardBody"]["Fn::Join"][1]
+    found: dict[str, Any] = json.loads("".join(map(_resolve, parts)))
+    return found
+
+
+def _resolve(part: Any) -> str:
+    match part:
+        case {"Ref": str(name)} | {"Fn::GetAtt": [str(name), _]}:
+            return name
+        case str():
+            return part
+    raise AssertionError(part)
+
+
+def metrics(widget: dict[str, Any]) -> Iterator[tuple[list[str], str]]:
+    """Namespace, name and dimensions of a widget's metrics, each with its label."""
+    for metric in widget["properties"].get("metrics", ()):
+        yield metric[:-1], metric[-1]["label"]
+
+
+def draw(dashboard: dict[str, Any]) -> str:
+    """The widgets in their places, each with its title and what it shows."""
+    widgets = dashboard["widgets"]
+    width = 24 * WIDTH + GAP
+    height = max(each["y"] + each["height"] for each in widgets) * HEIGHT + GAP
+    shapes = [f'<rect class="page" width="{width}" height="{height}"/>']
+    for each in widgets:
+        x, y = each["x"] * WIDTH + GAP, each["y"] * HEIGHT + GAP
+        size = f'width="{each["width"] * WIDTH - GAP}" height="{each["height"] * HEIGHT - GAP}"'
+        shapes.append(f'<rect class="widget" x="{x}" y="{y}" {size} rx="4"/>')
+        shapes.append(_text(x + 8, y + 18, each["properties"]["title"], "title"))
+        for i, _ in enumerate(each["properties"].get("alarms", ())):
+            shapes.append(_square(x + 8 + 30 * i, y + 36, COLORS[2], 22))
+        for i, ((_, label), color) in enumerate(zip(metrics(each), cycle(COLORS), strict=False)):
+            shapes.append(_square(x + 8, y + 27 + 13 * i, color, 8))
+            shapes.append(_text(x + 22, y + 35 + 13 * i, label))
+    title = "The dashboard: alarms, sessions, API, tables, functions"
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
+            f"<title>{title}</title>",
+            f"<style>{STYLE}</style>",
+            *shapes,
+            "</svg>\n",
+        ]
+    )
+
+
+def _square(x: int, y: int, color: str, size: int) -> str:
+    return f'<rect x="{x}" y="{y}" width="{size}" height="{size}" rx="2" fill="{color}"/>'
+
+
+def _text(x: int, y: int, text: str, kind: str = "") -> str:
+    return f'<text class="{kind}" x="{x}" y="{y}">{escape(text)}</text>'
+
+
+if __name__ == "__main__":
+    PICTURE.write_text(draw(body()))
