@@ -1,4 +1,4 @@
-"""The dashboard that a person opens first; `python -m tests.infra.picture` draws it for the docs."""
+"""The dashboard that a person opens first; `tests/infra/picture.py` draws it for the docs."""
 
 from __future__ import annotations
 

@@ -349,6 +349,8 @@ def test_failure_plan_of_a_stream(consumer: str, kept: str) -> None:
         "BisectBatchOnFunctionError": True,
         "MaximumRetryAttempts": -1,
         "MaximumRecordAgeInSeconds": 22 * 3600,
+        # Without them, nothing would tell of records that were given up.
+        "MetricsConfig": {"Metrics": ["EventCount"]},
     }
     assert properties | plan == properties
 
@@ -471,6 +473,7 @@ def test_outputs() -> None:
         "FailedEventsBucket",
         "AuditFunctionArn",
         "AuthorizerArn",
+        "AlarmTopicArn",
     }
     assert set(template("local").find_outputs("*")) - set(template().find_outputs("*")) == {
         "UndeliveredEventsBucket"
@@ -480,7 +483,7 @@ def test_outputs() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_nag_finds_nothing(stage: str) -> None:
     """What is acknowledged stands with its reason where it is built."""
-    app, _ = synthesize(stage)
+    app, _ = synthesize(stage, alarm_email="ops@example.com")
     Validations.of(app).add_plugins(AwsSolutionsChecks(app), ServerlessChecks(app))
 
     app.synth()

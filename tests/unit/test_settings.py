@@ -38,6 +38,10 @@ def test_events_go_out_only_where_a_bus_is_set() -> None:
     assert settings("local").event_bus == "default"
     for bus in ("sessions.v2", "arn:aws-cn:events:cn-north-1:111122223333:event-bus/a/b_c"):
         assert settings(event_bus=bus).event_bus == bus
+def test_nobody_is_told_of_alarms_unless_an_address_is_set() -> None:
+    assert settings().alarm_email is None
+    assert settings(alarm_email=None).alarm_email is None
+    assert settings(alarm_email="ops@example.com").alarm_email == "ops@example.com"
 
 
 def test_whole_numbers_may_come_as_floats() -> None:
@@ -69,6 +73,9 @@ def test_whole_numbers_may_come_as_floats() -> None:
         ({"event_bus": ""}, "'event_bus' is ''; it is to be the name or the ARN of an event bus"),
         ({"event_bus": "a b"}, "'event_bus' is 'a b'; it is to be the name"),
         ({"event_bus": "arn:aws:sqs:us-east-1:111122223333:queue"}, "it is to be the name"),
+        ({"alarm_email": 7}, "'alarm_email' is 7; it is to be of type str"),
+        ({"alarm_email": ""}, "'alarm_email' is to be an e-mail address"),
+        ({"alarm_email": "ops"}, "'alarm_email' is to be an e-mail address"),
         ({"log_retention": "FOREVER"}, "'log_retention' is 'FOREVER'; it is to be one of ONE_DAY"),
         (
             {"dynamodb_client": "botocore"},

@@ -1,0 +1,86 @@
+"""The line of the log from which CloudWatch makes the trail's metrics."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from session_audit.metrics import emit, metrics
+from sessions.audit_event import AuditEvent
+
+NOW = 1_795_435_200.75
+
+
+def event(kind: str, **facts: Any) -> AuditEvent:
+    common = {"event_id": "", "session_id": "", "user_id": None, "at": 0, "recorded_at": 0}
+    return AuditEvent(type=kind, **common, **facts)
+
+
+def counted(*events: AuditEvent) -> dict[str, Any]:
+    """The values by name."""
+    found = metrics(events, function_name="audit", now=NOW)
+    assert found.pop("FunctionName") == "audit"
+    [described] = found.pop("_aws")["CloudWatchMetrics"]
+    assert [each["Name"] for each in described["Metrics"]] == list(found)
+    return found
+
+
+def test_events_are_counted_by_type() -> None:
+    assert counted(event("created"), event("updated"), event("created")) == {
+        "created": 2,
+        "updated": 1,
+    }
+
+
+def test_ends_are_told_apart_by_the_causes_that_the_service_gives() -> None:
+    """Callers choose reasons freely: each would be a metric to pay for."""
+    ends = [event("expired", cause=cause) for cause in ("idle", "absolute", "not_before")]
+    ends += [event("revoked", reason=reason) for reason in ("logout", "x-1", "token_reuse")]
+
+    assert counted(*ends) == {
+        "expired_idle": 1,
+        "expired_absolute": 1,
+        "expired_not_before": 1,
+        "revoked": 2,
+        "token_reuse": 1,
+    }
+
+
+def test_lag_is_that_of_the_latest() -> None:
+    """The alarm asks whether any came late; those that no TTL removed have none."""
+    events = [event("purged", ttl_lag_seconds=each) for each in (540, 300_000, 2)]
+
+    assert counted(*events, event("deleted"))["ttl_lag_seconds"] == 300_000
+
+
+def test_line_is_in_the_embedded_metric_format(capsys: pytest.CaptureFixture[str]) -> None:
+    """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html"""
+    emit([event("purged", ttl_lag_seconds=7)], function_name="audit", now=NOW)
+
+    [line] = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == {
+        "_aws": {
+            "Timestamp": 1_795_435_200_750,
+            "CloudWatchMetrics": [
+                {
+                    "Namespace": "ServerlessSessions",
+                    "Dimensions": [["FunctionName"]],
+                    "Metrics": [
+                        {"Name": "purged", "Unit": "Count"},
+                        {"Name": "ttl_lag_seconds", "Unit": "Seconds"},
+                    ],
+                }
+            ],
+        },
+        "FunctionName": "audit",
+        "purged": 1,
+        "ttl_lag_seconds": 7,
+    }
+
+
+def test_nothing_recorded_logs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    emit([], function_name="audit", now=NOW)
+
+    assert capsys.readouterr().out == ""
