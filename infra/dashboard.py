@@ -143,7 +143,10 @@ def _consumer(consumer: Consumer) -> list[IWidget]:
         _Graph(f"{name}: age of records in ms", [_label(iterator_age(consumer), "oldest")]),
         _Graph(
             f"{name}: records",
-            [_label(of_mapping(consumer, metric), label) for metric, label in records.items()],
+            [
+                *(_label(of_mapping(consumer, metric), label) for metric, label in records.items()),
+                _label(of_function(consumer.function, "DestinationDeliveryFailures"), "not kept"),
+            ],
         ),
         _trouble(consumer.function),
     )
