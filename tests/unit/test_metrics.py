@@ -14,7 +14,13 @@ NOW = 1_795_435_200.75
 
 
 def event(kind: str, **facts: Any) -> AuditEvent:
-    common = {"event_id": "", "session_id": "", "user_id": None, "at": 0, "recorded_at": 0}
+    common: dict[str, Any] = {
+        "event_id": "",
+        "session_id": "",
+        "user_id": None,
+        "at": 0,
+        "recorded_at": 0,
+    }
     return AuditEvent(type=kind, **common, **facts)
 
 

@@ -1,0 +1,145 @@
+"""What `session_audit` prints is what the stack's alarms and its dashboard look for."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from dynamodb.errors import TransientError
+from tests.functional.conftest import NOW, function, lambda_context, sample, seam
+from tests.infra import picture
+from tests.template import resources
+
+# What is printed does not depend on which DynamoDB has stored the events.
+pytestmark = pytest.mark.parametrize("backend", ["boto3 on moto"], indirect=True)
+
+Printed = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def audit(tables: Any, failed_events: Any, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr("sessions.audit_trail.sleep", lambda _: None)
+    return function("session_audit")
+
+
+@pytest.fixture
+def printed(audit: ModuleType, capsys: pytest.CaptureFixture[str]) -> Printed:
+    """The lines in CloudWatch's embedded metric format that a batch leaves in the log."""
+
+    def run(records: list[Any]) -> list[dict[str, Any]]:
+        audit.lambda_handler({"Records": records}, lambda_context())
+        lines = capsys.readouterr().out.splitlines()
+        return [json.loads(line) for line in lines if line.startswith('{"_aws"')]
+
+    return run
+
+
+def record(name: str) -> Any:
+    [found] = sample(f"stream_{name}")["Records"]
+    return found
+
+
+def every_kind() -> list[Any]:
+    """A batch of records with an event of every kind that alarms and dashboard know."""
+    expired, revoked, updated = record("expired"), record("revoked"), record("updated")
+    at_the_end = copy.deepcopy(expired)
+    image = at_the_end["dynamodb"]["OldImage"]
+    image["AbsoluteExpirationTime"] = image["ExpirationTime"]
+    cut_off = copy.deepcopy(expired)
+    cut_off["dynamodb"]["OldImage"]["CreatedAt"]["N"] = str(NOW - 10)
+    reused = copy.deepcopy(revoked)
+    reused["dynamodb"]["NewImage"]["RevokedReason"]["S"] = "token_reuse"
+    tampered = copy.deepcopy(updated)
+    tampered["dynamodb"]["NewImage"]["UserId"]["S"] = "eve"
+    deleted = copy.deepcopy(expired)
+    deleted["dynamodb"]["OldImage"]["ExpirationTime"]["N"] = str(NOW + 86_400)
+    unreadable = record("created") | {"eventName": "?"}
+    records = [
+        *(record("created"), expired, at_the_end, cut_off, revoked, reused),
+        *(tampered, deleted, unreadable),
+    ]
+    for i, each in enumerate(records):
+        each["dynamodb"]["SequenceNumber"] = str(i)
+    return records
+
+
+def looked_for() -> Iterator[tuple[str, str]]:
+    """Metric and function of all alarms and graphs on what the trail tells."""
+    for alarm in resources("AWS::CloudWatch::Alarm").values():
+        if alarm["Namespace"] == "ServerlessSessions":
+            [dimension] = alarm["Dimensions"]
+            assert dimension["Name"] == "FunctionName"
+            yield alarm["MetricName"], dimension["Value"]["Ref"]
+    for widget in picture.body("dev")["widgets"]:
+        for (namespace, name, *dimensions), _ in picture.metrics(widget):
+            if namespace == "ServerlessSessions":
+                dimension_name, function_ = dimensions
+                assert dimension_name == "FunctionName"
+                yield name, function_
+
+
+def test_alarms_and_dashboard_look_for_what_is_printed(
+    audit: ModuleType, printed: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names on both sides are texts: a difference would be an alarm that never goes off."""
+    monkeypatch.setattr(audit, "not_before", NOW - 5)
+
+    [line] = printed(every_kind())
+
+    [described] = line["_aws"]["CloudWatchMetrics"]
+    names = {each["Name"] for each in described["Metrics"]}
+    [audit_function] = [
+        logical_id
+        for logical_id, each in resources("AWS::Lambda::Function").items()
+        if each["Handler"].startswith("session_audit.")
+    ]
+    assert described["Namespace"] == "ServerlessSessions"
+    assert described["Dimensions"] == [["FunctionName"]]
+    assert line["FunctionName"] == lambda_context().function_name
+    assert set(looked_for()) == {(name, audit_function) for name in names}
+
+
+def test_events_that_are_not_on_record_are_not_counted(printed: Printed) -> None:
+    """They come again, and are counted then."""
+
+    def refuse_all() -> None:
+        raise TransientError("ThrottlingException")
+
+    seam.before = refuse_all
+    assert printed([record("created")]) == []
+
+
+def test_unrecorded_events_are_not_counted(audit: ModuleType, printed: Printed) -> None:
+    renewal = record("created")
+    change = renewal["dynamodb"]
+    renewal["eventName"], change["OldImage"] = "MODIFY", change["NewImage"]
+    change["NewImage"] = change["OldImage"] | {
+        "RequestId": {"S": "renewal"},
+        "ExpirationTime": {"N": str(NOW + 1860)},
+        "RenewedAt": {"N": str(NOW + 60)},
+    }
+
+    assert printed([renewal]) == []
+
+
+def test_event_on_record_as_unreadable_counts_as_such(
+    audit: ModuleType, printed: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What DynamoDB will never take, like an empty key of an index, is on record once."""
+    classify = audit.classify
+
+    def wrong(record: Any, *, not_before: int) -> Any:
+        return structs.replace(classify(record, not_before=not_before), user_id="")
+
+    monkeypatch.setattr(audit, "classify", wrong)
+
+    [line] = printed([record("created")])
+
+    assert line["unreadable"] == 1
+    assert "created" not in line

@@ -1,0 +1,214 @@
+"""What is watched, and that the documents say so."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import pytest
+from aws_cdk.assertions import Template
+
+from tests.infra import picture
+from tests.template import ROOT, resources, synthesize
+
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+STACK = "Sessions-prod-"
+
+
+def alarms() -> dict[str, dict[str, Any]]:
+    """By name without the stack's."""
+    found = resources("AWS::CloudWatch::Alarm", "prod").values()
+    return {alarm["AlarmName"].removeprefix(STACK): alarm for alarm in found}
+
+
+class Metric(NamedTuple):
+    """As AWS's documentation names it; the values of dimensions are logical names."""
+
+    namespace: str
+    name: str
+    dimensions: dict[str, str]
+
+
+def metric(alarm: dict[str, Any]) -> Metric:
+    dimensions = {each["Name"]: logical(each["Value"]) for each in alarm["Dimensions"]}
+    return Metric(alarm["Namespace"], alarm["MetricName"], dimensions)
+
+
+def logical(value: Any) -> str:
+    match value:
+        case {"Ref": str(name)}:
+            return name[:-8]
+        case {"Fn::Join": ["", [first, str(rest)]]}:
+            return logical(first) + rest
+    return str(value)
+
+
+def of_function(name: str, function: str) -> Metric:
+    return Metric("AWS/Lambda", name, {"FunctionName": function})
+
+
+def of_mapping(name: str) -> Metric:
+    [mapping] = resources("AWS::Lambda::EventSourceMapping", "prod")
+    return Metric("AWS/Lambda", name, {"EventSourceMappingUUID": mapping[:-8]})
+
+
+def of_table(name: str, table: str, **index: str) -> Metric:
+    return Metric("AWS/DynamoDB", name, {"TableName": table, **index})
+
+
+def of_trail(name: str) -> Metric:
+    return Metric("ServerlessSessions", name, {"FunctionName": AUDIT})
+
+
+API = {"ApiId": "ApiHttpApi", "Stage": "$default"}
+FUNCTIONS = {
+    "session_api": "ApiSessionApiFunction",
+    "session_authorizer": "AuthorizerSessionAuthorizerFunction",
+    "session_audit": "AuditSessionAuditFunction",
+}
+AUDIT = FUNCTIONS["session_audit"]
+INDEX = {"GlobalSecondaryIndexName": "UserIndex"}
+
+
+def test_every_alarm_is_there_and_on_a_metric_that_has_data() -> None:
+    """CloudWatch takes any name: on a wrong one, or with wrong dimensions, an alarm is silent.
+
+    Names and dimensions are those of AWS's documentation:
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-metrics.html
+    https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/metrics-dimensions.html
+    """
+    expected = {
+        "api-fails": Metric("AWS/ApiGateway", "5xx", API),
+        "api-slow": Metric("AWS/ApiGateway", "Latency", API),
+        "session_audit-behind": Metric(
+            "AWS/Lambda", "IteratorAge", {"FunctionName": AUDIT, "Resource": f"{AUDIT}:live"}
+        ),
+        "session_audit-gave-up": of_mapping("OnFailureDestinationDeliveredEventCount"),
+        "session_audit-dropped": of_mapping("DroppedEventCount"),
+        "session_audit-undelivered": of_function("DestinationDeliveryFailures", AUDIT),
+        "token-reused": of_trail("token_reuse"),
+        "session-tampered": of_trail("tampered"),
+        "session-deleted": of_trail("deleted"),
+        "record-unreadable": of_trail("unreadable"),
+        "ttl-late": of_trail("ttl_lag_seconds"),
+    }
+    for package, function in FUNCTIONS.items():
+        expected[f"{package}-errors"] = of_function("Errors", function)
+        expected[f"{package}-throttled"] = of_function("Throttles", function)
+    for table in ("Sessions", "SessionAudit"):
+        for what in ("Read", "Write"):
+            name, end = f"{what}ThrottleEvents", f"{what.lower()}s-throttled"
+            expected[f"{table}-{end}"] = of_table(name, f"Storage{table}")
+            expected[f"{table}-UserIndex-{end}"] = of_table(name, f"Storage{table}", **INDEX)
+
+    assert {name: metric(alarm) for name, alarm in alarms().items()} == expected
+
+
+@pytest.mark.parametrize("name", alarms())
+def test_alarm_tells_when_it_goes_off_and_when_all_is_well(name: str) -> None:
+    """Of nothing there are no metrics; metric math would keep the local stack from having it."""
+    [topic] = resources("AWS::SNS::Topic", "prod")
+    alarm = alarms()[name]
+
+    assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": topic}]
+    assert alarm["TreatMissingData"] == "notBreaching"
+    assert alarm["AlarmDescription"].endswith(f" What to do: docs/operations.md, {name}.")
+    assert "Metrics" not in alarm
+
+
+def condition(alarm: dict[str, Any]) -> str:
+    """When it goes off, in the words of docs/operations.md."""
+    assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
+    statistic = alarm.get("Statistic") or alarm["ExtendedStatistic"]
+    periods = alarm["EvaluationPeriods"]
+    during = f"{alarm['Period'] // 60} min"
+    if periods > 1:
+        during = f"{alarm.get('DatapointsToAlarm', periods)} of {periods} times {during}"
+    return f"{statistic} of `{alarm['MetricName']}` ≥ {alarm['Threshold']:g} in {during}"
+
+
+def documented() -> dict[str, str]:
+    """The rows of the table of alarms: name and condition."""
+    return dict(re.findall(r"^\| `([\w-]+)` \| (.+? ≥ .+?) \|$", OPERATIONS, re.MULTILINE))
+
+
+def test_operations_name_each_alarm_and_its_condition() -> None:
+    """Neither an alarm without a row nor a row without an alarm."""
+    assert documented() == {name: condition(alarm) for name, alarm in alarms().items()}
+
+
+def test_operations_say_what_to_do_about_each_alarm() -> None:
+    headings = re.findall(r"^### (`.+`)$", OPERATIONS, re.MULTILINE)
+    explained = [name for heading in headings for name in re.findall("`(.+?)`", heading)]
+
+    assert sorted(explained) == sorted(alarms())
+    assert f"{len(alarms())} alarms at $0.10" in OPERATIONS
+
+
+def test_alarms_may_publish_and_only_over_tls() -> None:
+    """A topic's own policy takes the place of SNS's, which lets the account's alarms publish."""
+    [topic] = resources("AWS::SNS::Topic", "prod")
+    [policy] = resources("AWS::SNS::TopicPolicy", "prod").values()
+    on_topic = {"Action": "sns:Publish", "Resource": {"Ref": topic}}
+
+    statements = [
+        {name: value for name, value in each.items() if name != "Sid"}
+        for each in policy["PolicyDocument"]["Statement"]
+    ]
+
+    assert policy["Topics"] == [{"Ref": topic}]
+    assert statements == [
+        on_topic
+        | {
+            "Effect": "Deny",
+            "Principal": "*",
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        },
+        on_topic
+        | {
+            "Effect": "Allow",
+            "Principal": {"Service": "cloudwatch.amazonaws.com"},
+            "Condition": {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}},
+        },
+    ]
+
+
+def test_alarms_could_publish_if_the_topic_has_no_key_of_aws() -> None:
+    """CloudWatch may not use the key `alias/aws/sns`, whose policy can't be changed."""
+    [topic] = resources("AWS::SNS::Topic", "prod").values()
+
+    assert "KmsMasterKeyId" not in topic
+
+
+def test_address_subscribes_to_the_alarms() -> None:
+    _, stack = synthesize(alarm_email="ops@example.com")
+    found = Template.from_stack(stack).find_resources("AWS::SNS::Subscription").values()
+
+    [subscription] = (each["Properties"] for each in found)
+    assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "ops@example.com")
+    assert resources("AWS::SNS::Subscription", "prod") == {}
+
+
+def shown() -> list[tuple[str, str]]:
+    """Namespace and name of all metrics on the dashboard."""
+    return [
+        (namespace, name)
+        for widget in picture.body()["widgets"]
+        for (namespace, name, *_), _ in picture.metrics(widget)
+    ]
+
+
+def test_dashboard_shows_whatever_an_alarm_is_on() -> None:
+    """Who is woken by one sees its curve at once, and the state of all of them on top."""
+    alarmed = {(alarm["Namespace"], alarm["MetricName"]) for alarm in alarms().values()}
+    first, *_ = picture.body()["widgets"]
+
+    assert alarmed <= set(shown())
+    assert len(first["properties"]["alarms"]) == len(alarms())
+
+
+def test_picture_shows_the_dashboard() -> None:
+    """`python -m tests.infra.picture` draws it anew."""
+    assert picture.PICTURE.read_text() == picture.draw(picture.body())
+    assert f"]({picture.PICTURE.name})" in OPERATIONS
