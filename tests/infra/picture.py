@@ -28,7 +28,7 @@ STYLE = """
 """
 
 
-def body(stage: str = "prod") -> dict[str, Any]:
+def body(stage: str = "local") -> dict[str, Any]:
     """The dashboard, references in it by their logical names."""
     [dashboard] = resources("AWS::CloudWatch::Dashboard", stage).values()
     parts = dashboard["DashboardBody"]["Fn::Join"][1]

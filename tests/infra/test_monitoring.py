@@ -12,13 +12,14 @@ from tests.infra import picture
 from tests.template import ROOT, resources, synthesize
 
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
-STACK = "Sessions-prod-"
+# The stage that has every function.
+STAGE = "local"
 
 
 def alarms() -> dict[str, dict[str, Any]]:
     """By name without the stack's."""
-    found = resources("AWS::CloudWatch::Alarm", "prod").values()
-    return {alarm["AlarmName"].removeprefix(STACK): alarm for alarm in found}
+    found = resources("AWS::CloudWatch::Alarm", STAGE).values()
+    return {alarm["AlarmName"].removeprefix(f"Sessions-{STAGE}-"): alarm for alarm in found}
 
 
 class Metric(NamedTuple):
@@ -47,8 +48,12 @@ def of_function(name: str, function: str) -> Metric:
     return Metric("AWS/Lambda", name, {"FunctionName": function})
 
 
-def of_mapping(name: str) -> Metric:
-    [mapping] = resources("AWS::Lambda::EventSourceMapping", "prod")
+def of_mapping(name: str, function: str) -> Metric:
+    [mapping] = [
+        logical_id
+        for logical_id, each in resources("AWS::Lambda::EventSourceMapping", STAGE).items()
+        if function in str(each["FunctionName"]).replace("Live", "Function")
+    ]
     return Metric("AWS/Lambda", name, {"EventSourceMappingUUID": mapping[:-8]})
 
 
@@ -65,6 +70,7 @@ FUNCTIONS = {
     "session_api": "ApiSessionApiFunction",
     "session_authorizer": "AuthorizerSessionAuthorizerFunction",
     "session_audit": "AuditSessionAuditFunction",
+    "session_events": "EventsSessionEventsFunction",
 }
 AUDIT = FUNCTIONS["session_audit"]
 INDEX = {"GlobalSecondaryIndexName": "UserIndex"}
@@ -81,12 +87,6 @@ def test_every_alarm_is_there_and_on_a_metric_that_has_data() -> None:
     expected = {
         "api-fails": Metric("AWS/ApiGateway", "5xx", API),
         "api-slow": Metric("AWS/ApiGateway", "Latency", API),
-        "session_audit-behind": Metric(
-            "AWS/Lambda", "IteratorAge", {"FunctionName": AUDIT, "Resource": f"{AUDIT}:live"}
-        ),
-        "session_audit-gave-up": of_mapping("OnFailureDestinationDeliveredEventCount"),
-        "session_audit-dropped": of_mapping("DroppedEventCount"),
-        "session_audit-undelivered": of_function("DestinationDeliveryFailures", AUDIT),
         "token-reused": of_trail("token_reuse"),
         "session-tampered": of_trail("tampered"),
         "session-deleted": of_trail("deleted"),
@@ -96,6 +96,16 @@ def test_every_alarm_is_there_and_on_a_metric_that_has_data() -> None:
     for package, function in FUNCTIONS.items():
         expected[f"{package}-errors"] = of_function("Errors", function)
         expected[f"{package}-throttled"] = of_function("Throttles", function)
+    for package in ("session_audit", "session_events"):
+        function = FUNCTIONS[package]
+        expected[f"{package}-behind"] = Metric(
+            "AWS/Lambda", "IteratorAge", {"FunctionName": function, "Resource": f"{function}:live"}
+        )
+        delivered = of_mapping("OnFailureDestinationDeliveredEventCount", function)
+        expected[f"{package}-gave-up"] = delivered
+        expected[f"{package}-dropped"] = of_mapping("DroppedEventCount", function)
+        failures = of_function("DestinationDeliveryFailures", function)
+        expected[f"{package}-undelivered"] = failures
     for table in ("Sessions", "SessionAudit"):
         for what in ("Read", "Write"):
             name, end = f"{what}ThrottleEvents", f"{what.lower()}s-throttled"
@@ -108,7 +118,7 @@ def test_every_alarm_is_there_and_on_a_metric_that_has_data() -> None:
 @pytest.mark.parametrize("name", alarms())
 def test_alarm_tells_when_it_goes_off_and_when_all_is_well(name: str) -> None:
     """Of nothing there are no metrics; metric math would keep the local stack from having it."""
-    [topic] = resources("AWS::SNS::Topic", "prod")
+    [topic] = resources("AWS::SNS::Topic", STAGE)
     alarm = alarms()[name]
 
     assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": topic}]
@@ -148,8 +158,8 @@ def test_operations_say_what_to_do_about_each_alarm() -> None:
 
 def test_alarms_may_publish_and_only_over_tls() -> None:
     """A topic's own policy takes the place of SNS's, which lets the account's alarms publish."""
-    [topic] = resources("AWS::SNS::Topic", "prod")
-    [policy] = resources("AWS::SNS::TopicPolicy", "prod").values()
+    [topic] = resources("AWS::SNS::Topic", STAGE)
+    [policy] = resources("AWS::SNS::TopicPolicy", STAGE).values()
     on_topic = {"Action": "sns:Publish", "Resource": {"Ref": topic}}
 
     statements = [
@@ -176,7 +186,7 @@ def test_alarms_may_publish_and_only_over_tls() -> None:
 
 def test_alarms_could_publish_if_the_topic_has_no_key_of_aws() -> None:
     """CloudWatch may not use the key `alias/aws/sns`, whose policy can't be changed."""
-    [topic] = resources("AWS::SNS::Topic", "prod").values()
+    [topic] = resources("AWS::SNS::Topic", STAGE).values()
 
     assert "KmsMasterKeyId" not in topic
 
@@ -187,7 +197,7 @@ def test_address_subscribes_to_the_alarms() -> None:
 
     [subscription] = (each["Properties"] for each in found)
     assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "ops@example.com")
-    assert resources("AWS::SNS::Subscription", "prod") == {}
+    assert resources("AWS::SNS::Subscription", STAGE) == {}
 
 
 def shown() -> list[tuple[str, str]]:

@@ -38,6 +38,8 @@ def test_events_go_out_only_where_a_bus_is_set() -> None:
     assert settings("local").event_bus == "default"
     for bus in ("sessions.v2", "arn:aws-cn:events:cn-north-1:111122223333:event-bus/a/b_c"):
         assert settings(event_bus=bus).event_bus == bus
+
+
 def test_nobody_is_told_of_alarms_unless_an_address_is_set() -> None:
     assert settings().alarm_email is None
     assert settings(alarm_email=None).alarm_email is None
