@@ -55,9 +55,12 @@ class Deployment:
     def client(self, service: str) -> Any:
         return self._session.client(service, config=_CONFIG)  # type: ignore[call-overload]
 
+    def has_output(self, name: str) -> bool:
+        return name in self._outputs
+
     def output(self, name: str) -> str:
         """What the stack calls `name`."""
-        if name not in self._outputs:
+        if not self.has_output(name):
             raise OperationError(f"{self.stack} has no output {name}; deploy it anew.")
         return str(self._outputs[name])
 

@@ -1,4 +1,4 @@
-"""Plays failed events back through the function that could not take them.
+"""Plays failed events back through the functions that could not take them.
 
 `python -m infra.redrive STAGE [--dry-run] [--yes]` ends with 0 when all went well, with 1 and the
 reasons when something is left, with 2 when there is no one to ask.
@@ -32,18 +32,16 @@ class Foreign(Exception):
 
 
 class FailedEvents:
-    """The bucket of a deployment, with the functions that its records are for."""
+    """A bucket of a deployment, and the function that takes the records of `table`."""
 
-    def __init__(self, deployment: Deployment) -> None:
-        self.bucket = deployment.output("FailedEventsBucket")
+    def __init__(self, deployment: Deployment, *, bucket: str, table: str, function: str) -> None:
+        self.bucket = bucket
+        self._table = table
+        self._function = function
         self._deployment = deployment
         self._s3 = deployment.client("s3")
         # Raised where an object is not there any more.
         self.gone = self._s3.exceptions.NoSuchKey
-        # The table that a record is from says whose it is, whichever mapping gave it up.
-        self._functions = {
-            deployment.output("SessionsTableName"): deployment.output("AuditFunctionArn")
-        }
 
     def objects(self) -> dict[str, datetime]:
         """When each object was put there, by its key, in the order of the keys."""
@@ -52,8 +50,8 @@ class FailedEvents:
             each["Key"]: each["LastModified"] for page in pages for each in page.get("Contents", ())
         }
 
-    def read(self, key: str) -> tuple[str, list[dict[str, Any]]]:
-        """The function that an object is for, and its stream records.
+    def read(self, key: str) -> list[dict[str, Any]]:
+        """The stream records of an object.
 
         Raises `Foreign`, or botocore's `ClientError`. The form is that of Lambda's invocation
         record, which has the whole event as `payload`:
@@ -68,9 +66,9 @@ class FailedEvents:
             [table] = {record["eventSourceARN"].split("/")[1] for record in records}
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise Foreign("it is no invocation record of one table's stream") from error
-        if table not in self._functions:
+        if table != self._table:
             raise Foreign(f"its records are from the table {table}")
-        return self._functions[table], records
+        return records
 
     def play_back(self, key: str) -> int:
         """Give an object's records to their function and delete it; answers how many they were.
@@ -78,13 +76,32 @@ class FailedEvents:
         A record that is given twice changes nothing, so this may end at any point and begin anew.
         Raises `OperationError` if not all were taken: the object then stays.
         """
-        function, records = self.read(key)
+        records = self.read(key)
         for lot in lots(records):
-            answer = self._deployment.invoke(function, {"Records": lot})
+            answer = self._deployment.invoke(self._function, {"Records": lot})
             if answer != {"batchItemFailures": []}:
-                raise OperationError(f"{function} did not take all records; its log tells more.")
+                raise OperationError(
+                    f"{self._function} did not take all records; its log tells more."
+                )
         self._s3.delete_object(Bucket=self.bucket, Key=key)
         return len(records)
+
+
+def buckets(deployment: Deployment) -> Iterator[FailedEvents]:
+    """What the trail could not take, then what could not go out, which is of the trail."""
+    yield FailedEvents(
+        deployment,
+        bucket=deployment.output("FailedEventsBucket"),
+        table=deployment.output("SessionsTableName"),
+        function=deployment.output("AuditFunctionArn"),
+    )
+    if deployment.has_output("EventsFunctionArn"):
+        yield FailedEvents(
+            deployment,
+            bucket=deployment.output("UndeliveredEventsBucket"),
+            table=deployment.output("AuditTableName"),
+            function=deployment.output("EventsFunctionArn"),
+        )
 
 
 def lots(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -136,7 +153,7 @@ def _survey(failed: FailedEvents, listed: dict[str, datetime]) -> tuple[list[str
     sessions, times = set[str](), list[Any]()
     for key in listed:
         try:
-            _, records = failed.read(key)
+            records = failed.read(key)
         except failed.gone:
             continue
         except Foreign as error:
@@ -188,8 +205,10 @@ def main() -> int:
     arguments.add_argument("--dry-run", action="store_true")
     arguments.add_argument("--yes", action="store_true")
     given = arguments.parse_args()
-    failed = FailedEvents(Deployment(given.stage))
-    return redrive(failed, dry_run=given.dry_run, yes=given.yes)
+    return max(
+        redrive(failed, dry_run=given.dry_run, yes=given.yes)
+        for failed in buckets(Deployment(given.stage))
+    )
 
 
 if __name__ == "__main__":

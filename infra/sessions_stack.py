@@ -85,6 +85,7 @@ class SessionsStack(Stack):
         CfnOutput(self, "FailedEventsBucket", value=audit.failed_events.bucket_name)
         CfnOutput(self, "AlarmTopicArn", value=monitoring.topic.topic_arn)
         if events:
+            CfnOutput(self, "EventsFunctionArn", value=events.function.alias.function_arn)
             CfnOutput(self, "UndeliveredEventsBucket", value=events.undelivered.bucket_name)
 
 

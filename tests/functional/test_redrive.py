@@ -17,7 +17,7 @@ from botocore.stub import Stubber
 
 from infra import deployment
 from infra.deployment import Deployment, OperationError
-from infra.redrive import FailedEvents, lots, redrive
+from infra.redrive import FailedEvents, buckets, lots, redrive
 
 BUCKET = "failed-events"
 TAKEN: dict[str, Any] = {"batchItemFailures": []}
@@ -61,16 +61,13 @@ class Failed(FailedEvents):
     """A bucket of failed events on moto, and a function that answers with `answer`."""
 
     def __init__(self) -> None:
-        outputs = {
-            "FailedEventsBucket": BUCKET,
-            "SessionsTableName": "sessions",
-            "AuditFunctionArn": "the function",
-        }
         self.s3 = s3()
+        deployment = SimpleNamespace(client=lambda _: self.s3, invoke=self._invoke)
         super().__init__(
-            SimpleNamespace(  # type: ignore[arg-type]
-                output=outputs.__getitem__, client=lambda _: self.s3, invoke=self._invoke
-            )
+            deployment,  # type: ignore[arg-type]
+            bucket=BUCKET,
+            table="sessions",
+            function="the function",
         )
         self.invoked: list[list[dict[str, Any]]] = []
         self.answer: Callable[[list[dict[str, Any]]], Any] = lambda _: TAKEN
@@ -362,3 +359,39 @@ def test_function_that_keeps_failing_is_said_without_its_message(deployed: Deplo
             deployed.invoke("f", {})
 
     assert str(error.value) == "f failed 3 times (KeyError); its log tells more."
+
+
+@pytest.mark.parametrize("events_go_out", [False, True])
+def test_what_could_not_go_out_is_played_back_through_the_function_of_its_own(
+    events_go_out: bool,
+) -> None:
+    """It is of the trail: the stream that its function consumes is that table's."""
+    out = {"EventsFunctionArn": "events", "UndeliveredEventsBucket": "undelivered"}
+    outputs = {
+        "FailedEventsBucket": BUCKET,
+        "SessionsTableName": "sessions",
+        "AuditFunctionArn": "audit",
+        "AuditTableName": "trail",
+    } | (out if events_go_out else {})
+    invoked = []
+
+    def invoke(function: str, event: dict[str, Any]) -> Any:
+        invoked.append((function, event["Records"]))
+        return TAKEN
+
+    with moto.mock_aws():
+        deployed = SimpleNamespace(
+            output=outputs.__getitem__,
+            has_output=outputs.__contains__,
+            client=lambda _: s3(),
+            invoke=invoke,
+        )
+        of_the_trail = record(2, "trail")
+        for name, body in ((BUCKET, record(1)), ("undelivered", of_the_trail)):
+            s3().create_bucket(Bucket=name)
+            s3().put_object(Bucket=name, Key="aws/lambda/a", Body=document([body]))
+
+        for failed in buckets(deployed):  # type: ignore[arg-type]
+            assert redrive(failed, dry_run=False, yes=True) == 0
+
+    assert invoked == [("audit", [record(1)])] + [("events", [of_the_trail])] * events_go_out

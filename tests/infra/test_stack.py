@@ -476,7 +476,8 @@ def test_outputs() -> None:
         "AlarmTopicArn",
     }
     assert set(template("local").find_outputs("*")) - set(template().find_outputs("*")) == {
-        "UndeliveredEventsBucket"
+        "EventsFunctionArn",
+        "UndeliveredEventsBucket",
     }
 
 
