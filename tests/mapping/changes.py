@@ -45,7 +45,7 @@ Key = tuple[str, str]
 class Life:
     """A session, and the tokens that were given out for it."""
 
-    def __init__(self, session_id: str, user_id: str) -> None:
+    def __init__(self, session_id: str, user_id: str | None) -> None:
         self.session_id = session_id
         self.user_id = user_id
         self.tokens: list[Token] = []
@@ -112,7 +112,8 @@ class Changes:
 
     def _begin(self) -> None:
         self.sessions += 1
-        life = Life(self._text(16), f"user-{self.sessions % 97}")
+        anonymous = self.sessions % 10 == 0
+        life = Life(self._text(16), None if anonymous else f"user-{self.sessions % 97}")
         session = Session.start(
             life.user_id,
             session_id=life.session_id,
@@ -158,7 +159,13 @@ class Changes:
 
     def _verify(self, life: Life, _: Item) -> None:
         before = len(self._tables.stream)
-        self._store.verify(life.tokens[-1], renew=True, renewal_fraction=0.1, by=self._call())
+        self._store.verify(
+            life.tokens[-1],
+            renew=True,
+            renewal_fraction=0.1,
+            client={"ip": "203.0.113.8"},
+            by=self._call(),
+        )
         if len(self._tables.stream) > before:
             self._count_one("renewed, not kept")
 
@@ -177,7 +184,7 @@ class Changes:
             return
         by = self._call()
         with suppress(InvalidToken):
-            self._store.verify(life.tokens[-2], renew=True, renewal_fraction=0.1, by=by)
+            self._store.verify(life.tokens[-2], renew=True, renewal_fraction=0.1, client={}, by=by)
         self._expect(life, "revoked", by, Reason="token_reuse")
         self._leave(life, self._tables.session(life.session_id))
 
@@ -241,7 +248,10 @@ class Changes:
             del self._tables.stream[-1]["userIdentity"]
 
     def _expect(self, life: Life, kind: str, by: Writer | None, **facts: Any) -> None:
-        """The change that was just made is this event."""
+        """The change that was just made is this event, if the trail is to have it."""
+        if life.user_id is None and kind not in ("tampered", "deleted"):
+            self._count_one("anonymous, not kept")
+            return
         self._count_one(kind)
         place = len(self._tables.stream) - 1
         if place >= self._count:
@@ -250,7 +260,7 @@ class Changes:
         shown = {
             "SessionId": life.session_id,
             "EventId": f"{self._now:010d}#{number:0>40}",
-            "UserId": life.user_id,
+            **({"UserId": life.user_id} if life.user_id else {}),
             "Type": kind,
             "At": self._now,
             "RecordedAt": self._now,
