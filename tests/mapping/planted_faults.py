@@ -25,9 +25,9 @@ class Fault(NamedTuple):
     scenario: Callable[[], Outcome]
 
 
-def worse_trouble() -> Outcome:
+def worse_trouble(seed: int = 1) -> Outcome:
     """Fewer records and more faults, so that it is quick."""
-    return trouble(InMemory(), 600, faults=0.4)
+    return trouble(InMemory(), 600, faults=0.6, seed=seed)
 
 
 def _denied() -> Outcome:
@@ -130,7 +130,11 @@ def find(fault: Fault) -> list[str]:
     """The promises that the fault breaks."""
     with pytest.MonkeyPatch.context() as patch:
         fault.plant(patch)
-        return fault.scenario().broken
+        broken = fault.scenario().broken
+        # What a fault needs may not happen in one small run of trouble.
+        for seed in range(2, 6) if fault.scenario is worse_trouble else ():
+            broken = broken or worse_trouble(seed).broken
+        return broken
 
 
 if __name__ == "__main__":
