@@ -26,10 +26,12 @@ def _ip(text: str) -> str | None:
     first = text.partition(",")[0].strip().strip('"')
     if ported := _WITH_PORT.fullmatch(first):
         first = ported[1] or ported[2]
+    address = first.partition("%")[0]
     try:
-        return str(ipaddress.ip_address(first.partition("%")[0]))
+        ipaddress.ip_address(address)
     except ValueError:
         return None
+    return address
 
 
 def _user_agent(text: str) -> str:

@@ -199,9 +199,11 @@ class Operations:
             request = self._request("DELETE", "/sessions", query=query)
             answer = (yield from call(request, self._deadline())).json
             revoked += answer["revoked"]
-            cursor = answer["next_cursor"]
             if answer["complete"]:
                 return revoked
+            if not answer["revoked"] and answer["next_cursor"] == cursor:
+                raise Unavailable("signing out makes no progress")
+            cursor = answer["next_cursor"]
 
     def list_page(self, user_id: str, cursor: str | None) -> Plan[Page[Session]]:
         query = {"user_id": user_id, "limit": _PAGE, "cursor": cursor}

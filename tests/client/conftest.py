@@ -8,7 +8,8 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, closing
-from types import SimpleNamespace
+from functools import cache
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,19 +21,28 @@ from tests.functional.conftest import function, sdk, seam
 from tests.template import resources
 
 
+@cache
+def _schemas() -> list[dict[str, Any]]:
+    members = ("KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "BillingMode")
+    return [
+        {"TableName": "audit" if "Audit" in logical_id else "sessions"}
+        | {member: table[member] for member in members}
+        for logical_id, table in resources("AWS::DynamoDB::GlobalTable").items()
+    ]
+
+
+@cache
+def _handler() -> ModuleType:
+    return function("session_api")
+
+
 @pytest.fixture
 def tables(dynamodb: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Both tables, empty, named by the attributes `sessions` and `audit`, with boto3's `client`."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", dynamodb)
     client = sdk(dynamodb)
-    for logical_id, table in resources("AWS::DynamoDB::GlobalTable").items():
-        client.create_table(
-            TableName="audit" if "Audit" in logical_id else "sessions",
-            KeySchema=table["KeySchema"],
-            AttributeDefinitions=table["AttributeDefinitions"],
-            GlobalSecondaryIndexes=table["GlobalSecondaryIndexes"],
-            BillingMode=table["BillingMode"],
-        )
+    for schema in _schemas():
+        client.create_table(**schema)
     with closing(lean.connect()) as functions_client:
         seam.reset(functions_client)
         yield SimpleNamespace(client=client, sessions="sessions", audit="audit")
@@ -47,7 +57,7 @@ def service(tables: Any, dynamodb: str) -> Iterator[Service]:
     The environment has credentials that it takes, and its region.
     """
     assert os.environ["AWS_ACCESS_KEY_ID"] == "testing"
-    service = Service(function("session_api"), tables, dynamodb)
+    service = Service(_handler(), tables, dynamodb)
     yield service
     service.stop()
 
@@ -93,10 +103,13 @@ def connect(
     with ExitStack() as stack:
 
         def make(**options: Any) -> Any:
-            options = {"region": service.region, "credentials": service.credentials} | options
+            known: dict[str, Any] = {
+                "region": service.region,
+                "credentials": service.credentials,
+            } | options
             if request.param == "sync":
-                return stack.enter_context(Sessions(service.url, **options))
-            sessions = Blocking(AsyncSessions(service.url, **options), loop)
+                return stack.enter_context(Sessions(service.url, **known))
+            sessions = Blocking(AsyncSessions(service.url, **known), loop)
             stack.callback(sessions.aclose)
             return sessions
 

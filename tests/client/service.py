@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from types import ModuleType
@@ -24,7 +25,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from local.stack import HOST
-from tests.functional.conftest import lambda_context, route_key, sample
+from tests.functional.conftest import lambda_context, sample
+from tests.template import resources
 
 REGION = "us-east-1"
 ACTOR = "arn:aws:iam::111122223333:user/backend"
@@ -88,8 +90,10 @@ class Service:
         # Lambda gives each of its environments one event at a time, and Powertools counts on that.
         self._one_at_a_time = threading.Lock()
         self._ids = count()
+        self._stopped = False
         self._open: set[socket.socket] = set()
-        self._server = self._start(0)
+        _routes()
+        self._server = self._listen(0)
         self.url = f"http://{HOST}:{self._server.server_port}"
 
     def plan(self, *faults: Fault, always: Fault | None = None) -> None:
@@ -101,12 +105,18 @@ class Service:
 
     def restart(self) -> None:
         """Every connection breaks; new ones are taken again."""
-        port = self._server.server_port
         self.stop()
-        self._server = self._start(port)
+        self.start()
+
+    def start(self) -> None:
+        """Take connections again, where `stop` ended that."""
+        self._stopped = False
+        self._server = self._listen(self._server.server_port)
 
     def stop(self) -> None:
         """No connection is taken any more."""
+        with self._one_at_a_time:
+            self._stopped = True
         self._server.shutdown()
         self._server.server_close()
         for connection in list(self._open):
@@ -122,8 +132,10 @@ class Service:
         """What API Gateway and the function answer."""
         if not self._is_signed(call):
             return Reply(403, {"Content-Type": "application/json"}, b'{"message":"Forbidden"}')
-        route = route_key(call.method, call.path)
-        if route == "$default":
+        by_id = re.sub("^/sessions/[^/]+", "/sessions/{session_id}", call.path)
+        asked = (f"{call.method} {path}" for path in (call.path, by_id))
+        route = next((each for each in asked if each in _routes()), None)
+        if route is None:
             return Reply(404, {"Content-Type": "application/json"}, b'{"message":"Not Found"}')
         event = sample("api_get_session")
         context = event["requestContext"]
@@ -137,6 +149,8 @@ class Service:
         if call.body:
             event["body"] = call.body.decode()
         with self._one_at_a_time:
+            if self._stopped:
+                raise ConnectionAbortedError
             answered = self.handler.lambda_handler(event, lambda_context())
         return Reply(answered["statusCode"], answered["headers"], answered["body"].encode())
 
@@ -167,7 +181,7 @@ class Service:
         else:
             call.send(call.forward())
 
-    def _start(self, port: int) -> ThreadingHTTPServer:
+    def _listen(self, port: int) -> ThreadingHTTPServer:
         service = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -199,6 +213,13 @@ class Service:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         return server
+
+
+@cache
+def _routes() -> frozenset[str]:
+    """Those of the template. To ask it takes milliseconds, and one thread at a time."""
+    routes = resources("AWS::ApiGatewayV2::Route").values()
+    return frozenset(route["RouteKey"] for route in routes)
 
 
 def _spelled(reply: Reply) -> bytes:
@@ -254,7 +275,7 @@ def reset(call: Call) -> None:
 
 def drip(call: Call) -> None:
     """The answer of which a byte arrives now and then, for longer than anybody waits."""
-    for byte in _spelled(call.forward()._replace(headers={"X-Long": "." * 100_000})):
+    for byte in _spelled(Reply(200, {"X-Long": "." * 100_000}, b"{}")):
         call.http.wfile.write(bytes([byte]))
         time.sleep(0.05)
 

@@ -1,0 +1,362 @@
+"""Nothing is lost, doubled or late when the service is frozen, throttled, restarted or unheard."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from serverless_sessions import (
+    AsyncSessions,
+    InternalError,
+    IssuedSession,
+    NoCredentials,
+    OutcomeUnknown,
+    Sessions,
+    Unavailable,
+    VersionMismatch,
+)
+from serverless_sessions.aws import find_region
+from tests.client import service as faults
+from tests.client.service import Call, Fault, Service
+
+# Far less than a server takes that freezes or drips, far more than a busy machine needs.
+SOON = 15.0
+
+
+def each_call(sessions: Sessions, issued: IssuedSession) -> dict[str, Callable[[], object]]:
+    session_id = issued.session.session_id
+    return {
+        "create": lambda: sessions.create("ada"),
+        "verify": lambda: sessions.verify(issued.token),
+        "get": lambda: sessions.get(session_id),
+        "change": lambda: sessions.change(session_id, {"a": 1}),
+        "change a version": lambda: sessions.change(session_id, {"a": 1}, version=1),
+        "replace": lambda: sessions.replace(session_id, {}),
+        "update": lambda: sessions.update(session_id, lambda data: {"a": 2}),
+        "renew": lambda: sessions.renew(session_id),
+        "rotate": lambda: sessions.rotate(session_id),
+        "revoke": lambda: sessions.revoke(session_id),
+        "revoke_all": lambda: sessions.revoke_all("ada"),
+        "list": lambda: list(sessions.list("ada")),
+        "events": lambda: list(sessions.events(user_id="ada")),
+        "pending": lambda: sessions.pending(session_id),
+    }
+
+
+@pytest.mark.parametrize(
+    "fault", [faults.frozen, faults.drip, faults.throttled, faults.unavailable, faults.reset]
+)
+def test_each_call_ends_in_its_deadline(
+    connect: Callable[..., Sessions], service: Service, fault: Fault
+) -> None:
+    """Even `verify` then raises: an outage is no signed-out user."""
+    issued = connect().create("ada")
+    sessions = connect(deadline_seconds=0.8, verify_deadline_seconds=0.8)
+    service.plan(always=fault)
+
+    def fails(call: Callable[[], object]) -> float:
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            call()
+        return time.monotonic() - started
+
+    calls = each_call(sessions, issued)
+    with ThreadPoolExecutor(len(calls)) as threads:
+        took = dict(zip(calls, threads.map(fails, calls.values()), strict=True))
+    assert max(took.values()) < SOON, took
+
+
+LOST = [faults.lose_answer, faults.answer_503, faults.cut]
+BEFORE = [faults.throttled, faults.unavailable, faults.reset]
+
+
+@pytest.mark.parametrize("fault", [*LOST, *BEFORE])
+def test_a_creation_is_repeated_and_makes_one_session(
+    sessions: Sessions, service: Service, fault: Fault
+) -> None:
+    service.plan(fault, fault)
+    issued = sessions.create("ada", data={"a": 1})
+    assert len(service.items()) == 1
+    assert len(service.calls) == 3
+    assert sessions.verify(issued.token) == issued.session
+
+
+@pytest.mark.parametrize("fault", [*LOST, *BEFORE])
+def test_a_rotation_is_repeated_and_makes_one_token(
+    sessions: Sessions, service: Service, fault: Fault
+) -> None:
+    issued = sessions.create("ada")
+    service.plan(fault, fault)
+    rotated = sessions.rotate(issued.session.session_id)
+    assert sessions.verify(rotated.token) == rotated.session
+    assert sessions.verify(issued.token) == rotated.session  # in its grace period
+
+
+@pytest.mark.parametrize("fault", [*LOST, *BEFORE])
+def test_reads_and_ends_are_repeated(sessions: Sessions, service: Service, fault: Fault) -> None:
+    issued = sessions.create("ada")
+    service.plan(fault)
+    assert sessions.verify(issued.token) == issued.session
+    service.plan(fault)
+    assert list(sessions.list("ada"))
+    service.plan(fault)
+    sessions.revoke(issued.session.session_id)
+    assert sessions.verify(issued.token) is None
+
+
+def test_a_restart_is_not_noticed(sessions: Sessions, service: Service) -> None:
+    issued = sessions.create("ada", data={"n": 0})
+    for n in range(3):
+        service.restart()
+        assert sessions.verify(issued.token) is not None
+        service.restart()
+        assert sessions.change(issued.session.session_id, {"n": n}, version=n + 1).data == {"n": n}
+
+
+def test_an_outage_of_a_second_is_waited_out(
+    connect: Callable[..., Sessions], service: Service
+) -> None:
+    sessions = connect(verify_deadline_seconds=SOON)
+    issued = sessions.create("ada")
+    service.stop()
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(sessions.verify, issued.token)
+        time.sleep(0.1)
+        service.start()
+        assert answer.result() == issued.session
+
+
+def test_retry_after_is_honoured(connect: Callable[..., Sessions], service: Service) -> None:
+    sessions = connect(deadline_seconds=SOON)
+    service.plan(faults.gateway(503, "later", **{"Retry-After": "1"}))
+    started = time.monotonic()
+    issued = sessions.create("ada")
+    assert time.monotonic() - started >= 1
+
+    service.plan(faults.gateway(503, "later", **{"Retry-After": "3600"}))
+    started = time.monotonic()
+    with pytest.raises(Unavailable):
+        sessions.get(issued.session.session_id)
+    assert time.monotonic() - started < SOON
+    assert len(service.calls) == 1
+
+
+def test_a_failure_that_nobody_foresaw_keeps_its_request_id(
+    sessions: Sessions, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("boom")
+
+    session_id = sessions.create("ada").session.session_id
+    monkeypatch.setattr(service.handler.sessions, "get", fail)
+    with pytest.raises(InternalError, match="request-"):
+        sessions.get(session_id)
+
+
+class TestChangeWithoutVersion:
+    """It is sent once: again, it could overwrite what somebody else wrote in between."""
+
+    @pytest.mark.parametrize("fault", LOST)
+    def test_an_effect_that_shows_is_success(
+        self, sessions: Sessions, service: Service, fault: Fault
+    ) -> None:
+        session_id = sessions.create("ada", data={"a": 0, "b": 0}).session.session_id
+        service.plan(fault)
+        session = sessions.change(session_id, {"a": 1, "b": None})
+        assert (session.data, session.version) == ({"a": 1}, 2)
+        assert sent(service) == 1
+
+    def test_no_effect_is_unknown(self, sessions: Sessions, service: Service) -> None:
+        session_id = sessions.create("ada", data={"a": True}).session.session_id
+        service.plan(faults.reset)
+        with pytest.raises(OutcomeUnknown):
+            sessions.change(session_id, {"a": 1})
+        assert sent(service) == 1
+
+    def test_what_was_not_carried_out_is_sent_again(
+        self, sessions: Sessions, service: Service
+    ) -> None:
+        session_id = sessions.create("ada").session.session_id
+        service.plan(faults.throttled)
+        assert sessions.replace(session_id, {"a": 1}).data == {"a": 1}
+
+    def test_what_another_wrote_in_between_stays(
+        self, sessions: Sessions, service: Service, connect: Callable[..., Sessions]
+    ) -> None:
+        session_id = sessions.create("ada").session.session_id
+        other = connect()
+        service.plan(losing(lambda: other.change(session_id, {"a": "other"})))
+        with pytest.raises(OutcomeUnknown):
+            sessions.change(session_id, {"a": 1})
+        assert sessions.get(session_id).data == {"a": "other"}
+
+
+class TestChangeOfAVersion:
+    """It is sent again under the same version, so that it counts once at most."""
+
+    @pytest.mark.parametrize("fault", [*LOST, *BEFORE])
+    def test_it_is_made_once(self, sessions: Sessions, service: Service, fault: Fault) -> None:
+        session_id = sessions.create("ada").session.session_id
+        service.plan(fault, fault)
+        assert sessions.change(session_id, {"a": 1.0}, version=1).version == 2
+        service.plan(fault, fault)
+        assert sessions.replace(session_id, {"b": 2}, version=2).version == 3
+        assert sessions.get(session_id).data == {"b": 2}
+
+    def test_another_change_leaves_it_unknown(
+        self, sessions: Sessions, service: Service, connect: Callable[..., Sessions]
+    ) -> None:
+        session_id = sessions.create("ada").session.session_id
+        other = connect()
+        service.plan(losing(lambda: other.change(session_id, {"b": 1})))
+        with pytest.raises(OutcomeUnknown):
+            sessions.change(session_id, {"a": 1}, version=1)
+        assert sessions.get(session_id).data == {"a": 1, "b": 1}
+
+    def test_a_conflict_that_is_certain_is_no_outage(
+        self, sessions: Sessions, service: Service
+    ) -> None:
+        session_id = sessions.create("ada").session.session_id
+        service.plan(faults.throttled)
+        with pytest.raises(VersionMismatch):
+            sessions.change(session_id, {"a": 1}, version=7)
+
+
+@pytest.mark.parametrize("fault", LOST)
+def test_a_count_whose_answer_is_lost_counts_once(
+    sessions: Sessions, service: Service, fault: Fault
+) -> None:
+    session_id = sessions.create("ada", data={"n": 0}).session.session_id
+    computed = []
+
+    def count(data: dict[str, Any]) -> dict[str, Any]:
+        computed.append(data)
+        return {"n": data["n"] + 1}
+
+    service.plan(pass_on, fault)
+    assert sessions.update(session_id, count).data == {"n": 1}
+    assert len(computed) == 1
+
+
+def test_a_count_with_an_unknown_outcome_is_not_computed_again(
+    sessions: Sessions, service: Service, connect: Callable[..., Sessions]
+) -> None:
+    session_id = sessions.create("ada", data={"n": 0}).session.session_id
+    other = connect()
+    computed = []
+
+    def count(data: dict[str, Any]) -> dict[str, Any]:
+        computed.append(data)
+        return {"n": data["n"] + 1}
+
+    service.plan(pass_on, losing(lambda: other.change(session_id, {"n": 10})))
+    with pytest.raises(OutcomeUnknown):
+        sessions.update(session_id, count)
+    assert len(computed) == 1
+
+
+def test_a_conflict_that_lasts_ends_in_an_error(
+    sessions: Sessions, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serverless_sessions.operations._MAX_CONFLICTS", 3)
+    created = sessions.create("ada", data={"n": 0}).session
+    with Sessions(service.url, region=service.region) as other:
+
+        def lose(data: dict[str, Any]) -> dict[str, Any]:
+            other.change(created.session_id, {"n": data["n"] + 1})
+            return {"n": -1}
+
+        with pytest.raises(VersionMismatch):
+            sessions.update(created.session_id, lose)
+    assert sessions.get(created.session_id).data == {"n": 3}
+
+
+def test_each_event_loop_has_its_own_connections(
+    service: Service, loop: asyncio.AbstractEventLoop
+) -> None:
+    sessions = AsyncSessions(service.url, region=service.region)
+
+    async def use() -> None:
+        issued = await sessions.create("ada")
+        assert await sessions.verify(issued.token) == issued.session
+
+    async def use_and_close() -> None:
+        async with sessions:
+            await use()
+
+    asyncio.run_coroutine_threadsafe(use(), loop).result()
+    asyncio.run(use_and_close())
+    asyncio.run(use_and_close())
+    asyncio.run_coroutine_threadsafe(use_and_close(), loop).result()
+    assert service.connections == 3
+
+
+def test_a_forked_process_has_its_own_connections(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that share one would read each other's answers."""
+    with Sessions(service.url, region=service.region) as sessions:
+        sessions.create("ada")
+        parents = sessions._transport._transport
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        sessions.create("ada")
+        assert service.connections == 2
+        assert parents
+        parents.close()
+
+
+@pytest.fixture
+def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+
+
+def test_missing_credentials_are_told(
+    connect: Callable[..., Sessions], service: Service, no_credentials: None
+) -> None:
+    for options in ({"credentials": None}, {"credentials": None, "profile": "absent"}):
+        with pytest.raises(NoCredentials):
+            connect(**options).create("ada")
+    assert service.calls == []
+
+
+def test_the_region_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_region("https://abc.execute-api.eu-west-1.amazonaws.com", None) == "eu-west-1"
+    assert find_region("https://abc.execute-api.cn-north-1.amazonaws.com.cn/", None) == "cn-north-1"
+    assert find_region("https://sessions.example.com", None) == "us-east-1"  # AWS_DEFAULT_REGION
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    assert find_region("https://sessions.example.com", None) == "eu-north-1"
+    monkeypatch.delenv("AWS_REGION")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    with pytest.raises(ValueError, match="region"):
+        find_region("https://sessions.example.com", None)
+
+
+def pass_on(call: Call) -> None:
+    call.send(call.forward())
+
+
+def losing(then: Callable[[], object]) -> Fault:
+    """The answer is lost, and `then` happens before it is asked for again."""
+
+    def lose(call: Call) -> None:
+        call.forward()
+        then()
+        faults.reset(call)
+
+    return lose
+
+
+def sent(service: Service) -> int:
+    """How many changes arrived."""
+    return sum(each.startswith(("PATCH", "PUT")) for each in service.calls)
