@@ -66,7 +66,7 @@ def _keyed(found: Iterable[tuple[AuditEvent, Any]]) -> Batch:
     return {
         (event.session_id, event.event_id): (event, record)
         for event, record in found
-        if is_kept(event, unrecorded, record_anonymous=record_anonymous)
+        if is_kept(event, record, unrecorded, record_anonymous=record_anonymous)
     }
 
 

@@ -64,18 +64,32 @@ def classify(record: Mapping[str, Any], *, not_before: int) -> AuditEvent:
         return unreadable(record)
 
 
-def is_kept(event: AuditEvent, unrecorded: Collection[str], *, record_anonymous: bool) -> bool:
-    """Whether the trail is to have `event`, when it need not have events of the types `unrecorded`.
+def is_kept(
+    event: AuditEvent,
+    record: Mapping[str, Any],
+    unrecorded: Collection[str],
+    *,
+    record_anonymous: bool,
+) -> bool:
+    """Whether the trail is to have the event of this record.
 
-    A renewal that changed the session's window is not of these. Events of anonymous sessions are
-    kept with `record_anonymous` only. That hides nobody: to take a session's `UserId` away, or to
-    give it one, is a `tampered` event, and such events are always kept.
+    It need not have events of the types `unrecorded`, but for a renewal that changed the session's
+    window. Events of anonymous sessions are kept with `record_anonymous` only. That hides nobody:
+    to take a session's `UserId` away, or to give it one, is a `tampered` event, and such events are
+    always kept.
     """
     if event.type in _ALARMING:
         return True
-    if event.user_id is None and not record_anonymous:
+    if event.user_id is None and not record_anonymous and _is_anonymous(record):
         return False
     return event.type not in unrecorded or (event.type == "renewed" and event.changed is not UNSET)
+
+
+def _is_anonymous(record: Mapping[str, Any]) -> bool:
+    """A user that can't be read is no missing one."""
+    change = record["dynamodb"]
+    images = [change[name] for name in ("OldImage", "NewImage") if change.get(name)]
+    return bool(images) and not any("UserId" in image for image in images)
 
 
 def expiry(item: Item, not_before: int) -> dict[str, Any] | None:

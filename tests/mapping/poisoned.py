@@ -14,9 +14,7 @@ _LONG = "é" * 20_000
 class Poison(NamedTuple):
     """A record of the stream, and the session and type of its event.
 
-    `type` is "" where there is none: who can't be read in a new item is nobody, and anonymous
-    sessions are not recorded. `refused` is how DynamoDB refuses that event for good, "" if it
-    takes it.
+    `refused` is how DynamoDB refuses that event for good, "" if it takes it.
     """
 
     record: Record
@@ -47,7 +45,7 @@ def poison(name: str, after: Record) -> Poison:
         case "no change's name":
             del whole["eventName"]
         case "INSERT without its image":
-            event = ""
+            event = "created"
         case "MODIFY without its images":
             whole["eventName"], event = "MODIFY", "tampered"
         case "REMOVE without its image":
@@ -65,11 +63,11 @@ def poison(name: str, after: Record) -> Poison:
         case "an expiration time that is no whole number":
             change["NewImage"], event = old | {"ExpirationTime": {"N": "1E9"}}, "created"
         case "a user's id that is a list":
-            change["NewImage"], event = old | {"UserId": {"L": [{"S": "ada"}]}}, ""
+            change["NewImage"], event = old | {"UserId": {"L": [{"S": "ada"}]}}, "created"
         case "a user's id that is empty":
-            change["NewImage"], event = old | {"UserId": {"S": ""}}, ""
+            change["NewImage"], event = old | {"UserId": {"S": ""}}, "created"
         case "a user's id of 40 KB":
-            change["NewImage"], event = old | {"UserId": {"S": _LONG}}, ""
+            change["NewImage"], event = old | {"UserId": {"S": _LONG}}, "created"
         case "an actor of 40 KB with half a character":
             change["NewImage"], event = old | {"Actor": {"S": "\ud800" + _LONG}}, "created"
         case "an item of 400 KB":

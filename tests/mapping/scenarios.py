@@ -99,7 +99,7 @@ def _needless(delivery: Delivery) -> list[str]:
 
 def _unrecorded(delivery: Delivery, poisons: list[Poison]) -> list[str]:
     found = Counter((item["SessionId"]["S"], item["Type"]["S"]) for item in delivery.trail)
-    wanted = Counter((each.session_id, each.type) for each in poisons if each.type)
+    wanted = Counter((each.session_id, each.type) for each in poisons)
     broken = [
         f"{found[event]} events {event} for {times} records"
         for event, times in wanted.items()

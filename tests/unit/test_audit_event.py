@@ -156,45 +156,59 @@ def test_renewal_that_changes_the_window_says_so() -> None:
 )
 def test_trail_keeps_all_but_what_it_need_not_have(type: str, changed: Any, kept: bool) -> None:
     """A changed window is more than a renewal."""
-    given = classify(record("INSERT", new=image()), not_before=0)
-    given = msgspec.structs.replace(given, type=type, changed=changed)
+    made = record("INSERT", new=image())
+    given = msgspec.structs.replace(classify(made, not_before=0), type=type, changed=changed)
 
-    assert is_kept(given, ["renewed", "updated"], record_anonymous=False) is kept
-    assert is_kept(given, [""], record_anonymous=False)
+    assert is_kept(given, made, ["renewed", "updated"], record_anonymous=False) is kept
+    assert is_kept(given, made, [""], record_anonymous=False)
 
 
 @pytest.mark.parametrize("type", LIFE + ALARMS)
 def test_trail_keeps_of_anonymous_sessions_what_is_alarming(type: str) -> None:
     """With the setting it keeps as much as of any session."""
-    given = classify(record("INSERT", new=image(UserId=None)), not_before=0)
-    given = msgspec.structs.replace(given, type=type)
+    made = record("INSERT", new=image(UserId=None))
+    given = msgspec.structs.replace(classify(made, not_before=0), type=type)
 
-    assert is_kept(given, ["renewed"], record_anonymous=False) is (type in ALARMS)
-    assert is_kept(given, ["renewed"], record_anonymous=True) is (type != "renewed")
+    assert is_kept(given, made, ["renewed"], record_anonymous=False) is (type in ALARMS)
+    assert is_kept(given, made, ["renewed"], record_anonymous=True) is (type != "renewed")
+
+
+@pytest.mark.parametrize(
+    "new", [{}, image() | {"UserId": {"L": []}}, image() | {"UserId": {"S": ""}}]
+)
+def test_user_that_can_not_be_read_is_no_missing_one(new: Any) -> None:
+    """Or a malformed one would hide a session from the trail."""
+    made = record("INSERT", new=new)
+    found = classify(made, not_before=0)
+
+    assert (found.type, found.user_id) == ("created", None)
+    assert is_kept(found, made, ["renewed"], record_anonymous=False)
 
 
 @pytest.mark.parametrize("change", [{"UserId": None}, {"UserId": None, "RevokedAt": NOW}])
 def test_nobody_hides_by_taking_the_user_away(change: Any) -> None:
     """That is kept, and stays in the user's trail."""
-    new = image(**BY, **change)
+    made = record("MODIFY", old=image(), new=image(**BY, **change))
 
-    found = classify(record("MODIFY", old=image(), new=new), not_before=0)
+    found = classify(made, not_before=0)
 
     assert (found.type, found.user_id) == ("tampered", "ada")
     assert "UserId" in (found.changed or [])
-    assert is_kept(found, ["renewed"], record_anonymous=False)
+    assert is_kept(found, made, ["renewed"], record_anonymous=False)
 
 
 def test_giving_an_anonymous_session_a_user_is_tampering() -> None:
     """It would make a log-in of it."""
-    found = classify(record("MODIFY", old=image(UserId=None), new=image(**BY)), not_before=0)
+    made = record("MODIFY", old=image(UserId=None), new=image(**BY))
+
+    found = classify(made, not_before=0)
 
     assert (found.type, found.user_id, found.changed) == (
         "tampered",
         "ada",
         ["Actor", "RequestId", "UserId"],
     )
-    assert is_kept(found, ["renewed"], record_anonymous=False)
+    assert is_kept(found, made, ["renewed"], record_anonymous=False)
 
 
 def test_log_out_after_the_expiry_tells_when_that_was() -> None:
