@@ -12,6 +12,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from serverless_sessions.exact_json import encode
+
 # What a framework's serializer makes of one value, and the other way round.
 Dumps = Callable[[Any], str | bytes]
 Loads = Callable[[str | bytes], Any]
@@ -24,6 +26,8 @@ _TEXT, _BYTES = "json", "base64"
 _MAX_LEVELS = 28
 _TOO_LARGE = 10**38  # has 39 digits
 _MAX_NAME = 255
+_MAX_MEMBERS = 100
+_MAX_BYTES = 64 * 1024
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html
 _LEAST, _MOST = 1e-130, 9.9e125
 
@@ -61,6 +65,25 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     return removed | changed
 
 
+def parts(changed: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The same changes in as few requests as hold them; none for no changes.
+
+    A request takes 100 members and 64 KiB of JSON. A larger value has one to itself, and is for the
+    service to refuse.
+    """
+    found: list[dict[str, Any]] = []
+    size = 0
+    for name, value in changed.items():
+        # At least what the service counts: it does not escape, as this does.
+        length = len(json.dumps({name: value}))
+        if not found or len(found[-1]) == _MAX_MEMBERS or size + length > _MAX_BYTES:
+            found.append({})
+            size = 0
+        found[-1][name] = value
+        size += length
+    return found
+
+
 def _spelled(value: Any) -> str:
     """To Python 1, 1.0 and True are equal; as JSON they are not."""
     return json.dumps(value, sort_keys=True, default=repr)
@@ -84,7 +107,7 @@ def _unpacked(value: Any) -> str | bytes:
             return text
         case {"base64": str(text)} if len(value) == 1:
             return base64.b64decode(text)
-    return json.dumps(value)
+    return encode(value).decode()
 
 
 def _comes_back(value: Any, levels: int) -> bool:

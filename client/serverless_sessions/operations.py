@@ -72,8 +72,10 @@ class Operations:
         ttl_seconds: int | None,
         absolute_ttl_seconds: int | None,
         client: Client | None,
+        token: Token | None = None,
     ) -> Plan[IssuedSession]:
-        token = Token.issue(new_session_id())
+        """`token` is new: made here, or by an adapter. It never comes from an end user."""
+        token = token or Token.issue(new_session_id())
         given = {
             "user_id": user_id,
             "data": data,

@@ -114,10 +114,15 @@ class Api:
 
 def route_key(method: str, path: str) -> str:
     """The route of the template that API Gateway would choose."""
-    routes = {route["RouteKey"] for route in resources("AWS::ApiGatewayV2::Route").values()}
     by_id = re.sub("^/sessions/[^/]+", "/sessions/{session_id}", path)
     candidates = (f"{method} {path}", f"{method} {by_id}")
-    return next((key for key in candidates if key in routes), "$default")
+    return next((key for key in candidates if key in _routes()), "$default")
+
+
+@cache
+def _routes() -> set[str]:
+    """Read once: the CDK answers slowly, and one thread at a time."""
+    return {route["RouteKey"] for route in resources("AWS::ApiGatewayV2::Route").values()}
 
 
 def lambda_context() -> Any:

@@ -1,0 +1,796 @@
+"""Django's sessions on the service: a site with real middleware, on the settings of the guide."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import django
+import pytest
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.contrib import auth
+from django.contrib.auth import aget_user, alogin, alogout, login, logout, update_session_auth_hash
+from django.contrib.sessions.backends.base import CreateError, UpdateError
+from django.core.management import call_command
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.template import Context, Template
+from django.test import AsyncClient, Client, override_settings
+from django.urls import path
+from django.utils import timezone
+
+from serverless_sessions.django import SessionStore, _async_sessions, _sessions
+from serverless_sessions.errors import Unavailable
+from tests.client import service as faults
+from tests.client.service import Service
+from tests.template import ROOT
+
+COOKIE = "__Host-sessionid"
+VERIFY, CREATE = "POST /sessions/verify", "POST /sessions"
+
+
+def guide_settings() -> dict[str, Any]:
+    """What docs/integrating.md tells to set."""
+    section = (ROOT / "docs/integrating.md").read_text().split("\n## ")[1]
+    [snippet] = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    snippet = re.sub(r"os\.environ\[.*?\]", '""', snippet)
+    exec(compile(snippet, "docs/integrating.md", "exec"), names)  # noqa: S102
+    return {name: value for name, value in names.items() if name.isupper()}
+
+
+class LooksAtTheSession:
+    """A middleware that does, like Django's LoginRequiredMiddleware, which asks for the user."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if "looks" in request.GET:
+            request.session.get("n")
+        return self.get_response(request)
+
+
+GUIDE = guide_settings()
+settings.configure(
+    **GUIDE
+    | {
+        "SECRET_KEY": "for tests",
+        "ROOT_URLCONF": __name__,
+        "ALLOWED_HOSTS": ["*"],
+        "INSTALLED_APPS": ["django.contrib.auth", "django.contrib.contenttypes"],
+        "MIDDLEWARE": [*GUIDE["MIDDLEWARE"], f"{__name__}.LooksAtTheSession"],
+        "DATABASES": {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        "PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"],
+        "TEMPLATES": [{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
+        "USE_TZ": True,
+    }
+)
+django.setup()
+
+
+def text(value: object) -> HttpResponse:
+    return HttpResponse(str(value), content_type="text/plain")
+
+
+def no_session(request: HttpRequest) -> HttpResponse:
+    return text("hello")
+
+
+def read(request: HttpRequest) -> HttpResponse:
+    return text(request.session.get("n"))
+
+
+def count(request: HttpRequest) -> HttpResponse:
+    request.session["n"] = request.session.get("n", 0) + 1
+    return text(request.session["n"])
+
+
+def write(request: HttpRequest, key: str) -> HttpResponse:
+    request.session[key] = key
+    return text(key)
+
+
+def erase(request: HttpRequest, key: str) -> HttpResponse:
+    del request.session[key]
+    return text(key)
+
+
+def user(name: str) -> Any:
+    return auth.get_user_model().objects.get(username=name)
+
+
+def log_in(request: HttpRequest, name: str) -> HttpResponse:
+    login(request, user(name))
+    return text(request.session.session_key)
+
+
+def fail_after_log_in(request: HttpRequest, name: str) -> HttpResponse:
+    login(request, user(name))
+    return HttpResponse(status=500)
+
+
+def log_out(request: HttpRequest) -> HttpResponse:
+    logout(request)
+    return text("bye")
+
+
+def flush(request: HttpRequest) -> HttpResponse:
+    request.session.flush()
+    return text("bye")
+
+
+def change_password(request: HttpRequest) -> HttpResponse:
+    request.user.set_password("new")  # type: ignore[union-attr]
+    request.user.save()
+    update_session_auth_hash(request, request.user)  # type: ignore[arg-type]
+    return text("changed")
+
+
+def who(request: HttpRequest) -> HttpResponse:
+    return text(request.user)
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(Template("{{ user }}").render(Context({"user": request.user})))
+
+
+def expire(request: HttpRequest, seconds: int) -> HttpResponse:
+    request.session.set_expiry(seconds or None)
+    return text(seconds)
+
+
+async def async_count(request: HttpRequest) -> HttpResponse:
+    n = await request.session.aget("n", 0) + 1
+    await request.session.aset("n", n)
+    return text(n)
+
+
+async def async_log_in(request: HttpRequest, name: str) -> HttpResponse:
+    await alogin(request, await auth.get_user_model().objects.aget(username=name))
+    return text(request.session.session_key)
+
+
+async def async_log_out(request: HttpRequest) -> HttpResponse:
+    await alogout(request)
+    return text("bye")
+
+
+async def async_who(request: HttpRequest) -> HttpResponse:
+    return text(await aget_user(request))
+
+
+urlpatterns = [
+    path("none", no_session),
+    path("read", read),
+    path("count", count),
+    path("write/<key>", write),
+    path("erase/<key>", erase),
+    path("log-in/<name>", log_in),
+    path("log-in-and-fail/<name>", fail_after_log_in),
+    path("log-out", log_out),
+    path("flush", flush),
+    path("password", change_password),
+    path("who", who),
+    path("page", page),
+    path("expire/<int:seconds>", expire),
+    path("async/count", async_count),
+    path("async/log-in/<name>", async_log_in),
+    path("async/log-out", async_log_out),
+    path("async/who", async_who),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def users() -> Iterator[None]:
+    call_command("migrate", verbosity=0)
+    for name in ("ada", "grace"):
+        auth.get_user_model().objects.create_user(name)
+    yield
+    connection.close()
+
+
+@pytest.fixture(autouse=True)
+def site(service: Service) -> Iterator[None]:
+    """The settings for this test's service, with deadlines that a test can wait for."""
+    options = {
+        "url": service.url,
+        "region": service.region,
+        "deadline_seconds": 4.0,
+        "verify_deadline_seconds": 2.0,
+    }
+    with override_settings(SERVERLESS_SESSIONS=options):
+        yield
+        _sessions().close()
+
+
+@pytest.fixture
+def browser() -> Client:
+    return Client(raise_request_exception=False, headers={"user-agent": "Browser/1"})
+
+
+def stored(service: Service, session_key: str) -> dict[str, Any]:
+    """The item of a session."""
+    [item] = [each for each in service.items() if each["SessionId"]["S"] == session_key[:22]]
+    return item
+
+
+def users_sessions(service: Service) -> list[dict[str, Any]]:
+    """Live sessions that have a user."""
+    return [each for each in service.items() if "UserId" in each and "RevokedAt" not in each]
+
+
+def calls(service: Service) -> list[str]:
+    """Those since the last time, with no id in them."""
+    made = [re.sub("/[A-Za-z0-9_-]{22}", "/…", call) for call in service.calls]
+    service.calls.clear()
+    return made
+
+
+# What a request costs
+
+
+def test_request_without_a_look_at_the_session_makes_no_call(
+    browser: Client, service: Service
+) -> None:
+    browser.get("/read")  # without a cookie
+    assert calls(service) == []
+
+    browser.get("/count")
+    assert calls(service) == [CREATE]
+    browser.get("/none")
+    assert calls(service) == []
+
+
+def test_calls_of_a_visit(browser: Client, service: Service) -> None:
+    ended = "DELETE /sessions/…?reason="
+
+    browser.get("/count")
+    assert calls(service) == [CREATE]
+    browser.get("/read")
+    assert calls(service) == [VERIFY]
+    browser.get("/count")
+    assert calls(service) == [VERIFY, "PATCH /sessions/…"]
+    browser.get("/log-in/ada")
+    assert calls(service) == [VERIFY, CREATE, f"{ended}signed_in"]
+    browser.get("/log-out")
+    assert calls(service) == [VERIFY, f"{ended}logout"]
+    browser.get("/log-in/ada")
+    assert calls(service) == [CREATE]
+
+
+def test_saving_every_request_makes_no_further_call(browser: Client, service: Service) -> None:
+    browser.get("/count")
+    calls(service)
+
+    with override_settings(SESSION_SAVE_EVERY_REQUEST=True):
+        answer = browser.get("/read")
+
+    assert calls(service) == [VERIFY]
+    assert answer.cookies[COOKIE]["max-age"] == settings.SESSION_COOKIE_AGE
+
+
+# Logging in and out
+
+
+def test_log_in_makes_a_new_session_with_all_values(browser: Client, service: Service) -> None:
+    browser.get("/count")
+    before = browser.cookies[COOKIE].value
+
+    told = browser.get("/log-in/ada").content.decode()
+
+    after = browser.cookies[COOKIE].value
+    assert told == after != before, "the view knew the key"
+    assert browser.get("/read").content == b"1"
+    assert stored(service, before)["RevokedReason"] == {"S": "signed_in"}
+    assert "UserId" not in stored(service, before)
+    assert stored(service, after)["UserId"] == {"S": str(user("ada").pk)}
+    assert stored(service, after)["Client"]["M"] == {
+        "ip": {"S": "127.0.0.1"},
+        "user_agent": {"S": "Browser/1"},
+    }
+
+
+def test_log_in_that_fails_costs_the_visitor_nothing(browser: Client, service: Service) -> None:
+    browser.get("/count")
+
+    assert browser.get("/log-in-and-fail/ada").status_code == 500
+
+    assert browser.get("/read").content == b"1"
+    assert users_sessions(service) == []
+
+
+def test_log_in_as_another_user_takes_no_values_along(browser: Client, service: Service) -> None:
+    browser.get("/log-in/ada")
+    browser.get("/count")
+
+    browser.get("/log-in/grace")
+
+    assert browser.get("/read").content == b"None"
+    [session] = users_sessions(service)
+    assert session["UserId"] == {"S": str(user("grace").pk)}
+
+
+def test_log_out_ends_the_session(browser: Client, service: Service) -> None:
+    browser.get("/log-in/ada")
+    token = browser.cookies[COOKIE].value
+
+    answer = browser.get("/log-out")
+
+    assert answer.cookies[COOKIE]["max-age"] == 0
+    assert stored(service, token)["RevokedReason"] == {"S": "logout"}
+    assert browser.get("/who").content == b"AnonymousUser"
+
+
+def test_change_of_password_cycles_the_key(browser: Client, service: Service) -> None:
+    browser.get("/log-in/ada")
+    before = browser.cookies[COOKIE].value
+
+    browser.get("/password")
+
+    assert browser.get("/who").content == b"ada"
+    assert stored(service, before)["RevokedReason"] == {"S": "key_cycled"}
+    assert len(users_sessions(service)) == 1
+
+
+def test_session_id_alone_ends_no_session(browser: Client, service: Service) -> None:
+    """It is no secret, and `flush` does not read the session first."""
+    browser.get("/log-in/ada")
+    thief = Client()
+    thief.cookies[COOKIE] = browser.cookies[COOKIE].value[:23] + "A" * 43
+
+    thief.get("/flush")
+    SessionStore().delete(thief.cookies[COOKIE].value)
+
+    assert browser.get("/who").content == b"ada"
+
+
+def test_key_from_a_cookie_becomes_nobodys(service: Service) -> None:
+    planted = f"{'A' * 22}.{'B' * 43}"
+    with pytest.raises(CreateError):
+        SessionStore(planted).save(must_create=True)
+    visitor = Client()
+    visitor.cookies[COOKIE] = planted
+
+    visitor.get("/count")
+
+    assert visitor.cookies[COOKIE].value != planted
+
+
+# Values
+
+
+VALUES: dict[str, Any] = {
+    "types": [True, 1, 1.0, -0.0, "1", None, {}, [], {"": {"a": None}}],
+    "null": None,
+    "": "an empty key",
+    "~": "a key that document.py has a use for",
+    "n" * 300: "a long key",
+    "numbers": [10**40, 2**53 + 1, 5e-324, 1.7e308, 1e22, 0.1],
+    "text": "\ud800 é \u0000",
+    7: "a key that is no text",
+    "_auth_user": "a name like Django's own",
+}
+
+
+def test_values_come_back_as_from_djangos_own_stores(service: Service) -> None:
+    session = SessionStore()
+    serializer = session.serializer()
+    session.update(VALUES)
+    session.save()
+
+    read = SessionStore(session.session_key)
+    read["more"] = 1
+    read.save()
+
+    expected = serializer.loads(serializer.dumps(VALUES)) | {"more": 1}
+    assert repr(sorted(SessionStore(session.session_key).items())) == repr(sorted(expected.items()))
+
+
+def test_eight_requests_at_once_keep_eight_keys(browser: Client, service: Service) -> None:
+    """Each with one write."""
+    browser.get("/count")
+    token = browser.cookies[COOKIE].value
+    calls(service)
+
+    def request(key: str) -> int:
+        client = Client()
+        client.cookies[COOKIE] = token
+        return client.get(f"/write/{key}").status_code
+
+    keys = [f"key{i}" for i in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(request, keys)) == [200] * 8
+
+    made = calls(service)
+    assert made.count("PATCH /sessions/…") == 8
+    assert set(made) == {"PATCH /sessions/…", VERIFY}
+    assert dict(SessionStore(token)) == {"n": 1} | {key: key for key in keys}
+
+
+def test_keys_change_apart(service: Service) -> None:
+    """One sets, one removes, one changes what is in a list."""
+    first = SessionStore()
+    first.update({"a": 1, "b": 1, "c": [1]})
+    first.save()
+    second, third = SessionStore(first.session_key), SessionStore(first.session_key)
+    second.load(), third.load()
+
+    first["a"] = 2
+    del second["b"]
+    third["c"].append(2)
+    for session in (second, third, first, second):
+        session.save()
+
+    assert dict(SessionStore(first.session_key)) == {"a": 2, "c": [1, 2]}
+
+
+def test_more_than_a_request_takes(service: Service) -> None:
+    """250 keys and 200 KB, at the creation, in a change and over a log-in."""
+    session = SessionStore()
+    session.update({f"a{i}": "x" * 400 for i in range(250)})
+    session.save()
+    session.update({f"b{i}": "x" * 400 for i in range(250)})
+    for i in range(150):
+        del session[f"a{i}"]
+    session.save()
+
+    session.cycle_key()
+    session["_auth_user_id"] = "5"
+    session.save()
+
+    read = SessionStore(session.session_key)
+    assert len(read.keys()) == 351
+    assert stored(service, session.session_key)["UserId"] == {"S": "5"}
+
+
+def test_unreadable_data_is_no_session(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """As after a change of SESSION_SERIALIZER."""
+    session = SessionStore()
+    session["a"] = 1
+    session.save()
+    _sessions().change(session.session_key[:22], {"b": {"base64": "/w=="}})
+
+    read = SessionStore(session.session_key)
+
+    assert dict(read) == {}
+    assert read.session_key is None
+    assert "can't be read" in caplog.text
+
+
+# Expiry
+
+
+def test_set_expiry_keeps_the_key(browser: Client, service: Service) -> None:
+    browser.get("/count")
+    token = browser.cookies[COOKIE].value
+    calls(service)
+
+    answer = browser.get("/expire/600")
+
+    assert calls(service) == [VERIFY, "PATCH /sessions/…", "POST /sessions/…/renew"]
+    assert (answer.cookies[COOKIE].value, answer.cookies[COOKIE]["max-age"]) == (token, 600)
+    assert stored(service, token)["TtlSeconds"] == {"N": "600"}
+    browser.get("/expire/0")
+    assert stored(service, token)["TtlSeconds"] == {"N": str(settings.SESSION_COOKIE_AGE)}
+    calls(service)
+    browser.get("/count")
+    assert calls(service) == [VERIFY, "PATCH /sessions/…"]
+
+
+def test_expiry_is_no_longer_than_the_service_allows(service: Service) -> None:
+    """Some sites remember a user for ten years."""
+    session = SessionStore()
+    session["a"] = 1
+    session.save()
+    session.set_expiry(3650 * 86400)
+    session.save()
+
+    item = stored(service, session.session_key)
+    assert item["TtlSeconds"] == {"N": str(400 * 86400)}
+    assert item["ExpirationTime"] == item["AbsoluteExpirationTime"]
+
+
+def test_session_ends_at_the_moment_that_was_named(service: Service) -> None:
+    """A renewal by the service goes past it."""
+    session = SessionStore()
+    session["a"] = 1
+    session.set_expiry(timedelta(seconds=1000))
+    session.save()
+    key = session.session_key
+    calls(service)
+
+    session["a"] = 2
+    session.save()
+    assert calls(service) == ["PATCH /sessions/…"], "time passing is no new window"
+    assert dict(SessionStore(key))["a"] == 2
+
+    _sessions().change(
+        key[:22], {"_session_expiry": (timezone.now() - timedelta(seconds=1)).isoformat()}
+    )
+    assert dict(SessionStore(key)) == {}
+    assert stored(service, key)["RevokedReason"] == {"S": "expired"}
+
+
+def test_expiry_in_the_past_ends_the_session(service: Service) -> None:
+    session = SessionStore()
+    session["a"] = 1
+    session.save()
+    key = session.session_key
+
+    session.set_expiry(-1)
+    session.save()
+
+    assert stored(service, key)["RevokedReason"] == {"S": "expired"}
+    assert len(service.items()) == 1
+    session.set_expiry(None)
+    session.save()
+    assert dict(SessionStore(session.session_key)) == {"a": 1}
+
+
+def test_clear_expired_has_nothing_to_do(service: Service) -> None:
+    SessionStore.clear_expired()
+    async_to_sync(SessionStore.aclear_expired)()
+    assert calls(service) == []
+
+
+# What others did meanwhile
+
+
+@pytest.mark.parametrize("change", ["a", "_session_expiry"])
+def test_session_that_ended_meanwhile_stays_ended(service: Service, change: str) -> None:
+    session = SessionStore()
+    session["a"] = 1
+    session.save()
+    SessionStore().delete(session.session_key)
+
+    session[change] = 2
+    with pytest.raises(UpdateError):
+        session.save()
+
+    assert session.load() == {}
+    assert len(service.items()) == 1
+
+
+def test_request_of_a_session_that_ended_meanwhile_is_400(
+    browser: Client, service: Service
+) -> None:
+    """Django's SessionInterrupted."""
+    browser.get("/log-in/ada")
+    token = browser.cookies[COOKIE].value
+
+    def wait_and_end_it(call: faults.Call) -> None:
+        reply = call.forward()
+        service.plan()
+        _sessions().revoke(token[:22])
+        call.send(reply)
+
+    service.plan(wait_and_end_it)
+    answer = browser.get("/count")
+
+    assert answer.status_code == 400
+    assert users_sessions(service) == []
+
+
+def test_values_replaced_without_a_look_replace_all(service: Service) -> None:
+    session = SessionStore()
+    session.update({"a": 1, "b": 1})
+    session.save()
+
+    blind = SessionStore(session.session_key)
+    blind.clear()
+    blind["c"] = 1
+    blind.save()
+
+    assert dict(SessionStore(session.session_key)) == {"c": 1}
+
+
+# Outages
+
+
+def through(call: faults.Call) -> None:
+    """No fault."""
+    call.send(call.forward())
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("/who", faults.frozen),
+        ("/who", faults.unavailable),
+        ("/page", faults.throttled),
+        ("/none?looks", faults.throttled),
+        ("/count", faults.reset),
+        ("/log-out", faults.throttled),
+        ("/flush", faults.throttled),
+        ("/password", faults.throttled),
+    ],
+)
+def test_outage_is_a_503_and_signs_nobody_out(
+    browser: Client, service: Service, fault: faults.Fault, url: str
+) -> None:
+    """In a view, in a template, in a middleware."""
+    browser.get("/log-in/ada")
+    token = browser.cookies[COOKIE].value
+
+    service.plan(always=fault)
+    answer = browser.get(url)
+
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"]
+    assert COOKIE not in answer.cookies
+    service.plan()
+    assert browser.get("/who").content == b"ada"
+    assert browser.cookies[COOKIE].value == token
+
+
+@pytest.mark.parametrize("url", ["/count", "/log-out", "/log-in/grace", "/expire/60"])
+def test_outage_between_reading_and_writing(browser: Client, service: Service, url: str) -> None:
+    browser.get("/log-in/ada")
+    service.plan(through, always=faults.throttled)
+
+    answer = browser.get(url)
+
+    assert answer.status_code == 503
+    assert COOKIE not in answer.cookies
+    service.plan()
+    assert browser.get("/who").content == b"ada"
+    assert browser.get(url).status_code == 200
+    assert len(users_sessions(service)) == (0 if url == "/log-out" else 1)
+
+
+def test_lost_answers_double_no_session(browser: Client, service: Service) -> None:
+    browser.get("/count")
+    service.plan(*[faults.lose_answer, through] * 3)
+
+    assert browser.get("/log-in/ada").status_code == 200
+
+    service.plan()
+    assert len(users_sessions(service)) == 1
+    assert browser.get("/who").content == b"ada"
+    assert browser.get("/read").content == b"1"
+    service.plan(faults.lose_answer, faults.lose_answer)
+    assert browser.get("/log-out").status_code == 200
+    assert users_sessions(service) == []
+
+
+def test_lost_answer_of_a_change(browser: Client, service: Service) -> None:
+    browser.get("/count")
+    service.plan(through, faults.lose_answer)
+
+    answer = browser.get("/count")
+
+    service.plan()
+    assert answer.status_code == 200
+    assert browser.get("/read").content == b"2"
+
+
+def test_log_in_holds_though_the_visit_before_cannot_be_ended(
+    browser: Client, service: Service
+) -> None:
+    browser.get("/count")
+    service.plan(through, through, always=faults.throttled)
+
+    assert browser.get("/log-in/ada").status_code == 200
+
+    service.plan()
+    assert browser.get("/who").content == b"ada"
+
+
+def test_save_after_an_outage_is_the_same_session(service: Service) -> None:
+    session = SessionStore()
+    session["a"] = 1
+    service.plan(always=faults.answer_503)
+    with pytest.raises(Unavailable):
+        session.save()
+    service.plan()
+
+    session.save()
+
+    assert len(service.items()) == 1
+    assert dict(SessionStore(session.session_key)) == {"a": 1}
+
+
+def test_restart_is_not_noticed(browser: Client, service: Service) -> None:
+    browser.get("/log-in/ada")
+    service.restart()
+    assert browser.get("/count").status_code == 200
+    assert browser.get("/who").content == b"ada"
+
+
+def test_outage_page_is_the_sites_own(browser: Client, service: Service) -> None:
+    browser.get("/count")
+    loader = ("django.template.loaders.locmem.Loader", {"503.html": "Back soon."})
+    engine = {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "OPTIONS": {"loaders": [loader]},
+    }
+    service.plan(always=faults.throttled)
+    with override_settings(TEMPLATES=[engine]):
+        assert browser.get("/read").content == b"Back soon."
+
+
+def test_djangos_own_middleware_makes_a_500_of_an_outage(browser: Client, service: Service) -> None:
+    own = [
+        each.replace("serverless_sessions.django", "django.contrib.sessions")
+        for each in settings.MIDDLEWARE
+    ]
+    with override_settings(MIDDLEWARE=own):
+        browser = Client(raise_request_exception=False)
+        browser.get("/log-in/ada")
+        service.plan(always=faults.throttled)
+        answer = browser.get("/who")
+        assert (answer.status_code, COOKIE in answer.cookies) == (500, False)
+        service.plan()
+        assert browser.get("/who").content == b"ada"
+
+
+# Async
+
+
+def in_a_loop(test: Callable[[], Awaitable[None]]) -> None:
+    async def run() -> None:
+        try:
+            await test()
+        finally:
+            await _async_sessions().aclose()
+
+    async_to_sync(run)()
+
+
+def test_async_views(service: Service) -> None:
+    async def visit() -> None:
+        browser = AsyncClient()
+        for n in (b"1", b"2"):
+            assert (await browser.get("/async/count")).content == n
+        before = browser.cookies[COOKIE].value
+        told = (await browser.get("/async/log-in/ada")).content.decode()
+        assert told == browser.cookies[COOKIE].value != before
+        assert (await browser.get("/async/who")).content == b"ada"
+        assert (await browser.get("/async/count")).content == b"3"
+        assert stored(service, before)["RevokedReason"] == {"S": "signed_in"}
+        await browser.get("/async/log-out")
+        assert (await browser.get("/async/who")).content == b"AnonymousUser"
+        assert users_sessions(service) == []
+
+    in_a_loop(visit)
+
+
+def test_async_outage_is_a_503(service: Service) -> None:
+    async def visit() -> None:
+        browser = AsyncClient(raise_request_exception=False)
+        await browser.get("/async/log-in/ada")
+        service.plan(always=faults.throttled)
+        answer = await browser.get("/async/who")
+        assert (answer.status_code, COOKIE in answer.cookies) == (503, False)
+        service.plan()
+        assert (await browser.get("/async/who")).content == b"ada"
+
+    in_a_loop(visit)
+
+
+def test_async_store(service: Service) -> None:
+    async def use() -> None:
+        session = SessionStore()
+        await session.aset("a", 1)
+        await session.asave()
+        before = str(session.session_key)
+        await session.acycle_key()
+        assert not await session.aexists(before)
+        await session.asave()
+        assert not await session.aexists(before)
+        assert await session.aexists(session.session_key)
+        assert await SessionStore(session.session_key).aload() == {"a": 1}
+        await session.aflush()
+        assert session.session_key is None
+        await session.acreate()
+        await session.adelete()
+        await session.aset("a", 2)
+        with pytest.raises(UpdateError):
+            await session.asave()
+
+    in_a_loop(use)
