@@ -125,7 +125,7 @@ def flush(request: HttpRequest) -> HttpResponse:
 
 
 def change_password(request: HttpRequest) -> HttpResponse:
-    request.user.set_password("new")  # type: ignore[union-attr]
+    request.user.set_password("new")
     request.user.save()
     update_session_auth_hash(request, request.user)  # type: ignore[arg-type]
     return text("changed")
@@ -188,8 +188,9 @@ urlpatterns = [
 @pytest.fixture(scope="module", autouse=True)
 def users() -> Iterator[None]:
     call_command("migrate", verbosity=0)
+    user_model: Any = auth.get_user_model()
     for name in ("ada", "grace"):
-        auth.get_user_model().objects.create_user(name)
+        user_model.objects.create_user(name)
     yield
     connection.close()
 
@@ -213,9 +214,13 @@ def browser() -> Client:
     return Client(raise_request_exception=False, headers={"user-agent": "Browser/1"})
 
 
-def stored(service: Service, session_key: str) -> dict[str, Any]:
+def id_of(session_key: str | None) -> str:
+    return str(session_key)[:22]
+
+
+def stored(service: Service, session_key: str | None) -> dict[str, Any]:
     """The item of a session."""
-    [item] = [each for each in service.items() if each["SessionId"]["S"] == session_key[:22]]
+    [item] = [each for each in service.items() if each["SessionId"]["S"] == id_of(session_key)]
     return item
 
 
@@ -364,7 +369,7 @@ def test_key_from_a_cookie_becomes_nobodys(service: Service) -> None:
 # Values
 
 
-VALUES: dict[str, Any] = {
+VALUES: dict[Any, Any] = {
     "types": [True, 1, 1.0, -0.0, "1", None, {}, [], {"": {"a": None}}],
     "null": None,
     "": "an empty key",
@@ -453,7 +458,7 @@ def test_unreadable_data_is_no_session(service: Service, caplog: pytest.LogCaptu
     session = SessionStore()
     session["a"] = 1
     session.save()
-    _sessions().change(session.session_key[:22], {"b": {"base64": "/w=="}})
+    _sessions().change(id_of(session.session_key), {"b": {"base64": "/w=="}})
 
     read = SessionStore(session.session_key)
 
@@ -510,7 +515,7 @@ def test_session_ends_at_the_moment_that_was_named(service: Service) -> None:
     assert dict(SessionStore(key))["a"] == 2
 
     _sessions().change(
-        key[:22], {"_session_expiry": (timezone.now() - timedelta(seconds=1)).isoformat()}
+        id_of(key), {"_session_expiry": (timezone.now() - timedelta(seconds=1)).isoformat()}
     )
     assert dict(SessionStore(key)) == {}
     assert stored(service, key)["RevokedReason"] == {"S": "expired"}
@@ -566,7 +571,7 @@ def test_request_of_a_session_that_ended_meanwhile_is_400(
     def wait_and_end_it(call: faults.Call) -> None:
         reply = call.forward()
         service.plan()
-        _sessions().revoke(token[:22])
+        _sessions().revoke(id_of(token))
         call.send(reply)
 
     service.plan(wait_and_end_it)
