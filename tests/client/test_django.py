@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import django
@@ -309,6 +310,24 @@ def test_log_in_that_fails_costs_the_visitor_nothing(browser: Client, service: S
     assert users_sessions(service) == []
 
 
+def test_log_in_that_cannot_be_stored_costs_the_visitor_nothing(
+    browser: Client, service: Service
+) -> None:
+    """First the new session, then the end of the one from before."""
+    browser.get("/count")
+
+    def stores_nothing(call: faults.Call) -> None:
+        (faults.throttled if call.path == "/sessions" else through)(call)
+
+    service.plan(always=stores_nothing)
+    assert browser.get("/log-in/ada").status_code == 503
+
+    service.plan()
+    assert browser.get("/read").content == b"1"
+    assert browser.get("/log-in/ada").status_code == 200
+    assert len(users_sessions(service)) == 1
+
+
 def test_log_in_as_another_user_takes_no_values_along(browser: Client, service: Service) -> None:
     browser.get("/log-in/ada")
     browser.get("/count")
@@ -318,6 +337,25 @@ def test_log_in_as_another_user_takes_no_values_along(browser: Client, service: 
     assert browser.get("/read").content == b"None"
     [session] = users_sessions(service)
     assert session["UserId"] == {"S": str(user("grace").pk)}
+
+
+def test_user_who_is_set_by_hand_has_a_session_of_their_own(service: Service) -> None:
+    """A session of the service never changes its user."""
+    session = SessionStore()
+    session["a"] = 1
+    session.save()
+    before = session.session_key
+
+    session["_auth_user_id"] = 5
+    session.save()
+    assert stored(service, before)["RevokedReason"] == {"S": "signed_in"}
+    assert stored(service, session.session_key)["UserId"] == {"S": "5"}
+
+    users = session.session_key
+    del session["_auth_user_id"]
+    session.save()
+    assert stored(service, users)["RevokedReason"] == {"S": "logout"}
+    assert dict(SessionStore(session.session_key)) == {"a": 1}
 
 
 def test_log_out_ends_the_session(browser: Client, service: Service) -> None:
@@ -345,11 +383,12 @@ def test_change_of_password_cycles_the_key(browser: Client, service: Service) ->
 def test_session_id_alone_ends_no_session(browser: Client, service: Service) -> None:
     """It is no secret, and `flush` does not read the session first."""
     browser.get("/log-in/ada")
+    forged = browser.cookies[COOKIE].value[:23] + "A" * 43
     thief = Client()
-    thief.cookies[COOKIE] = browser.cookies[COOKIE].value[:23] + "A" * 43
+    thief.cookies[COOKIE] = forged
 
     thief.get("/flush")
-    SessionStore().delete(thief.cookies[COOKIE].value)
+    SessionStore().delete(forged)
 
     assert browser.get("/who").content == b"ada"
 
@@ -500,7 +539,9 @@ def test_expiry_is_no_longer_than_the_service_allows(service: Service) -> None:
     assert item["ExpirationTime"] == item["AbsoluteExpirationTime"]
 
 
-def test_session_ends_at_the_moment_that_was_named(service: Service) -> None:
+def test_session_ends_at_the_moment_that_was_named(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A renewal by the service goes past it."""
     session = SessionStore()
     session["a"] = 1
@@ -509,9 +550,12 @@ def test_session_ends_at_the_moment_that_was_named(service: Service) -> None:
     key = session.session_key
     calls(service)
 
-    session["a"] = 2
-    session.save()
-    assert calls(service) == ["PATCH /sessions/…"], "time passing is no new window"
+    soon = timezone.now() + timedelta(seconds=100)
+    with monkeypatch.context() as later:
+        later.setattr(timezone, "now", lambda: soon)
+        session["a"] = 2
+        session.save()
+    assert calls(service) == ["PATCH /sessions/…"], "time that passes is no new window"
     assert dict(SessionStore(key))["a"] == 2
 
     _sessions().change(
@@ -581,6 +625,23 @@ def test_request_of_a_session_that_ended_meanwhile_is_400(
     assert users_sessions(service) == []
 
 
+def test_what_another_program_wrote_stays_as_it_is(service: Service) -> None:
+    """Python's floats would change the number."""
+    session = SessionStore()
+    session["a"] = 1
+    session.save()
+    number = Decimal("0.1000000000000000000001")
+    written = _sessions().change(id_of(session.session_key), {"number": number, "half": 2.5})
+
+    other = SessionStore(session.session_key)
+    assert dict(other) == {"a": 1, "number": 0.1, "half": 2.5}
+    other["a"] = 2
+    other.save()
+
+    data = _sessions().get(written.session_id).data
+    assert data == {"a": 2, "number": number, "half": 2.5}
+
+
 def test_values_replaced_without_a_look_replace_all(service: Service) -> None:
     session = SessionStore()
     session.update({"a": 1, "b": 1})
@@ -631,6 +692,14 @@ def test_outage_is_a_503_and_signs_nobody_out(
     service.plan()
     assert browser.get("/who").content == b"ada"
     assert browser.cookies[COOKIE].value == token
+
+
+def test_outage_in_a_view_is_no_error_of_the_site(service: Service) -> None:
+    """Which a test client would raise, and a site would report."""
+    browser = Client()
+    browser.get("/count")
+    service.plan(always=faults.throttled)
+    assert browser.get("/read").status_code == 503
 
 
 @pytest.mark.parametrize("url", ["/count", "/log-out", "/log-in/grace", "/expire/60"])
@@ -684,6 +753,23 @@ def test_log_in_holds_though_the_visit_before_cannot_be_ended(
 
     service.plan()
     assert browser.get("/who").content == b"ada"
+
+
+def test_session_of_a_user_does_not_go_on_beside_the_new_one(service: Service) -> None:
+    """Its key may be what a thief has, so the save fails until it is ended."""
+    session = SessionStore()
+    session["_auth_user_id"] = "5"
+    session.save()
+    session.cycle_key()
+
+    service.plan(through, always=faults.throttled)
+    with pytest.raises(Unavailable):
+        session.save()
+    service.plan()
+    session.save()
+
+    [left] = users_sessions(service)
+    assert left["SessionId"]["S"] == id_of(session.session_key)
 
 
 def test_save_after_an_outage_is_the_same_session(service: Service) -> None:

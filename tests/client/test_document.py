@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from serverless_sessions.document import changes, pack, unpack
+from serverless_sessions.document import changes, pack, parts, unpack
 from sessions.document import from_attributes, read_number, to_attributes
 
 DEEP: Any = [1]
@@ -94,3 +95,22 @@ def test_only_what_changed_is_sent() -> None:
     assert changed["new"] is not None
     merged = {k: v for k, v in (before | changed).items() if v is not None}
     assert unpack(merged, json.loads) == {"same": [1, {"a": 2}], "number": 1.0, "new": None, "": 2}
+
+
+def test_number_that_no_float_equals_can_be_read() -> None:
+    """Another program wrote it, and the client hands over a Decimal."""
+    assert unpack({"a": [Decimal("0.1000000000000000000001")]}, json.loads) == {"a": [0.1]}
+
+
+def test_changes_go_in_as_few_requests_as_hold_them() -> None:
+    many: dict[str, Any] = {f"key{i}": i for i in range(250)}
+    large = {name: "ü" * 10_000 for name in "abc"}
+
+    assert parts({}) == []
+    assert [len(part) for part in parts(many)] == [100, 100, 50]
+    assert [list(part) for part in parts(large | {"d": None, "e": "x" * 70_000})] == [
+        ["a"],
+        ["b"],
+        ["c", "d"],
+        ["e"],
+    ]
