@@ -248,8 +248,9 @@ class SessionStore(SessionBase):
         changed = changes(before, data)
         for part in parts(changed):
             yield from _calls().change(stored.session_id, part, version=None)
-        # What is left until a given moment is less at each save; that is no new window.
-        if _EXPIRY in changed if _is_moment(values) else seconds != stored.ttl_seconds:
+        # The time left until a given moment is shorter at each save. That is no new window.
+        is_new_window = _EXPIRY in changed if _is_moment(values) else seconds != stored.ttl_seconds
+        if is_new_window:
             yield from _calls().renew(stored.session_id, ttl_seconds=seconds)
         self._stored = replace(stored, data=data, ttl_seconds=seconds)
 
