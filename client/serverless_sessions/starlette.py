@@ -1,0 +1,258 @@
+"""Sessions of Starlette, FastAPI and whatever else speaks ASGI.
+
+    app.add_middleware(SessionMiddleware, client=AsyncSessions(os.environ["SESSIONS_API"]))
+
+A session is loaded when it is first touched. In a plain `def` endpoint `request.session` does that
+by itself. Code on the event loop can't wait in the middle of an expression, so it says when:
+
+    session = await load_session(request)
+
+or, in FastAPI, for an endpoint, a router or the app: `dependencies=[Depends(load_session)]`.
+With `autoload=True` the middleware does it for each request that brings a cookie, so that
+`request.session` works everywhere, as it does with Starlette's own middleware.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from typing import Any, Literal, cast
+
+from anyio import from_thread
+from starlette._utils import is_async_callable
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException, WebSocketException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serverless_sessions.async_sessions import AsyncSessions
+from serverless_sessions.errors import Unavailable
+from serverless_sessions.session import Client
+from serverless_sessions.web import (
+    LONGEST_SECONDS,
+    RETRY_AFTER_SECONDS,
+    WebSession,
+    arun,
+    cookie_name,
+)
+
+_TRY_AGAIN_LATER = 1013  # of the WebSocket close codes registered at IANA
+# A renewal at most this old was made by this request, or by one at its side.
+_RECENT_SECONDS = 60
+
+logger = logging.getLogger(__name__)
+
+
+class SessionNotLoaded(RuntimeError):
+    """Code on the event loop touched a session that nobody has loaded."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "await load_session(request) before the session is used on the event loop, "
+            "or let the middleware do so: autoload=True"
+        )
+
+
+class StarletteSession(WebSession):
+    """`request.session`. An outage is `HTTPException` 503, which Starlette and FastAPI answer.
+
+    On a WebSocket the session can be read and not changed: once the connection is accepted, no
+    cookie can be set.
+    """
+
+    is_read_only = False
+    is_accepted = False
+    _outage: Unavailable | None = None
+
+    async def load(self) -> None:
+        if self.is_loaded:
+            return
+        try:
+            # Whatever renders the 503 may touch the session once more.
+            if self._outage:
+                raise self._outage
+            await arun(self.loading())
+        except Unavailable as error:
+            self._outage = error
+            if self.is_accepted:
+                raise WebSocketException(_TRY_AGAIN_LATER) from error
+            raise _service_unavailable(error) from error
+
+    def load_now(self) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            from_thread.run(self.load)
+        else:
+            raise SessionNotLoaded
+
+    def mark_accessed(self) -> None:
+        """What Starlette calls when somebody says `request.session`."""
+        self.touch()
+
+    def regenerate(self) -> None:
+        self._require_writable()
+        super().regenerate()
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._require_writable()
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        self._require_writable()
+        super().__delitem__(key)
+
+    def _require_writable(self) -> None:
+        if self.is_read_only:
+            raise TypeError("the session of a WebSocket can't be changed")
+
+
+async def load_session(connection: HTTPConnection) -> StarletteSession:
+    """The session of a `Request` or a `WebSocket`, loaded. Without a cookie that is no call."""
+    session = cast(StarletteSession, connection.scope["session"])
+    session.accessed = True
+    await session.load()
+    return session
+
+
+class SessionMiddleware:
+    """Options that Starlette's own middleware has too are named as there, and mean the same.
+
+    `max_age`, in seconds, is how long a session lives after it was last used, and its cookie too.
+    With None the cookie ends with the browser, and the session as the service is set.
+    `absolute_ttl_seconds` is the longest that a session with a `max_age` lives at all.
+    `https_only=False` is for development over HTTP: it drops `Secure` and the prefix `__Host-`.
+    `user_key` is where the session has the user's id.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        client: AsyncSessions,
+        *,
+        user_key: str = "user_id",
+        autoload: bool = False,
+        session_cookie: str = "session",
+        max_age: int | None = 14 * 24 * 60 * 60,
+        absolute_ttl_seconds: int = LONGEST_SECONDS,
+        path: str = "/",
+        same_site: Literal["lax", "strict", "none"] = "lax",
+        https_only: bool = True,
+        domain: str | None = None,
+        partitioned: bool = False,
+    ) -> None:
+        if max_age is not None and not 0 < max_age <= absolute_ttl_seconds:
+            raise ValueError(f"max_age is 1 to {absolute_ttl_seconds} seconds, or None")
+        self.app = app
+        self.client = client
+        self.user_key = user_key
+        self.autoload = autoload
+        self.cookie = cookie_name(session_cookie, secure=https_only, domain=domain, path=path)
+        self.max_age = max_age
+        self.absolute_ttl_seconds = None if max_age is None else absolute_ttl_seconds
+        self.path = path
+        self.flags = f"httponly; samesite={same_site}"
+        if https_only:
+            self.flags += "; secure"
+        if domain is not None:
+            self.flags += f"; domain={domain}"
+        if partitioned:
+            self.flags += "; partitioned"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        session = scope["session"] = self._open(HTTPConnection(scope))
+        is_refused = False
+
+        async def send_with_cookie(message: Message) -> None:
+            nonlocal is_refused
+            if message["type"] == "websocket.accept":
+                session.is_accepted = True
+            if message["type"] == "http.response.start":
+                try:
+                    await self._save(session)
+                except Unavailable as error:
+                    is_refused = True
+                    await _refuse(_service_unavailable(error), scope, receive, send)
+                else:
+                    self._add_headers(session, MutableHeaders(scope=message))
+            if not is_refused:
+                await send(message)
+
+        if self.autoload:
+            try:
+                await session.load()
+            except HTTPException as unavailable:
+                await _refuse(unavailable, scope, receive, send)
+                return
+        await self.app(scope, receive, send_with_cookie)
+
+    def _open(self, connection: HTTPConnection) -> StarletteSession:
+        session = StarletteSession(
+            self.client,
+            connection.cookies.get(self.cookie),
+            client=Client(
+                connection.client.host if connection.client else None,
+                connection.headers.get("user-agent"),
+            ),
+            user_key=self.user_key,
+            dumps=json.dumps,
+            loads=json.loads,
+        )
+        session.is_read_only = connection.scope["type"] == "websocket"
+        return session
+
+    async def _save(self, session: StarletteSession) -> None:
+        await arun(
+            session.saving(ttl_seconds=self.max_age, absolute_ttl_seconds=self.absolute_ttl_seconds)
+        )
+
+    def _add_headers(self, session: StarletteSession, headers: MutableHeaders) -> None:
+        if session.accessed:
+            headers.add_vary_header("Cookie")
+        if not session.is_loaded:
+            return
+        if session.token and (session.token != session.held or self._was_renewed(session)):
+            lifetime = "" if self.max_age is None else f"Max-Age={self.max_age}; "
+            self._set_cookie(headers, session.token, lifetime)
+        elif session.held and not session.token:
+            self._set_cookie(headers, "", "Max-Age=0; expires=Thu, 01 Jan 1970 00:00:00 GMT; ")
+
+    def _was_renewed(self, session: StarletteSession) -> bool:
+        """Whether the session lives on for longer than the browser's cookie."""
+        stored = session.stored
+        if self.max_age is None or stored is None or stored.renewed_at == stored.created_at:
+            return False
+        return abs(time.time() - stored.renewed_at) < _RECENT_SECONDS
+
+    def _set_cookie(self, headers: MutableHeaders, value: str, lifetime: str) -> None:
+        headers.append(
+            "set-cookie", f"{self.cookie}={value}; path={self.path}; {lifetime}{self.flags}"
+        )
+
+
+def _service_unavailable(error: Unavailable) -> HTTPException:
+    logger.warning("the session can not be had: %s", error)
+    return HTTPException(503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+async def _refuse(unavailable: HTTPException, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer 503 where nothing handles exceptions any more, as the app answers it elsewhere."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER})
+        return
+    response = PlainTextResponse(unavailable.detail, 503, unavailable.headers)
+    handlers = getattr(scope.get("app"), "exception_handlers", {})
+    if handler := handlers.get(503) or handlers.get(HTTPException):
+        request = Request(scope, receive)
+        if is_async_callable(handler):
+            response = await handler(request, unavailable)
+        else:
+            response = await run_in_threadpool(handler, request, unavailable)
+    await response(scope, receive, send)
