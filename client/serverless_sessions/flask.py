@@ -60,6 +60,13 @@ class FlaskSession(WebSession, SessionMixin):
 
     _outage: Unavailable | None = None
 
+    def __contains__(self, name: object) -> bool:
+        if name == "_remember" and not self.is_loaded:
+            # Flask-Login asks after every request for what log-in or log-out left there for it
+            # within the same request. That need not load the session.
+            return False
+        return super().__contains__(name)
+
     def load_now(self) -> None:
         try:
             # Whatever renders the 503 may touch the session once more.

@@ -1,0 +1,583 @@
+"""Flask's sessions in the service, with Flask-Login."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import flask_login
+import pytest
+from flask import Flask, Response, abort, flash, session
+from flask.testing import FlaskClient
+from markupsafe import Markup
+
+from serverless_sessions import Sessions
+from serverless_sessions.flask import FlaskSession, ServerlessSessions
+from tests.client import service as faults
+from tests.client.service import Fault, Service
+
+VERIFY, CREATE = "POST /sessions/verify", "POST /sessions"
+OUTAGES = [faults.frozen, faults.throttled, faults.unavailable, faults.reset]
+
+
+class User(flask_login.UserMixin):  # type: ignore[misc]
+    def __init__(self, name: str) -> None:
+        self.id = name
+
+
+@pytest.fixture
+def options(service: Service) -> dict[str, Any]:
+    return {
+        "url": service.url,
+        "region": service.region,
+        "credentials": service.credentials,
+    }
+
+
+@pytest.fixture
+def app(options: dict[str, Any]) -> Iterator[Flask]:
+    app = Flask(__name__)
+    app.config["SERVERLESS_SESSIONS"] = options
+    ServerlessSessions(app)
+    flask_login.LoginManager(app).user_loader(User)
+
+    @app.get("/plain")
+    def plain() -> str:
+        return "plain"
+
+    @app.get("/read")
+    def read() -> dict[str, Any]:
+        return dict(session)
+
+    @app.get("/who")
+    def who() -> str:
+        user = flask_login.current_user
+        return str(user.id) if user.is_authenticated else "nobody"
+
+    @app.post("/set/<key>/<value>")
+    def set_value(key: str, value: str) -> str:
+        session[key] = value
+        return "set"
+
+    @app.post("/pop/<key>")
+    def pop(key: str) -> str:
+        return str(session.pop(key, None))
+
+    @app.post("/log-in/<name>")
+    def log_in(name: str) -> str:
+        flask_login.login_user(User(name))
+        return name
+
+    @app.post("/log-out")
+    def log_out() -> str:
+        flask_login.logout_user()
+        return "bye"
+
+    @app.post("/clear")
+    def clear() -> str:
+        session.clear()
+        return "cleared"
+
+    yield app
+    app.extensions["serverless_sessions"].close()
+
+
+@pytest.fixture
+def browser(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def token(browser: FlaskClient) -> str | None:
+    cookie = browser.get_cookie("__Host-session")
+    return cookie.value if cookie else None
+
+
+def live(service: Service) -> list[dict[str, Any]]:
+    return [item for item in service.items() if "RevokedAt" not in item]
+
+
+def users(service: Service) -> list[str | None]:
+    return sorted(item.get("UserId", {}).get("S", "") for item in live(service))
+
+
+def ends(service: Service) -> list[str]:
+    """The reasons for which sessions have ended."""
+    return sorted(each["RevokedReason"]["S"] for each in service.items() if "RevokedAt" in each)
+
+
+def sent(service: Service) -> list[str]:
+    """The calls since the last look, with `{id}` for session ids."""
+    calls = [re.sub(r"/[\w-]{22}(?=/|\?|$)", "/{id}", call) for call in service.calls]
+    service.plan()
+    return calls
+
+
+@contextmanager
+def impatient(app: Flask, options: dict[str, Any]) -> Iterator[None]:
+    """The app does not wait for long: for outages, not for what has to succeed."""
+    patient = app.extensions["serverless_sessions"]
+    with Sessions(**options, deadline_seconds=0.5, verify_deadline_seconds=0.3) as client:
+        app.extensions["serverless_sessions"] = client
+        yield
+    app.extensions["serverless_sessions"] = patient
+
+
+def test_a_request_makes_the_calls_that_it_needs(browser: FlaskClient, service: Service) -> None:
+    patch, delete = "PATCH /sessions/{id}", "DELETE /sessions/{id}?reason="
+    expected = {
+        "GET /plain": [],
+        "GET /read": [],
+        "POST /clear": [],
+        "POST /pop/nothing": [],
+        "POST /set/a/1": [CREATE],
+        "GET /plain#with a cookie": [],
+        "GET /read#with a cookie": [VERIFY],
+        "POST /pop/nothing#with a cookie": [VERIFY],
+        "POST /set/a/1#the same value": [VERIFY],
+        "POST /set/a/2": [VERIFY, patch],
+        "POST /log-in/ada": [VERIFY, CREATE, f"{delete}signed_in"],
+        "GET /who": [VERIFY],
+        "POST /log-in/bob": [VERIFY, CREATE, f"{delete}signed_in"],
+        "POST /pop/a": [VERIFY, patch],
+        "POST /log-out": [VERIFY, f"{delete}logout"],
+        "POST /log-in/ada#without a session": [CREATE],
+    }
+
+    made = {}
+    for request in expected:
+        method, path = request.partition("#")[0].split(" ")
+        assert browser.open(path, method=method).status_code == 200
+        made[request] = sent(service)
+
+    assert made == expected
+
+
+def test_cookie_is_for_this_host_over_https_alone(browser: FlaskClient, service: Service) -> None:
+    answer = browser.post("/set/a/1")
+
+    [item] = service.items()
+    name, *attributes = answer.headers["Set-Cookie"].split("; ")
+    assert name.startswith(f"__Host-session={item['SessionId']['S']}.")
+    assert sorted(attributes) == ["HttpOnly", "Path=/", "SameSite=Lax", "Secure"]
+    assert answer.headers["Vary"] == "Cookie"
+    assert "Set-Cookie" not in browser.get("/read").headers
+
+
+@pytest.mark.parametrize(
+    ("settings", "insecure", "expected"),
+    [
+        ({}, True, "session="),
+        ({"SESSION_COOKIE_NAME": "mine"}, False, "__Host-mine="),
+        ({"SESSION_COOKIE_DOMAIN": "example.com"}, False, "session="),
+        ({"SESSION_COOKIE_PATH": "/app"}, False, "session="),
+    ],
+)
+def test_cookie_has_no_prefix_that_browsers_would_refuse(
+    app: Flask,
+    browser: FlaskClient,
+    options: dict[str, Any],
+    settings: dict[str, str],
+    insecure: bool,
+    expected: str,
+) -> None:
+    app.config |= settings
+    options["insecure_cookie"] = insecure
+
+    cookie = browser.post("/set/a/1").headers["Set-Cookie"]
+
+    assert cookie.startswith(expected)
+    assert ("Secure" in cookie) != insecure
+
+
+def test_log_in_makes_a_new_session_with_all_values(browser: FlaskClient, service: Service) -> None:
+    browser.post("/set/cart/book")
+    before = token(browser)
+
+    browser.post("/log-in/ada", headers={"User-Agent": "Browser 1"})
+
+    assert browser.get("/read").json == {"cart": "book"} | {
+        name: browser.get("/read").json[name]  # type: ignore[index]
+        for name in ("_fresh", "_id", "_user_id")
+    }
+    assert token(browser) != before
+    assert users(service) == ["ada"]
+    assert ends(service) == ["signed_in"]
+    [item] = live(service)
+    assert item["Client"]["M"] == {"ip": {"S": "127.0.0.1"}, "user_agent": {"S": "Browser 1"}}
+    browser.set_cookie("__Host-session", before or "")
+    assert browser.get("/who").text == "nobody"
+
+
+def test_log_out_ends_the_session_and_keeps_what_is_left(
+    app: Flask, browser: FlaskClient, service: Service
+) -> None:
+    @app.post("/log-out-with-a-word")
+    def say_goodbye() -> str:
+        flask_login.logout_user()
+        flash("See you")
+        return "bye"
+
+    browser.post("/log-in/ada")
+    before = token(browser)
+    browser.post("/log-out-with-a-word")
+
+    assert token(browser) not in (before, None)
+    assert users(service) == [""]
+    assert ends(service) == ["logout"]
+    assert browser.get("/read").json == {"_flashes": [["message", "See you"]]}
+
+
+@pytest.mark.parametrize("path", ["/clear", "/pop/a"])
+def test_session_without_values_ends(browser: FlaskClient, service: Service, path: str) -> None:
+    browser.post("/set/a/1")
+
+    answer = browser.post(path)
+
+    assert token(browser) is None
+    assert answer.headers["Set-Cookie"].startswith("__Host-session=; Expires=Thu, 01 Jan 1970")
+    assert "Secure; HttpOnly; Path=/; SameSite=Lax" in answer.headers["Set-Cookie"]
+    assert live(service) == []
+
+
+def test_values_come_back_as_they_were(app: Flask, browser: FlaskClient) -> None:
+    values: dict[str, Any] = {
+        "tuple": (1, (2, 3)),
+        "bytes": b"\xff\x00",
+        "markup": Markup("<b>"),  # noqa: S704
+        "uuid": UUID(int=7),
+        "time": datetime(2026, 11, 24, 18, 0, tzinfo=UTC),
+        "like a tag": {" t": [1]},
+        "none": None,
+        "float": 1.0,
+        "large": 10**40,
+        "": {"": "empty"},
+    }
+    seen = []
+
+    @app.post("/keep")
+    def keep() -> str:
+        session.update(values)
+        return "kept"
+
+    @app.get("/look")
+    def look() -> str:
+        seen.append(dict(session))
+        return "seen"
+
+    browser.post("/keep")
+    browser.get("/look")
+
+    assert seen == [values]
+    assert [type(each) for each in seen[0].values()] == [type(seen[0][name]) for name in seen[0]]
+    assert {name: type(value) for name, value in seen[0].items()} == {
+        name: type(value) for name, value in values.items()
+    }
+
+
+def test_change_within_a_value_is_noticed_and_sent_alone(
+    app: Flask, browser: FlaskClient, service: Service
+) -> None:
+    @app.post("/basket/<thing>")
+    def add(thing: str) -> str:
+        session.setdefault("basket", []).append(thing)
+        return "added"
+
+    browser.post("/set/other/thing")
+    for thing in ("book", "pen"):
+        browser.post(f"/basket/{thing}")
+
+    assert service.bodies[-1] == b'{"data":{"basket":["book","pen"]}}'
+    assert browser.get("/read").json == {"basket": ["book", "pen"], "other": "thing"}
+
+
+def test_requests_side_by_side_keep_each_other_s_keys(
+    app: Flask, browser: FlaskClient, service: Service
+) -> None:
+    at_once = threading.Barrier(8)
+
+    @app.post("/slowly/<key>")
+    def slowly(key: str) -> str:
+        session[key] = key
+        at_once.wait(60)
+        return "set"
+
+    browser.post("/set/first/1")
+    cookie = f"__Host-session={token(browser)}"
+    sent(service)
+
+    def tab(number: int) -> Response:
+        return app.test_client(use_cookies=False).post(
+            f"/slowly/{number}", headers={"Cookie": cookie}
+        )
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(tab, range(8)))
+
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert sorted(sent(service)) == ["PATCH /sessions/{id}"] * 8 + [VERIFY] * 8
+    assert browser.get("/read").json == {"first": "1"} | {str(n): str(n) for n in range(8)}
+
+
+def test_write_to_a_session_that_ended_meanwhile_brings_nothing_back(
+    app: Flask, browser: FlaskClient, service: Service
+) -> None:
+    """Its cookie may be a newer session's by now, so it stays as it is."""
+
+    @app.post("/late")
+    def late() -> str:
+        session["late"] = True
+        assert isinstance(session._get_current_object(), FlaskSession)  # type: ignore[attr-defined]
+        client: Sessions = app.extensions["serverless_sessions"]
+        client.revoke(session.session_id)  # type: ignore[attr-defined]
+        return "late"
+
+    browser.post("/log-in/ada")
+    answer = browser.post("/late")
+
+    assert (answer.status_code, answer.headers.get("Set-Cookie")) == (200, None)
+    assert live(service) == []
+
+
+def test_ended_session_is_an_empty_one(browser: FlaskClient, app: Flask, service: Service) -> None:
+    browser.post("/log-in/ada")
+    app.extensions["serverless_sessions"].revoke_all("ada")
+
+    answer = browser.get("/who")
+    assert answer.text == "nobody"
+    assert answer.headers["Set-Cookie"].startswith("__Host-session=;")
+
+    browser.post("/set/a/1")
+    assert users(service) == [""]
+
+
+def test_permanent_session_has_flask_s_lifetime(
+    app: Flask, browser: FlaskClient, service: Service
+) -> None:
+    app.config["PERMANENT_SESSION_LIFETIME"] = timedelta(days=31)
+
+    @app.post("/permanent/<int:on>")
+    def permanent(on: int) -> str:
+        session.permanent = bool(on)
+        return "set"
+
+    browser.post("/permanent/1")
+    assert service.items() == []
+
+    browser.post("/set/a/1")
+    sent(service)
+    answer = browser.post("/permanent/1")
+    assert f"Max-Age={31 * 86400}" in answer.headers["Set-Cookie"]
+    assert sent(service) == [VERIFY, "PATCH /sessions/{id}", "POST /sessions/{id}/renew"]
+    [item] = live(service)
+    assert item["TtlSeconds"]["N"] == str(31 * 86400)
+
+    browser.post("/log-in/ada")
+    [item] = live(service)
+    absolute = int(item["AbsoluteExpirationTime"]["N"]) - int(item["CreatedAt"]["N"])
+    assert absolute == 400 * 86400
+    assert "Max-Age" in browser.get("/read").headers["Set-Cookie"]
+    app.config["SESSION_REFRESH_EACH_REQUEST"] = False
+    assert "Set-Cookie" not in browser.get("/read").headers
+    assert "Max-Age" not in browser.post("/permanent/0").headers["Set-Cookie"]
+
+
+def test_regenerated_session_has_a_new_token(
+    app: Flask, browser: FlaskClient, service: Service
+) -> None:
+    @app.post("/elevate")
+    def elevate() -> str:
+        session["role"] = "admin"
+        session.regenerate()  # type: ignore[attr-defined]
+        return "elevated"
+
+    browser.post("/log-in/ada")
+    before = token(browser)
+    sent(service)
+    browser.post("/elevate")
+
+    assert sent(service) == [VERIFY, "PATCH /sessions/{id}", "POST /sessions/{id}/rotate"]
+    assert token(browser) != before
+    assert browser.get("/read").json["role"] == "admin"  # type: ignore[index]
+    # Again at once: the token is new already.
+    assert browser.post("/elevate").status_code == 200
+    # A request that was under way with the former one.
+    tab = app.test_client(use_cookies=False)
+    late = tab.get("/who", headers={"Cookie": f"__Host-session={before}"})
+    assert late.text == "ada"
+    assert len(service.items()) == 1
+
+
+@pytest.mark.parametrize("fault", OUTAGES)
+def test_outage_is_a_503_and_nobody_is_signed_out(
+    app: Flask,
+    browser: FlaskClient,
+    options: dict[str, Any],
+    service: Service,
+    fault: Fault,
+) -> None:
+    browser.post("/log-in/ada")
+    before = token(browser)
+
+    with impatient(app, options):
+        service.plan(always=fault)
+        answers = [browser.get("/who"), browser.post("/set/a/1"), browser.post("/log-out")]
+        stranger = app.test_client()
+        answers += [stranger.post("/log-in/bob")]
+        untouched = browser.get("/plain")
+
+    for answer in answers:
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert "Set-Cookie" not in answer.headers
+    assert untouched.status_code == 200
+    service.plan()
+    assert token(browser) == before
+    assert browser.get("/who").text == "ada"
+    assert users(service) == ["ada"]
+
+
+@pytest.mark.parametrize("fault", [faults.unavailable, faults.reset])
+@pytest.mark.parametrize("path", ["/set/a/1", "/log-out", "/log-in/bob", "/clear"])
+def test_failed_write_is_a_503_and_the_session_stays(
+    app: Flask,
+    browser: FlaskClient,
+    options: dict[str, Any],
+    service: Service,
+    path: str,
+    fault: Fault,
+) -> None:
+    """Of log-in and log-out too: said again when the service is back, they happen."""
+    browser.post("/log-in/ada")
+    before = token(browser)
+
+    with impatient(app, options):
+        service.plan(lambda call: call.send(call.forward()), always=fault)
+        answer = browser.post(path)
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert "Set-Cookie" not in answer.headers
+    service.plan()
+    assert token(browser) == before
+    assert browser.get("/who").text == "ada"
+    assert users(service) == ["ada"]
+    assert browser.post(path).status_code == 200
+
+
+@pytest.mark.parametrize("fault", [faults.lose_answer, faults.cut, faults.answer_503])
+def test_lost_answers_double_and_lose_nothing(
+    browser: FlaskClient, service: Service, fault: Fault
+) -> None:
+    """Each call's first answer is lost."""
+
+    def do(path: str, *answers_lost: bool) -> int:
+        plain: Fault = lambda call: call.send(call.forward())  # noqa: E731
+        service.plan(*(fault if lost else plain for lost in answers_lost))
+        return browser.post(path).status_code
+
+    assert do("/set/a/1", True) == 200
+    assert users(service) == [""]
+    assert do("/log-in/ada", True, False, True, False, True) == 200
+    assert users(service) == ["ada"]
+    assert do("/set/a/2", True, False, True) == 200
+    assert browser.get("/read").json["a"] == "2"  # type: ignore[index]
+    assert browser.get("/who").text == "ada"
+    assert do("/log-out", True, False, True) == 200
+    assert users(service) == [""]
+    assert browser.get("/who").text == "nobody"
+
+
+def test_restart_of_the_service_goes_unnoticed(browser: FlaskClient, service: Service) -> None:
+    browser.post("/log-in/ada")
+    service.restart()
+    assert browser.post("/set/a/1").status_code == 200
+    service.restart()
+    assert browser.get("/who").text == "ada"
+
+
+def test_log_in_stands_when_the_anonymous_session_can_not_be_ended(
+    app: Flask, browser: FlaskClient, options: dict[str, Any], service: Service
+) -> None:
+    """Nobody is signed in by that one; it expires."""
+    browser.post("/set/a/1")
+
+    forward: Fault = lambda call: call.send(call.forward())  # noqa: E731
+    with impatient(app, options):
+        service.plan(forward, forward, always=faults.unavailable)
+        assert browser.post("/log-in/ada").status_code == 200
+
+    service.plan()
+    assert browser.get("/who").text == "ada"
+    assert users(service) == ["", "ada"]
+
+
+@pytest.mark.parametrize("path", ["/who", "/set/a/1"])
+def test_outage_is_answered_by_the_app_s_own_page(
+    app: Flask, browser: FlaskClient, options: dict[str, Any], service: Service, path: str
+) -> None:
+    @app.errorhandler(503)
+    def sorry(error: Exception) -> tuple[str, int]:
+        return "Come back soon", 503
+
+    @app.after_request
+    def secured(response: Response) -> Response:
+        response.headers["X-Frame-Options"] = "DENY"
+        response.set_cookie("remember_token", "ada")
+        return response
+
+    with impatient(app, options):
+        service.plan(always=faults.unavailable)
+        browser.set_cookie("__Host-session", f"{'A' * 22}.{'B' * 43}")
+        answer = browser.get(path) if path == "/who" else app.test_client().post(path)
+
+    assert (answer.status_code, answer.text) == (503, "Come back soon")
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert answer.headers["Content-Length"] == str(len("Come back soon"))
+
+
+def test_error_of_the_view_keeps_the_session(app: Flask, browser: FlaskClient) -> None:
+    @app.get("/fail")
+    def fail() -> str:
+        session["tried"] = True
+        abort(418)
+
+    assert browser.get("/fail").status_code == 418
+    assert browser.get("/read").json == {"tried": True}
+
+
+def test_session_is_where_flask_looks_for_it(app: Flask, browser: FlaskClient) -> None:
+    """In tests, in streams, and after the request."""
+    with browser.session_transaction() as opened:
+        opened["a"] = 1
+    with browser:
+        assert browser.get("/read").json == {"a": 1}
+        assert session["a"] == 1
+        assert session | {"b": 2} == {"a": 1, "b": 2}
+        assert repr(session) == "<FlaskSession {'a': 1}>"
+
+
+def test_another_key_can_hold_the_user(
+    app: Flask, browser: FlaskClient, options: dict[str, Any], service: Service
+) -> None:
+    options["user_key"] = "member"
+    browser.post("/set/member/7")
+    assert users(service) == ["7"]
+
+
+def test_one_extension_serves_several_apps(options: dict[str, Any]) -> None:
+    sessions = ServerlessSessions()
+    clients = []
+    for _ in range(2):
+        app = Flask(__name__)
+        app.config["SERVERLESS_SESSIONS"] = options
+        sessions.init_app(app)
+        with app.app_context():
+            clients.append(sessions.client)
+
+    assert clients[0] is not clients[1]
+    for client in clients:
+        client.close()
