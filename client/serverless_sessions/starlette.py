@@ -57,8 +57,16 @@ class SessionNotLoaded(RuntimeError):
         )
 
 
+class SessionUnavailable(HTTPException):
+    """The service is away: 503, which Starlette and FastAPI answer as the app has them do."""
+
+    def __init__(self, error: Unavailable) -> None:
+        super().__init__(503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+        logger.warning("the session can not be had: %s", error)
+
+
 class StarletteSession(WebSession):
-    """`request.session`. An outage is `HTTPException` 503, which Starlette and FastAPI answer.
+    """`request.session`. An outage raises `SessionUnavailable`.
 
     On a WebSocket the session can be read and not changed: once the connection is accepted, no
     cookie can be set.
@@ -80,7 +88,7 @@ class StarletteSession(WebSession):
             self._outage = error
             if self.is_accepted:
                 raise WebSocketException(_TRY_AGAIN_LATER) from error
-            raise _service_unavailable(error) from error
+            raise SessionUnavailable(error) from error
 
     def load_now(self) -> None:
         try:
@@ -168,10 +176,11 @@ class SessionMiddleware:
             await self.app(scope, receive, send)
             return
         session = scope["session"] = self._open(HTTPConnection(scope))
-        is_refused = False
+        is_started = is_refused = False
 
         async def send_with_cookie(message: Message) -> None:
-            nonlocal is_refused
+            nonlocal is_started, is_refused
+            is_started = True
             if message["type"] == "websocket.accept":
                 session.is_accepted = True
             if message["type"] == "http.response.start":
@@ -179,19 +188,21 @@ class SessionMiddleware:
                     await self._save(session)
                 except Unavailable as error:
                     is_refused = True
-                    await _refuse(_service_unavailable(error), scope, receive, send)
+                    await _refuse(SessionUnavailable(error), scope, receive, send)
                 else:
                     self._add_headers(session, MutableHeaders(scope=message))
             if not is_refused:
                 await send(message)
 
-        if self.autoload:
-            try:
+        try:
+            if self.autoload:
                 await session.load()
-            except HTTPException as unavailable:
-                await _refuse(unavailable, scope, receive, send)
-                return
-        await self.app(scope, receive, send_with_cookie)
+            await self.app(scope, receive, send_with_cookie)
+        except SessionUnavailable as unavailable:
+            # Raised here or by another middleware, where Starlette would make a 500 of it.
+            if is_started:
+                raise
+            await _refuse(unavailable, scope, receive, send)
 
     def _open(self, connection: HTTPConnection) -> StarletteSession:
         session = StarletteSession(
@@ -237,13 +248,10 @@ class SessionMiddleware:
         )
 
 
-def _service_unavailable(error: Unavailable) -> HTTPException:
-    logger.warning("the session can not be had: %s", error)
-    return HTTPException(503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
-
-
-async def _refuse(unavailable: HTTPException, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer 503 where nothing handles exceptions any more, as the app answers it elsewhere."""
+async def _refuse(
+    unavailable: SessionUnavailable, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Answer 503 as the app does, from where Starlette does not handle exceptions."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER})
         return

@@ -7,12 +7,13 @@ keep each other's.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Awaitable, Callable, Generator, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from serverless_sessions.async_sessions import AsyncSessions
-from serverless_sessions.document import Dumps, changes, pack, unpack
+from serverless_sessions.document import Dumps, changes, pack, parts, unpack
 from serverless_sessions.errors import RotationInGrace, SessionNotFound, Unavailable
 from serverless_sessions.session import Client, IssuedSession, Session
 from serverless_sessions.sessions import Sessions
@@ -29,8 +30,6 @@ RETRY_AFTER_SECONDS = 1
 
 # Flask's name for whether the cookie outlives the browser. Alone it is nothing to keep.
 _PERMANENT = "_permanent"
-# One change takes 100 members.
-_MOST_CHANGES = 100
 
 logger = logging.getLogger(__name__)
 
@@ -128,13 +127,16 @@ class WebSession(_Values):
             yield from self._go_on(former, changed, ttl_seconds)
         elif not is_empty:
             # The former session ends last: a request that fails in between costs nobody anything.
+            first, *rest = parts(data)
             issued: IssuedSession = yield self._api.create(
                 user_id,
-                data=data,
+                data=first,
                 ttl_seconds=ttl_seconds,
                 absolute_ttl_seconds=absolute_ttl_seconds,
                 client=self._client,
             )
+            for part in rest:
+                yield self._api.change(issued.session.session_id, part)
             if former:
                 yield from self._leave(former, "signed_in" if user_id else "logout")
             self.token, self.stored = issued.token, issued.session
@@ -146,11 +148,9 @@ class WebSession(_Values):
     def _go_on(
         self, stored: Session, changed: dict[str, Any], ttl_seconds: int | None
     ) -> Steps[None]:
-        names = sorted(changed)
-        parts = [names[at : at + _MOST_CHANGES] for at in range(0, len(names), _MOST_CHANGES)]
         try:
-            for part in parts:
-                yield self._api.change(stored.session_id, {name: changed[name] for name in part})
+            for part in parts(changed):
+                yield self._api.change(stored.session_id, part)
             if ttl_seconds and ttl_seconds != stored.ttl_seconds:
                 self.stored = yield self._api.renew(stored.session_id, ttl_seconds=ttl_seconds)
             if self._regenerates:
@@ -174,7 +174,7 @@ class WebSession(_Values):
             logger.warning("session %s is left to its expiry: %s", former.session_id, error)
 
     def _packed(self) -> dict[str, Any]:
-        return pack(dict(dict.items(self)), self._dumps)
+        return pack({_as_text(name): value for name, value in dict.items(self)}, self._dumps)
 
     def _user(self) -> str | None:
         user = dict.get(self, self._user_key)
@@ -217,6 +217,12 @@ class WebSession(_Values):
     def __ior__(self, other: Any) -> Any:
         self.update(other)
         return self
+
+
+def _as_text(name: object) -> str:
+    """What becomes of a name in the frameworks' own sessions, through JSON."""
+    [text] = json.loads(json.dumps({name: None}))
+    return str(text)
 
 
 def run(steps: Steps[T]) -> T:

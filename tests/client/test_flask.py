@@ -560,6 +560,25 @@ def test_session_is_where_flask_looks_for_it(app: Flask, browser: FlaskClient) -
         assert repr(session) == "<FlaskSession {'a': 1}>"
 
 
+def test_log_in_takes_along_more_than_a_request_holds(
+    app: Flask, browser: FlaskClient, service: Service
+) -> None:
+    @app.post("/fill/<int:key>")
+    def fill(key: int) -> str:
+        session[key] = "x" * 40_000  # type: ignore[index]
+        session.update({f"{key}-{number}": number for number in range(101)})
+        return "filled"
+
+    for key in range(2):
+        assert browser.post(f"/fill/{key}").status_code == 200
+    assert browser.post("/log-in/ada").status_code == 200
+
+    kept = browser.get("/read").json or {}
+    assert users(service) == ["ada"]
+    assert len(kept) == 2 + 2 * 101 + 3
+    assert kept["1"] == "x" * 40_000
+
+
 def test_another_key_can_hold_the_user(
     app: Flask, browser: FlaskClient, options: dict[str, Any], service: Service
 ) -> None:

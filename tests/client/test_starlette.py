@@ -1,0 +1,487 @@
+"""Sessions of Starlette and FastAPI in the service."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from typing import Annotated, Any
+
+import httpx2
+import pytest
+from fastapi import Depends, FastAPI, Request, WebSocket
+from starlette.applications import Starlette
+from starlette.authentication import AuthenticationBackend
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+
+from serverless_sessions import AsyncSessions
+from serverless_sessions.starlette import (
+    SessionMiddleware,
+    SessionNotLoaded,
+    StarletteSession,
+    load_session,
+)
+from tests.client import service as faults
+from tests.client.service import Call, Fault, Service
+
+VERIFY, CREATE = "POST /sessions/verify", "POST /sessions"
+OUTAGES = [faults.frozen, faults.throttled, faults.unavailable, faults.reset]
+Loaded = Annotated[StarletteSession, Depends(load_session)]
+Open = Callable[..., TestClient]
+
+
+def closing(client: AsyncSessions) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with client:
+            yield
+
+    return lifespan
+
+
+def make_app(client: AsyncSessions, **options: Any) -> FastAPI:
+    app = FastAPI(lifespan=closing(client))
+    app.add_middleware(SessionMiddleware, client=client, **options)
+
+    @app.get("/plain")
+    async def plain() -> str:
+        return "plain"
+
+    @app.get("/read")
+    async def read(session: Loaded) -> dict[str, Any]:
+        return session
+
+    @app.get("/read-in-a-thread")
+    def read_in_a_thread(request: Request) -> JSONResponse:
+        return JSONResponse(request.session)
+
+    @app.post("/set/{key}/{value}")
+    async def set_value(key: str, value: str, session: Loaded) -> None:
+        session[key] = value
+
+    @app.post("/set-in-a-thread/{key}/{value}")
+    def set_in_a_thread(key: str, value: str, request: Request) -> None:
+        request.session[key] = value
+
+    @app.post("/pop/{key}")
+    async def pop(key: str, session: Loaded) -> None:
+        session.pop(key, None)
+
+    @app.post("/basket/{thing}")
+    async def add(thing: str, session: Loaded) -> None:
+        session.setdefault("basket", []).append(thing)
+
+    @app.post("/log-in/{name}")
+    async def log_in(name: str, session: Loaded) -> None:
+        session["user_id"] = name
+
+    @app.post("/log-out")
+    async def log_out(session: Loaded) -> None:
+        session.pop("user_id", None)
+
+    @app.post("/clear")
+    async def clear(session: Loaded) -> None:
+        session.clear()
+
+    @app.post("/elevate")
+    async def elevate(session: Loaded) -> None:
+        session.regenerate()
+
+    @app.get("/unloaded")
+    async def unloaded(request: Request) -> dict[str, Any]:
+        return dict(request.session)
+
+    @app.websocket("/socket")
+    async def socket(websocket: WebSocket, accept_first: bool = False) -> None:
+        if accept_first:
+            await websocket.accept()
+        session = await load_session(websocket)
+        if not accept_first:
+            await websocket.accept()
+        await websocket.send_json(dict(session))
+        with pytest.raises(TypeError, match="can't be changed"):
+            session["a"] = 1
+        with pytest.raises(TypeError, match="can't be changed"):
+            session.regenerate()
+        await websocket.close()
+
+    return app
+
+
+@pytest.fixture
+def browse(service: Service) -> Iterator[Open]:
+    """Opens browsers, each on an app with the given options."""
+    with ExitStack() as stack:
+
+        def browse(
+            deadlines: dict[str, float] | None = None, token: str | None = None, **options: Any
+        ) -> TestClient:
+            app = make_app(sessions_of(service, **deadlines or {}), **options)
+            browser = TestClient(app, base_url="https://testserver", raise_server_exceptions=False)
+            if token:
+                browser.cookies.set("__Host-session", token)
+            return stack.enter_context(browser)
+
+        yield browse
+
+
+@pytest.fixture
+def browser(browse: Open) -> TestClient:
+    return browse()
+
+
+def sessions_of(service: Service, **deadlines: float) -> AsyncSessions:
+    return AsyncSessions(
+        service.url, region=service.region, credentials=service.credentials, **deadlines
+    )
+
+
+# For outages, not for what has to succeed.
+IMPATIENT = {"deadline_seconds": 0.5, "verify_deadline_seconds": 0.3}
+
+
+def token(browser: TestClient) -> str | None:
+    return browser.cookies.get("__Host-session")
+
+
+def live(service: Service) -> list[dict[str, Any]]:
+    return [item for item in service.items() if "RevokedAt" not in item]
+
+
+def users(service: Service) -> list[str]:
+    return sorted(item.get("UserId", {}).get("S", "") for item in live(service))
+
+
+def sent(service: Service) -> list[str]:
+    """The calls since the last look, with `{id}` for session ids."""
+    calls = [re.sub(r"/[\w-]{22}(?=/|\?|$)", "/{id}", call) for call in service.calls]
+    service.plan()
+    return calls
+
+
+def test_a_request_makes_the_calls_that_it_needs(browser: TestClient, service: Service) -> None:
+    patch, delete = "PATCH /sessions/{id}", "DELETE /sessions/{id}?reason="
+    expected = {
+        "GET /plain": [],
+        "GET /read": [],
+        "GET /read-in-a-thread": [],
+        "POST /clear": [],
+        "POST /set/a/1": [CREATE],
+        "GET /plain#with a cookie": [],
+        "GET /read#with a cookie": [VERIFY],
+        "GET /read-in-a-thread#with a cookie": [VERIFY],
+        "POST /set/a/1#the same value": [VERIFY],
+        "POST /set/a/2": [VERIFY, patch],
+        "POST /set-in-a-thread/a/3": [VERIFY, patch],
+        "POST /log-in/ada": [VERIFY, CREATE, f"{delete}signed_in"],
+        "POST /elevate": [VERIFY, "POST /sessions/{id}/rotate"],
+        "POST /pop/a": [VERIFY, patch],
+        "POST /log-out": [VERIFY, f"{delete}logout"],
+        "POST /log-in/ada#without a session": [CREATE],
+    }
+
+    made = {}
+    for request in expected:
+        method, path = request.partition("#")[0].split(" ")
+        assert browser.request(method, path).status_code == 200
+        made[request] = sent(service)
+
+    assert made == expected
+
+
+def test_cookie_is_for_this_host_over_https_alone(browser: TestClient, service: Service) -> None:
+    answer = browser.post("/set/a/1", headers={"User-Agent": "Browser 1"})
+
+    [item] = service.items()
+    name, *attributes = answer.headers["Set-Cookie"].split("; ")
+    assert name.startswith(f"__Host-session={item['SessionId']['S']}.")
+    assert attributes == ["path=/", "Max-Age=1209600", "httponly", "samesite=lax", "secure"]
+    assert answer.headers["Vary"] == "Cookie"
+    assert item["TtlSeconds"]["N"] == "1209600"
+    assert item["Client"]["M"] == {"user_agent": {"S": "Browser 1"}}
+    read = browser.get("/read")
+    assert "Set-Cookie" not in read.headers
+    assert read.headers["Vary"] == "Cookie"
+    assert "Vary" not in browser.get("/plain").headers
+
+    ended = browser.post("/clear").headers["Set-Cookie"]
+    assert ended.startswith("__Host-session=; path=/; Max-Age=0; ")
+    assert ended.endswith("; httponly; samesite=lax; secure")
+    assert live(service) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"https_only": False}, "session=.*; path=/; .*; httponly; samesite=lax"),
+        ({"max_age": None}, "__Host-session=.*; path=/; httponly; samesite=lax; secure"),
+        ({"domain": "example.com"}, "session=.*; secure; domain=example.com"),
+        ({"path": "/app"}, "session=.*; path=/app; .*; secure"),
+        ({"session_cookie": "mine", "same_site": "strict"}, "__Host-mine=.*; samesite=strict.*"),
+        ({"partitioned": True}, "__Host-session=.*; secure; partitioned"),
+    ],
+)
+def test_options_are_starlette_s(browse: Open, options: dict[str, Any], expected: str) -> None:
+    cookie = browse(**options).post("/set/a/1").headers["Set-Cookie"]
+
+    assert re.fullmatch(expected, cookie)
+    assert cookie.startswith("__Host-") == expected.startswith("__Host-")
+
+
+def test_lifetime_that_the_service_would_refuse_is_an_error_at_the_start() -> None:
+    for max_age in (0, -1, 401 * 86400):
+        with pytest.raises(ValueError, match="max_age"):
+            SessionMiddleware(
+                Starlette(), AsyncSessions("http://127.0.0.1", region="-"), max_age=max_age
+            )
+
+
+def test_cookie_is_renewed_with_the_session(
+    browser: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser.post("/set/a/1")
+    [item] = live(service)
+    earlier = {
+        name: {"N": str(int(item[name]["N"]) - 200_000)} for name in ("CreatedAt", "RenewedAt")
+    }
+    service.sdk.put_item(TableName=service.table, Item=item | earlier)
+
+    answer = browser.get("/read")
+
+    assert answer.headers["Set-Cookie"].startswith(f"__Host-session={token(browser)}; ")
+
+
+def test_log_in_and_log_out_change_the_session(browser: TestClient, service: Service) -> None:
+    browser.post("/set/cart/book")
+    before = token(browser)
+
+    browser.post("/log-in/ada")
+    assert browser.get("/read").json() == {"cart": "book", "user_id": "ada"}
+    assert token(browser) != before
+    assert users(service) == ["ada"]
+
+    browser.post("/log-out")
+    assert browser.get("/read").json() == {"cart": "book"}
+    assert users(service) == [""]
+
+
+def test_change_within_a_value_is_noticed_and_sent_alone(
+    browser: TestClient, service: Service
+) -> None:
+    browser.post("/set/other/thing")
+    for thing in ("book", "pen"):
+        browser.post(f"/basket/{thing}")
+
+    assert service.bodies[-1] == b'{"data":{"basket":["book","pen"]}}'
+    assert browser.get("/read").json() == {"basket": ["book", "pen"], "other": "thing"}
+
+
+def test_requests_side_by_side_keep_each_other_s_keys(service: Service) -> None:
+    """The app has 8 requests in its hands, each loaded, before the first of them writes."""
+
+    async def eight() -> list[int]:
+        async with sessions_of(service) as client:
+            issued = await client.create(data={"first": "1"})
+            service.plan()
+            loaded = 0
+            all_loaded = asyncio.Event()
+
+            async def slowly(request: Request) -> PlainTextResponse:
+                nonlocal loaded
+                session = await load_session(request)
+                session[request.path_params["key"]] = request.path_params["key"]
+                loaded += 1
+                if loaded == 8:
+                    all_loaded.set()
+                await all_loaded.wait()
+                return PlainTextResponse("set")
+
+            app = Starlette(
+                routes=[Route("/slowly/{key}", slowly)],
+                middleware=[Middleware(SessionMiddleware, client=client, max_age=None)],
+            )
+            async with httpx2.AsyncClient(
+                transport=httpx2.ASGITransport(app),
+                base_url="https://testserver",
+                cookies={"__Host-session": issued.token},
+            ) as browser:
+                tabs = (browser.get(f"/slowly/{number}") for number in range(8))
+                return [answer.status_code for answer in await asyncio.gather(*tabs)]
+
+    assert asyncio.run(eight()) == [200] * 8
+    assert sorted(sent(service)) == ["PATCH /sessions/{id}"] * 8 + [VERIFY] * 8
+    [item] = live(service)
+    kept = {name: value["S"] for name, value in item["Data"]["M"].items()}
+    assert kept == {"first": "1"} | {str(n): str(n) for n in range(8)}
+
+
+def test_session_on_the_event_loop_has_to_be_loaded(browser: TestClient, browse: Open) -> None:
+    """Also without a cookie, so that the first try in development shows it."""
+    with pytest.raises(SessionNotLoaded, match="await load_session"):
+        TestClient(browser.app).get("/unloaded")
+    assert browser.get("/unloaded").status_code == 500
+
+
+def test_middleware_can_load_for_everybody(browse: Open, service: Service) -> None:
+    browser = browse(autoload=True)
+    browser.post("/set/a/1")
+    sent(service)
+
+    assert browser.get("/unloaded").json() == {"a": "1"}
+    assert sent(service) == [VERIFY]
+    service.plan(always=faults.unavailable)
+    refused = browse(IMPATIENT, token(browser), autoload=True).get("/plain")
+    assert (refused.status_code, refused.json()) == (503, {"detail": "Service Unavailable"})
+
+
+def test_ended_session_is_an_empty_one(browser: TestClient, service: Service) -> None:
+    browser.post("/log-in/ada")
+    before = token(browser)
+    browser.post("/clear")
+    browser.cookies.set("__Host-session", before or "")
+
+    answer = browser.get("/read")
+
+    assert answer.json() == {}
+    assert answer.headers["Set-Cookie"].startswith("__Host-session=;")
+
+
+def test_web_socket_reads_the_session(browser: TestClient) -> None:
+    browser.post("/set/a/1")
+    with browser.websocket_connect("wss://testserver/socket") as socket:
+        assert socket.receive_json() == {"a": "1"}
+
+
+@pytest.mark.parametrize("accept_first", [False, True])
+@pytest.mark.parametrize("autoload", [False, True])
+def test_outage_closes_a_web_socket(
+    browser: TestClient, browse: Open, service: Service, accept_first: bool, autoload: bool
+) -> None:
+    browser.post("/set/a/1")
+    service.plan(always=faults.unavailable)
+    app = browse(IMPATIENT, token(browser), autoload=autoload)
+
+    url = f"wss://testserver/socket?accept_first={accept_first}"
+    with pytest.raises(WebSocketDisconnect) as closed, app.websocket_connect(url) as socket:
+        socket.receive_json()
+
+    if accept_first or autoload:
+        assert closed.value.code == 1013
+    else:
+        assert getattr(closed.value, "status_code", None) == 503
+
+
+@pytest.mark.parametrize("fault", OUTAGES)
+def test_outage_is_a_503_and_nobody_is_signed_out(
+    browser: TestClient, browse: Open, service: Service, fault: Fault
+) -> None:
+    browser.post("/log-in/ada")
+    before = token(browser)
+
+    service.plan(always=fault)
+    member, stranger = browse(IMPATIENT, before), browse(IMPATIENT)
+    answers = [
+        member.get("/read"),
+        member.get("/read-in-a-thread"),
+        member.post("/set/a/1"),
+        member.post("/log-out"),
+        stranger.post("/log-in/bob"),
+    ]
+    untouched = member.get("/plain")
+
+    for answer in answers:
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert answer.json() == {"detail": "Service Unavailable"}
+        assert "Set-Cookie" not in answer.headers
+    assert untouched.status_code == 200
+    service.plan()
+    assert browser.get("/read").json() == {"user_id": "ada"}
+    assert users(service) == ["ada"]
+
+
+@pytest.mark.parametrize("path", ["/set/a/1", "/log-out", "/log-in/bob", "/clear"])
+def test_failed_write_is_a_503_and_the_session_stays(
+    browser: TestClient, browse: Open, service: Service, path: str
+) -> None:
+    browser.post("/log-in/ada")
+
+    service.plan(_forward, always=faults.unavailable)
+    answer = browse(IMPATIENT, token(browser)).post(path)
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert "Set-Cookie" not in answer.headers
+    service.plan()
+    assert browser.get("/read").json() == {"user_id": "ada"}
+    assert users(service) == ["ada"]
+
+
+@pytest.mark.parametrize("fault", [faults.lose_answer, faults.cut])
+def test_lost_answers_double_and_lose_nothing(
+    browser: TestClient, service: Service, fault: Fault
+) -> None:
+    service.plan(fault)
+    assert browser.post("/set/a/1").status_code == 200
+    assert users(service) == [""]
+    service.plan(fault, _forward, fault, _forward, fault)
+    assert browser.post("/log-in/ada").status_code == 200
+    assert users(service) == ["ada"]
+    service.plan(fault, _forward, fault)
+    assert browser.post("/set/a/2").status_code == 200
+    service.restart()
+    service.plan(fault)
+    assert browser.get("/read").json() == {"a": "2", "user_id": "ada"}
+    service.plan(fault, _forward, fault)
+    assert browser.post("/log-out").status_code == 200
+    assert users(service) == [""]
+
+
+def test_outage_while_saving_is_answered_by_the_app_s_own_handler(service: Service) -> None:
+    async def touch(request: Request) -> PlainTextResponse:
+        (await load_session(request))["a"] = 1
+        return PlainTextResponse("touched")
+
+    def sorry(request: Request, error: Exception) -> PlainTextResponse:
+        return PlainTextResponse("Come back soon", 503)
+
+    service.plan(always=faults.unavailable)
+    client = sessions_of(service, **IMPATIENT)
+    for handlers, expected in (({503: sorry}, "Come back soon"), ({}, "Service Unavailable")):
+        app = Starlette(
+            routes=[Route("/", touch)],
+            middleware=[Middleware(SessionMiddleware, client=client)],
+            lifespan=closing(client),
+            exception_handlers=handlers,  # type: ignore[arg-type]
+        )
+        with TestClient(app) as browser:
+            answer = browser.get("/")
+        assert (answer.status_code, answer.text) == (503, expected)
+
+
+def test_outage_is_a_503_in_another_middleware_too(service: Service) -> None:
+    class Backend(AuthenticationBackend):
+        async def authenticate(self, conn: HTTPConnection) -> None:
+            await load_session(conn)
+
+    client = sessions_of(service, **IMPATIENT)
+    app = Starlette(
+        middleware=[
+            Middleware(SessionMiddleware, client=client),
+            Middleware(AuthenticationMiddleware, backend=Backend()),
+        ],
+        lifespan=closing(client),
+    )
+    service.plan(always=faults.unavailable)
+    cookies = {"__Host-session": f"{'A' * 22}.{'B' * 43}"}
+    with TestClient(app, base_url="https://testserver", cookies=cookies) as browser:
+        assert browser.get("/").status_code == 503
+
+
+def _forward(call: Call) -> None:
+    call.send(call.forward())
