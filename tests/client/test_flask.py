@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import flask_login
@@ -16,6 +16,7 @@ import pytest
 from flask import Flask, Response, abort, flash, session
 from flask.testing import FlaskClient
 from markupsafe import Markup
+from werkzeug.test import TestResponse
 
 from serverless_sessions import Sessions
 from serverless_sessions.flask import FlaskSession, ServerlessSessions
@@ -311,7 +312,7 @@ def test_requests_side_by_side_keep_each_other_s_keys(
     cookie = f"__Host-session={token(browser)}"
     sent(service)
 
-    def tab(number: int) -> Response:
+    def tab(number: int) -> TestResponse:
         return app.test_client(use_cookies=False).post(
             f"/slowly/{number}", headers={"Cookie": cookie}
         )
@@ -556,7 +557,8 @@ def test_session_is_where_flask_looks_for_it(app: Flask, browser: FlaskClient) -
     with browser:
         assert browser.get("/read").json == {"a": 1}
         assert session["a"] == 1
-        assert session | {"b": 2} == {"a": 1, "b": 2}
+        opened = cast(FlaskSession, session)
+        assert opened | {"b": 2} == {"a": 1, "b": 2}
         assert repr(session) == "<FlaskSession {'a': 1}>"
 
 

@@ -137,7 +137,7 @@ def browser(browse: Open) -> TestClient:
     return browse()
 
 
-def sessions_of(service: Service, **deadlines: float) -> AsyncSessions:
+def sessions_of(service: Service, **deadlines: Any) -> AsyncSessions:
     return AsyncSessions(
         service.url, region=service.region, credentials=service.credentials, **deadlines
     )
@@ -457,7 +457,7 @@ def test_outage_while_saving_is_answered_by_the_app_s_own_handler(service: Servi
             routes=[Route("/", touch)],
             middleware=[Middleware(SessionMiddleware, client=client)],
             lifespan=closing(client),
-            exception_handlers=handlers,  # type: ignore[arg-type]
+            exception_handlers=handlers,
         )
         with TestClient(app) as browser:
             answer = browser.get("/")
