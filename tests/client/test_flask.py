@@ -21,7 +21,7 @@ from werkzeug.test import TestResponse
 from serverless_sessions import Sessions
 from serverless_sessions.flask import FlaskSession, ServerlessSessions
 from tests.client import service as faults
-from tests.client.service import Fault, Service
+from tests.client.service import Call, Fault, Service
 
 VERIFY, CREATE = "POST /sessions/verify", "POST /sessions"
 OUTAGES = [faults.frozen, faults.throttled, faults.unavailable, faults.reset]
@@ -469,6 +469,38 @@ def test_failed_write_is_a_503_and_the_session_stays(
     assert browser.post(path).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "failing"), [("/log-in/bob", "POST /sessions"), ("/log-out", "DELETE")]
+)
+def test_half_a_log_in_or_log_out_is_none(
+    app: Flask,
+    browser: FlaskClient,
+    options: dict[str, Any],
+    service: Service,
+    path: str,
+    failing: str,
+) -> None:
+    """A log-in ends the former session last. A log-out that ends none is no log-out."""
+
+    def partly_away(call: Call) -> None:
+        if f"{call.method} {call.path} ".startswith(f"{failing} "):
+            faults.unavailable(call)
+        else:
+            call.send(call.forward())
+
+    browser.post("/set/cart/book")
+    browser.post("/log-in/ada")
+    with impatient(app, options):
+        service.plan(always=partly_away)
+        answer = browser.post(path)
+
+    assert (answer.status_code, answer.headers.get("Set-Cookie")) == (503, None)
+    service.plan()
+    assert browser.get("/who").text == "ada"
+    assert browser.post(path).status_code == 200
+    assert "ada" not in users(service)
+
+
 @pytest.mark.parametrize("fault", [faults.lose_answer, faults.cut, faults.answer_503])
 def test_lost_answers_double_and_lose_nothing(
     browser: FlaskClient, service: Service, fault: Fault
@@ -537,6 +569,8 @@ def test_outage_is_answered_by_the_app_s_own_page(
 
     assert (answer.status_code, answer.text) == (503, "Come back soon")
     assert answer.headers["X-Frame-Options"] == "DENY"
+    # What is not so goes with it: who logs in, for example, is not remembered.
+    assert ("Set-Cookie" in answer.headers) == (path == "/who")
     assert answer.headers["Content-Length"] == str(len("Come back soon"))
 
 
