@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from functools import cache
 from time import monotonic, sleep
 from typing import Annotated, Any, Literal
 
@@ -113,9 +114,8 @@ class AuditTrail:
 
     def _statement(self, event: AuditEvent, retention_seconds: int) -> dict[str, Any]:
         item = _to_item(event, event.recorded_at + retention_seconds)
-        members = ", ".join(f"'{name}': ?" for name in item)
         return {
-            "Statement": f'INSERT INTO "{self._table_name}" VALUE {{{members}}}',
+            "Statement": _insert_into(self._table_name, tuple(item)),
             "Parameters": list(item.values()),
         }
 
@@ -166,16 +166,24 @@ class AuditTrail:
         return Page([from_item(item) for item in answer["Items"]], position)
 
 
+@cache
+def _insert_into(table_name: str, names: tuple[str, ...]) -> str:
+    """PartiQL's text; each type of event has its own few sets of names."""
+    members = ", ".join(f"'{name}': ?" for name in names)
+    return f'INSERT INTO "{table_name}" VALUE {{{members}}}'
+
+
 def _to_item(event: AuditEvent, expiration_time: int) -> Item:
     """Attributes that do not apply are left out; `ExpirationTime` is what TTL goes by."""
     item: Item = {"ExpirationTime": {"N": str(expiration_time)}}
     for field, name in _ATTRIBUTES.items():
         value = getattr(event, field)
-        if isinstance(value, str):
+        kind = type(value)
+        if kind is str:
             item[name] = {"S": value}
-        elif isinstance(value, int):
+        elif kind is int:
             item[name] = {"N": str(value)}
-        elif isinstance(value, list):
+        elif kind is list:
             item[name] = {"L": [{"S": each} for each in value]}
     return item
 
