@@ -7,8 +7,7 @@ from typing import Any
 
 import boto3
 
-from local.caller import REGION
-from local.stack import ROOT
+from local.stack import REGION, ROOT
 from tests.template import resources
 
 COMMAND = (sys.executable, "-m", "bench.stores.ours")

@@ -11,14 +11,15 @@ from typing import Any, NoReturn
 
 import boto3
 from botocore.config import Config
-from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.caller import Caller
 from local.stack import execute_api_url
+from serverless_sessions import NotAllowed, Sessions, SessionsError
 
 _TRIES = 3
 _PAUSE_SECONDS = 1
+# What was deployed a moment ago may be slow to answer.
+_DEADLINE_SECONDS = 60
 # A function of this stack ends after a minute; the local stack may be slow to begin one.
 _CONFIG = Config(read_timeout=120, retries={"mode": "standard", "total_max_attempts": 5})
 
@@ -64,17 +65,15 @@ class Deployment:
             raise OperationError(f"{self.stack} has no output {name}; deploy it anew.")
         return str(self._outputs[name])
 
-    def caller(self) -> Caller:
-        """Calls the API with the operator's credentials."""
+    def sessions(self) -> Sessions:
+        """A client of the API with the operator's credentials."""
         url, endpoint = self.output("ApiUrl"), os.environ.get("AWS_ENDPOINT_URL")
-        if endpoint:
-            url = execute_api_url(endpoint, url)
-        found = self._session.get_credentials()
-        if not found:
-            return Caller(url, None, self.region)
-        keys = found.get_frozen_credentials()
-        credentials = Credentials(keys.access_key, keys.secret_key, keys.token)
-        return Caller(url, credentials, self.region)
+        return Sessions(
+            execute_api_url(endpoint, url) if endpoint else url,
+            region=self.region,
+            deadline_seconds=_DEADLINE_SECONDS,
+            verify_deadline_seconds=_DEADLINE_SECONDS,
+        )
 
     def invoke(self, function: str, event: Any) -> Any:
         """What the function of this ARN answers to `event`.
@@ -97,7 +96,9 @@ def run(operation: Callable[[], int]) -> NoReturn:
     """End this process as `operation` says; what went wrong becomes a sentence and 1."""
     try:
         sys.exit(operation())
-    except (OperationError, BotoCoreError, ClientError) as error:
+    except NotAllowed:
+        sys.exit("The API refuses the call: may this caller do execute-api:Invoke?")
+    except (OperationError, SessionsError, BotoCoreError, ClientError) as error:
         sys.exit(" ".join(str(error).split()))
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)

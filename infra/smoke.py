@@ -9,16 +9,13 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from secrets import token_urlsafe
 from typing import Any
-
-from botocore.exceptions import BotoCoreError
 
 from infra.deployment import Deployment, OperationError, run
 from infra.promises import TTL_ATTRIBUTE, append_only
-from local.caller import Answer
-from local.secret import Secret
+from serverless_sessions import SessionNotFound, Sessions, SessionsError
 
+_USER = "smoke"
 # Long enough for slow calls; short, should the clean-up fail.
 _TTL_SECONDS = 300
 # A new event source mapping takes a minute or two until it reads.
@@ -27,14 +24,14 @@ _TRAIL_SECONDS = 300
 # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_GetResourcePolicy.html
 _POLICY_SECONDS = 30
 
-Call = Callable[..., Answer]
-
 
 class NotYet(OperationError):
     """What is not so, but may be in a moment."""
 
 
-def smoke(deployment: Deployment, call: Call, *, trail_seconds: float = _TRAIL_SECONDS) -> None:
+def smoke(
+    deployment: Deployment, sessions: Sessions, *, trail_seconds: float = _TRAIL_SECONDS
+) -> None:
     """Say what holds, line by line. Raises `OperationError` at the first thing that does not."""
     print(f"{deployment.stack} in {deployment.region}:")
     dynamodb = deployment.client("dynamodb")
@@ -48,8 +45,8 @@ def smoke(deployment: Deployment, call: Call, *, trail_seconds: float = _TRAIL_S
         )
         table = deployment.output("AuditTableName")
         _within(_POLICY_SECONDS, lambda: confirm_append_only(dynamodb, table, function["Role"]))
-    session_id = live(call, lambda token: _authorize(deployment, token))
-    _within(trail_seconds, lambda: confirm_trail(call, session_id))
+    session_id = live(sessions, lambda token: _authorize(deployment, token))
+    _within(trail_seconds, lambda: confirm_trail(sessions, session_id))
     print("It works.")
 
 
@@ -104,74 +101,61 @@ def _list(one_or_more: Any) -> list[Any]:
     return one_or_more if isinstance(one_or_more, list) else [one_or_more]
 
 
-def live(call: Call, authorize: Callable[[str], bool]) -> str:
-    """Create, verify, change and revoke a session, and revoke it in any case; answers its id.
-
-    Id and secret are made here, so that a creation can be repeated, and one whose answer is lost
-    can be revoked.
-    """
-    session_id, secret = token_urlsafe(16), Secret()
-    path, token = f"/sessions/{session_id}", secret.token(session_id)
+def live(sessions: Sessions, authorize: Callable[[str], bool]) -> str:
+    """Create, verify, change and revoke a session; answers its id. Ends it whatever goes wrong."""
     try:
-        fields = {
-            "user_id": "smoke",
-            "ttl_seconds": _TTL_SECONDS,
-            "session_id": session_id,
-            "token_sha256": secret.token_sha256,
-        }
-        _expect(201, call, "POST", "/sessions", fields)
+        issued = sessions.create(_USER, ttl_seconds=_TTL_SECONDS)
+        session_id, token = issued.session.session_id, issued.token
         _say(f"session {session_id} created")
-        _expect(200, call, "POST", "/sessions/verify", {"token": token})
+        if sessions.verify(token) is None:
+            raise OperationError("The API refuses the token of a live session.")
         _say("verified by its token")
-        _expect(200, call, "PATCH", path, {"data": {"smoke": True}})
+        sessions.change(session_id, {"smoke": True})
         _say("changed")
         if not authorize(token):
             raise OperationError("The authorizer refuses the token of a live session.")
         _say("let in by the authorizer")
-        _revoke(call, path)
-        _expect(404, call, "GET", path)
-        _expect(401, call, "POST", "/sessions/verify", {"token": token})
+        sessions.revoke(session_id, reason="smoke")
+        if _exists(sessions, session_id) or sessions.verify(token) is not None:
+            raise OperationError("The API answers a session that was revoked.")
         _say("revoked, and gone")
         if authorize(token):
             raise OperationError("The authorizer lets in the token of a revoked session.")
         _say("refused by the authorizer")
     except BaseException:
-        _clean_up(call, path)
+        _clean_up(sessions)
         raise
     return session_id
 
 
-def confirm_trail(call: Call, session_id: str) -> None:
+def _exists(sessions: Sessions, session_id: str) -> bool:
+    try:
+        sessions.get(session_id)
+    except SessionNotFound:
+        return False
+    return True
+
+
+def _clean_up(sessions: Sessions) -> None:
+    """All sessions of the user: one whose creation was not answered has no id here."""
+    try:
+        sessions.revoke_all(_USER, reason="smoke")
+    except SessionsError:
+        _say(
+            f"the session of the user {_USER} is not revoked;"
+            f" it expires within {_TTL_SECONDS} s if it was created"
+        )
+
+
+def confirm_trail(sessions: Sessions, session_id: str) -> None:
     """The session's trail has what is always on record of a revoked session."""
-    query = {"session_id": session_id, "order": "asc"}
-    events = _expect(200, call, "GET", "/events", query=query)["items"]
-    found = ", ".join(event["type"] for event in events)
-    if not {"created", "revoked"} <= {event["type"] for event in events}:
+    types = [each.type for each in sessions.events(session_id=session_id, newest_first=False)]
+    if not {"created", "revoked"} <= set(types):
         raise NotYet(
-            f"The trail of {session_id} has {found or 'nothing'}:"
+            f"The trail of {session_id} has {', '.join(types) or 'nothing'}:"
             " the log of session_audit may tell why."
         )
-    _say(f"in the trail: {found}")
-
-
-def _expect(status: int, call: Call, method: str, path: str, body: Any = None, **more: Any) -> Any:
-    """The answer's JSON, if its status is `status`. The caller repeats what is answered 503."""
-    answer = call(method, path, body, **more)
-    if answer.status != status:
-        hint = "; may this caller do execute-api:Invoke?" if answer.status == 403 else ""
-        raise OperationError(f"{method} {path} answered {answer.status}, not {status}{hint}.")
-    return answer.json if answer.body else None
-
-
-def _revoke(call: Call, path: str) -> None:
-    _expect(204, call, "DELETE", path, query={"reason": "smoke"})
-
-
-def _clean_up(call: Call, path: str) -> None:
-    try:
-        _revoke(call, path)
-    except (OperationError, BotoCoreError):
-        _say(f"{path} is not revoked; it expires within {_TTL_SECONDS} s if it was created")
+    _say(f"in the trail: {', '.join(types)}")
 
 
 def _authorize(deployment: Deployment, token: str) -> bool:
@@ -202,7 +186,8 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="infra.smoke")
     arguments.add_argument("stage")
     deployment = Deployment(arguments.parse_args().stage)
-    smoke(deployment, deployment.caller())
+    with deployment.sessions() as sessions:
+        smoke(deployment, sessions)
     return 0
 
 

@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 
-from local.demo import DemoError, show_life
+from local.demo import DemoError, show_commands, show_life
 from local.invoke import invoke
 from local.stack import LocalError, LocalStack, running
+from serverless_sessions import SessionsError
 
 
 def main(command: str, *arguments: str) -> None:
@@ -21,10 +22,13 @@ def main(command: str, *arguments: str) -> None:
         return invoke(stack, *arguments)
     print(f"Deploying to a local AWS on 127.0.0.1:{port}")
     with running(stack):
-        show_life(stack)
-        if command == "run":
-            print("Serving until Ctrl-C.", flush=True)
-            signal.pause()
+        keys = stack.credentials("demo", "execute-api:Invoke")
+        with stack.sessions(keys) as sessions:
+            show_life(stack, sessions)
+            if command == "run":
+                show_commands(stack, sessions, keys)
+                print("Serving until Ctrl-C.", flush=True)
+                signal.pause()
     return None
 
 
@@ -35,7 +39,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main(*sys.argv[1:])
-    except (LocalError, DemoError) as error:
+    except (LocalError, DemoError, SessionsError) as error:
         sys.exit(f"{error}")
     except KeyboardInterrupt:
         print("\nStopped.")

@@ -1,14 +1,25 @@
-"""The life of a session, driven over HTTP and told on the terminal."""
+"""The life of a session, driven with the client and told on the terminal."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
-from local.caller import REGION, Answer, Caller
-from local.secret import Secret
-from local.stack import LocalStack
+from botocore.credentials import Credentials
+
+from local.stack import REGION, LocalStack
+from serverless_sessions import (
+    Client,
+    Event,
+    IssuedSession,
+    Session,
+    SessionNotFound,
+    Sessions,
+    SessionsError,
+)
+from serverless_sessions.secret import Token
 
 _EXPECTED = {"created", "updated", "rotated", "revoked", "expired"}
 _DEADLINE_SECONDS = 120
@@ -18,63 +29,112 @@ class DemoError(Exception):
     """What went otherwise than it should, in a sentence."""
 
 
-def show_life(stack: LocalStack) -> None:
+def show_life(stack: LocalStack, sessions: Sessions) -> None:
     """Drive sessions through their lives. Raises `DemoError` at the first wrong answer."""
-    call = stack.caller("demo")
     print(f"\nAPI ready: {stack.url}\n")
-    print(curl_command(call), end="\n\n")
 
     # Only this one is short-lived, and no call needs it alive: a slow machine may be late.
-    short = {"user_id": "ada", "ttl_seconds": 3}
-    kiosk = _do(call, "a short one", 201, "POST", "/sessions", short).json
-    phone = _do(
-        *(call, "a long one", 201, "POST", "/sessions"),
-        {"user_id": "ada", "data": {"theme": "dark"}},
-    ).json
-    path = f"/sessions/{phone['session_id']}"
-    _do(call, "read", 200, "GET", path)
-    _do(call, "changed", 200, "PATCH", path, {"data": {"theme": "light", "cart": [1, 2.50]}})
-    _do(call, "renewed", 200, "POST", f"{path}/renew")
-    stored = _stored(stack, phone["session_id"])
+    kiosk = _issued("a short one", sessions.create, "ada", ttl_seconds=3)
+    phone = _issued("a long one", sessions.create, "ada", data={"theme": "dark"})
+    phone_id = phone.session.session_id
+    _do("read", Session, sessions.get, phone_id)
+    _do("changed", Session, sessions.change, phone_id, {"theme": "light", "cart": [1, 2.5]})
+    _do("renewed", Session, sessions.renew, phone_id)
+    stored = _stored(stack, phone_id)
     print(f"    in DynamoDB: ExpirationTime = {stored['ExpirationTime']}, now = {int(time.time())}")
 
-    _do(call, "revoked", 204, "DELETE", f"{path}?reason=logout")
-    _do(call, "gone at once", 404, "GET", path)
+    _do("revoked", None, sessions.revoke, phone_id, reason="logout")
+    _do("gone at once", SessionNotFound, sessions.get, phone_id)
 
-    laptop = _do(call, "another one", 201, "POST", "/sessions", {"user_id": "ada"}).json
-    other, former = f"/sessions/{laptop['session_id']}", {"token": laptop["token"]}
-    _do(call, "verified", 200, "POST", "/sessions/verify", former)
-    # The secrets are ours: a rotation that was answered 503 may have been made, and is sent again.
-    second, third = Secret(), Secret()
-    new, newest = ({"token": each.token(laptop["session_id"])} for each in (second, third))
-    graced = {"grace_seconds": 600, "token_sha256": second.token_sha256}
-    _do(call, "rotated", 200, "POST", f"{other}/rotate", graced)
-    _do(call, "in its grace", 200, "POST", "/sessions/verify", former)
-    _do(call, "the new token", 200, "POST", "/sessions/verify", new)
-    at_once = {"grace_seconds": 0, "token_sha256": third.token_sha256}
-    _do(call, "without grace", 200, "POST", f"{other}/rotate", at_once)
-    _do(call, "a stolen token", 401, "POST", "/sessions/verify", new)
-    _do(call, "ended by that", 401, "POST", "/sessions/verify", newest)
+    first = _issued("another one", sessions.create, "ada")
+    laptop_id = first.session.session_id
+    _do("verified", Session, sessions.verify, first.token)
+    second = _issued("rotated", sessions.rotate, laptop_id, grace_seconds=600)
+    _do("in its grace", Session, sessions.verify, first.token)
+    _do("the new token", Session, sessions.verify, second.token)
+    third = _issued("without grace", sessions.rotate, laptop_id, grace_seconds=0)
+    _do("a stolen token", None, sessions.verify, second.token)
+    _do("ended by that", None, sessions.verify, third.token)
 
-    expiring = f"/sessions/{kiosk['session_id']}"
-    _await("the short one to expire", lambda: call("GET", expiring).status == 404)
-    _await("TTL to remove it", lambda: not _stored(stack, kiosk["session_id"]))
-    _await("the trail to tell all", lambda: {e["type"] for e in _trail(call)} >= _EXPECTED)
+    kiosk_id = kiosk.session.session_id
+    _await("the short one to expire", lambda: _has_ended(sessions, kiosk_id))
+    _await("TTL to remove it", lambda: not _stored(stack, kiosk_id))
+    _await("the trail to tell all", lambda: {each.type for each in _trail(sessions)} >= _EXPECTED)
 
-    print("\nGET /events?user_id=ada&order=asc")
-    print(_table(_trail(call)), end="\n\n")
+    print('\nevents(user_id="ada", newest_first=False)')
+    print(_table(_trail(sessions)), end="\n\n")
+
+
+def show_commands(stack: LocalStack, sessions: Sessions, keys: Credentials) -> None:
+    """Say what to type, with a session to look at."""
+    sessions.create("ada", client=Client(ip="203.0.113.7", user_agent="Firefox/150.0"))
+    print("In a second terminal:\n")
+    print(exports(stack, keys), end="\n\n")
+    print(*COMMANDS, sep="\n", end="\n\n")
+
+
+def exports(stack: LocalStack, keys: Credentials) -> str:
+    """What a shell needs to call the API: with the CLI, with curl and with the client."""
+    return "\n".join(
+        (
+            "unset AWS_PROFILE AWS_SESSION_TOKEN",
+            f"export AWS_ENDPOINT_URL={stack.endpoint} AWS_REGION={REGION}",
+            f"export AWS_ACCESS_KEY_ID={keys.access_key} AWS_SECRET_ACCESS_KEY={keys.secret_key}",
+            f"export SESSIONS_URL={stack.url}",
+        )
+    )
+
+
+# curl before version 8 signs the query as it is written: parameters in alphabetical order.
+_CURL = (
+    f"curl --aws-sigv4 aws:amz:{REGION}:execute-api"
+    ' --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \\\n  '
+)
+COMMANDS = (
+    ".venv/bin/sessions list ada",
+    ".venv/bin/sessions trail ada",
+    _CURL + """--json '{"user_id": "grace"}' "$SESSIONS_URL/sessions\"""",
+    _CURL + '"$SESSIONS_URL/events?order=asc&user_id=grace"',
+)
+
+
+def _issued(
+    title: str, method: Callable[..., IssuedSession], *given: Any, **named: Any
+) -> IssuedSession:
+    issued: IssuedSession = _do(title, IssuedSession, method, *given, **named)
+    return issued
 
 
 def _do(
-    call: Caller, title: str, status: int, method: str, path: str, body: object = None
-) -> Answer:
-    route, _, query = path.partition("?")
-    parameters = dict(pair.split("=") for pair in query.split("&")) if query else None
-    answer = call(method, route, body, query=parameters)
-    print(f"  {title:<14} {method:<6} {path:<48} {answer.status}")
-    if answer.status != status:
-        raise DemoError(f"{method} {path} answered {answer.status}, not {status}: {answer.body!r}")
-    return answer
+    title: str, expected: type | None, method: Callable[..., Any], *given: Any, **named: Any
+) -> Any:
+    """Call the client's method. `expected` is the type of its answer or its error, if any."""
+    arguments = [_repr(each) for each in given]
+    arguments += [f"{name}={_repr(each)}" for name, each in named.items()]
+    call = f"{method.__name__}({', '.join(arguments)})"
+    try:
+        outcome = method(*given, **named)
+    except SessionsError as error:
+        outcome = error
+    kind = None if outcome is None else type(outcome)
+    print(f"  {title:<14} {call:<76} {kind and kind.__name__}")
+    if kind is not expected:
+        raise DemoError(f"{call} came to {outcome!r}, not to {expected and expected.__name__}.")
+    return outcome
+
+
+def _repr(argument: Any) -> str:
+    """A token without its secret: it is a credential."""
+    token = Token.parse(argument) if isinstance(argument, str) else None
+    return repr(f"{token.session_id}.…" if token else argument)
+
+
+def _has_ended(sessions: Sessions, session_id: str) -> bool:
+    try:
+        sessions.get(session_id)
+    except SessionNotFound:
+        return True
+    return False
 
 
 def _stored(stack: LocalStack, session_id: str) -> dict[str, Any]:
@@ -90,10 +150,8 @@ def _stored(stack: LocalStack, session_id: str) -> dict[str, Any]:
     return item
 
 
-def _trail(call: Caller) -> list[dict[str, Any]]:
-    query = {"user_id": "ada", "order": "asc", "limit": 100}
-    items: list[dict[str, Any]] = call("GET", "/events", query=query).json["items"]
-    return items
+def _trail(sessions: Sessions) -> list[Event]:
+    return list(sessions.events(user_id="ada", newest_first=False))
 
 
 def _await(what: str, happened: Callable[[], bool]) -> None:
@@ -106,19 +164,23 @@ def _await(what: str, happened: Callable[[], bool]) -> None:
     print(f" {time.monotonic() - begin:.1f} s", flush=True)
 
 
-def _table(events: list[dict[str, Any]]) -> str:
+def _table(events: list[Event]) -> str:
     """Events as a Markdown table; what only some types have goes into the last column."""
     common = {"event_id", "type", "session_id", "user_id", "at", "recorded_at"}
     common |= {"actor", "request_id", "changed_count"}
     rows = [("at", "recorded_at", "type", "session_id", "actor", "details")]
     rows += [
         (
-            time.strftime("%H:%M:%S", time.gmtime(event["at"])),
-            time.strftime("%H:%M:%S", time.gmtime(event["recorded_at"])),
-            event["type"],
-            event["session_id"],
-            (event["actor"] or "").rpartition(":")[2],
-            ", ".join(f"{name}={fact}" for name, fact in event.items() if name not in common),
+            time.strftime("%H:%M:%S", time.gmtime(event.at)),
+            time.strftime("%H:%M:%S", time.gmtime(event.recorded_at)),
+            event.type,
+            event.session_id,
+            (event.actor or "").rpartition(":")[2],
+            ", ".join(
+                f"{name}={', '.join(fact) if isinstance(fact, tuple) else fact}"
+                for name, fact in asdict(event).items()
+                if name not in common and fact is not None
+            ),
         )
         for event in events
     ]
@@ -127,14 +189,4 @@ def _table(events: list[dict[str, Any]]) -> str:
     return "\n".join(
         f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
         for row in rows
-    )
-
-
-def curl_command(call: Caller) -> str:
-    """A command that creates a session, with the caller's own keys."""
-    assert call.credentials  # noqa: S101
-    keys = f"{call.credentials.access_key}:{call.credentials.secret_key}"
-    return (
-        f"curl --aws-sigv4 aws:amz:{REGION}:execute-api --user '{keys}' \\\n"
-        f"  --json '{{\"user_id\": \"grace\"}}' '{call.url}/sessions'"
     )

@@ -17,16 +17,20 @@ from typing import Any
 import boto3
 from botocore.credentials import Credentials
 
-from local.caller import REGION, Caller
+from serverless_sessions import Sessions
 
 ROOT = Path(__file__).parent.parent
 HOST = "127.0.0.1"
+REGION = "us-east-1"
 ACCOUNT = "000000000000"
 STACK = "Sessions-local"
 # MiniStack's root user, whom its IAM lets through.
 _ROOT_KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 _API_ID = "5e551045"
 _START_SECONDS = 120
+# AWS answers within seconds. MiniStack starts a process for each parallel call, which takes as long
+# as the machine is busy.
+_DEADLINE_SECONDS = 120
 
 
 class LocalError(Exception):
@@ -78,9 +82,15 @@ class LocalStack:
         key = iam.create_access_key(UserName=user)["AccessKey"]
         return Credentials(key["AccessKeyId"], key["SecretAccessKey"])
 
-    def caller(self, user: str) -> Caller:
-        """A new IAM user who may call the API."""
-        return Caller(self.url, self.credentials(user, "execute-api:Invoke"))
+    def sessions(self, credentials: Credentials) -> Sessions:
+        """A client of the API that waits as long as this machine may take."""
+        return Sessions(
+            self.url,
+            region=REGION,
+            credentials=credentials,
+            deadline_seconds=_DEADLINE_SECONDS,
+            verify_deadline_seconds=_DEADLINE_SECONDS,
+        )
 
 
 def execute_api_url(endpoint: str, output: str) -> str:

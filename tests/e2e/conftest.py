@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from botocore.awsrequest import AWSRequest
 
-from local.caller import Answer, Caller
-from local.secret import Secret
 from local.stack import HOST, LocalStack, running
+from serverless_sessions.secret import Token
+from tests.caller import Answer, Caller
 from tests.contract import hold
 
 
@@ -57,11 +57,11 @@ def log_in(call: Caller, user_id: str, **fields: Any) -> tuple[str, str]:
 def log_in_and_rotate(call: Caller, user_id: str, *, grace_seconds: int) -> tuple[str, str, str]:
     """Session id, former and new token."""
     session_id, former = log_in(call, user_id)
-    secret = Secret()
-    body = {"grace_seconds": grace_seconds, "token_sha256": secret.token_sha256}
+    token = Token.issue(session_id)
+    body = {"grace_seconds": grace_seconds, "token_sha256": token.token_sha256}
     answer = call("POST", f"/sessions/{session_id}/rotate", body)
     assert answer.status == 200, answer
-    return session_id, former, secret.token(session_id)
+    return session_id, former, token.text
 
 
 def eventually(happened: Callable[[], Any], seconds: float = 120) -> Any:

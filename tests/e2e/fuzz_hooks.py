@@ -18,7 +18,8 @@ from requests.auth import AuthBase
 from schemathesis.core.failures import Failure
 from schemathesis.openapi.checks import RejectedPositiveData
 
-from local.caller import REGION, Caller
+from local.stack import REGION
+from tests.caller import Caller
 from tests.contract import breaks_only_words
 
 credentials = Credentials(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from botocore.awsrequest import AWSRequest
 
-from local.caller import Answer, Caller
+from tests.caller import Answer, Caller
 from tests.e2e import host
 from tests.template import ROOT
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from local.caller import Answer, Caller
 from local.stack import ROOT, LocalStack, cdk, execute_api_url
+from tests.caller import Answer, Caller
 from tests.e2e.conftest import HeldCaller, log_in, log_in_and_rotate
 
 ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from local.caller import Answer
-from local.demo import curl_command
+from local.demo import COMMANDS, exports
 from local.invoke import invoke
 from local.stack import LocalStack
+from tests.caller import Answer
 from tests.e2e.conftest import HeldCaller, eventually
 from tests.template import ROOT
 
@@ -321,17 +323,29 @@ def test_sample_events_run(
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
-def test_printed_curl_command_works(stack: LocalStack, call: HeldCaller) -> None:
-    """The first thing that a newcomer copies."""
-    done = subprocess.run(  # noqa: S602
-        f"{curl_command(call)} --silent --fail --retry 20",
-        shell=True,
+def test_printed_commands_work(stack: LocalStack, tmp_path: Path) -> None:
+    """The first things that a newcomer copies, in a shell that has a profile of another account."""
+    keys = stack.credentials("newcomer", "execute-api:Invoke")
+    with stack.sessions(keys) as sessions:
+        session_id = sessions.create("ada").session.session_id
+        eventually(lambda: list(sessions.events(session_id=session_id)))
+    (tmp_path / ".curlrc").write_text('silent\nfail\nretry = 20\nwrite-out = "\\n"\n')
+
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join((exports(stack, keys), *COMMANDS))],  # noqa: S607
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "AWS_PROFILE": "other", "CURL_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        check=True,
     )
 
-    assert json.loads(done.stdout)["user_id"] == "grace"
+    assert done.returncode == 0, done.stderr
+    *shown, created, trail = done.stdout.splitlines()
+    rows = [line.split("\t") for line in shown]
+    assert session_id in [row[0] for row in rows]
+    assert ("created", session_id) in [(row[1], row[2]) for row in rows]
+    assert json.loads(created)["user_id"] == "grace"
+    assert json.loads(trail)["items"] is not None
 
 
 def test_no_data_in_the_logs(call: HeldCaller, stack: LocalStack) -> None:

@@ -6,8 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from local.caller import REGION
-from local.stack import ROOT, LocalStack, tool
+from local.stack import REGION, ROOT, LocalStack, tool
 
 EXAMPLES = os.environ.get("EXAMPLES") or "10"
 SEED = os.environ.get("SEED") or "1"

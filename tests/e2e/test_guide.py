@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
-from local.caller import REGION
-from local.stack import ROOT, LocalStack
+from local.stack import REGION, ROOT, LocalStack
 from tests.e2e.conftest import eventually
 
 GUIDE = (ROOT / "docs/integrating.md").read_text()

@@ -14,8 +14,8 @@ from botocore.credentials import Credentials
 
 from infra import smoke
 from infra.deployment import Deployment, OperationError
-from local.caller import REGION, Answer
-from local.stack import LocalStack
+from local.stack import REGION, LocalStack
+from serverless_sessions import IssuedSession, SessionNotFound
 from tests.e2e.conftest import HeldCaller
 from tests.e2e.service import sample
 from tests.template import ROOT
@@ -73,8 +73,8 @@ def trail(call: HeldCaller, **owner: str) -> list[dict[str, Any]]:
 def test_smoke_lives_a_session(
     deployment: Deployment, call: HeldCaller, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each of its calls and answers is one of the contract."""
-    smoke.smoke(deployment, call)
+    with deployment.sessions() as sessions:
+        smoke.smoke(deployment, sessions)
 
     heading, *lines, end = capsys.readouterr().out.splitlines()
     assert heading == "Sessions-local in us-east-1:"
@@ -102,34 +102,36 @@ def test_smoke_is_a_command(stack: LocalStack) -> None:
 
 
 def test_smoke_waits_for_the_trail_until_its_deadline(
-    deployment: Deployment, call: HeldCaller
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def without_trail(method: str, path: str, *body: Any, **more: Any) -> Answer:
-        answer = call(method, path, *body, **more)
-        return answer._replace(body=b'{"items": []}') if path == "/events" else answer
+    with deployment.sessions() as sessions:
+        monkeypatch.setattr(sessions, "events", lambda **_: iter(()))
 
-    with pytest.raises(OperationError, match="The trail of .* has nothing: .* Waited 1 s for it"):
-        smoke.smoke(deployment, without_trail, trail_seconds=1)
+        with pytest.raises(
+            OperationError, match="The trail of .* has nothing: .* Waited 1 s for it"
+        ):
+            smoke.smoke(deployment, sessions, trail_seconds=1)
 
 
 def test_smoke_that_breaks_off_leaves_no_live_session(
-    deployment: Deployment, call: HeldCaller
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even one whose creation was not answered."""
-    created = []
+    with deployment.sessions() as sessions:
+        create, created = sessions.create, []
 
-    def broken(method: str, path: str, body: Any = None, **more: Any) -> Answer:
-        answer = call(method, path, body, **more)
-        if (method, path) == ("POST", "/sessions"):
-            created.append(answer.json["session_id"])
+        def broken(user_id: str, **fields: Any) -> IssuedSession:
+            created.append(create(user_id, **fields).session.session_id)
             raise KeyboardInterrupt
-        return answer
 
-    with pytest.raises(KeyboardInterrupt):
-        smoke.smoke(deployment, broken)
+        monkeypatch.setattr(sessions, "create", broken)
 
-    [session_id] = created
-    assert call("GET", f"/sessions/{session_id}").status == 404
+        with pytest.raises(KeyboardInterrupt):
+            smoke.smoke(deployment, sessions)
+
+        [session_id] = created
+        with pytest.raises(SessionNotFound):
+            sessions.get(session_id)
 
 
 READS = (
@@ -143,7 +145,7 @@ READS = (
     ("user", "actions", "said"),
     [
         ("may-nothing", (), "DescribeStacks"),
-        ("may-read", READS, "POST /sessions answered 403, not 201; may this caller do execute-api"),
+        ("may-read", READS, "may this caller do execute-api:Invoke"),
         ("may-call", (*READS, "execute-api:Invoke"), "the Invoke operation"),
     ],
     ids=["nothing", "read", "call"],

@@ -24,10 +24,10 @@ from typing import Any
 import pytest
 
 from bench import service as on_dynamodb_local
-from local.caller import Answer, Caller
 from local.dynamodb import dynamodb_local
-from local.secret import Secret
 from local.stack import LocalStack
+from serverless_sessions.secret import Token
+from tests.caller import Answer, Caller
 from tests.e2e import host
 from tests.e2e.conftest import HeldCaller
 from tests.e2e.service import HostCaller, Service
@@ -106,11 +106,11 @@ def rounds(
 
 def begin(call: Caller, user_id: str = "ada", **fields: Any) -> tuple[str, str]:
     """Path and token of a new session, of which there is but one, even if a 503 came between."""
-    session_id, secret = token_urlsafe(16), Secret()
-    own = {"session_id": session_id, "token_sha256": secret.token_sha256}
+    token = Token.issue(token_urlsafe(16))
+    own = {"session_id": token.session_id, "token_sha256": token.token_sha256}
     answer = call("POST", "/sessions", {"user_id": user_id, **own, **fields})
     assert answer.status == 201, answer
-    return f"/sessions/{session_id}", secret.token(session_id)
+    return f"/sessions/{token.session_id}", token.text
 
 
 def id_in(path: str) -> str:
@@ -121,8 +121,8 @@ def verify(call: Caller, token: str) -> Answer:
     return call("POST", "/sessions/verify", {"token": token})
 
 
-def rotate(call: Caller, path: str, secret: Secret, *, grace_seconds: int) -> Answer:
-    body = {"grace_seconds": grace_seconds, "token_sha256": secret.token_sha256}
+def rotate(call: Caller, path: str, token: Token, *, grace_seconds: int) -> Answer:
+    body = {"grace_seconds": grace_seconds, "token_sha256": token.token_sha256}
     return call("POST", f"{path}/rotate", body)
 
 
@@ -136,14 +136,14 @@ def test_log_out_stays_final(service: Service, rounds: range, ttl_seconds: int) 
         user_id = token_urlsafe(8)
         path, token = begin(late, user_id, ttl_seconds=ttl_seconds)
         service.wear(id_in(path))
-        secret = Secret()
+        new = Token.issue(id_in(path))
 
         log_out, *answers = service.race(
             partial(punctual, "DELETE", path),
             partial(late, "POST", f"{path}/renew"),
             partial(verify, late_too, token),
             partial(behind, "PATCH", path, {"data": {"a": 1}}),
-            partial(rotate, other, path, secret, grace_seconds=600),
+            partial(rotate, other, path, new, grace_seconds=600),
         )
 
         assert log_out.status == 204
@@ -158,7 +158,7 @@ def test_log_out_stays_final(service: Service, rounds: range, ttl_seconds: int) 
             ("GET", "", None),
         ):
             assert late(method, path + suffix, body).status == 404
-        for each in (token, secret.token(id_in(path))):
+        for each in (token, new.text):
             assert verify(late, each).status == 401
             assert not service.authorizes(each)
         assert late("GET", "/sessions", query={"user_id": user_id}).json["items"] == []
@@ -170,10 +170,10 @@ def test_token_that_was_rotated_away_renews_nothing(service: Service, rounds: ra
     for _ in rounds:
         path, token = begin(late)
         service.wear(id_in(path))
-        secret = Secret()
+        new = Token.issue(id_in(path))
 
         rotated, *verified = service.race(
-            partial(rotate, late, path, secret, grace_seconds=0),
+            partial(rotate, late, path, new, grace_seconds=0),
             partial(verify, punctual, token),
             partial(verify, other, token),
         )
@@ -187,7 +187,7 @@ def test_token_that_was_rotated_away_renews_nothing(service: Service, rounds: ra
         renewed_at = int(item["RenewedAt"]["N"])
         if renewed_at != rotated.json["renewed_at"]:
             assert renewed_at < int(item["PreviousTokenUntil"]["N"])
-        assert verify(punctual, secret.token(id_in(path))).status == 200
+        assert verify(punctual, new.text).status == 200
 
 
 def test_one_rotation_wins_while_its_grace_runs(service: Service, rounds: range) -> None:
@@ -195,13 +195,13 @@ def test_one_rotation_wins_while_its_grace_runs(service: Service, rounds: range)
     *rotators, reader = service.callers
     for _ in rounds:
         path, former = begin(rotators[0])
-        ours, theirs = Secret(), Secret()
+        ours, theirs = Token.issue(id_in(path)), Token.issue(id_in(path))
 
         verified, *answers = service.race(
             partial(verify, reader, former),
             *(
-                partial(rotate, call, path, secret, grace_seconds=3600)
-                for call, secret in zip(rotators, (ours, theirs, ours, theirs), strict=True)
+                partial(rotate, call, path, token, grace_seconds=3600)
+                for call, token in zip(rotators, (ours, theirs, ours, theirs), strict=True)
             ),
         )
 
@@ -209,7 +209,7 @@ def test_one_rotation_wins_while_its_grace_runs(service: Service, rounds: range)
         statuses = [answer.status for answer in answers]
         assert statuses in ([200, 409, 200, 409], [409, 200, 409, 200])
         won, lost = (ours, theirs) if statuses[0] == 200 else (theirs, ours)
-        tokens = lost.token(id_in(path)), former, won.token(id_in(path))
+        tokens = lost.text, former, won.text
         assert [verify(reader, token).status for token in tokens] == [401, 200, 200]
 
 
@@ -218,12 +218,12 @@ def test_last_of_the_rotations_without_grace_counts(service: Service, rounds: ra
     *rotators, reader = service.callers
     for _ in rounds:
         path, _ = begin(rotators[0])
-        secrets = repeated, *_ = Secret(), Secret(), Secret()
+        tokens = repeated, *_ = [Token.issue(id_in(path)) for _ in range(3)]
 
         answers = service.race(
             *(
-                partial(rotate, call, path, secret, grace_seconds=0)
-                for call, secret in zip(rotators, (*secrets, repeated), strict=True)
+                partial(rotate, call, path, token, grace_seconds=0)
+                for call, token in zip(rotators, (*tokens, repeated), strict=True)
             )
         )
 
@@ -231,9 +231,9 @@ def test_last_of_the_rotations_without_grace_counts(service: Service, rounds: ra
             again = answer in (answers[0], answers[3]) or answer.sends > 1
             assert answer.status == 200 or (again and answer.json["code"] == "token_superseded")
         item = service.stored(id_in(path))
-        [current] = [each for each in secrets if item["TokenHash"]["B"] == each.hash]
-        assert item["PreviousTokenHash"]["B"] in {each.hash for each in secrets} - {current.hash}
-        assert verify(reader, current.token(id_in(path))).status == 200
+        [current] = [each for each in tokens if item["TokenHash"]["B"] == each.hash]
+        assert item["PreviousTokenHash"]["B"] in {each.hash for each in tokens} - {current.hash}
+        assert verify(reader, current.text).status == 200
 
 
 def test_each_change_of_a_known_version_is_made_once(service: Service, rounds: range) -> None:

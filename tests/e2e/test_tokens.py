@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from local.caller import Answer
 from local.stack import LocalStack
+from tests.caller import Answer
 from tests.e2e.conftest import HeldCaller, eventually, log_in, log_in_and_rotate
 
 

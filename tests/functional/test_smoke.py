@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import moto
 import pytest
 
-from infra.deployment import OperationError
+from infra.deployment import OperationError, run
 from infra.smoke import confirm_append_only, confirm_trail, confirm_ttl, live
-from local.caller import Answer
+from serverless_sessions import Event, NotAllowed, SessionNotFound, Unavailable
 from tests.template import resources
 
 WRITER = "arn:aws:iam::123456789012:role/session_audit"
@@ -146,71 +147,94 @@ def test_policy_that_lets_another_role_write_fails(audit: Any) -> None:
 
 
 class Service:
-    """Answers as the API does, but for one call, and has a trail without events."""
+    """Stands in for a client: answers as it would, but for one method, and has an empty trail."""
 
-    def __init__(self, wrong: str | None = None, answer: Answer | Exception | None = None) -> None:
-        self.wrong, self.answer = wrong, answer
-        self.revoked = 0
+    def __init__(self, wrong: str = "", error: Exception | None = None) -> None:
+        self.wrong, self.error = wrong, error
+        self.ended: list[str] = []
 
-    def __call__(self, method: str, path: str, body: Any = None, **_: Any) -> Answer:
-        route = f"{method} {path.removeprefix('/sessions') and '…'}"
-        self.revoked += method == "DELETE"
-        if route == self.wrong:
-            if isinstance(self.answer, Exception):
-                raise self.answer
-            assert self.answer
-            return self.answer
-        answers = {
-            "POST ": Answer(201, {}, b"{}"),
-            "POST …": Answer(401 if self.revoked else 200, {}, b"{}"),
-            "PATCH …": Answer(200, {}, b"{}"),
-            "DELETE …": Answer(204, {}, b""),
-        }
-        if path == "/events":
-            return Answer(200, {}, b'{"items": []}')
-        return answers.get(route, Answer(404 if self.revoked else 200, {}, b"{}"))
+    def _call(self, method: str) -> None:
+        if method == self.wrong and self.error:
+            raise self.error
+
+    def create(self, user_id: str, *, ttl_seconds: int) -> Any:
+        self._call("create")
+        return SimpleNamespace(session=SimpleNamespace(session_id="x"), token="x.secret")
+
+    def verify(self, token: str) -> Any:
+        self._call("verify")
+        return None if self.ended else SimpleNamespace()
+
+    def change(self, session_id: str, changes: dict[str, Any]) -> None:
+        self._call("change")
+
+    def get(self, session_id: str) -> None:
+        if self.ended and self.wrong != "get":
+            raise SessionNotFound("gone")
+
+    def revoke(self, session_id: str, *, reason: str) -> None:
+        self._call("revoke")
+        self.ended.append(session_id)
+
+    def revoke_all(self, user_id: str, *, reason: str) -> int:
+        self._call("revoke_all")
+        self.ended.append(user_id)
+        return 1
+
+    def events(self, **_: Any) -> Iterator[Event]:
+        return iter(())
 
 
-def authorizer(service: Service) -> Callable[[str], bool]:
-    return lambda token: not service.revoked
+def authorizer(service: Any) -> Callable[[str], bool]:
+    return lambda token: not service.ended
 
 
-@pytest.mark.parametrize("wrong", ["POST ", "POST …", "PATCH …"])
-@pytest.mark.parametrize("answer", [Answer(500, {}, b"{}"), OperationError("broken off")])
-def test_session_is_revoked_whatever_goes_wrong(wrong: str, answer: Any) -> None:
+@pytest.mark.parametrize("wrong", ["create", "verify", "change", "revoke"])
+@pytest.mark.parametrize("error", [Unavailable("no answer"), KeyboardInterrupt()])
+def test_session_is_revoked_whatever_goes_wrong(wrong: str, error: Any) -> None:
     """Its creation too may have happened where its answer was lost."""
-    service = Service(wrong, answer)
+    service: Any = Service(wrong, error)
 
-    with pytest.raises(OperationError):
+    with pytest.raises(type(error)):
         live(service, authorizer(service))
 
-    assert service.revoked == 1
-
-
-def test_refused_caller_is_told_what_is_missing() -> None:
-    service = Service("POST ", Answer(403, {}, b'{"message": "Forbidden"}'))
-
-    with pytest.raises(OperationError, match="answered 403, not 201; may this caller do execute"):
-        live(service, authorizer(service))
+    assert service.ended == ["smoke"]
 
 
 def test_session_that_can_not_be_revoked_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    service = Service("DELETE …", Answer(500, {}, b""))
+    service: Any = Service("revoke_all", Unavailable("no answer"))
 
-    with pytest.raises(OperationError, match="DELETE /sessions/.* answered 500"):
-        live(service, authorizer(service))
+    with pytest.raises(OperationError):
+        live(service, lambda token: False)
 
     assert "is not revoked; it expires within 300 s" in capsys.readouterr().out
 
 
+def test_session_that_outlives_its_end_fails() -> None:
+    service: Any = Service("get")
+
+    with pytest.raises(OperationError, match="answers a session that was revoked"):
+        live(service, authorizer(service))
+
+
 @pytest.mark.parametrize(("answers", "said"), [(False, "refuses"), (True, "lets in")])
 def test_authorizer_that_always_answers_alike_fails(answers: bool, said: str) -> None:
-    service = Service()
+    service: Any = Service()
 
     with pytest.raises(OperationError, match=f"The authorizer {said}"):
         live(service, lambda token: answers)
 
 
 def test_trail_without_the_session_fails() -> None:
+    service: Any = Service()
+
     with pytest.raises(OperationError, match="The trail of x has nothing"):
-        confirm_trail(Service(), "x")
+        confirm_trail(service, "x")
+
+
+def test_refused_caller_is_told_what_is_missing() -> None:
+    def operation() -> int:
+        raise NotAllowed("Forbidden")
+
+    with pytest.raises(SystemExit, match="may this caller do execute-api:Invoke"):
+        run(operation)

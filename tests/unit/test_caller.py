@@ -1,10 +1,10 @@
-"""When the local caller sends again."""
+"""When the raw caller sends again."""
 
 from __future__ import annotations
 
 from botocore.awsrequest import AWSRequest
 
-from local.caller import Answer, Caller
+from tests.caller import Answer, Caller
 
 BUSY = Answer(503, {"retry-after": "0"}, b"")
 DOWN = Answer(503, {}, b"")

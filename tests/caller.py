@@ -1,4 +1,4 @@
-"""A service caller: HTTP requests signed with SigV4."""
+"""Raw calls of the API, for tests of its contract: any request, signed or not, and its answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.httpsession import URLLib3Session
 
-REGION = "us-east-1"
+from local.stack import REGION
+
 # API Gateway answers within 30 s. MiniStack has no such limit: it starts a process for each
 # parallel call, which takes as long as the machine is busy.
 _TIMEOUT_SECONDS = 300
