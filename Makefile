@@ -2,15 +2,16 @@
 
 PYTHON ?= python3
 PORT ?= 4566
+WEB_PORT ?= 8000
 STAGE ?= dev
-export PORT
+export PORT WEB_PORT
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header
 # Node.js comes from PyPI and lives in the virtual environment: the CDK finds it first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo invoke test fuzz soak bench check format bootstrap deploy smoke redrive lock clean
+.PHONY: help setup run demo example invoke test fuzz soak bench check format bootstrap deploy smoke redrive lock clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -20,6 +21,9 @@ run: setup ## Deploy to a local AWS, show the life of a session, serve until Ctr
 
 demo: setup ## The same, but end after the show, with 0 if all went well
 	@.venv/bin/python -m local demo
+
+example: setup ## Run an example on a local stack of its own (APP=flask, django, fastapi, protected_api)
+	@.venv/bin/python -m local example "$(APP)"
 
 invoke: setup ## Run a function of the running local stack on one event (EVENT=events/…)
 	@.venv/bin/python -m local invoke "$(EVENT)"

@@ -1,4 +1,4 @@
-"""`python -m local run | demo | invoke EVENT`, at the port that PORT names."""
+"""`python -m local run | demo | example APP | invoke EVENT`, at the port that PORT names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import sys
 
 from local.demo import DemoError, show_commands, show_life
+from local.example import require_example, run_example
 from local.invoke import invoke
 from local.stack import LocalError, LocalStack, running
 from serverless_sessions import SessionsError
@@ -20,8 +21,12 @@ def main(command: str, *arguments: str) -> None:
     stack = LocalStack(int(port))
     if command == "invoke":
         return invoke(stack, *arguments)
+    if command == "example":
+        require_example(*arguments)
     print(f"Deploying to a local AWS on 127.0.0.1:{port}")
     with running(stack):
+        if command == "example":
+            return run_example(stack, *arguments)
         keys = stack.credentials("demo", "execute-api:Invoke")
         with stack.sessions(keys) as sessions:
             show_life(stack, sessions)

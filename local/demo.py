@@ -74,15 +74,9 @@ def show_commands(stack: LocalStack, sessions: Sessions, keys: Credentials) -> N
 
 
 def exports(stack: LocalStack, keys: Credentials) -> str:
-    """What a shell needs to call the API: with the CLI, with curl and with the client."""
-    return "\n".join(
-        (
-            "unset AWS_PROFILE AWS_SESSION_TOKEN",
-            f"export AWS_ENDPOINT_URL={stack.endpoint} AWS_REGION={REGION}",
-            f"export AWS_ACCESS_KEY_ID={keys.access_key} AWS_SECRET_ACCESS_KEY={keys.secret_key}",
-            f"export SESSIONS_URL={stack.url}",
-        )
-    )
+    """The environment of a shell that calls the API."""
+    names = [f"export {name}={value}" for name, value in stack.environment(keys).items()]
+    return "\n".join(("unset AWS_PROFILE AWS_SESSION_TOKEN", *names))
 
 
 # curl before version 8 signs the query as it is written: parameters in alphabetical order.

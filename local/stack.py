@@ -92,6 +92,16 @@ class LocalStack:
             verify_deadline_seconds=_DEADLINE_SECONDS,
         )
 
+    def environment(self, credentials: Credentials) -> dict[str, str]:
+        """What the client, the command line and curl go by."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": credentials.access_key,
+            "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+            "SESSIONS_URL": self.url,
+        }
+
 
 def execute_api_url(endpoint: str, output: str) -> str:
     """An API's URL as MiniStack at `endpoint` serves it, from the one that AWS would have."""
@@ -114,7 +124,7 @@ def running(stack: LocalStack) -> Iterator[None]:
         process = subprocess.Popen(  # noqa: S603
             [tool(ROOT / ".venv-local/bin/python"), ROOT / "local/emulator.py"],
             env={
-                **_environment(),
+                **environment(),
                 "GATEWAY_PORT": str(stack.port),
                 "BIND_HOST": HOST,
                 "AUTH": "true",
@@ -177,7 +187,7 @@ def _allow_plain_http(stack: LocalStack, bucket: str) -> None:
     stack.client("s3").delete_bucket_policy(Bucket=bucket)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """This process's environment without what would point to a real AWS account."""
     return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
 
@@ -204,9 +214,7 @@ def cdk(stack: LocalStack, folder: Path, command: str, *arguments: str) -> dict[
     done = subprocess.run(  # noqa: S603
         [tool(ROOT / "node_modules/.bin/cdk"), command, *arguments],
         cwd=folder,
-        env=_environment()
-        | _ROOT_KEYS
-        | {"AWS_ENDPOINT_URL": stack.endpoint, "AWS_REGION": REGION},
+        env=environment() | _ROOT_KEYS | {"AWS_ENDPOINT_URL": stack.endpoint, "AWS_REGION": REGION},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

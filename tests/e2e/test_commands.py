@@ -59,6 +59,14 @@ def test_invoke_without_a_running_stack_says_so() -> None:
     assert done.stderr == f"No local stack runs at port {port}; start one with 'make run'.\n"
 
 
+@pytest.mark.parametrize("app", ["", "rails"])
+def test_no_example_of_this_name_is_said_in_a_sentence(app: str) -> None:
+    done = local("example", app, port=free_port())
+
+    assert done.returncode == 1
+    assert done.stderr == (f"APP is to be django, flask, fastapi or protected_api, not '{app}'.\n")
+
+
 @pytest.mark.parametrize(
     "event", ["", "README.md", "events/none.json", "events/api_none.json", "events"]
 )

@@ -1,0 +1,121 @@
+"""Django's sessions in the service: log in, count, see where you are signed in, sign out.
+
+SESSIONS_URL=… python examples/django_app/app.py
+"""
+
+import os
+from pathlib import Path
+from secrets import token_urlsafe
+
+import django
+from django.conf import settings
+
+settings.configure(
+    SESSION_ENGINE="serverless_sessions.django",
+    SERVERLESS_SESSIONS={"url": os.environ["SESSIONS_URL"]},
+    # This example is served over HTTP: the cookie has neither `Secure` nor the prefix `__Host-`.
+    MIDDLEWARE=[
+        "serverless_sessions.django.middleware.SessionMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+    ],
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
+    # Users only, in memory; the threads of this process share it.
+    DATABASES={
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": "file:users?mode=memory&cache=shared",
+        }
+    },
+    TEMPLATES=[
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "DIRS": [Path(__file__).parent.parent],
+        }
+    ],
+    ROOT_URLCONF=__name__,
+    LOGIN_URL="/",
+    ALLOWED_HOSTS=["127.0.0.1", "localhost"],
+    SECRET_KEY=token_urlsafe(),
+)
+django.setup()
+
+from django.contrib import auth  # noqa: E402
+from django.contrib.auth.decorators import login_required  # noqa: E402
+from django.contrib.auth.models import User  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.http import Http404, HttpRequest, HttpResponse  # noqa: E402
+from django.shortcuts import redirect, render  # noqa: E402
+from django.urls import path  # noqa: E402
+from django.views.decorators.http import require_POST  # noqa: E402
+
+from serverless_sessions import SessionNotFound, Sessions  # noqa: E402
+
+sessions = Sessions(**settings.SERVERLESS_SESSIONS)
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    if not request.user.is_authenticated:
+        return render(request, "page.html")
+    token: str = request.session.session_key or ""
+    shown = {
+        "user": request.user.get_username(),
+        "count": request.session.get("count", 0),
+        "devices": sessions.list(str(request.user.pk)),
+        "current": token.partition(".")[0],
+    }
+    return render(request, "page.html", shown)
+
+
+@require_POST
+def log_in(request: HttpRequest) -> HttpResponse:
+    user, _ = User.objects.get_or_create(username=request.POST["user"])
+    auth.login(request, user)  # an app of yours asks for a proof first
+    return redirect("/")
+
+
+@require_POST
+@login_required
+def count(request: HttpRequest) -> HttpResponse:
+    request.session["count"] = request.session.get("count", 0) + 1
+    return redirect("/")
+
+
+@require_POST
+@login_required
+def sign_out_device(request: HttpRequest, session_id: str) -> HttpResponse:
+    try:
+        device = sessions.get(session_id)
+    except SessionNotFound as error:
+        raise Http404 from error
+    if device.user_id != str(request.user.pk):
+        raise Http404  # somebody else's
+    sessions.revoke(session_id)
+    return redirect("/")
+
+
+@require_POST
+def log_out(request: HttpRequest) -> HttpResponse:
+    auth.logout(request)
+    return redirect("/")
+
+
+@require_POST
+@login_required
+def sign_out_everywhere(request: HttpRequest) -> HttpResponse:
+    sessions.revoke_all(str(request.user.pk))
+    return redirect("/")
+
+
+urlpatterns = [
+    path("", page),
+    path("log-in", log_in),
+    path("count", count),
+    path("devices/<session_id>/sign-out", sign_out_device),
+    path("log-out", log_out),
+    path("sign-out-everywhere", sign_out_everywhere),
+]
+
+if __name__ == "__main__":
+    call_command("migrate", verbosity=0)
+    call_command("runserver", f"127.0.0.1:{os.environ.get('WEB_PORT', '8000')}", use_reloader=False)

@@ -1,0 +1,99 @@
+"""FastAPI's sessions in the service: log in, count, see where you are signed in, sign out.
+
+SESSIONS_URL=… python examples/fastapi_app/app.py
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import uvicorn
+from fastapi import Depends, FastAPI, Form, HTTPException, Request
+from fastapi.responses import PlainTextResponse, RedirectResponse, Response
+from fastapi.templating import Jinja2Templates
+
+from serverless_sessions import AsyncSessions, SessionNotFound, Unavailable
+from serverless_sessions.starlette import SessionMiddleware, StarletteSession, load_session
+
+app = FastAPI()
+sessions = AsyncSessions(os.environ["SESSIONS_URL"])
+app.add_middleware(
+    SessionMiddleware,
+    client=sessions,
+    user_key="user",
+    https_only=False,  # this example is served over HTTP
+)
+templates = Jinja2Templates(Path(__file__).parent.parent)
+Session = Annotated[StarletteSession, Depends(load_session)]
+
+
+def signed_in(session: Session) -> str:
+    if "user" not in session:
+        raise HTTPException(401)
+    user: str = session["user"]
+    return user
+
+
+User = Annotated[str, Depends(signed_in)]
+
+
+def home() -> RedirectResponse:
+    return RedirectResponse("/", 303)
+
+
+@app.get("/")
+async def page(request: Request, session: Session) -> Response:
+    if "user" not in session:
+        return templates.TemplateResponse(request, "page.html")
+    shown = {
+        "user": session["user"],
+        "count": session.get("count", 0),
+        "devices": [each async for each in sessions.list(session["user"])],
+        "current": session.session_id,
+    }
+    return templates.TemplateResponse(request, "page.html", shown)
+
+
+@app.post("/log-in")
+async def log_in(session: Session, user: Annotated[str, Form()]) -> Response:
+    session["user"] = user  # an app of yours asks for a proof first
+    return home()
+
+
+@app.post("/count")
+async def count(session: Session, user: User) -> Response:
+    session["count"] = session.get("count", 0) + 1
+    return home()
+
+
+@app.post("/devices/{session_id}/sign-out")
+async def sign_out_device(session_id: str, user: User) -> Response:
+    try:
+        device = await sessions.get(session_id)
+    except SessionNotFound as error:
+        raise HTTPException(404) from error
+    if device.user_id != user:
+        raise HTTPException(404)  # somebody else's
+    await sessions.revoke(session_id)
+    return home()
+
+
+@app.post("/log-out")
+async def log_out(session: Session) -> Response:
+    session.clear()
+    return home()
+
+
+@app.post("/sign-out-everywhere")
+async def sign_out_everywhere(user: User) -> Response:
+    await sessions.revoke_all(user)
+    return home()
+
+
+@app.exception_handler(Unavailable)
+async def unavailable(request: Request, error: Exception) -> Response:
+    return PlainTextResponse("Try again in a moment.", 503)
+
+
+if __name__ == "__main__":
+    uvicorn.run(app, port=int(os.environ.get("WEB_PORT", "8000")))

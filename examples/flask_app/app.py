@@ -1,0 +1,85 @@
+"""Flask's sessions in the service: log in, count, see where you are signed in, sign out.
+
+SESSIONS_URL=… python examples/flask_app/app.py
+"""
+
+import os
+from pathlib import Path
+
+from flask import Flask, abort, redirect, render_template, request, session
+from werkzeug.wrappers import Response
+
+from serverless_sessions import SessionNotFound, Unavailable
+from serverless_sessions.flask import ServerlessSessions
+
+app = Flask(__name__, template_folder=str(Path(__file__).parent.parent))
+app.config["SERVERLESS_SESSIONS"] = {
+    "url": os.environ["SESSIONS_URL"],
+    "user_key": "user",
+    "insecure_cookie": True,  # this example is served over HTTP
+}
+server_sessions = ServerlessSessions(app)
+
+
+def signed_in() -> str:
+    user: str = session.get("user") or abort(401)
+    return user
+
+
+@app.get("/")
+def page() -> str:
+    if "user" not in session:
+        return render_template("page.html")
+    return render_template(
+        "page.html",
+        user=session["user"],
+        count=session.get("count", 0),
+        devices=server_sessions.client.list(session["user"]),
+        current=session.session_id,
+    )
+
+
+@app.post("/log-in")
+def log_in() -> Response:
+    session["user"] = request.form["user"]  # an app of yours asks for a proof first
+    return redirect("/")
+
+
+@app.post("/count")
+def count() -> Response:
+    signed_in()
+    session["count"] = session.get("count", 0) + 1
+    return redirect("/")
+
+
+@app.post("/devices/<session_id>/sign-out")
+def sign_out_device(session_id: str) -> Response:
+    try:
+        device = server_sessions.client.get(session_id)
+    except SessionNotFound:
+        abort(404)
+    if device.user_id != signed_in():
+        abort(404)  # somebody else's
+    server_sessions.client.revoke(session_id)
+    return redirect("/")
+
+
+@app.post("/log-out")
+def log_out() -> Response:
+    session.clear()
+    return redirect("/")
+
+
+@app.post("/sign-out-everywhere")
+def sign_out_everywhere() -> Response:
+    server_sessions.client.revoke_all(signed_in())
+    return redirect("/")
+
+
+@app.errorhandler(Unavailable)
+def unavailable(error: Unavailable) -> Response:
+    return Response("Try again in a moment.", 503)
+
+
+if __name__ == "__main__":
+    app.run(port=int(os.environ.get("WEB_PORT", "8000")))

@@ -1,0 +1,139 @@
+"""Each example as its users meet it: in browsers, one cookie jar each."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import httpx2
+import pytest
+
+from local.stack import HOST
+from tests.client import service as faults
+from tests.client.service import Service
+from tests.e2e.conftest import free_port
+from tests.template import ROOT
+
+
+@pytest.fixture(params=["django", "flask", "fastapi"])
+def url(request: pytest.FixtureRequest, service: Service) -> Iterator[str]:
+    """The app of this framework, started as its docstring says."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, ROOT / f"examples/{request.param}_app/app.py"],
+        env=os.environ
+        | {
+            "SESSIONS_URL": service.url,
+            "AWS_REGION": service.region,
+            "WEB_PORT": str(port),
+            "PYTHONPATH": str(ROOT / "client"),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        _await_start(process, port)
+        yield f"http://{HOST}:{port}"
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _await_start(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, port)) == 0:
+                return
+        assert process.poll() is None, process.communicate()[0].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+class Browser:
+    """A cookie jar, and the page that it shows."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._http = httpx2.Client(
+            base_url=url, headers={"User-Agent": name}, follow_redirects=True, timeout=60
+        )
+        self.status = 0
+        self.text = ""
+        self.look()
+
+    def look(self) -> Browser:
+        return self._show(self._http.get("/"))
+
+    def press(self, path: str, **form: str) -> Browser:
+        """Send the page's form; to Django, with the token that the page has for it."""
+        found = re.search('name="csrfmiddlewaretoken" value="(.*?)"', self.text)
+        form |= {"csrfmiddlewaretoken": found[1]} if found else {}
+        return self._show(self._http.post(path, data=form))
+
+    def _show(self, answer: httpx2.Response) -> Browser:
+        self.status, self.text = answer.status_code, answer.text
+        return self
+
+    @property
+    def facts(self) -> tuple[str, int] | None:
+        """User and count; None if nobody is signed in."""
+        found = re.search(r"Signed in: (\w+)\. Counted: (\d+)\.", self.text)
+        return (found[1], int(found[2])) if found else None
+
+    @property
+    def devices(self) -> dict[str, str]:
+        """Browsers by the ids of their sessions."""
+        return dict(re.findall(rf"(\S{{22}}) from {HOST}, (\S+)", self.text))
+
+    @property
+    def current(self) -> str:
+        [found] = re.findall(r"(\S{22}) from [^(<]*\(this one\)", self.text)
+        return str(found)
+
+    def close(self) -> None:
+        self._http.close()
+
+
+@pytest.fixture
+def browsers(url: str) -> Iterator[list[Browser]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(closing(Browser(url, name))) for name in ("A", "B", "C")]
+
+
+def test_example_does_what_it_shows(browsers: list[Browser], service: Service) -> None:
+    laptop, phone, stranger = browsers
+    assert {each.facts for each in browsers} == {None}
+    assert service.items() == []
+
+    laptop.press("/log-in", user="ada")
+    phone.press("/log-in", user="ada")
+    stranger.press("/log-in", user="eve")
+    assert laptop.press("/count").press("/count").facts == ("ada", 2)
+    assert phone.look().facts == ("ada", 0)
+    assert laptop.look().devices == {laptop.current: "A", phone.current: "B"}
+
+    sign_out_phone = f"/devices/{phone.current}/sign-out"
+    assert stranger.press(sign_out_phone).status == 404
+    assert phone.look().facts == ("ada", 0)
+    laptop.press(sign_out_phone)
+    assert phone.look().facts is None
+    assert laptop.facts == ("ada", 2)
+    assert laptop.press(f"/devices/{'A' * 22}/sign-out").status == 404
+
+    service.plan(always=faults.unavailable)
+    assert laptop.look().status == 503
+    service.plan()
+    assert laptop.look().facts == ("ada", 2)
+
+    phone.press("/log-in", user="ada")
+    assert phone.press("/log-out").facts is None
+    phone.press("/log-in", user="ada")
+    laptop.press("/sign-out-everywhere")
+    assert laptop.look().facts is phone.look().facts is None
+    assert stranger.look().facts == ("eve", 0)
