@@ -1,6 +1,6 @@
 """Flask's sessions.
 
-    app.config["SERVERLESS_SESSIONS"] = {"url": os.environ["SESSIONS_API"]}
+    app.config["SERVERLESS_SESSIONS"] = {"url": os.environ["SESSIONS_URL"]}
     ServerlessSessions(app)
 
 `app.config["SERVERLESS_SESSIONS"]` holds what `Sessions` takes, and three more:

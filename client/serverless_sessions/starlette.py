@@ -1,6 +1,6 @@
 """Sessions of Starlette, FastAPI and whatever else speaks ASGI.
 
-    app.add_middleware(SessionMiddleware, client=AsyncSessions(os.environ["SESSIONS_API"]))
+    app.add_middleware(SessionMiddleware, client=AsyncSessions(os.environ["SESSIONS_URL"]))
 
 A session is loaded when it is first touched. In a plain `def` endpoint `request.session` does that
 by itself. Code on the event loop can't wait in the middle of an expression, so it says when:

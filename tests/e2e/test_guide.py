@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+import yaml
+from botocore.credentials import Credentials
 
-from local.stack import REGION, ROOT, LocalStack
+from local.stack import ROOT, LocalStack
+from serverless_sessions import Client, SessionNotFound, Unavailable
+from serverless_sessions.secret import Token
 from tests.e2e.conftest import eventually
 
 GUIDE = (ROOT / "docs/integrating.md").read_text()
@@ -24,69 +31,59 @@ def snippets(language: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def environment(stack: LocalStack) -> dict[str, str]:
-    keys = stack.credentials("guide", "execute-api:Invoke")
-    return {
-        "SESSIONS_API": stack.url,
-        "AWS_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": keys.access_key,
-        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
-    }
+def keys(stack: LocalStack) -> Credentials:
+    return stack.credentials("guide", "execute-api:Invoke")
+
+
+@pytest.fixture
+def guide(
+    stack: LocalStack, keys: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SimpleNamespace]:
+    """What the Python snippets define."""
+    for name, value in stack.environment(keys).items():
+        monkeypatch.setenv(name, value)
+    names: dict[str, Any] = {}
+    exec(compile(snippets("python"), "docs/integrating.md", "exec"), names)  # noqa: S102
+    # The guide's own client gives up sooner than this machine may answer.
+    with stack.sessions(keys) as names["sessions"]:
+        yield SimpleNamespace(**names)
+
+
+def token_of(cookie: str) -> str:
+    found = re.fullmatch("__Host-session=([^;]+); Path=/; Secure; HttpOnly; SameSite=Lax", cookie)
+    assert found, cookie
+    return found[1]
 
 
 def test_no_snippet_is_left_out() -> None:
     """A fence of another kind would not be run."""
-    assert set(re.findall(r"^```(\w+)$", GUIDE, re.MULTILINE)) == {"python", "bash"}
+    assert set(re.findall(r"^```(\w+)$", GUIDE, re.MULTILINE)) == {"python", "bash", "json"}
 
 
-def test_python_snippets(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_snippets(guide: SimpleNamespace) -> None:
     """A user's way through them all."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    names: dict[str, Any] = {}
-    exec(compile(snippets("python"), "docs/integrating.md", "exec"), names)  # noqa: S102
-    send = names["http"].send
-
-    def send_until_served(request: AWSPreparedRequest) -> AWSResponse:
-        """A 503 raises in the guide; sending again is left to its reader."""
-        for _ in range(20):
-            answer: AWSResponse = send(request)
-            if answer.status_code != 503:
-                break
-            time.sleep(int(answer.headers["Retry-After"]))
-        return answer
-
-    monkeypatch.setattr(names["http"], "send", send_until_served)
-    guide = SimpleNamespace(**names)
     begin = int(time.time())
-
-    def token_of(cookie: str) -> str:
-        found = re.fullmatch(
-            "__Host-session=([^;]+); Path=/; Secure; HttpOnly; SameSite=Lax", cookie
-        )
-        assert found, cookie
-        return found[1]
 
     token = token_of(guide.log_in("guided", "203.0.113.7", "Firefox/150.0"))
     elsewhere = token_of(guide.log_in("guided", "203.0.113.8", "Safari/20.0"))
     session = guide.current_session(token)
-    assert session["user_id"] == "guided"
-    assert session["client"] == {"ip": "203.0.113.7", "user_agent": "Firefox/150.0"}
-    signed_in = {session["session_id"] for session in guide.where_signed_in("guided")}
+    assert session.user_id == "guided"
+    assert session.client == Client("203.0.113.7", "Firefox/150.0")
+    signed_in = {each.session_id for each in guide.where_signed_in("guided")}
     assert {each.partition(".")[0] for each in (token, elsewhere)} <= signed_in
 
-    elevated = token_of(guide.elevate(session["session_id"]))
-    assert guide.current_session(elevated)["session_id"] == session["session_id"]
-    elevated = guide.rotate_safely(session["session_id"])
-    assert guide.current_session(elevated)["session_id"] == session["session_id"]
-    guide.sign_out_elsewhere("guided", session["session_id"])
+    elevated = token_of(guide.elevate(session.session_id))
+    assert guide.current_session(elevated).session_id == session.session_id
+    guide.add_to_cart(session.session_id, "tea")
+    assert guide.add_to_cart(session.session_id, "milk").data == {"cart": ["tea", "milk"]}
+    assert guide.sign_out_elsewhere("guided", session.session_id) >= 1
     assert guide.current_session(elsewhere) is None
     assert guide.current_session(elevated)
-    assert guide.log_out(session["session_id"]).endswith("; Max-Age=0")
+    assert guide.log_out(session.session_id).endswith("; Max-Age=0")
     assert guide.current_session(elevated) is None
     assert guide.current_session("nonsense") is None
-    with pytest.raises(RuntimeError, match="404"):
-        guide.elevate(session["session_id"])
+    with pytest.raises(SessionNotFound):
+        guide.elevate(session.session_id)
 
     def told() -> bool:
         types = [type for _, type, _ in guide.history("guided", begin)]
@@ -95,16 +92,63 @@ def test_python_snippets(environment: dict[str, str], monkeypatch: pytest.Monkey
     eventually(told)
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
-def test_bash_snippets(environment: dict[str, str], tmp_path: Path) -> None:
+def test_visitor_keeps_the_data_at_log_in(guide: SimpleNamespace) -> None:
+    visitor = guide.sessions.create(data={"cart": ["tea"]}).session
+
+    issued = guide.sign_in(visitor, "shopper")
+
+    assert (issued.session.user_id, issued.session.data) == ("shopper", {"cart": ["tea"]})
+    with pytest.raises(SessionNotFound):
+        guide.sessions.get(visitor.session_id)
+
+
+def test_device_of_somebody_else_stays(guide: SimpleNamespace) -> None:
+    session_id = guide.sessions.create("owner").session.session_id
+
+    assert not guide.sign_out_device("stranger", session_id)
+    assert guide.sessions.get(session_id)
+    assert guide.sign_out_device("owner", session_id)
+    assert not guide.sign_out_device("owner", session_id)
+
+
+def test_async_snippet(guide: SimpleNamespace) -> None:
+    guide.log_in("browses", "203.0.113.7", "Firefox/150.0")
+
+    async def browsers() -> list[str]:
+        async with guide.async_sessions:
+            found: list[str] = await guide.browsers("browses")
+            return found
+
+    def answered() -> list[str]:
+        with suppress(Unavailable):
+            return asyncio.run(browsers())
+        return []
+
+    assert set(eventually(answered)) == {"Firefox/150.0"}
+
+
+def test_reader_snippet(guide: SimpleNamespace, stack: LocalStack) -> None:
+    token = guide.sessions.create("read").token
+
+    def verified() -> Any:
+        with guide.with_reader(stack.outputs["SessionsTableName"]) as client, suppress(Unavailable):
+            return client.verify(token)
+
+    assert eventually(verified).user_id == "read"
+
+
+@pytest.mark.skipif(
+    not (shutil.which("curl") and shutil.which("openssl")), reason="needs curl and openssl"
+)
+def test_bash_snippets(stack: LocalStack, keys: Credentials, tmp_path: Path) -> None:
     """Any answer but a success ends the script."""
     (tmp_path / ".curlrc").write_text("retry = 20\n")  # after a 503, as it says
-    script = "set -euo pipefail\n" + snippets("bash")
+    script = "set -euo pipefail\n" + snippets("bash") + '\necho "token=$token"'
 
     done = subprocess.run(
         ["bash", "-c", script],  # noqa: S607
         env={
-            **environment,
+            **stack.environment(keys),
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "CURL_HOME": str(tmp_path),
         },
@@ -114,4 +158,29 @@ def test_bash_snippets(environment: dict[str, str], tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr + done.stdout
     assert '"user_id":"grace"' in done.stdout
+    assert '"theme":"dark"' in done.stdout
     assert '"complete":true' in done.stdout
+    assert Token.parse(done.stdout.rpartition("token=")[2].strip())
+
+
+def policies() -> list[dict[str, Any]]:
+    found = re.findall(r"^```json\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    return [json.loads(each) for each in found]
+
+
+def test_policies_name_routes_of_the_contract() -> None:
+    """And calls are the only thing that a policy allows, but for a reader's GetItem."""
+    contract = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())
+    routes = {
+        f"API/{method.upper()}{re.sub('{.*?}', '*', path)}"
+        for path, methods in contract["paths"].items()
+        for method in methods
+    }
+    reader, *callers = policies()
+
+    assert reader["Action"] == "dynamodb:GetItem"
+    assert len(callers) == 3
+    for policy in callers:
+        assert policy["Action"] == "execute-api:Invoke"
+        named = policy["Resource"] if isinstance(policy["Resource"], list) else [policy["Resource"]]
+        assert set(named) <= routes
