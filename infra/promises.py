@@ -1,11 +1,11 @@
-"""What fails without a word if it is not so: the stack sets it, the smoke reads it back."""
+"""What fails silently if it is wrong: the stack sets it, the smoke reads it back."""
 
 from __future__ import annotations
 
 from typing import Any
 
 # DynamoDB deletes an item some time after this many epoch seconds. It reads a top-level Number
-# and ignores anything else without a word.
+# and silently ignores anything else.
 TTL_ATTRIBUTE = "ExpirationTime"
 
 

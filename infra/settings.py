@@ -97,12 +97,12 @@ class Settings:
         for field in fields(self):
             value = getattr(self, field.name)
             if type(value) is int and value < 1 and field.name != "not_before":
-                raise SettingsError(f"The setting '{field.name}' is {value}; it is to be positive.")
+                raise SettingsError(f"The setting '{field.name}' is {value}; it must be positive.")
         if not 0 <= self.renewal_fraction <= 1:
-            raise SettingsError("The setting 'renewal_fraction' is to be between 0 and 1.")
+            raise SettingsError("The setting 'renewal_fraction' must be between 0 and 1.")
         if not 0 <= self.not_before <= time.time():
             raise SettingsError(
-                f"The setting 'not_before' is {self.not_before}; it is to be a time in the past,"
+                f"The setting 'not_before' is {self.not_before}; it must be a time in the past,"
                 " in epoch seconds."
             )
         if foreign := set(self.unrecorded_events) - _UNRECORDABLE:
@@ -112,15 +112,15 @@ class Settings:
             )
         if self.event_bus is not None and not _EVENT_BUS.fullmatch(self.event_bus):
             raise SettingsError(
-                f"The setting 'event_bus' is {self.event_bus!r}; it is to be the name or the ARN of"
+                f"The setting 'event_bus' is {self.event_bus!r}; it must be the name or the ARN of"
                 " an event bus."
             )
         if self.rotation_grace_seconds > 3600:
-            raise SettingsError("The setting 'rotation_grace_seconds' is to be at most 3600.")
+            raise SettingsError("The setting 'rotation_grace_seconds' must be at most 3600.")
         if not re.fullmatch("[!#$%&'*+.^_`|~0-9A-Za-z-]+", self.session_cookie):
-            raise SettingsError("The setting 'session_cookie' is to be the name of a cookie.")
+            raise SettingsError("The setting 'session_cookie' must be the name of a cookie.")
         if self.alarm_email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+", self.alarm_email):
-            raise SettingsError("The setting 'alarm_email' is to be an e-mail address.")
+            raise SettingsError("The setting 'alarm_email' must be an e-mail address.")
         for smaller, larger in (
             ("default_ttl_seconds", "default_absolute_ttl_seconds"),
             ("default_absolute_ttl_seconds", "max_absolute_ttl_seconds"),
@@ -133,7 +133,7 @@ def _read(name: str, value: Any, kind: Any) -> Any:
     if kind == tuple[str, ...]:
         if isinstance(value, list) and all(isinstance(each, str) for each in value):
             return tuple(value)
-        raise SettingsError(f"The setting '{name}' is {value!r}; it is to be a list of texts.")
+        raise SettingsError(f"The setting '{name}' is {value!r}; it must be a list of texts.")
     if NoneType in get_args(kind):
         [present] = set(get_args(kind)) - {NoneType}
         return None if value is None else _read(name, value, present)
@@ -141,7 +141,7 @@ def _read(name: str, value: Any, kind: Any) -> Any:
         if isinstance(value, str) and value in kind.__members__:
             return kind[value]
         raise SettingsError(
-            f"The setting '{name}' is {value!r}; it is to be one of {', '.join(kind.__members__)}."
+            f"The setting '{name}' is {value!r}; it must be one of {', '.join(kind.__members__)}."
         )
     # jsii hands whole numbers over as floats, and to isinstance a bool is an int.
     if kind is int and type(value) is float and value.is_integer():
@@ -150,6 +150,6 @@ def _read(name: str, value: Any, kind: Any) -> Any:
         return float(value)
     if type(value) is not kind:
         raise SettingsError(
-            f"The setting '{name}' is {value!r}; it is to be of type {kind.__name__}."
+            f"The setting '{name}' is {value!r}; it must be of type {kind.__name__}."
         )
     return value

@@ -51,12 +51,12 @@ def smoke(
 
 
 def confirm_ttl(dynamodb: Any, table: str) -> None:
-    """TTL on a wrong attribute, or on none, fails without a word: items then stay for good."""
+    """TTL on a wrong attribute, or on none, fails silently: items then stay for good."""
     ttl = dynamodb.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
     status, attribute = ttl.get("TimeToLiveStatus"), ttl.get("AttributeName")
     found = f"TTL of {table} is {status} on {attribute}"
     if status not in ("ENABLED", "ENABLING") or attribute != TTL_ATTRIBUTE:
-        raise OperationError(f"{found}; it is to be on {TTL_ATTRIBUTE}.")
+        raise OperationError(f"{found}; it must be on {TTL_ATTRIBUTE}.")
     _say(found)
 
 

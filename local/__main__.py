@@ -17,7 +17,7 @@ def main(command: str, *arguments: str) -> None:
     """Raises `LocalError` or `DemoError`, each a sentence for the person at the terminal."""
     port = os.environ.get("PORT") or "4566"
     if not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise LocalError(f"PORT is to be a port number, not '{port}'.")
+        raise LocalError(f"PORT must be a port number, not '{port}'.")
     stack = LocalStack(int(port))
     if command == "invoke":
         return invoke(stack, *arguments)

@@ -22,7 +22,7 @@ def run_example(stack: LocalStack, app: str) -> None:
 
 def require_example(app: str) -> None:
     if app not in (*_WEB_APPS, "protected_api"):
-        raise LocalError(f"APP is to be django, flask, fastapi or protected_api, not '{app}'.")
+        raise LocalError(f"APP must be django, flask, fastapi or protected_api, not '{app}'.")
 
 
 def _serve(stack: LocalStack, app: str) -> None:

@@ -20,7 +20,7 @@ def invoke(stack: LocalStack, event: str) -> None:
     file = ROOT / event
     construct = _FUNCTIONS.get(file.name.partition("_")[0])
     if construct is None or not file.is_file():
-        raise LocalError(f"EVENT is to be one of events/*.json, not '{event}'.")
+        raise LocalError(f"EVENT must be one of events/*.json, not '{event}'.")
     stack.require_running()
     resources = stack.client("cloudformation").describe_stack_resources(StackName=STACK)
     [name] = [

@@ -35,7 +35,7 @@ def _contract() -> OpenAPI:
     return OpenAPI.from_file_path(str(ROOT / "docs/openapi.yaml"), config=config)
 
 
-def hold(method: str, path: str, status: int, headers: dict[str, str], body: bytes) -> None:
+def assert_matches_contract(method: str, path: str, status: int, headers: dict[str, str], body: bytes) -> None:
     """Raise unless the contract foresees this answer; header names in lower case."""
     request: Any = SimpleNamespace(
         host_url="https://example.execute-api.us-east-1.amazonaws.com",
@@ -60,7 +60,7 @@ def breaks_only_words(problem: dict[str, Any]) -> bool:
     return all(any(rule in detail for rule in RULES_IN_WORDS) for detail in details)
 
 
-def hold_request(route: str, body: bytes, status: int, answer: bytes) -> None:
+def assert_request_matches_contract(route: str, body: bytes, status: int, answer: bytes) -> None:
     """Raise if the service accepted a body that the contract forbids, or refused one it allows."""
     validator = _body_validator(route)
     refused = status == 422

@@ -35,7 +35,7 @@ NOT_JSON_BY_TYPE = Kind(
     415,
     "Unsupported Media Type",
     "unsupported_media_type",
-    "The content type is to be application/json, in UTF-8.",
+    "The content type must be application/json, in UTF-8.",
 )
 NO_SUCH_ROUTE = Kind(404, "Not Found", "route_not_found", "There is nothing at this path.")
 _INVALID = Kind(422, "Unprocessable Content", "invalid_request", "A value breaks a rule.")

@@ -13,7 +13,7 @@ from botocore.awsrequest import AWSRequest
 from local.stack import HOST, LocalStack, running
 from serverless_sessions.secret import Token
 from tests.caller import Answer, Caller
-from tests.contract import hold
+from tests.contract import assert_matches_contract
 
 
 def free_port() -> int:
@@ -39,7 +39,7 @@ class HeldCaller(Caller):
             # MiniStack's type for a refusal by IAM; AWS says application/json.
             answer.headers["content-type"] = "application/json"
         path = str(request.url).removeprefix(self.url)
-        hold(str(request.method), path, answer.status, answer.headers, answer.body)
+        assert_matches_contract(str(request.method), path, answer.status, answer.headers, answer.body)
         return answer
 
 

@@ -48,7 +48,7 @@ def test_wrong_port_is_said_in_a_sentence(port: str) -> None:
     done = local("demo", port=port)
 
     assert done.returncode == 1
-    assert done.stderr == f"PORT is to be a port number, not '{port}'.\n"
+    assert done.stderr == f"PORT must be a port number, not '{port}'.\n"
 
 
 def test_invoke_without_a_running_stack_says_so() -> None:
@@ -64,7 +64,7 @@ def test_no_example_of_this_name_is_said_in_a_sentence(app: str) -> None:
     done = local("example", app, port=free_port())
 
     assert done.returncode == 1
-    assert done.stderr == (f"APP is to be django, flask, fastapi or protected_api, not '{app}'.\n")
+    assert done.stderr == (f"APP must be django, flask, fastapi or protected_api, not '{app}'.\n")
 
 
 @pytest.mark.parametrize(
@@ -74,4 +74,4 @@ def test_invoke_of_no_event_says_so(event: str) -> None:
     done = local("invoke", event, port=free_port())
 
     assert done.returncode == 1
-    assert done.stderr == f"EVENT is to be one of events/*.json, not '{event}'.\n"
+    assert done.stderr == f"EVENT must be one of events/*.json, not '{event}'.\n"

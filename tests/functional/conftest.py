@@ -25,7 +25,7 @@ from dynamodb import boto3_client
 from dynamodb import client as lean
 from dynamodb.boto3_client import Boto3Client
 from sessions.store import SessionStore, Writer
-from tests.contract import hold, hold_request
+from tests.contract import assert_matches_contract, assert_request_matches_contract
 from tests.functional.seam import Seam
 from tests.template import ROOT, resources
 
@@ -94,10 +94,10 @@ class Api:
         answer = Answer(answered["statusCode"], headers, answered["body"])
         http = event["requestContext"]["http"]
         if '"route_not_found"' not in answer.body:
-            hold(http["method"], http["path"], answer.status, headers, answer.body.encode())
+            assert_matches_contract(http["method"], http["path"], answer.status, headers, answer.body.encode())
         if not event["isBase64Encoded"] and not event["rawQueryString"]:
             sent = event.get("body", "").encode(errors="surrogatepass")
-            hold_request(event["routeKey"], sent, answer.status, answer.body.encode())
+            assert_request_matches_contract(event["routeKey"], sent, answer.status, answer.body.encode())
         return answer
 
     def create(self, user_id: str | None = "ada", **fields: Any) -> str:

@@ -117,7 +117,7 @@ def test_reads_by_id_are_strongly_consistent(api: Api, tables: Any) -> None:
 
 
 def test_no_write_stores_an_expiration_time_that_ttl_would_ignore(api: Api) -> None:
-    """TTL takes a Number of epoch seconds; a string or milliseconds it ignores without a word.
+    """TTL takes a Number of epoch seconds; it silently ignores a string or milliseconds.
 
     Watches every value that goes out to DynamoDB while a session lives through all it can.
     """

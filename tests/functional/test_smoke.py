@@ -40,7 +40,7 @@ def test_ttl_on_another_attribute_fails(tables: Any) -> None:
     enable(tables, "expires_at")
 
     with pytest.raises(
-        OperationError, match="is ENABLED on expires_at; it is to be on ExpirationTime"
+        OperationError, match="is ENABLED on expires_at; it must be on ExpirationTime"
     ):
         confirm_ttl(tables.client, tables.sessions)
 

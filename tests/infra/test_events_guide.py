@@ -43,7 +43,7 @@ def test_documented_rule_gives_its_target_a_dead_letter_queue() -> None:
 
 
 def test_eventbridge_may_send_to_both_queues() -> None:
-    """Without the permission on the dead-letter queue, what fails is dropped without a word."""
+    """Without the permission on the dead-letter queue, what fails is silently dropped."""
     template = documented_rule()
     [rule] = template.find_resources("AWS::Events::Rule")
 

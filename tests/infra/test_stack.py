@@ -30,7 +30,7 @@ def table(name: str, stage: str = "dev") -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["Sessions", "SessionAudit"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_ttl_is_on_expiration_time(stage: str, name: str) -> None:
-    """The attribute that the code writes; on any other, items would stay without a word."""
+    """The attribute that the code writes; on any other, items would silently stay."""
     assert table(name, stage)["TimeToLiveSpecification"] == {
         "AttributeName": "ExpirationTime",
         "Enabled": True,
