@@ -35,7 +35,9 @@ def _contract() -> OpenAPI:
     return OpenAPI.from_file_path(str(ROOT / "docs/openapi.yaml"), config=config)
 
 
-def assert_matches_contract(method: str, path: str, status: int, headers: dict[str, str], body: bytes) -> None:
+def assert_matches_contract(
+    method: str, path: str, status: int, headers: dict[str, str], body: bytes
+) -> None:
     """Raise unless the contract foresees this answer; header names in lower case."""
     request: Any = SimpleNamespace(
         host_url="https://example.execute-api.us-east-1.amazonaws.com",

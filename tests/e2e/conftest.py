@@ -39,7 +39,9 @@ class HeldCaller(Caller):
             # MiniStack's type for a refusal by IAM; AWS says application/json.
             answer.headers["content-type"] = "application/json"
         path = str(request.url).removeprefix(self.url)
-        assert_matches_contract(str(request.method), path, answer.status, answer.headers, answer.body)
+        assert_matches_contract(
+            str(request.method), path, answer.status, answer.headers, answer.body
+        )
         return answer
 
 

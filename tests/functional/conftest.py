@@ -94,10 +94,14 @@ class Api:
         answer = Answer(answered["statusCode"], headers, answered["body"])
         http = event["requestContext"]["http"]
         if '"route_not_found"' not in answer.body:
-            assert_matches_contract(http["method"], http["path"], answer.status, headers, answer.body.encode())
+            assert_matches_contract(
+                http["method"], http["path"], answer.status, headers, answer.body.encode()
+            )
         if not event["isBase64Encoded"] and not event["rawQueryString"]:
             sent = event.get("body", "").encode(errors="surrogatepass")
-            assert_request_matches_contract(event["routeKey"], sent, answer.status, answer.body.encode())
+            assert_request_matches_contract(
+                event["routeKey"], sent, answer.status, answer.body.encode()
+            )
         return answer
 
     def create(self, user_id: str | None = "ada", **fields: Any) -> str:
