@@ -1,6 +1,9 @@
 """FastAPI's sessions in the service: log in, count, see where you are signed in, sign out.
 
 SESSIONS_URL=… python examples/fastapi_app/app.py
+
+Forms of other sites come without the cookie, since it is `SameSite=Lax`. Protect an app of yours
+against CSRF all the same.
 """
 
 import os

@@ -64,7 +64,7 @@ def test_no_example_of_this_name_is_said_in_a_sentence(app: str) -> None:
     done = local("example", app, port=free_port())
 
     assert done.returncode == 1
-    assert done.stderr == (f"APP must be django, flask, fastapi or protected_api, not '{app}'.\n")
+    assert done.stderr == f"APP must be django, flask, fastapi or protected_api, not '{app}'.\n"
 
 
 @pytest.mark.parametrize(

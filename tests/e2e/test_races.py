@@ -180,8 +180,10 @@ def test_token_that_was_rotated_away_renews_nothing(service: Service, rounds: ra
 
         assert rotated.status == 200
         item = service.stored(id_in(path))
-        if "RevokedAt" in item:  # one came so late that the token was a former one to begin with
-            assert item["RevokedReason"] == {"S": "token_reuse"}
+        # One that came late met a former token, and ended the session.
+        # TTL may have removed it by now.
+        if not item or "RevokedAt" in item:
+            assert not item or item["RevokedReason"] == {"S": "token_reuse"}
             assert 401 in {answer.status for answer in verified}
             continue
         renewed_at = int(item["RenewedAt"]["N"])
