@@ -1,4 +1,4 @@
-"""`python -m local run | demo | example APP | invoke EVENT`, at the port that PORT names."""
+"""`python -m local run | demo | console | example APP | invoke EVENT`, at the port PORT names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 
+from local.console import open_console
 from local.demo import DemoError, show_commands, show_life
 from local.example import require_example, run_example
 from local.invoke import invoke
@@ -23,6 +24,8 @@ def main(command: str, *arguments: str) -> None:
         return invoke(stack, *arguments)
     if command == "example":
         require_example(*arguments)
+    if command == "console" and stack.runs:
+        return open_console(stack)
     print(f"Deploying to a local AWS on 127.0.0.1:{port}")
     with running(stack):
         if command == "example":
@@ -34,6 +37,8 @@ def main(command: str, *arguments: str) -> None:
                 show_commands(stack, sessions, keys)
                 print("Serving until Ctrl-C.", flush=True)
                 signal.pause()
+        if command == "console":
+            open_console(stack)
     return None
 
 

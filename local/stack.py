@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,14 @@ class LocalStack:
             aws_secret_access_key=credentials.secret_key if credentials else "test",
         )
 
+    @property
+    def runs(self) -> bool:
+        """Whether this stack is deployed and answers."""
+        return _answers(self.port) and self.outputs_file.exists()
+
     def require_running(self) -> None:
         """Raise `LocalError` unless this stack is deployed and answers."""
-        if not _answers(self.port) or not self.outputs_file.exists():
+        if not self.runs:
             raise LocalError(f"No local stack runs at port {self.port}; start one with 'make run'.")
 
     @property
@@ -72,9 +77,10 @@ class LocalStack:
         return execute_api_url(self.endpoint, self.outputs["ApiUrl"])
 
     def credentials(self, user: str, *actions: str) -> Credentials:
-        """Keys of a new IAM user who may do `actions` and nothing else."""
+        """New keys of an IAM user who may do `actions` and nothing else."""
         iam = self.client("iam")
-        iam.create_user(UserName=user)
+        with suppress(iam.exceptions.EntityAlreadyExistsException):
+            iam.create_user(UserName=user)
         if actions:
             statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
             policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})

@@ -21,7 +21,7 @@ except ImportError:
     sys.exit("The command line needs more: pip install 'serverless-sessions[cli]'")
 from botocore.exceptions import BotoCoreError, ClientError
 
-from serverless_sessions import Event, Sessions
+from serverless_sessions import AsyncSessions, Event, Sessions
 from serverless_sessions.errors import NotAllowed, SessionNotFound, SessionsError
 from serverless_sessions.output import (
     EVENT_TITLES,
@@ -267,6 +267,30 @@ def _follow(sessions: Sessions, user: str) -> Iterator[Event]:
                 seen.add(event.event_id)
                 yield event
         time.sleep(_POLL_SECONDS)
+
+
+@command
+@click.option("--stage", help="The stage to ask, as before the command.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="By default a free one.")
+@click.option("--no-browser", is_flag=True, help="Print the URL, open nothing.")
+def console(service: Service, stage: str | None, port: int, no_browser: bool) -> None:
+    """Look at sessions in a browser; on this machine alone, until Ctrl-C."""
+    try:
+        from serverless_sessions.console.server import serve
+    except ImportError as error:
+        raise Failed(
+            "The console needs more: pip install 'serverless-sessions[console]'"
+        ) from error
+    if stage:
+        service = Service(service.account, stage, None, service.as_json)
+    account = service.account
+    sessions = AsyncSessions(service.url, profile=account.profile, region=account.region)
+    try:
+        serve(
+            sessions, service=service.url, operator=account.arn(), port=port, browse=not no_browser
+        )
+    except OSError as error:
+        raise Failed(f"Port {port} is taken; choose another one with --port.") from error
 
 
 @command

@@ -1,0 +1,88 @@
+"""What the console shows of what others wrote: as text, and without secrets."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from serverless_sessions import Client
+from serverless_sessions.errors import (
+    InvalidRequest,
+    NoCredentials,
+    NotAllowed,
+    OutcomeUnknown,
+    RouteNotFound,
+    SessionsError,
+    Unavailable,
+)
+from serverless_sessions.output import text
+from serverless_sessions.session import Data
+
+_TOKEN = re.compile(r"\b([A-Za-z0-9_-]{22})\.[A-Za-z0-9_-]{43}")
+# A page stays small. The command line prints all of it.
+_MAX_DATA_CHARACTERS = 20_000
+
+
+def has_token(given: str) -> bool:
+    """Whether somebody pasted a user's credential."""
+    return bool(_TOKEN.search(given))
+
+
+def plain(given: object) -> str:
+    """One line that steers neither the page's reading direction nor its layout."""
+    return text(_TOKEN.sub(r"\1.…", str(given)))
+
+
+def indented(data: Data) -> tuple[str, bool]:
+    """`data` as JSON for people to read, and whether all of it is there."""
+    spelled = json.dumps(data, indent=2, ensure_ascii=False, default=str)
+    cut = spelled[:_MAX_DATA_CHARACTERS]
+    return "\n".join(plain(line) for line in cut.split("\n")), cut == spelled
+
+
+def device(client: Client) -> str:
+    """A few words for a browser: "Firefox on Linux". Empty for an unknown one."""
+    agent = client.user_agent or ""
+    browser = next((name for mark, name in _BROWSERS if mark in agent), None)
+    system = next((name for mark, name in _SYSTEMS if mark in agent), None)
+    if browser:
+        return f"{browser} on {system}" if system else browser
+    return plain(agent[:40])
+
+
+# The first match wins: each browser also names those that it resembles.
+_BROWSERS = (
+    *(("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("FxiOS/", "Firefox")),
+    *(("Chrome/", "Chrome"), ("CriOS/", "Chrome"), ("Safari/", "Safari"), ("curl/", "curl")),
+)
+_SYSTEMS = (
+    *(("iPhone", "iPhone"), ("iPad", "iPad"), ("Android", "Android"), ("Windows", "Windows")),
+    *(("Mac OS X", "macOS"), ("CrOS", "ChromeOS"), ("Linux", "Linux")),
+)
+
+
+def sentence(error: SessionsError) -> tuple[int, str]:
+    """The HTTP status and what to tell an operator who met `error`."""
+    match error:
+        case NoCredentials() | NotAllowed() if "expired" in error.detail.lower():
+            return 403, (
+                "Your AWS credentials have expired. Sign in to AWS again and reload this page. "
+                "If that does not help, restart the console."
+            )
+        case NoCredentials():
+            return 403, f"There are no AWS credentials to sign with: {error.detail}."
+        case NotAllowed():
+            return 403, (
+                "Your AWS credentials are not allowed to make this call. It needs the permission "
+                f"execute-api:Invoke. The service says: {error}"
+            )
+        case OutcomeUnknown():
+            return 503, f"The change may have been made or not. Look at the trail. ({error})"
+        case Unavailable():
+            return 503, f"The service does not answer at the moment. Try again. ({error})"
+        case RouteNotFound():
+            return 502, "The URL is not that of a session service, or of an older one."
+        case InvalidRequest():
+            rules = "; ".join(each.detail for each in error.errors) or error.detail
+            return 422, f"The service refuses this: {rules}"
+    return 502, f"The service refuses this: {error}"
