@@ -11,16 +11,19 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo example invoke test fuzz soak bench check format bootstrap deploy smoke redrive lock clean
+.PHONY: help setup run demo console example invoke test test-browser fuzz soak bench check format bootstrap deploy smoke redrive lock clean
 
 help: ## List these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
 run: setup ## Deploy to a local AWS, show the life of a session, serve until Ctrl-C (PORT=4566)
 	@.venv/bin/python -m local run
 
 demo: setup ## The same, but end after the show, with 0 if all went well
 	@.venv/bin/python -m local demo
+
+console: setup ## The operator's console on the local stack, started if none runs (BROWSER=none)
+	@.venv/bin/python -m local console
 
 example: setup ## Run an example on a local stack of its own (APP=flask, django, fastapi, protected_api)
 	@.venv/bin/python -m local example "$(APP)"
@@ -30,6 +33,12 @@ invoke: setup ## Run a function of the running local stack on one event (EVENT=e
 
 test: setup .venv-dynamodb/.ready ## Run all tests: unit, functional, infra, e2e
 	@.venv/bin/python -m pytest
+
+# SCREENSHOTS=1 makes those of docs/ anew.
+test-browser: ## Try the console in a real browser: the Chromium of this machine
+	@command -v chromium >/dev/null || { echo "No chromium is installed here: apt-get install chromium"; exit 1; }
+	@$(MAKE) --no-print-directory setup .venv-browser/.ready
+	@PYTHONPATH=$$(echo .venv-browser/lib/python3.*/site-packages) .venv/bin/python -m pytest tests/browser
 
 fuzz: setup ## Make up calls from docs/openapi.yaml and check the answers (EXAMPLES=200, SEED=…)
 	@EXAMPLES=$(or $(EXAMPLES),200) SEED=$(or $(SEED),$(shell date +%s)) \
@@ -78,7 +87,7 @@ lock: setup ## Compile the dependencies of pyproject.toml into requirements/
 	@$(COMPILE) pyproject.toml --all-extras --group development -o requirements/development.txt
 
 clean: ## Remove environments, caches and build output
-	rm -rf .venv .venv-local .venv-dynamodb .venv-bench .local node_modules bench/stores/node_modules cdk.out .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-local .venv-dynamodb .venv-browser .venv-bench .local node_modules bench/stores/node_modules cdk.out .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -exec rm -rf {} +
 
 setup: .venv/.ready .venv-local/.ready node_modules/.ready
@@ -109,6 +118,14 @@ node_modules/.ready: package.json package-lock.json .venv/.ready
 	@npm install --silent --no-save --no-audit --no-fund --ignore-scripts --include=dev
 	@$(PYTHON) -m venv --without-pip .venv-dynamodb
 	@.venv/bin/uv pip sync --quiet --python .venv-dynamodb requirements/dynamodb-local.txt
+	@touch $@
+
+# Playwright, and by npm the checker of accessibility: for `make test-browser` alone.
+.venv-browser/.ready: requirements/browser.txt node_modules/.ready
+	@echo "Installing what drives the browser …"
+	@npm install --silent --no-save --no-audit --no-fund --ignore-scripts --include=dev
+	@$(PYTHON) -m venv --without-pip .venv-browser
+	@.venv/bin/uv pip sync --quiet --python .venv-browser requirements/browser.txt
 	@touch $@
 
 # The session stores that `bench/peers.py` compares, some from PyPI and one from npm.

@@ -5,7 +5,7 @@ if (new Date().getTimezoneOffset() !== 0) {
   for (const time of document.querySelectorAll("time")) {
     const mine = Object.assign(document.createElement("span"), { className: "mine" });
     mine.textContent = local.format(new Date(time.dateTime));
-    time.before(mine);
+    time.before(mine, " ");
   }
 }
 function left(seconds) {

@@ -1,0 +1,175 @@
+"""Chromium, the console as its command starts it, and the deployed local stack behind it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import IO, Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from local.caller import REGION
+from local.stack import HOST, ROOT, LocalStack
+from serverless_sessions import Sessions
+from tests.e2e.conftest import stack as stack
+
+_ARGUMENTS = (
+    *("--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    # A name of the attacker's that leads to this machine.
+    "--host-resolver-rules=MAP attacker.example 127.0.0.1",
+)
+AXE = (ROOT / "node_modules/axe-core/axe.min.js").read_text()
+
+
+class Console:
+    """A console that runs; `let_in` uses up the URL that it told last."""
+
+    def __init__(self, output: IO[str]) -> None:
+        self._output = output
+        self._next = self._told()
+        self.origin = self._next.partition("/?")[0]
+
+    def let_in(self, page: Page) -> None:
+        page.goto(self._next)
+        self._next = self._told()
+
+    @property
+    def key_url(self) -> str:
+        return self._next
+
+    def _told(self) -> str:
+        for line in self._output:
+            if "?key=" in line:
+                return line.split()[-1]
+        raise AssertionError("the console ended")
+
+
+@contextmanager
+def running_console(url: str, environment: dict[str, str]) -> Iterator[Console]:
+    """`sessions console` in a process of its own. It ends well at Ctrl-C."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", "from serverless_sessions.cli import main; main()"),
+            *("--url", url, "console", "--no-browser"),
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "client"), **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    try:
+        yield Console(process.stdout)
+    finally:
+        process.send_signal(signal.SIGINT)
+        with process.stdout:
+            code = process.wait(timeout=20)
+    assert code == 0
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=_ARGUMENTS
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def environment(stack: LocalStack) -> dict[str, str]:
+    """An operator's, who may call the API and nothing else."""
+    keys = stack.credentials("olga", "execute-api:Invoke")
+    return {
+        "AWS_ENDPOINT_URL": stack.endpoint,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": keys.access_key,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+    }
+
+
+@pytest.fixture(scope="session")
+def console(stack: LocalStack, environment: dict[str, str]) -> Iterator[Console]:
+    with running_console(stack.url, environment) as console:
+        yield console
+
+
+@pytest.fixture(scope="session")
+def sessions(stack: LocalStack) -> Iterator[Sessions]:
+    """The app that signs users in."""
+    keys = stack.credentials("app", "execute-api:Invoke")
+    with Sessions(stack.url, region=REGION, credentials=keys) as sessions:
+        yield sessions
+
+
+@pytest.fixture
+def look(chromium: Browser, console: Console) -> Iterator[Callable[..., Page]]:
+    """A page in a browser of its own that the console has let in, with the given options."""
+    contexts = []
+
+    def look(**options: Any) -> Page:
+        context = chromium.new_context(base_url=console.origin, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        # Whatever the content security policy stops is told as an error.
+        errors: list[str] = []
+        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.errors = errors
+        console.let_in(page)
+        return page
+
+    yield look
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def page(look: Callable[..., Page]) -> Page:
+    return look()
+
+
+class Attacker:
+    """Another web server of this machine, and what its visitors send; `pages` by their path."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, str] = {}
+        self.visits: list[tuple[str, dict[str, str]]] = []
+        attacker = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                attacker.visits.append((self.path, dict(self.headers.items())))
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.end_headers()
+                self.wfile.write(attacker.pages.get(self.path, "").encode())
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Tests read `visits`."""
+
+        self.server = ThreadingHTTPServer((HOST, 0), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_port
+        self.same_site = f"http://{HOST}:{self.port}"
+        self.other_site = f"http://attacker.example:{self.port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+
+@pytest.fixture(scope="session")
+def attacker() -> Iterator[Attacker]:
+    attacker = Attacker()
+    yield attacker
+    attacker.server.shutdown()
+    attacker.server.server_close()

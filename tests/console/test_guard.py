@@ -1,0 +1,115 @@
+"""What keeps others out. `tests/browser/test_attacks.py` tries the same in a real browser."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from starlette.testclient import TestClient
+
+from serverless_sessions import Sessions
+from tests.client.service import Service
+from tests.console.conftest import ORIGIN, PORT, Entry
+
+
+def test_key_is_exchanged_for_a_cookie(entry: Entry, stranger: TestClient) -> None:
+    answer = stranger.get(entry.guard.url)
+
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    name, _, rest = answer.headers["set-cookie"].partition("=")
+    secret, *flags = rest.split("; ")
+    assert name == f"sessions-console-{PORT}"
+    assert {flag.lower() for flag in flags} == {"httponly", "path=/", "samesite=strict"}
+    assert secret not in entry.guard.url
+    assert stranger.get("/").status_code == 200
+
+
+def test_key_works_once(entry: Entry, stranger: TestClient) -> None:
+    """It stays in the browser's history and in the list of processes."""
+    used = entry.guard.url
+    stranger.get(used)
+    stranger.cookies.clear()
+
+    assert stranger.get(used).status_code == 401
+    assert entry.urls == [entry.guard.url]
+    assert stranger.get(entry.guard.url).status_code == 303
+
+
+def test_used_key_with_the_cookie_leads_in(entry: Entry, browser: TestClient) -> None:
+    """Whoever clicks on the URL in the terminal again is let in."""
+    answer = browser.get("/?key=used")
+
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert len(entry.urls) == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/user?id=ada", "/static/console.css", "/?key=", "/?key=%C3%A9%00", "/nowhere"]
+)
+def test_nothing_without_the_key(stranger: TestClient, service: Service, path: str) -> None:
+    answer = stranger.get(path, headers={"Cookie": f"sessions-console-{PORT}=é".encode()})
+
+    assert answer.status_code == 401
+    assert not service.calls
+
+
+@pytest.mark.parametrize(
+    "host",
+    [f"attacker.example:{PORT}", "127.0.0.1", f"localhost:{PORT}", "127.0.0.1:1", f"[::1]:{PORT}"],
+)
+def test_other_host_name_is_refused(browser: TestClient, service: Service, host: str) -> None:
+    """A name that an attacker's DNS points to this machine carries the attacker's page with it."""
+    answer = browser.get("/user?id=ada", headers={"Host": host})
+
+    assert answer.status_code == 421
+    assert not service.calls
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [None, "null", "http://127.0.0.1:4601", f"http://localhost:{PORT}", "https://a.example"],
+)
+def test_change_from_another_origin_is_refused(
+    browser: TestClient, sessions: Sessions, origin: str | None
+) -> None:
+    """The browser sends the cookie with a form from another port of this host."""
+    sessions.create("ada")
+    del browser.headers["Origin"]
+    headers = {} if origin is None else {"Origin": origin}
+
+    answer = browser.post("/end", data={"user": "ada", "reason": "stolen"}, headers=headers)
+
+    assert answer.status_code == 403
+    assert len(list(sessions.list("ada"))) == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/user?id=ada", "/static/console.js", "/nowhere", "/session"]
+)
+def test_every_answer_carries_the_headers(browser: TestClient, path: str) -> None:
+    headers = browser.get(path).headers
+
+    assert headers["cache-control"] == "no-store"
+    assert headers["referrer-policy"] == "same-origin"
+    assert headers["x-content-type-options"] == "nosniff"
+    policy = dict(each.split(" ", 1) for each in headers["content-security-policy"].split("; "))
+    assert policy == {
+        "default-src": "'none'",
+        "style-src": "'self'",
+        "script-src": "'self'",
+        "img-src": "'self'",
+        "form-action": "'self'",
+        "base-uri": "'none'",
+        "frame-ancestors": "'none'",
+    }
+
+
+def test_refusals_carry_them_too(stranger: TestClient) -> None:
+    assert "content-security-policy" in stranger.get("/").headers
+
+
+def test_only_this_machine_is_listened_on(entry: Entry) -> None:
+    url = urlsplit(entry.guard.url)
+
+    assert f"{url.scheme}://{url.netloc}" == ORIGIN
+    assert len(parse_qs(url.query)["key"][0]) == 43

@@ -1,0 +1,535 @@
+"""What the pages say, of every kind of session, end and trouble."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import pytest
+from starlette.testclient import TestClient
+
+from serverless_sessions import AsyncSessions, Client, NoCredentials, Session, Sessions
+from tests.client.service import Fault, Service, frozen, gateway, lose_answer, unavailable
+from tests.console.conftest import ORIGIN, Entry, Tell, location, words
+
+HOUR = 3600
+NASTY = "<script>alert(1)</script>\"'>&{{7*7}}\u202e"
+GONE = "A" * 22
+
+
+def spoken(page: str) -> list[str]:
+    """What the rows of the picture tell to those who don't see it."""
+    return [
+        each.replace("&#39;", "'") for each in re.findall(r'role="img" aria-label="(.*?)"', page)
+    ]
+
+
+def utc(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def test_user_has_cards_with_client_times_and_bars(browser: TestClient, sessions: Sessions) -> None:
+    agent = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0"
+    client = Client("203.0.113.7", agent)
+    issued = sessions.create("ada", ttl_seconds=600, absolute_ttl_seconds=HOUR, client=client)
+
+    page = browser.get("/user?id=ada").text
+
+    said = words(page)
+    made = issued.session
+    assert "1 live session" in said
+    assert "Created by Firefox on Linux from 203.0.113.7 Last used by not told" in said
+    assert f"Created {utc(made.created_at)}" in said
+    assert utc(made.expires_at) in said
+    assert utc(made.absolute_expires_at) in said
+    bars = re.findall(r'<progress .*? max="(\d+)" value="(\d+)" data-until="(\d+)"', page)
+    assert [(bar[0], bar[2]) for bar in bars] == [
+        ("600", str(made.expires_at)),
+        (str(HOUR), str(made.absolute_expires_at)),
+    ]
+    assert all(0 < int(left) <= int(full) for full, left, _ in bars)
+
+
+def test_picture_tells_how_each_session_lived(
+    browser: TestClient, sessions: Sessions, tell: Tell
+) -> None:
+    """Live, revoked and purged, expired and removed late; a change and a rotation as dots."""
+    now = int(time.time())
+    live = sessions.create("ada").session.session_id
+    revoked, expired = "R" * 22, "E" * 22
+    tell("created", revoked, recorded_at=now - 5000)
+    tell("updated", revoked, recorded_at=now - 4500, changed=["theme"])
+    tell("rotated", revoked, recorded_at=now - 4200)
+    tell("revoked", revoked, recorded_at=now - 4000, reason="stolen")
+    tell("purged", revoked, recorded_at=now - 3000, ttl_lag_seconds=1000)
+    tell("created", expired, recorded_at=now - 9000)
+    tell("expired", expired, recorded_at=now - 1000, at=now - 6000, cause="idle")
+
+    page = browser.get("/user?id=ada").text
+
+    first, second, third = spoken(page)
+    assert live in page
+    assert first.endswith("live")
+    assert ", revoked " in second
+    assert ", stolen, removed " in second
+    assert second.endswith("2 changes or rotations")
+    assert ", expired " in third
+    assert ", idle, removed " in third
+    assert page.count('<rect class="lag" x=') == 2
+    assert len(re.findall(r'<circle class="mark updated" cx="[\d.]+%"', page)) == 1
+    assert len(re.findall(r'<circle class="mark rotated" cx="[\d.]+%"', page)) == 1
+
+
+def test_hatch_is_from_the_expiry_to_the_removal(browser: TestClient, tell: Tell) -> None:
+    now = int(time.time())
+    tell("created", GONE, recorded_at=now - 10_000)
+    tell("expired", GONE, recorded_at=now - 2500, at=now - 5000, cause="idle")
+
+    page = browser.get("/user?id=ada").text
+
+    found = re.search(r'<rect class="lag" x="([\d.]+)%" width="([\d.]+)%"', page)
+    assert found
+    # The picture has a margin of 3 % of its 10,000 s on either side.
+    start, width = float(found[1]), float(found[2])
+    assert start == pytest.approx(100 * 5300 / 10_600, abs=0.1)
+    assert width == pytest.approx(100 * 2500 / 10_600, abs=0.1)
+
+
+def test_expiry_that_ttl_has_yet_to_bring_is_pending(
+    browser: TestClient, sessions: Sessions, service: Service, tell: Tell
+) -> None:
+    """Neither the list nor the trail has it: the session is dead, and its item still there."""
+    id = sessions.create("ada").session.session_id
+    now = int(time.time())
+    tell("created", id, recorded_at=now - HOUR)
+    service.sdk.update_item(
+        TableName=service.table,
+        Key={"SessionId": {"S": id}},
+        UpdateExpression="SET ExpirationTime = :past",
+        ExpressionAttributeValues={":past": {"N": str(now - 600)}},
+    )
+
+    [row] = spoken(browser.get("/user?id=ada").text)
+    assert ", expired " in row
+    assert row.endswith("idle, not yet removed")
+    for path in (f"/session?id={id}", f"/trail?session={id}"):
+        said = words(browser.get(path).text)
+        assert "expired" in said
+        assert utc(now - 600) in said
+        assert "TTL has yet to remove it" in said
+
+
+def test_window_keeps_what_lies_far_apart_legible(browser: TestClient, tell: Tell) -> None:
+    now = int(time.time())
+    for id, ago in (("A" * 22, 100), ("B" * 22, 20 * 86_400)):
+        tell("created", id, recorded_at=now - ago)
+        tell("revoked", id, recorded_at=now - ago + 10, reason="logout")
+        tell("purged", id, recorded_at=now - ago + 20, ttl_lag_seconds=10)
+
+    assert len(spoken(browser.get("/user?id=ada").text)) == 2
+    page = browser.get("/user?id=ada&window=5m").text
+    [row] = spoken(page)
+    width = re.search(r'<rect class="span revoked" x="[\d.]+%" width="([\d.]+)%"', page)
+    assert width
+    assert float(width[1]) == pytest.approx(100 * 10 / 300, abs=0.1)
+    past = browser.get(f"/user?id=ada&window=1d&until={now - 20 * 86_400 + HOUR}").text
+    assert len(spoken(past)) == 1
+    assert "No session lived" in words(
+        browser.get(f"/user?id=ada&window=1h&until={now - 10 * 86_400}").text
+    )
+
+
+def test_more_sessions_than_a_page_holds_are_a_link_away(
+    browser: TestClient, sessions: Sessions
+) -> None:
+    for _ in range(21):
+        sessions.create("ada")
+
+    page = browser.get("/user?id=ada").text
+    assert "21 live sessions" in words(page)
+    assert page.count("<article") == 20
+    assert browser.get("/user?id=ada&page=2").text.count("<article") == 1
+    assert browser.get("/user?id=ada&page=0").text.count("<article") == 20
+
+
+def test_trail_reads_newest_first_with_all_that_is_known(browser: TestClient, tell: Tell) -> None:
+    now = int(time.time())
+    tell("created", GONE, expires_at=now + 60)
+    tell("updated", GONE, changed=["cart", "theme"])
+    tell("revoked", GONE, reason="stolen")
+    tell("expired", "B" * 22, at=now - 60, cause="absolute", actor=None, removed_by="ttl")
+
+    said = words(browser.get("/trail?user=ada").text)
+
+    assert re.search(
+        rf"expired cause absolute .* removed by ttl on record .* "
+        rf"revoked for stolen .* {GONE} by arn:aws:iam::111122223333:user/olga "
+        rf"updated changed cart, theme .* created expires ",
+        said,
+    )
+
+
+def test_trail_can_be_narrowed_by_type_and_time(browser: TestClient, tell: Tell) -> None:
+    now = int(time.time())
+    tell("created", GONE, recorded_at=now - 2 * HOUR)
+    tell("updated", GONE, recorded_at=now - HOUR, changed=["a"])
+    tell("revoked", GONE, recorded_at=now, reason="logout")
+
+    def types(query: str) -> list[str]:
+        page = browser.get(f"/trail?user=ada&{query}").text
+        return re.findall(r'<li class="(\w+)">', page)
+
+    def field(seconds: int) -> str:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+
+    assert types("") == ["revoked", "updated", "created"]
+    assert types("type=created&type=revoked") == ["revoked", "created"]
+    assert types("type=nonsense") == ["revoked", "updated", "created"]
+    assert types(f"since={field(now - HOUR)}") == ["revoked", "updated"]
+    assert types(f"until={field(now - HOUR)}") == ["created"]
+    assert types("type=rotated") == []
+    said = words(browser.get("/trail?user=ada&type=rotated").text)
+    assert "None of 3 events read is of these types" in said
+    assert browser.get("/trail?user=ada&since=yesterday").status_code == 422
+
+
+def test_older_events_are_a_link_away_and_none_is_lost(browser: TestClient, tell: Tell) -> None:
+    """The API continues by seconds; many events can share one."""
+    now = int(time.time())
+    told = {
+        tell("updated", GONE, recorded_at=now - n // 30, changed=[f"k{n:03}"]) for n in range(95)
+    }
+    path, found = "/trail?user=ada&type=updated", list[str]()
+    for _ in range(3):
+        page = browser.get(path).text
+        found += re.findall(r"<b>(k\d{3})</b>", page)
+        older = re.search(r'<a href="([^"]+)">Older events', page)
+        path = older[1].replace("&amp;", "&") if older else ""
+
+    assert len(told) == 95
+    assert len(found) == len(set(found)) == 95
+    assert path == ""
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_data_shows_only_when_the_request_says_so(
+    browser: TestClient, sessions: Sessions, asked: bool
+) -> None:
+    id = sessions.create("ada", data={"theme": "dark"}).session.session_id
+
+    page = browser.get(f"/session?id={id}" + "&data=show" * asked).text
+
+    assert ("dark" in page) == asked
+    assert "ada" in words(page)
+
+
+def test_long_data_is_cut_and_the_page_stays_small(browser: TestClient, sessions: Sessions) -> None:
+    id = sessions.create("ada", data={"long": "x" * 60_000}).session.session_id
+
+    page = browser.get(f"/session?id={id}&data=show").text
+
+    assert len(page.encode()) < 50_000
+    assert "That is the beginning" in page
+
+
+def test_session_that_is_over_says_how(browser: TestClient, tell: Tell) -> None:
+    tell("created", GONE)
+    tell("revoked", GONE, reason="token_reuse")
+
+    said = words(browser.get(f"/session?id={GONE}").text)
+
+    assert "It is over: revoked" in said
+    assert "token_reuse" in said
+
+
+def test_anonymous_session_has_a_page_and_can_be_ended(
+    browser: TestClient, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = replace(sessions.create("ada").session, user_id=None)
+
+    async def get(*_: object) -> Session:
+        return session
+
+    monkeypatch.setattr(AsyncSessions, "get", get)
+    id = session.session_id
+    assert "User anonymous" in words(browser.get(f"/session?id={id}").text)
+    assert "an anonymous visitor" in words(browser.get(f"/end?session={id}").text)
+    done = browser.post("/end", data={"session": id, "reason": "stolen"})
+    assert "Ended 1 session For stolen" in words(browser.get(location(done)).text)
+    assert not list(sessions.list("ada"))
+
+
+def test_one_session_ends_with_a_reason(
+    browser: TestClient, sessions: Sessions, service: Service, tell: Tell
+) -> None:
+    client = Client("203.0.113.7", "curl/8")
+    id, other = (sessions.create("ada", client=client).session.session_id for _ in range(2))
+
+    asked = words(browser.get(f"/end?session={id}").text)
+    assert "1 session of ada will end" in asked
+    assert f"{id} curl from 203.0.113.7, created" in asked
+    assert other not in asked
+    ended = location(browser.post("/end", data={"session": id, "reason": "stolen"}))
+    first = browser.get(ended).text
+    assert "Ended 1 session Of ada , for stolen" in words(first)
+    assert "1 event is on the way" in words(first)
+    assert "data-reload" in first
+    tell("revoked", id, reason="stolen")
+    then = browser.get(ended).text
+    assert "on the way" not in then
+    assert re.search(r"revoked for stolen \d{4}-\d\d-\d\d .* UTC", words(then))
+    assert [each.session_id for each in sessions.list("ada")] == [other]
+
+
+def test_user_is_signed_out_everywhere(browser: TestClient, sessions: Sessions, tell: Tell) -> None:
+    ids = [sessions.create("ada").session.session_id for _ in range(3)]
+    sessions.create("grace")
+
+    asked = words(browser.get("/end?user=ada").text)
+    assert "3 sessions of ada will end" in asked
+    assert all(id in asked for id in ids)
+    ended = location(browser.post("/end", data={"user": "ada", "reason": "left"}))
+    for id in ids:
+        tell("revoked", id, reason="left")
+    said = words(browser.get(ended).text)
+    assert "Ended 3 sessions" in said
+    assert all(id in said for id in ids)
+    assert not list(sessions.list("ada"))
+    assert len(list(sessions.list("grace"))) == 1
+
+
+def test_user_is_signed_out_everywhere_but_once(browser: TestClient, sessions: Sessions) -> None:
+    keep, other = (sessions.create("ada").session.session_id for _ in range(2))
+
+    asked = words(browser.get(f"/end?user=ada&keep={keep}").text)
+    assert "1 session of ada will end" in asked
+    assert f"This one stays: {keep}" in asked
+    ended = browser.post("/end", data={"user": "ada", "keep": keep, "reason": "password"})
+    assert "Ended 1 session" in words(browser.get(location(ended)).text)
+    assert [each.session_id for each in sessions.list("ada")] == [keep]
+    assert "No other session of ada is live" in words(
+        browser.get(f"/end?user=ada&keep={keep}").text
+    )
+    assert other != keep
+
+
+def test_session_to_keep_that_is_gone_is_said(browser: TestClient, sessions: Sessions) -> None:
+    sessions.create("ada")
+
+    said = words(browser.get(f"/end?user=ada&keep={GONE}").text)
+
+    assert "This ends all of them" in said
+
+
+@pytest.mark.parametrize("reason", ["", "Stolen", "a b", "x" * 65, "<script>", "stolen\n"])
+def test_wrong_reason_ends_nothing_and_asks_again(
+    browser: TestClient, sessions: Sessions, service: Service, reason: str
+) -> None:
+    sessions.create("ada")
+
+    answer = browser.post("/end", data={"user": "ada", "reason": reason})
+
+    assert answer.status_code == 422
+    assert "Give a reason" in words(answer.text)
+    assert "<script>" not in answer.text
+    assert not any(call.startswith("DELETE") for call in service.calls)
+
+
+def test_nothing_to_end_is_said(browser: TestClient, service: Service) -> None:
+    assert "Nothing to end" in words(browser.get("/end?user=ada").text)
+    assert "Nothing to end" in words(browser.get(f"/end?session={GONE}").text)
+    done = browser.post("/end", data={"session": GONE, "reason": "stolen"})
+    assert "There was nothing to end" in words(browser.get(location(done)).text)
+
+
+def test_outcome_is_known_to_this_console_alone(browser: TestClient) -> None:
+    """A link can't make the page say that sessions ended."""
+    answer = browser.get("/ended?outcome=made-up&ended=7")
+
+    assert answer.status_code == 422
+    assert "7" not in words(answer.text)
+
+
+def test_mistyped_user_has_a_hint(browser: TestClient) -> None:
+    answer = browser.get("/user?id=Ada%20")
+
+    assert answer.status_code == 200
+    assert "compared letter by letter: look at capitals, at the space around it" in words(
+        answer.text
+    )
+
+
+@pytest.mark.parametrize("user", ["", "x" * 257, "a\u0000b"])
+def test_impossible_user_is_a_sentence(browser: TestClient, user: str) -> None:
+    answer = browser.get(f"/user?id={quote(user)}")
+
+    assert answer.status_code == 422
+    assert words(answer.text).startswith("That did not work")
+
+
+def test_unknown_session_is_a_sentence(browser: TestClient) -> None:
+    answer = browser.get(f"/session?id={GONE}")
+
+    assert answer.status_code == 404
+    assert "No live session has this id" in words(answer.text)
+    assert browser.get("/nowhere").status_code == 404
+
+
+@pytest.mark.parametrize("user", ["auth0|1", "a/b@c", "a&b=c#d?", "é%2F+", "-", "../x", NASTY])
+def test_any_user_id_can_be_looked_at(browser: TestClient, sessions: Sessions, user: str) -> None:
+    id = sessions.create(user).session.session_id
+
+    found = browser.post("/find", data={"user": user})
+    page = browser.get(location(found)).text
+    for link in re.findall(r'href="(/[^"]*)"', page):
+        if not link.startswith("/static"):
+            assert browser.get(link.replace("&amp;", "&")).status_code == 200
+    assert id in page
+    assert "1 live session" in words(page)
+
+
+def test_session_is_found_by_its_id(browser: TestClient, sessions: Sessions) -> None:
+    id = sessions.create("ada").session.session_id
+
+    assert location(browser.post("/find", data={"session": f" {id} "})) == f"/session?id={id}"
+
+
+@pytest.mark.parametrize("field", ["user", "session"])
+def test_pasted_token_is_refused_and_not_repeated(
+    browser: TestClient, sessions: Sessions, service: Service, field: str
+) -> None:
+    token = sessions.create("ada").token
+    secret = token.partition(".")[2]
+    service.calls.clear()
+
+    for given in (token, f" {token}\n", f"__Host-session={token}"):
+        answer = browser.post("/find", data={field: given})
+        assert answer.status_code == 422
+        assert "looks like a user's token" in answer.text.replace("&#39;", "'")
+        assert secret not in answer.text
+        assert secret not in str(answer.headers)
+    for path in ("/user?id=", "/session?id=", "/trail?user=", "/trail?session=", "/end?user="):
+        answer = browser.get(path + token)
+        assert answer.status_code == 422
+        assert secret not in answer.text
+    assert not service.calls
+
+
+def test_what_users_and_browsers_write_is_text(
+    browser: TestClient, sessions: Sessions, tell: Tell
+) -> None:
+    secret = sessions.create("grace").token
+    agent = f"{NASTY} {secret}"
+    made = sessions.create(NASTY, data={NASTY: NASTY}, client=Client(user_agent=agent))
+    id = made.session.session_id
+    tell("updated", id, NASTY, changed=[NASTY, secret], actor=NASTY)
+    tell("revoked", "B" * 22, NASTY, reason=NASTY)
+    tell("tampered", "C" * 22, NASTY, changed=[NASTY])
+
+    user = quote(NASTY)
+    for path in (
+        *(f"/user?id={user}", f"/trail?user={user}", f"/session?id={id}&data=show"),
+        *(f"/end?user={user}", f"/end?session={id}", f"/trail?user={user}&type={user}"),
+    ):
+        page = browser.get(path).text
+        assert "&lt;script&gt;alert(1)" in page
+        assert "<script>alert" not in page
+        assert "\u202e" not in re.sub(r'value="[^"]*"', "", page)
+        assert "49" not in re.sub(r"[\w-]{22}|\d\d:\d\d:\d\d|\d{3,}", "", words(page))
+        assert secret.partition(".")[2] not in page
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [
+        (unavailable, 503, "does not answer at the moment"),
+        (gateway(403, "Forbidden"), 403, "execute-api:Invoke"),
+        (gateway(403, "The security token included in the request is expired"), 403, "expired"),
+        (gateway(404, "Not Found"), 502, "not that of a session service"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/user?id=ada", f"/session?id={GONE}", "/trail?user=ada"])
+def test_trouble_is_a_sentence(
+    browser: TestClient, service: Service, fault: Fault, status: int, said: str, path: str
+) -> None:
+    service.plan(always=fault)
+
+    answer = browser.get(path)
+
+    assert answer.status_code == status
+    assert said in words(answer.text)
+    assert "Traceback" not in answer.text
+
+
+def test_frozen_service_is_a_sentence(browser: TestClient, service: Service) -> None:
+    service.plan(always=frozen)
+
+    answer = browser.get("/user?id=ada")
+
+    assert answer.status_code == 503
+    assert "does not answer at the moment" in words(answer.text)
+
+
+def test_missing_credentials_are_a_sentence(
+    browser: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_found(_: object) -> None:
+        raise NoCredentials("botocore finds no AWS credentials")
+
+    monkeypatch.setattr("serverless_sessions.aws.Signer._find", none_found)
+
+    answer = browser.get("/user?id=ada")
+
+    assert answer.status_code == 403
+    assert "no AWS credentials" in words(answer.text)
+
+
+def test_fault_of_the_console_itself_shows_no_stack(
+    entry: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_: object, **__: object) -> None:
+        raise RuntimeError("inner detail")
+
+    monkeypatch.setattr("serverless_sessions.AsyncSessions.list", fault)
+    guard = entry.guard
+    with TestClient(
+        guard, base_url=ORIGIN, raise_server_exceptions=False, follow_redirects=True
+    ) as browser:
+        browser.get(guard.url)
+        answer = browser.get("/user?id=ada")
+
+    assert answer.status_code == 500
+    assert "The console itself failed" in words(answer.text)
+    assert "inner detail" not in answer.text
+    assert "content-security-policy" in answer.headers
+
+
+def test_ending_whose_answer_is_lost_is_sent_again(
+    browser: TestClient, sessions: Sessions, service: Service
+) -> None:
+    id = sessions.create("ada").session.session_id
+    service.plan(lambda call: call.send(call.forward()), lose_answer)
+
+    done = browser.post("/end", data={"session": id, "reason": "stolen"})
+
+    assert "Ended 1 session" in words(browser.get(location(done)).text)
+    assert not list(sessions.list("ada"))
+
+
+def test_full_pages_stay_small(browser: TestClient, sessions: Sessions, tell: Tell) -> None:
+    """A full page: 20 cards, 24 rows of the picture, each with marks; 40 events."""
+    now = int(time.time())
+    agent = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko)"
+    for _ in range(20):
+        sessions.create("ada", client=Client("203.0.113.7", agent + " Chrome/141.0 Safari/537.36"))
+    for n in range(24):
+        id = f"{n:022}"
+        for minute, type in enumerate(("created", "updated", "rotated", "revoked", "purged")):
+            tell(type, id, recorded_at=now - 9000 + 60 * (5 * n + minute), reason="logout")
+
+    for path in ("/user?id=ada", "/trail?user=ada", "/end?user=ada"):
+        page = browser.get(path).content
+        assert len(page) < 50_000, (path, len(page))
