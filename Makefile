@@ -38,7 +38,7 @@ test: setup .venv-dynamodb/.ready ## Run all tests: unit, functional, infra, e2e
 test-browser: ## Try the console in a real browser: the Chromium of this machine
 	@command -v chromium >/dev/null || { echo "No chromium is installed here: apt-get install chromium"; exit 1; }
 	@$(MAKE) --no-print-directory setup .venv-browser/.ready
-	@PYTHONPATH=$$(echo .venv-browser/lib/python3.*/site-packages) .venv/bin/python -m pytest tests/browser
+	@$(if $(SCREENSHOTS),SCREENSHOTS=1) PYTHONPATH=$$(echo .venv-browser/lib/python3.*/site-packages) .venv/bin/python -m pytest tests/browser
 
 fuzz: setup ## Make up calls from docs/openapi.yaml and check the answers (EXAMPLES=200, SEED=…)
 	@EXAMPLES=$(or $(EXAMPLES),200) SEED=$(or $(SEED),$(shell date +%s)) \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from local.caller import REGION
 from local.stack import ACCOUNT, LocalStack
@@ -23,7 +24,7 @@ def open_console(stack: LocalStack) -> None:
     """
     user = "operator"
     credentials = stack.credentials(user, "execute-api:Invoke")
-    given = {"region": REGION, "credentials": credentials}
+    given: dict[str, Any] = {"region": REGION, "credentials": credentials}
     with Sessions(stack.url, **given) as sessions:
         if not any(sessions.list("ada")):
             sign_in(sessions)

@@ -87,15 +87,15 @@ class Service:
     def __init__(self, account: Account, stage: str | None, url: str | None, as_json: bool) -> None:
         self.account = account
         self.as_json = as_json
-        self._stage = stage
+        self.stage = stage
         self._url = url
 
     @property
     def url(self) -> str:
         if not self._url:
-            if not self._stage:
+            if not self.stage:
                 raise click.UsageError("Say which service: --stage, or --url (or SESSIONS_URL).")
-            self._url = self.account.url(self._stage)
+            self._url = self.account.url(self.stage)
         return self._url
 
     def sessions(self) -> Sessions:
@@ -283,12 +283,11 @@ def console(service: Service, stage: str | None, port: int, no_browser: bool) ->
         ) from error
     if stage:
         service = Service(service.account, stage, None, service.as_json)
-    account = service.account
-    sessions = AsyncSessions(service.url, profile=account.profile, region=account.region)
+    account, url = service.account, service.url
+    sessions = AsyncSessions(url, profile=account.profile, region=account.region)
+    name = f"{service.stage} · {url}" if service.stage else url
     try:
-        serve(
-            sessions, service=service.url, operator=account.arn(), port=port, browse=not no_browser
-        )
+        serve(sessions, service=name, operator=account.arn(), port=port, browse=not no_browser)
     except OSError as error:
         raise Failed(f"Port {port} is taken; choose another one with --port.") from error
 

@@ -54,13 +54,10 @@ class Console:
 
 
 @contextmanager
-def running_console(url: str, environment: dict[str, str]) -> Iterator[Console]:
-    """`sessions console` in a process of its own. It ends well at Ctrl-C."""
+def running_console(code: str, environment: dict[str, str]) -> Iterator[Console]:
+    """The console that `code` starts, in a process of its own. It ends well at Ctrl-C."""
     process = subprocess.Popen(
-        [
-            *(sys.executable, "-c", "from serverless_sessions.cli import main; main()"),
-            *("--url", url, "console", "--no-browser"),
-        ],
+        [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(ROOT / "client"), **environment},
         stdout=subprocess.PIPE,
         text=True,
@@ -71,8 +68,14 @@ def running_console(url: str, environment: dict[str, str]) -> Iterator[Console]:
     finally:
         process.send_signal(signal.SIGINT)
         with process.stdout:
-            code = process.wait(timeout=20)
-    assert code == 0
+            code_of_exit = process.wait(timeout=20)
+    assert code_of_exit == 0
+
+
+def command(stack: LocalStack) -> str:
+    """What starts the console as `sessions console` does."""
+    arguments = ["--url", stack.url, "console", "--no-browser"]
+    return f"from serverless_sessions.cli import main; main({arguments!r})"
 
 
 @pytest.fixture(scope="session")
@@ -100,7 +103,7 @@ def environment(stack: LocalStack) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def console(stack: LocalStack, environment: dict[str, str]) -> Iterator[Console]:
-    with running_console(stack.url, environment) as console:
+    with running_console(command(stack), environment) as console:
         yield console
 
 
@@ -124,7 +127,12 @@ def look(chromium: Browser, console: Console) -> Iterator[Callable[..., Page]]:
         page.set_default_timeout(20_000)
         # Whatever the content security policy stops is told as an error.
         errors: list[str] = []
-        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+
+        def tell(message: Any) -> None:
+            if message.type == "error":
+                errors.append(message.text)
+
+        page.on("console", tell)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.errors = errors
         console.let_in(page)

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page
 
 from local.stack import LocalStack
 from serverless_sessions import Client, Sessions
-from tests.browser.conftest import Attacker, Console, running_console
+from tests.browser.conftest import Attacker, Console, command, running_console
 
 NASTY = '<img src=x onerror="window.owned=1"><script>window.owned=1</script>\'"<b>'
 
@@ -180,7 +180,7 @@ def test_two_consoles_stand_side_by_side(
     page: Page, console: Console, stack: LocalStack, environment: dict[str, str]
 ) -> None:
     """Cookies know no ports."""
-    with running_console(stack.url, environment) as other:
+    with running_console(command(stack), environment) as other:
         other.let_in(page)
         for origin in (console.origin, other.origin):
             answer = page.goto(f"{origin}/")

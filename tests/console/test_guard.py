@@ -47,7 +47,7 @@ def test_used_key_with_the_cookie_leads_in(entry: Entry, browser: TestClient) ->
     "path", ["/", "/user?id=ada", "/static/console.css", "/?key=", "/?key=%C3%A9%00", "/nowhere"]
 )
 def test_nothing_without_the_key(stranger: TestClient, service: Service, path: str) -> None:
-    answer = stranger.get(path, headers={"Cookie": f"sessions-console-{PORT}=é".encode()})
+    answer = stranger.get(path, headers={b"Cookie": f"sessions-console-{PORT}=é".encode()})
 
     assert answer.status_code == 401
     assert not service.calls

@@ -167,7 +167,7 @@ def test_trail_reads_newest_first_with_all_that_is_known(browser: TestClient, te
     assert re.search(
         rf"expired cause absolute .* removed by ttl on record .* "
         rf"revoked for stolen .* {GONE} by arn:aws:iam::111122223333:user/olga "
-        rf"updated changed cart, theme .* created expires ",
+        rf"updated changed cart, theme .* created to expire ",
         said,
     )
 

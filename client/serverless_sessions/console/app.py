@@ -26,7 +26,7 @@ from serverless_sessions.console import asked
 from serverless_sessions.console.asked import Refused
 from serverless_sessions.console.lives import Life, lives
 from serverless_sessions.console.picture import WINDOWS, Window
-from serverless_sessions.console.plain import device, indented, plain, sentence
+from serverless_sessions.console.plain import device, duration, indented, plain, sentence
 from serverless_sessions.errors import SessionNotFound, SessionsError
 from serverless_sessions.output import Moment
 
@@ -73,6 +73,7 @@ class Console:
         self._templates.filters |= {
             "plain": plain,
             "device": device,
+            "duration": duration,
             "moment": Moment,
             "query": lambda values: urlencode(values, errors="surrogatepass"),
         }
@@ -217,7 +218,7 @@ class Console:
             self._live(session_id), self._history(session_id)
         )
         now = int(time.time())
-        [life] = lives(events, [session] if session else []) or [None]
+        [life, *_] = [*lives(events, [session] if session else []), None]
         if life and life.ending == "unclear" and pending:
             life = life.expired(pending)
         user_id = session.user_id if session else events[0].user_id if events else None

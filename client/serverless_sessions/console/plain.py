@@ -40,6 +40,15 @@ def indented(data: Data) -> tuple[str, bool]:
     return "\n".join(plain(line) for line in cut.split("\n")), cut == spelled
 
 
+def duration(seconds: int) -> str:
+    """A length of time in its largest unit: "19 hours"."""
+    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            count = seconds // length
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return f"{seconds} s"
+
+
 def device(client: Client) -> str:
     """A few words for a browser: "Firefox on Linux". Empty for an unknown one."""
     agent = client.user_agent or ""

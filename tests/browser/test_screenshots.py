@@ -1,0 +1,129 @@
+"""Makes the pictures of docs/ anew: `make test-browser SCREENSHOTS=1`."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from local.stack import ROOT
+from serverless_sessions import Client, Sessions
+from tests.browser.conftest import running_console
+from tests.client.service import Service
+from tests.console.conftest import OPERATOR, Tell
+from tests.console.conftest import service as service
+from tests.console.conftest import tables as tables
+from tests.console.conftest import tell as tell
+
+pytestmark = pytest.mark.skipif("SCREENSHOTS" not in os.environ, reason="SCREENSHOTS=1 makes them")
+
+HOUR, DAY = 3600, 86_400
+LAPTOP = Client("203.0.113.7", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0")
+PHONE = Client("198.51.100.20", "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0) Safari/604.1")
+TABLET = Client("2001:db8::17", "Mozilla/5.0 (Linux; Android 16) Chrome/141.0 Safari/537.36")
+APP = "arn:aws:iam::111122223333:role/webshop"
+
+
+class Scene:
+    """Some days of ada's, written into both tables."""
+
+    def __init__(self, service: Service, sessions: Sessions, tell: Tell) -> None:
+        self._service = service
+        self._sessions = sessions
+        self._tell = tell
+        self.now = int(time.time())
+
+    def tell(self, ago: float, type: str, session_id: str, **facts: Any) -> None:
+        actor = None if type in ("expired", "purged") else APP
+        recorded_at = int(self.now - ago)
+        self._tell(type, session_id, **{"actor": actor, "recorded_at": recorded_at} | facts)
+
+    def signed_in(self, ago: int, client: Client, *, idle_for: int = 300, **made: Any) -> str:
+        """A session that is `ago` seconds old; one that is idle for too long has expired."""
+        issued = self._sessions.create("ada", client=client, data={"cart": []}, **made)
+        id = issued.session.session_id
+        ends = self.now - idle_for + issued.session.ttl_seconds
+        times = {
+            "CreatedAt": self.now - ago,
+            "RenewedAt": self.now - idle_for,
+            "ExpirationTime": ends,
+        }
+        self._service.sdk.update_item(
+            TableName=self._service.table,
+            Key={"SessionId": {"S": id}},
+            UpdateExpression="SET LastClient = Client, "
+            + ", ".join(f"{name} = :{name}" for name in times),
+            ExpressionAttributeValues={f":{name}": {"N": str(at)} for name, at in times.items()},
+        )
+        self.tell(ago, "created", id, expires_at=self.now - ago + issued.session.ttl_seconds)
+        return id
+
+    def play(self) -> str:
+        """Write it; the id of the laptop's session."""
+        lost, kiosk, old = (
+            "Jx0rVQm2T8y4dLw9KcPzAg",
+            "t7QbN1xWf0aHs5GkUe3RMw",
+            "c4MyZ8vDp6LhBq2XnJ0sTA",
+        )
+        self.tell(4.6 * DAY, "created", old, expires_at=self.now)
+        self.tell(4.2 * DAY, "updated", old, changed=["cart"])
+        ended = {"at": int(self.now - 3.7 * DAY), "cause": "idle", "removed_by": "ttl"}
+        self.tell(3.1 * DAY, "expired", old, **ended, ttl_lag_seconds=int(0.6 * DAY))
+        self.tell(3.4 * DAY, "created", lost, expires_at=self.now)
+        self.tell(3.0 * DAY, "updated", lost, changed=["cart", "theme"])
+        self.tell(2.6 * DAY, "rotated", lost)
+        self.tell(2.3 * DAY, "revoked", lost, reason="stolen_device", actor=OPERATOR)
+        self.tell(1.5 * DAY, "purged", lost, removed_by="ttl", ttl_lag_seconds=int(0.8 * DAY))
+        self.tell(1.9 * DAY, "created", kiosk, expires_at=self.now)
+        self.tell(1.7 * DAY, "rotated", kiosk)
+        self.tell(1.4 * DAY, "revoked", kiosk, reason="token_reuse")
+        laptop = self.signed_in(int(2.2 * DAY), LAPTOP, absolute_ttl_seconds=3 * DAY)
+        self.tell(1.8 * DAY, "updated", laptop, changed=["theme"])
+        self.tell(1.0 * DAY, "rotated", laptop)
+        self.tell(0.3 * DAY, "updated", laptop, changed=["cart"])
+        self.signed_in(int(1.2 * DAY), TABLET, idle_for=int(0.6 * DAY))
+        phone = self.signed_in(9 * HOUR, PHONE, idle_for=1000, absolute_ttl_seconds=DAY)
+        self.tell(4 * HOUR, "updated", phone, changed=["cart"])
+        return laptop
+
+
+def take(page: Page, name: str, height: int) -> None:
+    page.set_viewport_size({"width": 1080, "height": height})
+    page.screenshot(path=ROOT / f"docs/console-{name}.png")
+
+
+def test_screenshots(chromium: Browser, service: Service, tell: Tell) -> None:
+    options: dict[str, Any] = {"region": service.region, "credentials": service.credentials}
+    with Sessions(service.url, **options) as sessions:
+        laptop = Scene(service, sessions, tell).play()
+    code = (
+        "from serverless_sessions import AsyncSessions\n"
+        "from serverless_sessions.console.server import serve\n"
+        f"serve(AsyncSessions({service.url!r}), service='prod · eu-central-1',"
+        f" operator={OPERATOR!r}, browse=False)"
+    )
+    with running_console(code, {}) as console:
+        for scheme in ("light", "dark"):
+            page = chromium.new_page(
+                base_url=console.origin,
+                color_scheme=scheme,
+                timezone_id="Europe/Berlin",
+                locale="en-GB",
+            )
+            console.let_in(page)
+            page.goto("/user?id=ada")
+            take(page, f"user-{scheme}", 830)
+            page.close()
+        page = chromium.new_page(
+            base_url=console.origin, timezone_id="Europe/Berlin", locale="en-GB"
+        )
+        console.let_in(page)
+        page.goto(f"/end?user=ada&keep={laptop}")
+        page.fill("#reason", "password_changed")
+        take(page, "end", 480)
+        page.goto("/trail?user=ada")
+        take(page, "trail", 640)
+        page.close()
