@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import IO, Any
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -19,6 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from local.caller import REGION
 from local.stack import HOST, ROOT, LocalStack
 from serverless_sessions import Sessions
+from tests.console.process import Console, running_console
 from tests.e2e.conftest import stack as stack
 
 _ARGUMENTS = (
@@ -30,46 +26,9 @@ _ARGUMENTS = (
 AXE = (ROOT / "node_modules/axe-core/axe.min.js").read_text()
 
 
-class Console:
-    """A console that runs; `let_in` uses up the URL that it told last."""
-
-    def __init__(self, output: IO[str]) -> None:
-        self._output = output
-        self._next = self._told()
-        self.origin = self._next.partition("/?")[0]
-
-    def let_in(self, page: Page) -> None:
-        page.goto(self._next)
-        self._next = self._told()
-
-    @property
-    def key_url(self) -> str:
-        return self._next
-
-    def _told(self) -> str:
-        for line in self._output:
-            if "?key=" in line:
-                return line.split()[-1]
-        raise AssertionError("the console ended")
-
-
-@contextmanager
-def running_console(code: str, environment: dict[str, str]) -> Iterator[Console]:
-    """The console that `code` starts, in a process of its own. It ends well at Ctrl-C."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "client"), **environment},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout
-    try:
-        yield Console(process.stdout)
-    finally:
-        process.send_signal(signal.SIGINT)
-        with process.stdout:
-            code_of_exit = process.wait(timeout=20)
-    assert code_of_exit == 0
+def let_in(console: Console, page: Page) -> None:
+    page.goto(console.key_url)
+    console.entered()
 
 
 def command(stack: LocalStack) -> str:
@@ -135,7 +94,7 @@ def look(chromium: Browser, console: Console) -> Iterator[Callable[..., Page]]:
         page.on("console", tell)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.errors = errors
-        console.let_in(page)
+        let_in(console, page)
         return page
 
     yield look

@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, Page
 
 from local.stack import LocalStack
 from serverless_sessions import Client, Sessions
-from tests.browser.conftest import Attacker, Console, command, running_console
+from tests.browser.conftest import Attacker, command, let_in
+from tests.console.process import Console, running_console
 
 NASTY = '<img src=x onerror="window.owned=1"><script>window.owned=1</script>\'"<b>'
 
@@ -169,7 +170,7 @@ def test_url_of_the_terminal_opens_the_console_once(chromium: Browser, console: 
     used = console.key_url
     with chromium.new_context() as first, chromium.new_context() as second:
         page = first.new_page()
-        console.let_in(page)
+        let_in(console, page)
         assert page.url == f"{console.origin}/"
         answer = second.new_page().goto(used)
         assert answer
@@ -181,7 +182,7 @@ def test_two_consoles_stand_side_by_side(
 ) -> None:
     """Cookies know no ports."""
     with running_console(command(stack), environment) as other:
-        other.let_in(page)
+        let_in(other, page)
         for origin in (console.origin, other.origin):
             answer = page.goto(f"{origin}/")
             assert answer

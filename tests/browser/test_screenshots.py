@@ -11,12 +11,13 @@ from playwright.sync_api import Browser, Page
 
 from local.stack import ROOT
 from serverless_sessions import Client, Sessions
-from tests.browser.conftest import running_console
+from tests.browser.conftest import let_in
 from tests.client.service import Service
 from tests.console.conftest import OPERATOR, Tell
 from tests.console.conftest import service as service
 from tests.console.conftest import tables as tables
 from tests.console.conftest import tell as tell
+from tests.console.process import running_console, serving
 
 pytestmark = pytest.mark.skipif("SCREENSHOTS" not in os.environ, reason="SCREENSHOTS=1 makes them")
 
@@ -99,12 +100,7 @@ def test_screenshots(chromium: Browser, service: Service, tell: Tell) -> None:
     options: dict[str, Any] = {"region": service.region, "credentials": service.credentials}
     with Sessions(service.url, **options) as sessions:
         laptop = Scene(service, sessions, tell).play()
-    code = (
-        "from serverless_sessions import AsyncSessions\n"
-        "from serverless_sessions.console.server import serve\n"
-        f"serve(AsyncSessions({service.url!r}), service='prod · eu-central-1',"
-        f" operator={OPERATOR!r}, browse=False)"
-    )
+    code = serving(service.url, service="prod · eu-central-1", operator=OPERATOR)
     with running_console(code, {}) as console:
         for scheme in ("light", "dark"):
             page = chromium.new_page(
@@ -113,14 +109,14 @@ def test_screenshots(chromium: Browser, service: Service, tell: Tell) -> None:
                 timezone_id="Europe/Berlin",
                 locale="en-GB",
             )
-            console.let_in(page)
+            let_in(console, page)
             page.goto("/user?id=ada")
             take(page, f"user-{scheme}", 830)
             page.close()
         page = chromium.new_page(
             base_url=console.origin, timezone_id="Europe/Berlin", locale="en-GB"
         )
-        console.let_in(page)
+        let_in(console, page)
         page.goto(f"/end?user=ada&keep={laptop}")
         page.fill("#reason", "password_changed")
         take(page, "end", 480)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
 
-from serverless_sessions import AsyncSessions, Client, NoCredentials, Session, Sessions
+from serverless_sessions import Client, NoCredentials, SessionNotFound, Sessions
 from tests.client.service import Fault, Service, frozen, gateway, lose_answer, unavailable
 from tests.console.conftest import ORIGIN, Entry, Tell, location, words
 
@@ -246,20 +245,16 @@ def test_session_that_is_over_says_how(browser: TestClient, tell: Tell) -> None:
 
 
 def test_anonymous_session_has_a_page_and_can_be_ended(
-    browser: TestClient, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+    browser: TestClient, sessions: Sessions
 ) -> None:
-    session = replace(sessions.create("ada").session, user_id=None)
+    id = sessions.create().session.session_id
 
-    async def get(*_: object) -> Session:
-        return session
-
-    monkeypatch.setattr(AsyncSessions, "get", get)
-    id = session.session_id
     assert "User anonymous" in words(browser.get(f"/session?id={id}").text)
     assert "an anonymous visitor" in words(browser.get(f"/end?session={id}").text)
     done = browser.post("/end", data={"session": id, "reason": "stolen"})
     assert "Ended 1 session For stolen" in words(browser.get(location(done)).text)
-    assert not list(sessions.list("ada"))
+    with pytest.raises(SessionNotFound):
+        sessions.get(id)
 
 
 def test_one_session_ends_with_a_reason(

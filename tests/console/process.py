@@ -1,0 +1,60 @@
+"""The console in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO
+
+from local.stack import ROOT
+
+
+class Console:
+    """A console that runs. `key_url` is the URL that opens it once: the one that it told last."""
+
+    def __init__(self, output: IO[str]) -> None:
+        self._output = output
+        self.key_url = self._told()
+        self.origin = self.key_url.partition("/?")[0]
+
+    def entered(self) -> None:
+        """Somebody opened it, so that it tells another."""
+        self.key_url = self._told()
+
+    def _told(self) -> str:
+        for line in self._output:
+            if "?key=" in line:
+                return line.split()[-1]
+        raise AssertionError("the console ended")
+
+
+@contextmanager
+def running_console(code: str, environment: Mapping[str, str]) -> Iterator[Console]:
+    """The console that `code` starts. It ends well at Ctrl-C."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "client"), **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    try:
+        yield Console(process.stdout)
+    finally:
+        process.send_signal(signal.SIGINT)
+        with process.stdout:
+            status = process.wait(timeout=20)
+    assert status == 0
+
+
+def serving(url: str, *, service: str, operator: str) -> str:
+    """Code that serves the console of the service at `url` without asking AWS for anything."""
+    return (
+        "from serverless_sessions import AsyncSessions\n"
+        "from serverless_sessions.console.server import serve\n"
+        f"serve(AsyncSessions({url!r}), service={service!r}, operator={operator!r}, browse=False)"
+    )
