@@ -21,7 +21,7 @@ def serve(
     `service` names the service on every page, `operator` whoever the credentials belong to. Raises
     `OSError` if the port is taken.
     """
-    with socket.socket() as listener:
+    with socket.socket() as listener, suppress(KeyboardInterrupt):
         # Where connections of a former console linger, its port would be taken for a minute.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, port))
@@ -32,9 +32,6 @@ def serve(
             port=listener.getsockname()[1],
             on_entry=lambda url: print(f"For another browser: {url}", flush=True),
         )
-        print(f"Console: {guard.url}\nIt serves until Ctrl-C.", flush=True)
-        if browse:
-            webbrowser.open(guard.url)
         config = uvicorn.Config(
             guard,
             # An access log would name users. What a proxy claims would change the Host.
@@ -45,5 +42,7 @@ def serve(
             ws="none",
             timeout_graceful_shutdown=2,
         )
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+        print(f"Console: {guard.url}\nIt serves until Ctrl-C.", flush=True)
+        if browse:
+            webbrowser.open(guard.url)
+        uvicorn.Server(config).run(sockets=[listener])
