@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
+from local.stack import LocalStack
 from serverless_sessions import Client, Sessions
-from tests.browser.conftest import AXE
+from tests.browser.conftest import AXE, let_in
+from tests.console.process import running_console
 from tests.e2e.conftest import eventually
 
 LAPTOP = Client("203.0.113.7", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0")
@@ -161,3 +163,17 @@ def test_checker_of_accessibility_finds_nothing(
         found = page.evaluate("axe.run().then(found => found.violations)")
         told = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]
         assert not told, (path, told)
+
+
+def test_local_stack_has_sessions_to_look_at(chromium: Browser, stack: LocalStack) -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from local.console import open_console\n"
+        "from local.stack import LocalStack\n"
+        f"open_console(LocalStack({stack.port}, Path({str(stack.folder)!r})))"
+    )
+    with running_console(code, {"BROWSER": "none"}) as console, chromium.new_context() as context:
+        page = context.new_page()
+        let_in(console, page)
+        page.goto(f"{console.origin}/user?id=ada")
+        expect(page.locator("#live")).to_have_text("3 live sessions")

@@ -35,7 +35,7 @@ TYPES = (
     *("deleted", "tampered", "unreadable"),
 )
 # What one page shows and reads at most. The rest is a link or a sentence.
-_CARDS = 20
+_CARDS = 15
 _ROWS = 24
 _EVENTS = 40
 _MOST_SESSIONS = 500

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from serverless_sessions import Event
 from serverless_sessions.console.lives import Life
 
 # Names as they stand in URLs.
@@ -44,6 +45,18 @@ class Window:
             return unknown
         share = 100 * (seconds - self.begin) / (self.end - self.begin)
         return round(min(max(share, 0), 100), 2)
+
+    def dots(self, marks: Iterable[Event], most: int) -> list[tuple[float, Event]]:
+        """Each mark with its place, but one alone of those that would cover each other.
+
+        The newest `most`: a session can have thousands, and a page stays small.
+        """
+        found: dict[tuple[int, str], tuple[float, Event]] = {}
+        for mark in marks:
+            if self.holds(mark.at):
+                place = self.place(mark.at)
+                found[round(place), mark.type] = place, mark
+        return list(found.values())[-most:]
 
     def holds(self, seconds: int) -> bool:
         return self.begin <= seconds <= self.end

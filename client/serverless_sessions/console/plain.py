@@ -20,7 +20,7 @@ from serverless_sessions.session import Data
 
 _TOKEN = re.compile(r"\b([A-Za-z0-9_-]{22})\.[A-Za-z0-9_-]{43}")
 # A page stays small. The command line prints all of it.
-_MAX_DATA_CHARACTERS = 20_000
+_MAX_DATA_CHARACTERS = 8_000
 
 
 def has_token(given: str) -> bool:
