@@ -50,7 +50,7 @@ def test_operator_finds_a_user_and_signs_them_out(
     expect(page.locator(".lives circle.updated")).to_have_count(1)
     expect(page.locator(".lives circle.rotated")).to_have_count(1)
     widths = [box["width"] for box in map(_box, page.locator(".lives .span.live").all())]
-    assert all(width > 20 for width in widths)
+    assert all(width > 0 for width in widths)
 
     # One ends, for a reason, and its event comes to the page by itself.
     card.locator("text=End it …").click()
