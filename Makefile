@@ -37,7 +37,7 @@ test: setup .venv-dynamodb/.ready ## Run all tests: unit, functional, infra, e2e
 # SCREENSHOTS=1 makes those of docs/ anew.
 test-browser: ## Try the console in a real browser: the Chromium of this machine
 	@command -v chromium >/dev/null || { echo "No chromium is installed here: apt-get install chromium"; exit 1; }
-	@$(MAKE) --no-print-directory setup .venv-browser/.ready
+	@$(MAKE) --no-print-directory setup .venv-browser/.ready $(if $(SCREENSHOTS),.venv-dynamodb/.ready)
 	@$(if $(SCREENSHOTS),SCREENSHOTS=1) PYTHONPATH=$$(echo .venv-browser/lib/python3.*/site-packages) .venv/bin/python -m pytest tests/browser
 
 fuzz: setup ## Make up calls from docs/openapi.yaml and check the answers (EXAMPLES=200, SEED=…)
