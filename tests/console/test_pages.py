@@ -248,7 +248,9 @@ def test_anonymous_session_has_a_page_and_can_be_ended(
     assert "User anonymous" in words(browser.get(f"/session?id={id}").text)
     assert "an anonymous visitor" in words(browser.get(f"/end?session={id}").text)
     done = browser.post("/end", data={"session": id, "reason": "stolen"})
-    assert "Ended 1 session For stolen" in words(browser.get(location(done)).text)
+    said = words(browser.get(location(done)).text)
+    assert "Ended 1 session For stolen" in said
+    assert "on the way" not in said
     with pytest.raises(SessionNotFound):
         sessions.get(id)
 

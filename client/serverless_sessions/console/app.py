@@ -255,19 +255,19 @@ class Console:
 
     async def _ask(self, given: Mapping[str, str], wrong: str, status: int) -> Response:
         user_id, session_id, keep = asked.target(given)
-        ending = await self._ending(user_id, session_id)
-        kept = next((each for each in ending if each.session_id == keep), None)
-        ending = [each for each in ending if each.session_id != keep]
+        found = await self._ending(user_id, session_id)
+        kept = next((each for each in found if each.session_id == keep), None)
+        ending = [each for each in found if each.session_id != keep]
         return self._page(
             "end.html",
             status,
-            user_id=user_id or (ending[0].user_id if ending else None),
+            user_id=user_id or (found[0].user_id if found else None),
             session_id=session_id,
             keep=keep,
             kept=kept,
             ending=ending[:_CARDS],
             count=len(ending),
-            more=len(ending) == _MOST_SESSIONS,
+            more=len(found) == _MOST_SESSIONS,
             wrong=wrong,
             now=int(time.time()),
         )
@@ -327,7 +327,9 @@ class Console:
             for event in await _first(recent, _MOST_EVENTS)
             if event.type == "revoked" and event.session_id in outcome.session_ids
         ]
-        missing = min(outcome.ended, len(outcome.session_ids)) - len(events)
+        # By default the trail has nothing of anonymous sessions.
+        due = min(outcome.ended, len(outcome.session_ids)) if outcome.user_id is not None else 0
+        missing = due - len(events)
         return self._page(
             "ended.html",
             outcome=outcome,
