@@ -157,7 +157,9 @@ def test_checker_of_accessibility_finds_nothing(
     look: Callable[..., Page], sessions: Sessions, user: str, scheme: str
 ) -> None:
     page = look(color_scheme=scheme, timezone_id="Asia/Tokyo")
-    for path in pages(page, sessions, user):
+    # The colors are all that differs in the dark: the pages that have the most of them.
+    all_pages = pages(page, sessions, user)
+    for path in all_pages if scheme == "light" else all_pages[1:4]:
         page.goto(path)
         page.evaluate(AXE)
         found = page.evaluate("axe.run().then(found => found.violations)")
