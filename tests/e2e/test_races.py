@@ -60,7 +60,7 @@ def hosts() -> Iterator[Service]:
             ),
             dynamodb=client,
             table=on_dynamodb_local.SESSIONS,
-            rounds=40,
+            rounds=20,
             stagger_seconds=0.005,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.simulation.callers import live, report
 from tests.simulation.story import draw
 
-_STORIES = 2000
+_STORIES = 1000
 
 
 def test_no_story_breaks_a_promise() -> None:
