@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from local.caller import REGION
-from local.stack import ACCOUNT, LocalStack
+from local.stack import ACCOUNT, REGION, LocalStack
 from serverless_sessions import AsyncSessions, Client, Sessions
 from serverless_sessions.console.server import serve
 
@@ -25,7 +24,7 @@ def open_console(stack: LocalStack) -> None:
     user = "operator"
     credentials = stack.credentials(user, "execute-api:Invoke")
     given: dict[str, Any] = {"region": REGION, "credentials": credentials}
-    with Sessions(stack.url, **given) as sessions:
+    with stack.sessions(credentials) as sessions:
         if not any(sessions.list("ada")):
             sign_in(sessions)
     print("Look for the user 'ada'.")

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from local.caller import REGION
-from local.stack import HOST, ROOT, LocalStack
+from local.stack import HOST, REGION, ROOT, LocalStack
 from serverless_sessions import Sessions
 from tests.console.process import Console, running_console
 from tests.e2e.conftest import stack as stack
