@@ -22,6 +22,7 @@ except ImportError:
 from botocore.exceptions import BotoCoreError, ClientError
 
 from serverless_sessions import AsyncSessions, Event, Sessions
+from serverless_sessions.aws import find_region
 from serverless_sessions.errors import NotAllowed, SessionNotFound, SessionsError
 from serverless_sessions.output import (
     EVENT_TITLES,
@@ -98,8 +99,16 @@ class Service:
             self._url = self.account.url(self.stage)
         return self._url
 
+    @property
+    def region(self) -> str:
+        """The API's own region goes before the one that the operator usually works in."""
+        try:
+            return self.account.asked_region or find_region(self.url, self.account.profile)
+        except ValueError as error:
+            raise click.UsageError("The URL does not tell the region: say --region.") from error
+
     def sessions(self) -> Sessions:
-        return Sessions(self.url, profile=self.account.profile, region=self.account.region)
+        return Sessions(self.url, profile=self.account.profile, region=self.region)
 
 
 @contextmanager
@@ -284,7 +293,7 @@ def console(service: Service, stage: str | None, port: int, no_browser: bool) ->
     if stage:
         service = Service(service.account, stage, None, service.as_json)
     account, url = service.account, service.url
-    sessions = AsyncSessions(url, profile=account.profile, region=account.region)
+    sessions = AsyncSessions(url, profile=account.profile, region=service.region)
     name = f"{service.stage} · {url}" if service.stage else url
     try:
         serve(sessions, service=name, operator=account.arn(), port=port, browse=not no_browser)

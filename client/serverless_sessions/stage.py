@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import botocore.session
@@ -20,7 +21,9 @@ class Account:
     def __init__(self, *, profile: str | None = None, region: str | None = None) -> None:
         self._session = botocore.session.Session(profile=profile)
         self.profile = profile
-        self.region = region or self._session.get_config_variable("region")
+        self.asked_region = region
+        configured = os.environ.get("AWS_REGION") or self._session.get_config_variable("region")
+        self.region = region or configured
 
     def url(self, stage: str) -> str:
         """The base URL of the API of the stack `Sessions-<stage>`. Raises `NoSuchStage`."""

@@ -11,7 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from serverless_sessions import Client, Sessions
+from serverless_sessions.cli import Service as Cli
 from serverless_sessions.cli import main
+from serverless_sessions.stage import Account
 from tests.client.service import Service
 from tests.functional.conftest import function, lambda_context, sample
 
@@ -219,3 +221,24 @@ def test_no_service_named_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> N
 
     assert done.exit_code == 2
     assert "--stage" in done.stderr
+
+
+def test_region_of_the_api_goes_before_the_operators_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signature for another region is refused."""
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    url = "https://a1b2c3.execute-api.us-west-2.amazonaws.com"
+
+    assert Cli(Account(), None, url, False).region == "us-west-2"
+    assert Cli(Account(region="us-east-2"), None, url, False).region == "us-east-2"
+    assert Cli(Account(), None, "http://127.0.0.1:9", False).region == "eu-west-1"
+
+
+def test_region_that_nobody_tells_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+
+    done = CliRunner().invoke(main, ["--url", "http://127.0.0.1:9", "list", "ada"])
+
+    assert done.exit_code == 2
+    assert "say --region" in done.stderr
