@@ -35,8 +35,10 @@ class Console:
 @contextmanager
 def running_console(code: str, environment: Mapping[str, str]) -> Iterator[Console]:
     """The console that `code` starts. It ends well at Ctrl-C."""
+    # A shell's background job ignores Ctrl-C, and so would what it starts.
+    heeding = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     process = subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", heeding + code],
         env={**os.environ, "PYTHONPATH": str(ROOT / "client"), **environment},
         stdout=subprocess.PIPE,
         text=True,
