@@ -31,13 +31,14 @@ example: setup ## Run an example on a local stack of its own (APP=flask, django,
 invoke: setup ## Run a function of the running local stack on one event (EVENT=events/…)
 	@.venv/bin/python -m local invoke "$(EVENT)"
 
-# The end-to-end tests wait for the local stack more than they compute, so they run beside the others.
-test: setup .venv-dynamodb/.ready ## Run all tests: unit, functional, infra, e2e
+# Half of the tests run beside the others: the end-to-end ones wait more than they compute.
+BESIDE = tests/client tests/e2e
+test: setup .venv-dynamodb/.ready ## Run all tests: unit, functional, infra, client, e2e
 	@mkdir -p .local
-	@.venv/bin/python -m pytest tests/e2e > .local/e2e.log 2>&1 & e2e=$$!; \
-	  trap 'kill $$e2e; wait $$e2e; exit 130' INT TERM; \
-	  .venv/bin/python -m pytest --ignore tests/e2e; others=$$?; \
-	  wait $$e2e; e2e=$$?; cat .local/e2e.log; exit $$((others || e2e))
+	@.venv/bin/python -m pytest $(BESIDE) > .local/tests.log 2>&1 & beside=$$!; \
+	  trap 'kill $$beside; wait $$beside; exit 130' INT TERM; \
+	  .venv/bin/python -m pytest $(BESIDE:%=--ignore=%); others=$$?; \
+	  wait $$beside; beside=$$?; cat .local/tests.log; exit $$((others || beside))
 
 # SCREENSHOTS=1 makes those of docs/ anew.
 test-browser: ## Try the console in a real browser: the Chromium of this machine
