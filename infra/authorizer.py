@@ -31,6 +31,8 @@ class Authorizer(Construct):
             timeout=Duration.seconds(10),
             settings=settings,
         )
+        # By which the audit trail names the authorizer.
+        self.function.resource.add_environment("ROLE_ARN", self.function.role.role_arn)
         # The account in the source's ARN keeps out the APIs of all others.
         self.function.alias.add_permission(
             "AnyApiOfThisAccount",

@@ -31,7 +31,8 @@ _RUNTIME = lambda_.Runtime.PYTHON_3_13
 class PythonFunction(Construct):
     """The function whose `lambda_handler` is in `functions/<package>/handler.py`.
 
-    Callers use `alias`, grants go to `role`, metrics go by `function_name`.
+    Callers use `alias`, grants go to `role`, metrics go by `function_name`; `resource` is the
+    function itself.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class PythonFunction(Construct):
         )
         self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         log_group.grant_write(self.role)
-        function = lambda_.Function(
+        self.resource = function = lambda_.Function(
             self,
             "Function",
             code=_code(target),

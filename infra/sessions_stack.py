@@ -66,7 +66,8 @@ class SessionsStack(Stack):
         _allow(api.function.role, f"{sessions_arn}/index/{USER_INDEX}", "Query")
         _allow(api.function.role, audit_arn, "Query")
         _allow(api.function.role, f"{audit_arn}/index/{USER_INDEX}", "Query")
-        _allow(authorizer.function.role, sessions_arn, "GetItem")
+        # It marks a token seen, and ends the session of one that is used again after a rotation.
+        _allow(authorizer.function.role, sessions_arn, "GetItem", "UpdateItem")
         # INSERT alone: no role of this stack can change or delete an event, and no one else either.
         _allow(audit.function.role, audit_arn, "PartiQLInsert")
         for statement in append_only(writer=audit.function.role.role_arn):

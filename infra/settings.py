@@ -14,7 +14,7 @@ from aws_cdk import RemovalPolicy
 from aws_cdk.aws_logs import RetentionDays
 
 # Beginnings and ends, and what happens behind the API's back, are always on record.
-_UNRECORDABLE = {"renewed", "rotated", "updated"}
+_UNRECORDABLE = {"confirmed", "renewed", "rotated", "updated"}
 # https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsRequestEntry.html
 _EVENT_BUS = re.compile(
     r"(arn:aws[a-z-]*:events:[a-z0-9-]+:[0-9]{12}:event-bus/)?[/.\-_A-Za-z0-9]{1,256}"
@@ -45,7 +45,7 @@ class Settings:
     max_data_bytes: int
     # `verify` renews once this part of the sliding window has passed since the last renewal.
     renewal_fraction: float
-    # How long a rotated token still verifies.
+    # How long the former token still verifies once the new one has been used.
     rotation_grace_seconds: int
     # Sessions that were created before are dead; epoch seconds. Only ever raised.
     not_before: int
@@ -54,7 +54,8 @@ class Settings:
     # Whether the authorizer lets sessions without a user pass: "allowed" then is not "logged in".
     authorize_anonymous: bool
     audit_retention_days: int
-    # Types of events that the trail is not to have, of `renewed`, `updated` and `rotated`.
+    # Types of events that the trail is not to have, of `renewed`, `confirmed`, `updated` and
+    # `rotated`.
     unrecorded_events: tuple[str, ...]
     # The EventBridge bus that events go out on, an existing one by name or ARN; None for none.
     event_bus: str | None

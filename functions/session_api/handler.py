@@ -34,9 +34,11 @@ from sessions.errors import (
     SessionNotFound,
     Unavailable,
 )
+from sessions.rotation import Rotation
 from sessions.session import SESSION_ID, Limits, Session, new_session_id
-from sessions.store import SessionStore, Writer
-from sessions.token import Token
+from sessions.store import SessionStore
+from sessions.table import Writer
+from sessions.token import Hashes, Token
 from sessions.user_sessions import SessionPosition, SignOutPosition, UserSessions
 
 
@@ -83,9 +85,9 @@ def create_session() -> Response[str]:
         limits=limits,
         now=_now(),
     )
-    token, token_hash = _secret(session.session_id, body)
+    token, hashes = _secret(Token.issue(session.session_id), body)
     try:
-        session = sessions.create(session, token_hash, by=_writer())
+        session = sessions.create(session, hashes, by=_writer())
     except SessionExists as exists:
         if token:  # it ended between two sends; the next call has another id
             raise Unavailable("ended before its creation was answered") from exists
@@ -155,7 +157,9 @@ def renew_session(session_id: str) -> Response[str]:
     read_query(app.current_event, requests.Nothing)
     body = read_body(app.current_event, requests.RenewSession, optional=True)
     window = None if body.ttl_seconds is UNSET else _checked_window(body.ttl_seconds)
-    session = sessions.renew(_checked_id(session_id), ttl_seconds=window, by=_writer())
+    session = sessions.renew(
+        _checked_id(session_id), ttl_seconds=window, final=body.final, by=_writer()
+    )
     return _answer(200, session, _etag(session))
 
 
@@ -163,10 +167,15 @@ def renew_session(session_id: str) -> Response[str]:
 def rotate_token(session_id: str) -> Response[str]:
     read_query(app.current_event, requests.Nothing)
     body = read_body(app.current_event, requests.RotateToken, optional=True)
+    presented = _presented(_checked_id(session_id), body)
+    fresh = presented.successor() if presented else Token.issue(session_id)
+    token, hashes = _secret(fresh, body)
     grace = default_grace_seconds if body.grace_seconds is UNSET else body.grace_seconds
-    token, token_hash = _secret(_checked_id(session_id), body)
-    session = sessions.rotate(session_id, token_hash, grace_seconds=grace, by=_writer())
-    return _answer(200, _with_token(session, token))
+    rotation = Rotation(
+        hashes, presented, grace_seconds=grace, retired_seconds=default_grace_seconds
+    )
+    session = sessions.rotate(session_id, rotation, by=_writer())
+    return _answer(200, _with_token(session, token), _etag(session))
 
 
 @app.delete("/sessions/<session_id>")
@@ -285,12 +294,24 @@ def _checked_window(ttl_seconds: int) -> int:
     return ttl_seconds
 
 
-def _secret(session_id: str, body: requests.BringsSecret) -> tuple[Token | None, bytes]:
-    """A new token, None if the caller makes it, and the hash of its secret."""
-    if body.token_hash:
-        return None, body.token_hash
-    token = Token.issue(session_id)
-    return token, token.hash
+def _presented(session_id: str, body: requests.RotateToken) -> Token | None:
+    """The token that the end user presented, None if the rotation is not made for one."""
+    if body.token is UNSET:
+        return None
+    token = Token.parse(body.token)
+    if token is None or token.session_id != session_id:
+        raise InvalidToken
+    return token
+
+
+def _secret(fresh: Token, body: requests.BringsSecret) -> tuple[Token | None, Hashes]:
+    """The new token and its hashes: `fresh`, or one that the caller makes and tells nobody."""
+    if body.token_sha256 is UNSET:
+        return fresh, fresh.hashes
+    family = fresh.hashes.family
+    if body.family_sha256 is not UNSET:
+        family = requests.read_hash(body.family_sha256)
+    return None, Hashes(requests.read_hash(body.token_sha256), family)
 
 
 def _with_token(session: Session, token: Token | None) -> dict[str, Any]:

@@ -47,7 +47,10 @@ _IN_GRACE = Kind(
     409,
     "Conflict",
     "rotation_in_grace",
-    "The former token is still in its grace period; grace_seconds 0 rotates all the same.",
+    "Another request has just rotated the token; keep using the one that you have.",
+)
+_NOT_ANONYMOUS = Kind(
+    409, "Conflict", "not_anonymous", "Only an anonymous session can be given a last window."
 )
 _SESSION_EXISTS = Kind(
     409,
@@ -77,6 +80,7 @@ _KINDS: dict[type[Exception], Kind] = {
     errors.InvalidToken: _INVALID_TOKEN,
     errors.SessionExists: _SESSION_EXISTS,
     errors.RotationInGrace: _IN_GRACE,
+    errors.NotAnonymous: _NOT_ANONYMOUS,
     errors.TokenSuperseded: _SUPERSEDED,
     errors.NoToken: _NO_TOKEN,
     errors.VersionMismatch: _MISMATCH,

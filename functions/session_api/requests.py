@@ -56,22 +56,24 @@ _HASH = re.compile("[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")  # 32 bytes: the last 
 
 
 class BringsSecret(Struct, forbid_unknown_fields=True, kw_only=True):
-    """A call that can be sent again: the secret is the caller's, and only its hash comes."""
+    """A call that can be sent again: the secret is the caller's, and only its hashes come.
+
+    They are the SHA-256 of the secret's 27 characters, and of its family: the first 12 of them.
+    """
 
     token_sha256: str | UnsetType = UNSET
-
-    @property
-    def token_hash(self) -> bytes | None:
-        """None if the secret is to be made here."""
-        return (
-            None
-            if self.token_sha256 is UNSET
-            else base64.urlsafe_b64decode(f"{self.token_sha256}=")
-        )
+    family_sha256: str | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        if self.token_sha256 is not UNSET and not _HASH.fullmatch(self.token_sha256):
-            raise InvalidField("/token_sha256", "a SHA-256 in base64url: 43 characters, no padding")
+        for name in ("token_sha256", "family_sha256"):
+            text = getattr(self, name)
+            if text is not UNSET and not _HASH.fullmatch(text):
+                raise InvalidField(f"/{name}", "a SHA-256 in base64url: 43 characters, no padding")
+
+
+def read_hash(text: str) -> bytes:
+    """The 32 bytes of a hash that `BringsSecret` has checked."""
+    return base64.urlsafe_b64decode(f"{text}=")
 
 
 class CreateSession(BringsSecret, kw_only=True):
@@ -84,10 +86,14 @@ class CreateSession(BringsSecret, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.session_id is UNSET) != (self.token_sha256 is UNSET):
-            raise InvalidField("", "session_id and token_sha256 come together")
+        if len({self.session_id is UNSET, *_missing(self)}) > 1:
+            raise InvalidField("", "session_id, family_sha256 and token_sha256 come together")
         if self.session_id is not UNSET and not SESSION_ID.fullmatch(self.session_id):
-            raise InvalidField("/session_id", "22 characters of base64url")
+            raise InvalidField("/session_id", "12 characters of base64url")
+
+
+def _missing(body: BringsSecret) -> tuple[bool, bool]:
+    return body.token_sha256 is UNSET, body.family_sha256 is UNSET
 
 
 class ChangeData(Struct, forbid_unknown_fields=True):
@@ -110,10 +116,24 @@ class VerifyToken(Struct, forbid_unknown_fields=True):
 
 class RenewSession(Struct, forbid_unknown_fields=True):
     ttl_seconds: int | UnsetType = UNSET
+    final: bool = False
+
+    def __post_init__(self) -> None:
+        if self.final and self.ttl_seconds is UNSET:
+            raise InvalidField("/final", "comes with ttl_seconds")
 
 
 class RotateToken(BringsSecret, kw_only=True):
+    token: str | UnsetType = UNSET
     grace_seconds: Annotated[int, Meta(ge=0, le=MAX_GRACE_SECONDS)] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.token is not UNSET:
+            if self.family_sha256 is not UNSET:
+                raise InvalidField("/family_sha256", "the family is that of the token")
+        elif len(set(_missing(self))) > 1:
+            raise InvalidField("", "without token, family_sha256 and token_sha256 come together")
 
 
 class RevokeSession(Struct, forbid_unknown_fields=True):

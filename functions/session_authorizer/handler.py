@@ -1,4 +1,4 @@
-"""A Lambda authorizer for other APIs: one read, and nothing is ever written.
+"""A Lambda authorizer for other APIs: one read, and a write only where the token asks for it.
 
 It imports next to nothing, because each cold start of it delays somebody's request.
 """
@@ -14,56 +14,73 @@ import os
 import time
 from typing import Any
 
+from dynamodb.errors import DynamoDBError
 from session_authorizer.credentials import find_token
-from sessions.dynamodb import connect
-from sessions.token import Verdict, judge
+from sessions.dynamodb import Item, connect
+from sessions.errors import InvalidToken, SessionsError
+from sessions.table import TOKEN_ATTRIBUTES, Proof, SessionTable, Writer
+
+
+def _now() -> int:
+    return int(time.time())
+
 
 logger = logging.getLogger()
 logger.setLevel(logging.INFO)
-client = connect()
-table_name = os.environ["SESSIONS_TABLE"]
 cookie = os.environ["SESSION_COOKIE"]
-not_before = int(os.environ["NOT_BEFORE"])
 authorize_anonymous = os.environ["AUTHORIZE_ANONYMOUS"] == "true"
+# Who it is in the audit trail.
+actor = os.environ["ROLE_ARN"]
+table = SessionTable(
+    connect(),
+    os.environ["SESSIONS_TABLE"],
+    clock=_now,
+    not_before=int(os.environ["NOT_BEFORE"]),
+)
+# All but the data, which no answer shows.
+_ATTRIBUTES = ", ".join(("UserId", "ExpirationTime", "RevokedAt", "CreatedAt", *TOKEN_ATTRIBUTES))
 
 
-def lambda_handler(event: dict[str, Any], _: object) -> dict[str, Any]:
+def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Allow the request of a live session's token; an anonymous session's by a setting only, since
     APIs take "allowed" for "logged in".
 
     Answers an HTTP API (payload 2.0) in the simple format and a REST API with a policy. When
     DynamoDB does not answer, the error rises and API Gateway refuses the request.
     """
-    session = _session(event)
+    session = _session(event, Writer(actor=actor, request_id=context.aws_request_id))
     if event.get("version") == "2.0":
         return {"isAuthorized": session is not None, "context": session or {}}
     return _policy(event["methodArn"], session)
 
 
-def _session(event: dict[str, Any]) -> dict[str, Any] | None:
+def _session(event: dict[str, Any], by: Writer) -> dict[str, Any] | None:
     """What the API learns of the session, None if there is no proof of a live one."""
     token = find_token(event, cookie)
     if token is None:
         return None
-    answer = client.get_item(
-        TableName=table_name,
-        Key={"SessionId": {"S": token.session_id}},
-        ProjectionExpression=(
-            "UserId, ExpirationTime, RevokedAt, CreatedAt, TokenHash, PreviousTokenHash,"
-            " PreviousTokenUntil"
-        ),
-        ConsistentRead=True,
-    )
-    item: Any = answer.get("Item", {})
-    verdict = judge(token.hash, item, int(time.time()), not_before)
-    if verdict is Verdict.REUSED:
-        # Ending the session takes a permission to write, which `verify` has and this has not.
-        logger.warning("token_reuse_seen", extra={"session_id": token.session_id})
-    if verdict is not Verdict.VALID or not ("UserId" in item or authorize_anonymous):
+    try:
+        proof = table.prove(token, attributes=_ATTRIBUTES, by=by)
+        item = _mark_seen(proof, by) if proof.is_first_use else proof.item
+    except InvalidToken:
+        return None
+    if not ("UserId" in item or authorize_anonymous):
         return None
     user = {"user_id": item["UserId"]["S"]} if "UserId" in item else {}
     expires_at = int(item["ExpirationTime"]["N"])
     return {"session_id": token.session_id, **user, "expires_at": expires_at}
+
+
+def _mark_seen(proof: Proof, by: Writer) -> Item:
+    """Trouble with writing is no trouble with knowing: the next request marks the token."""
+    try:
+        return table.use(proof, now=_now(), by=by)
+    except InvalidToken:
+        raise
+    except (SessionsError, DynamoDBError) as failure:
+        cause = str(failure) or type(failure).__name__
+        logger.warning("first use not marked", extra={"cause": cause})
+        return proof.item
 
 
 def _policy(method_arn: str, session: dict[str, Any] | None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ _ALARMING = {"tampered", "deleted", "unreadable"}
 _TTL_SERVICE = ("Service", "dynamodb.amazonaws.com")
 
 # Files the records that do not even tell whose they are; has the shape of a session id.
-UNKNOWN_SESSION = "unreadable____________"
+UNKNOWN_SESSION = "unreadable__"
 
 
 class AuditEvent(Struct, frozen=True):
@@ -74,15 +74,20 @@ def is_kept(
     """Whether the trail is to have the event of this record.
 
     It need not have events of the types `unrecorded`, but for a renewal that changed the session's
-    window. Events of anonymous sessions are kept with `record_anonymous` only. That hides nobody:
-    to take a session's `UserId` away, or to give it one, is a `tampered` event, and such events are
-    always kept.
+    window or its end. The first use of a token may come with a renewal, and is then of both types.
+
+    Events of anonymous sessions are kept with `record_anonymous` only. That hides nobody: to take a
+    session's `UserId` away, or to give it one, is a `tampered` event, and such events are always
+    kept.
     """
     if event.type in _ALARMING:
         return True
     if event.user_id is None and not record_anonymous and _is_anonymous(record):
         return False
-    return event.type not in unrecorded or (event.type == "renewed" and event.changed is not UNSET)
+    types = {event.type}
+    if event.type == "confirmed" and event.expires_at is not UNSET:
+        types.add("renewed")
+    return not types <= set(unrecorded) or (event.type == "renewed" and event.changed is not UNSET)
 
 
 def _is_anonymous(record: Mapping[str, Any]) -> bool:

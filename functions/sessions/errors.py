@@ -6,6 +6,7 @@ SessionsError
 ├── InvalidToken      proves nothing, and says not why
 ├── SessionExists     another session has this id, or had it
 ├── RotationInGrace   the token was rotated a moment ago
+├── NotAnonymous      the session has a user
 ├── TokenSuperseded   this token was rotated away already
 ├── NoToken           the session holds none to rotate
 ├── VersionMismatch   the data changed since the caller read it
@@ -45,7 +46,11 @@ class SessionExists(SessionsError):
 
 
 class RotationInGrace(SessionsError):
-    """The former token still verifies; rotating now would cut its grace period short."""
+    """Another request has just rotated the token; the caller keeps the one that it has."""
+
+
+class NotAnonymous(SessionsError):
+    """The session has a user, and only that of a visitor can be given a last window."""
 
 
 class TokenSuperseded(SessionsError):

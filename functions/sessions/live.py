@@ -14,11 +14,12 @@ def is_live(item: Item, now: int, not_before: int) -> bool:
     """
     return (
         "RevokedAt" not in item
-        and _seconds(item, "ExpirationTime") > now
-        and _seconds(item, "CreatedAt") >= not_before
+        and seconds(item, "ExpirationTime") > now
+        and seconds(item, "CreatedAt") >= not_before
     )
 
 
-def _seconds(item: Item, name: str) -> int:
+def seconds(item: Item, name: str) -> int:
+    """A time in `item`, in epoch seconds; -1 if there is none, or none that the service writes."""
     text = item.get(name, {}).get("N", "")
     return int(text) if text.isdigit() else -1

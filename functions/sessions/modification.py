@@ -5,24 +5,20 @@ The rules are those of `sessions.store`. Whatever does not fit them was done beh
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 from sessions.dynamodb import Item
 from sessions.images import members, names_of_changes, number, text
+from sessions.table import TOKEN_ATTRIBUTES
 
-# What each write may change beside `Actor` and `RequestId`; a revocation takes the second six away.
-_GONE = {
-    "Data",
-    "Client",
-    "LastClient",
-    "TokenHash",
-    "PreviousTokenHash",
-    "PreviousTokenUntil",
-}
+# What each write may change beside `Actor` and `RequestId`; a revocation removes the second set.
+_ROTATED = set(TOKEN_ATTRIBUTES)
+_GONE = {"Data", "Client", "LastClient"} | _ROTATED
 _REVOKED = {"ExpirationTime", "RevokedAt", "RevokedReason"} | _GONE
-_ROTATED = {"TokenHash", "PreviousTokenHash", "PreviousTokenUntil"}
 _UPDATED = {"Data", "Version"}
 _RENEWED = {"ExpirationTime", "RenewedAt", "TtlSeconds", "RenewableUntil", "LastClient"}
+_CONFIRMED = {"PreviousTokenUntil", "PreviousTokenGrace"}
 # The time of a write and that of its record differ by what a request takes and by hosts' clocks.
 _MOMENT_SECONDS = 60
 _MAX_GRACE_SECONDS = 3600
@@ -47,6 +43,8 @@ def modification(old: Item, new: Item, seconds: int) -> Facts:
             return _rotation(old, new, changed, seconds)
         if "Version" in changed:
             return _update(old, new, changed, seconds)
+        if "PreviousTokenGrace" in changed:
+            return _confirmation(old, new, changed, seconds)
         return _renewal(old, new, changed, seconds)
     except _Foreign:
         return {"type": "tampered"} | names_of_changes(old, new)
@@ -67,16 +65,48 @@ def _revocation(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
 
 
 def _rotation(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
-    grace = _whole(new, "PreviousTokenUntil") - seconds
+    """The shifts that `sessions.rotation` makes, and no others."""
+    hashes = [_hash(old, name) for name in ("TokenHash", "PreviousTokenHash", "RetiredTokenHash")]
+    newest, former, _ = hashes
+    shifts = [(newest, former or newest)]
+    if "PreviousTokenGrace" in old and (
+        _whole(old, "PreviousTokenUntil") <= seconds + _MOMENT_SECONDS
+    ):
+        # The newest token was lost on its way, and was replaced for the holder of the former one.
+        shifts.append((former, newest))
+    token, family = _hash(new, "TokenHash"), _hash(new, "FamilyHash")
+    grace = _whole(new, "PreviousTokenGrace") if "PreviousTokenGrace" in new else 0
+    refused_until = _whole(new, "RetiredTokenUntil") - seconds
     if not (
         changed <= _ROTATED
-        and "B" in new.get("TokenHash", {})
-        and new.get("PreviousTokenHash") == old.get("TokenHash")
-        and -_MOMENT_SECONDS <= grace <= _MAX_GRACE_SECONDS + _MOMENT_SECONDS
+        and newest
+        and token
+        and family
+        and token not in hashes
+        and (_hash(new, "PreviousTokenHash"), _hash(new, "RetiredTokenHash")) in shifts
+        and 0 <= grace <= _MAX_GRACE_SECONDS
+        and (grace > 0 or "PreviousTokenGrace" not in new)
+        and abs(_whole(new, "PreviousTokenUntil") - seconds - grace) <= _MOMENT_SECONDS
+        and max(grace, 1) - _MOMENT_SECONDS <= refused_until
+        and refused_until <= (grace or _MAX_GRACE_SECONDS) + _MOMENT_SECONDS
         and _whole(old, "ExpirationTime") > seconds - _MOMENT_SECONDS
     ):
         raise _Foreign
     return {"type": "rotated"}
+
+
+def _confirmation(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
+    """The newest token was presented for the first time; a renewal may come with it."""
+    until = _whole(new, "PreviousTokenUntil")
+    if not (
+        "PreviousTokenGrace" not in new
+        and abs(until - seconds - _whole(old, "PreviousTokenGrace")) <= _MOMENT_SECONDS
+        and _whole(old, "ExpirationTime") > seconds - _MOMENT_SECONDS
+    ):
+        raise _Foreign
+    renewal = changed - _CONFIRMED
+    facts = _renewal(old, new, renewal, seconds) if renewal else {}
+    return facts | {"type": "confirmed"}
 
 
 def _update(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
@@ -93,8 +123,13 @@ def _update(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
 def _renewal(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
     at, expires_at = _whole(new, "RenewedAt"), _whole(new, "ExpirationTime")
     window, end = _whole(new, "TtlSeconds"), _whole(new, "AbsoluteExpirationTime")
+    is_final = "AbsoluteExpirationTime" in changed
+    if is_final and not (
+        "UserId" not in new and end == expires_at and end < _whole(old, "AbsoluteExpirationTime")
+    ):
+        raise _Foreign
     if not (
-        changed <= _RENEWED
+        changed - {"AbsoluteExpirationTime"} <= _RENEWED
         and abs(at - seconds) <= _MOMENT_SECONDS
         and _whole(old, "RenewedAt") <= at < _whole(old, "ExpirationTime")
         and window >= 1
@@ -103,8 +138,23 @@ def _renewal(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
         and ("LastClient" not in changed or "M" in new.get("LastClient", {}))
     ):
         raise _Foreign
-    changes = {"changed": ["TtlSeconds"]} if "TtlSeconds" in changed else {}
+    bounds = sorted(changed & {"AbsoluteExpirationTime", "TtlSeconds"})
+    changes = {"changed": bounds} if bounds else {}
     return {"type": "renewed", "expires_at": expires_at} | changes
+
+
+def _hash(image: Item, name: str) -> bytes | None:
+    """The 32 bytes of a hash, None if there is none. Lambda delivers binary values as base64."""
+    if name not in image:
+        return None
+    value = image[name].get("B")
+    try:
+        digest = value if isinstance(value, bytes) else base64.b64decode(value, validate=True)
+    except (TypeError, ValueError):
+        raise _Foreign from None
+    if len(digest) != 32:
+        raise _Foreign
+    return digest
 
 
 def _whole(image: Item, name: str) -> int:

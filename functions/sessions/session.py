@@ -14,7 +14,7 @@ from sessions.dynamodb import Attribute, Item
 from sessions.errors import InvalidField
 from sessions.live import is_live
 
-SESSION_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+SESSION_ID = re.compile(r"[A-Za-z0-9_-]{12}")
 # Cuts a user agent, of up to 512 characters, to what names the browser and its version. A session
 # of ordinary size stays within 1 KB with it, so its renewal costs one write unit.
 _LAST_CLIENT_CHARACTERS = 128
@@ -23,8 +23,8 @@ _USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}")
 
 
 def new_session_id() -> str:
-    """128 bits of the system's CSPRNG."""
-    return secrets.token_urlsafe(16)
+    """72 bits of the system's CSPRNG: a handle, no secret."""
+    return secrets.token_urlsafe(9)
 
 
 class Limits(Struct, frozen=True):

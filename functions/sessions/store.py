@@ -1,56 +1,34 @@
-"""One session in the `Sessions` table: each operation is one request, each write conditional."""
+"""The operations on one session: each is one request to DynamoDB, each write conditional."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from dynamodb.errors import DynamoDBError
 from sessions.audit_event import expiry
 from sessions.document import from_attributes, to_attributes
-from sessions.dynamodb import Attribute, ConditionFailed, DynamoDB, Item, translated_errors
+from sessions.dynamodb import Attribute, ConditionFailed, Item, translated_errors
 from sessions.errors import (
     DocumentTooLarge,
     InvalidToken,
-    NoToken,
+    NotAnonymous,
     RotationInGrace,
     SessionExists,
     SessionNotFound,
     SessionsError,
-    TokenSuperseded,
     Unavailable,
     VersionMismatch,
 )
+from sessions.rotation import Rotation
 from sessions.session import Session, last_client
-from sessions.token import Token, Verdict, judge
+from sessions.table import Proof, SessionTable, Update, Writer, as_read
+from sessions.token import Hashes, Token, judge
 
-# The condition of every write but a revocation. All of it is needed: `:now` can be seconds older
-# than the write, and a renewal that began before a revocation must not undo it. An absent item
-# fails it, so no update makes a ghost.
-_LIVE = (
-    "ExpirationTime > :now AND attribute_not_exists(RevokedAt) AND CreatedAt >= :not_before"
-    " AND attribute_type(#data, :map)"
-)
-# A revocation also marks a session that has just expired: a renewal may be under way whose `:now`
-# is older, by up to 7 s of waiting and 2 s between hosts' clocks, and would bring it back.
-_JUST_NOW_SECONDS = 60
-_REVOCABLE = "ExpirationTime > :just_now AND attribute_not_exists(RevokedAt)"
 # Others may come between the requests of a renewal, again and again.
 _RENEWAL_TRIES = 4
-
-
-class Writer(Struct, frozen=True):
-    """Who writes, and in which request; both go into the item and so into the audit trail."""
-
-    actor: str
-    request_id: str
-
-    @property
-    def attributes(self) -> Item:
-        return {"Actor": {"S": self.actor}, "RequestId": {"S": self.request_id}}
 
 
 class Verified(NamedTuple):
@@ -60,34 +38,19 @@ class Verified(NamedTuple):
     failure: Exception | None
 
 
-class SessionStore:
-    """Sessions in DynamoDB. Times are Unix epoch seconds; each request has its own `clock()`.
+class SessionStore(SessionTable):
+    """Sessions in DynamoDB.
 
-    Sessions that were created before `not_before` count as absent, except to `revoke`.
-
-    Any method raises `Unavailable` when DynamoDB throttles or does not answer in time. Those that
-    name a session raise `SessionNotFound` when it is absent, expired or revoked.
-
-    A write whose answer was lost is sent again by the client and then finds its own request id and
-    its effect in the item: it has happened, and is answered from there. Should another write have
-    come between the two, a change of data is no longer known for one: it is made again, or a
-    `VersionMismatch`.
+    Methods that name a session raise `SessionNotFound` when it is absent, expired or revoked.
     """
 
-    def __init__(
-        self, client: DynamoDB, table_name: str, *, clock: Callable[[], int], not_before: int
-    ) -> None:
-        self._client = client
-        self._table_name = table_name
-        self._clock = clock
-        self._not_before = not_before
-
-    def create(self, session: Session, token_hash: bytes, *, by: Writer) -> Session:
-        """Store a new session, or answer the one that a call with the same hash has stored.
+    def create(self, session: Session, hashes: Hashes, *, by: Writer) -> Session:
+        """Store a new session, or return the one that a call with the same hashes has stored.
 
         Raises `SessionExists`, `DocumentTooLarge`, `InvalidField`.
         """
-        new = session.to_item() | {"TokenHash": {"B": token_hash}} | by.attributes
+        token = {"TokenHash": {"B": hashes.secret}, "FamilyHash": {"B": hashes.family}}
+        new = session.to_item() | token | by.attributes
         try:
             with translated_errors():
                 self._client.put_item(
@@ -98,8 +61,8 @@ class SessionStore:
                 )
         except ConditionFailed as failed:
             now, item = self._clock(), failed.item
-            proven = judge(token_hash, item, now, self._not_before) is Verdict.VALID
-            if not proven or item.get("UserId") != new.get("UserId"):
+            verdict = judge(hashes, item, now, self._not_before)
+            if not verdict.is_valid or item.get("UserId") != new.get("UserId"):
                 raise SessionExists from failed
             return self._require_live(item, now)
         # As it is stored, so that its numbers look the same in every answer.
@@ -136,104 +99,90 @@ class SessionStore:
 
         With `renew`, the session is renewed once `renewal_fraction` of its window has passed since
         it last was: a condition can't spare that write, for a failed one is billed as well. The
-        renewal stores `client`, if there is any, as the session's last one. If it fails, the token
-        has been proven all the same.
-
-        A former token that is used after its grace period ends the session: either the user or
-        a thief has the new one, and nobody can tell which.
+        renewal stores `client`, if there is any, as the session's last one. The first use of a
+        rotated token is a write as well. If a write fails, the token is still proven.
         """
-        item, now = self._read(token.session_id), self._clock()
-        verdict = judge(token.hash, item, now, self._not_before)
+        proof = self.prove(token, by=by)
         try:
-            if verdict is Verdict.REUSED:
-                self.revoke(token.session_id, reason="token_reuse", by=by)
-            if verdict is not Verdict.VALID:
-                raise InvalidToken
-            session = self._require_live(item, now)
-            if renew and _is_renewal_due(session, renewal_fraction, now):
-                return self._verify_and_renew(token, session, client, by)
+            session = self._require_live(proof.item, proof.now)
+        except SessionNotFound as malformed:
+            raise InvalidToken from malformed
+        is_due = renew and _is_renewal_due(session, renewal_fraction, proof.now)
+        if not is_due and not proof.is_first_use:
+            return Verified(session, None)
+        return self._verify_and_write(proof, session, client if is_due else None, by)
+
+    def _verify_and_write(
+        self, proof: Proof, session: Session, client: Mapping[str, str] | None, by: Writer
+    ) -> Verified:
+        """Write that the token has been seen. Unless `client` is None, renew the session as well.
+
+        The token must still prove the session: it may have been rotated away since the read.
+        """
+        now, renewal = self._clock(), None
+        if client is not None:
+            full = now + session.ttl_seconds <= session.absolute_expires_at
+            renewal = _renewal(now, full=full) | as_read(proof.item, "TtlSeconds")
+            if client:
+                renewal |= Update(
+                    sets=["LastClient = :client"], values={":client": last_client(client)}
+                )
+        try:
+            item = self.use(proof, renewal, now=now, by=by)
+            return Verified(self._require_live(item, now), None)
         except SessionNotFound as ended:
             raise InvalidToken from ended
-        return Verified(session, None)
-
-    def _verify_and_renew(
-        self, token: Token, session: Session, client: Mapping[str, str], by: Writer
-    ) -> Verified:
-        """Renew if `token` still proves the session: it may have been rotated away since the read.
-
-        That is no theft: whoever holds it began before the rotation.
-        """
-        now = self._clock()
-        full = now + session.ttl_seconds <= session.absolute_expires_at
-        try:
-            item = self._renew(
-                token.session_id,
-                now,
-                full=full,
-                condition=(
-                    " AND TtlSeconds = :window AND (TokenHash = :hash"
-                    " OR (PreviousTokenHash = :hash AND PreviousTokenUntil > :now))"
-                ),
-                values={
-                    ":window": _number(session.ttl_seconds),
-                    ":hash": {"B": token.hash},
-                    **({":client": last_client(client)} if client else {}),
-                },
-                assignments=", LastClient = :client" if client else "",
-                by=by,
-            )
-        except ConditionFailed as failed:
-            item, now = failed.item, self._clock()
-            if judge(token.hash, item, now, self._not_before) is not Verdict.VALID:
-                raise InvalidToken from failed
+        except InvalidToken:
+            raise
         except (SessionsError, DynamoDBError) as failure:
             if client and isinstance(failure, DocumentTooLarge):
                 # A session must not end because there is no room in its item for who uses it.
-                return self._verify_and_renew(token, session, {}, by)
-            # It may have landed, so that the session lives on: nobody knows.
+                return self._verify_and_write(proof, session, {}, by)
+            # The write may have landed, so that the session lives on: nobody knows.
             if session.expires_at <= self._clock():
                 raise Unavailable("expired while its renewal failed") from failure
             return Verified(session, failure)
-        return Verified(self._require_live(item, now), None)
 
-    def rotate(
-        self, session_id: str, token_hash: bytes, *, grace_seconds: int, by: Writer
-    ) -> Session:
-        """Give a session a new token; the former one verifies for `grace_seconds` more.
+    def rotate(self, session_id: str, rotation: Rotation, *, by: Writer) -> Session:
+        """Give a session a new token.
 
-        The same hash again is the same rotation. Raises `RotationInGrace` while an earlier grace
-        period runs, unless `grace_seconds` is 0; `TokenSuperseded` for a hash that was the
-        session's; `NoToken` for a session that has none.
+        Raises `InvalidToken` for a presented token that is not good, and ends nothing. Raises
+        `RotationInGrace` if another request has just rotated, or, for a rotation that presents no
+        token, while the newest one is unseen or a grace period runs; with `grace_seconds` 0 such a
+        rotation goes through all the same. Raises `NoToken` for a session that has none.
+
+        The same hash again is the same rotation. Raises `TokenSuperseded` for a hash that was the
+        session's before another rotation.
         """
-        condition = (
-            "attribute_exists(TokenHash) AND TokenHash <> :hash"
-            " AND (attribute_not_exists(PreviousTokenHash) OR PreviousTokenHash <> :hash)"
-        )
-        if grace_seconds:
-            condition += (
-                " AND (attribute_not_exists(PreviousTokenUntil) OR PreviousTokenUntil <= :now)"
-            )
-        now = self._clock()
-        try:
+
+        def write(update: Update, now: int) -> Session:
             item = self._update(
                 session_id,
-                "PreviousTokenHash = TokenHash, PreviousTokenUntil = :until, TokenHash = :hash",
-                condition=condition,
-                values={":until": _number(now + grace_seconds), ":hash": {"B": token_hash}},
-                shows=lambda item: item.get("TokenHash") == {"B": token_hash},
+                update,
+                shows=lambda item: item.get("TokenHash") == {"B": rotation.hashes.secret},
                 now=now,
                 by=by,
             )
+            return self._require_live(item, now)
+
+        def made_before(item: Item, now: int) -> Session | None:
+            session = self._require_live(item, now)
+            return session if rotation.is_made(item, now, self._not_before) else None
+
+        now = self._clock()
+        try:
+            return write(rotation.first_try(now), now)
         except ConditionFailed as failed:
             item, now = failed.item, self._clock()
-            self._require_live(item, now)
-            if judge(token_hash, item, now, self._not_before) is not Verdict.VALID:
-                if "TokenHash" not in item:
-                    raise NoToken from failed
-                if item.get("PreviousTokenHash") == {"B": token_hash}:
-                    raise TokenSuperseded from failed
-                raise RotationInGrace from failed
-        return self._require_live(item, now)
+            if session := made_before(item, now):
+                return session
+            update = rotation.second_try(item, now, self._not_before)
+        try:
+            return write(update, now)
+        except ConditionFailed as overtaken:
+            if session := made_before(overtaken.item, self._clock()):
+                return session
+            raise RotationInGrace from overtaken
 
     def replace(
         self,
@@ -247,10 +196,8 @@ class SessionStore:
         document = to_attributes(data, "/data")
         return self._write_data(
             session_id,
-            "#data = :data, Version = Version + :one",
-            names={},
-            values={":data": {"M": document}},
-            shows=lambda found: found == from_attributes(document),
+            Update(sets=["#data = :data"], values={":data": {"M": document}}),
+            shows=lambda stored: stored == from_attributes(document),
             versions=versions,
             by=by,
         )
@@ -268,24 +215,19 @@ class SessionStore:
         `versions`, unless None, are those the caller accepts: else `VersionMismatch`.
         Raises `InvalidField`, `DocumentTooLarge`.
         """
-        names, values, sets, removals = {}, {}, ["Version = Version + :one"], []
+        names, values, sets, removes = {}, {}, [], []
         attributes = to_attributes(changes, "/data")
         for i, (key, attribute) in enumerate(attributes.items()):
             names[f"#k{i}"] = key
             if attribute == {"NULL": True}:
-                removals.append(f"#data.#k{i}")
+                removes.append(f"#data.#k{i}")
             else:
                 values[f":v{i}"] = attribute
                 sets.append(f"#data.#k{i} = :v{i}")
-        assignments = ", ".join(sets)
-        if removals:
-            assignments += f" REMOVE {', '.join(removals)}"
         changed = from_attributes(attributes)
         return self._write_data(
             session_id,
-            assignments,
-            names=names,
-            values=values,
+            Update(sets, removes, names=names, values=values),
             shows=lambda data: {key: data.get(key) for key in changed} == changed,
             versions=versions,
             by=by,
@@ -294,27 +236,21 @@ class SessionStore:
     def _write_data(
         self,
         session_id: str,
-        assignments: str,
+        update: Update,
         *,
-        names: dict[str, str],
-        values: Item,
         shows: Callable[[dict[str, Any]], bool],
         versions: Collection[int] | None,
         by: Writer,
     ) -> Session:
-        condition = ""
+        update |= Update(sets=["Version = Version + :one"], values={":one": _number(1)})
         if versions is not None:
             accepted = {f":accepted{i}": _number(v) for i, v in enumerate(versions)}
-            condition = f"Version IN ({', '.join(accepted)})"
-            values = values | accepted
+            update |= Update(conditions=[f"Version IN ({', '.join(accepted)})"], values=accepted)
         now = self._clock()
         try:
             item = self._update(
                 session_id,
-                assignments,
-                condition=condition,
-                names=names,
-                values=values | {":one": _number(1)},
+                update,
                 shows=lambda item: "Data" in item and shows(from_attributes(item["Data"]["M"])),
                 now=now,
                 by=by,
@@ -324,19 +260,34 @@ class SessionStore:
             raise VersionMismatch from failed
         return self._require_live(item, now)
 
-    def renew(self, session_id: str, *, ttl_seconds: int | None = None, by: Writer) -> Session:
+    def renew(
+        self,
+        session_id: str,
+        *,
+        ttl_seconds: int | None = None,
+        final: bool = False,
+        by: Writer,
+    ) -> Session:
         """Push the expiration time to a full window from now, or to the absolute end.
 
         `ttl_seconds` becomes the session's window. Without it, a session that was renewed by
         a later clock stays as it is. Within a window of the absolute end it takes a second request.
+
+        With `final`, which takes `ttl_seconds`, the absolute end moves to the end of this window,
+        so that nothing renews the session any more. Only an anonymous session can get such a last
+        window: else `NotAnonymous`.
         """
         now, full = self._clock(), True
         for _ in range(_RENEWAL_TRIES):
             try:
-                item = self._renew(session_id, now, full=full, ttl_seconds=ttl_seconds, by=by)
+                item = self._renew(
+                    session_id, now, full=full, ttl_seconds=ttl_seconds, final=final, by=by
+                )
             except ConditionFailed as failed:
                 now = self._clock()
                 session = self._require_live(failed.item, now)
+                if final and session.user_id is not None:
+                    raise NotAnonymous from failed
                 if session.renewed_at > now:
                     if ttl_seconds is None:
                         return session
@@ -352,138 +303,21 @@ class SessionStore:
         now: int,
         *,
         full: bool,
-        ttl_seconds: int | None = None,
-        condition: str = "",
-        values: Mapping[str, Attribute] | None = None,
-        assignments: str = "",
+        ttl_seconds: int | None,
+        final: bool,
         by: Writer,
     ) -> Item:
-        """Renew to a full window or, not `full`, to the absolute end; `ConditionFailed` where it is
-        to be the other one, since DynamoDB can't take the smaller of two values.
-
-        A clock that is behind takes nothing back that a later renewal gave.
-        """
-        comparison = ">=" if full else "<"
-        if ttl_seconds is None:
-            end, fits, window, asked = ":now + TtlSeconds", "RenewableUntil {} :now", "", {}
-        else:
-            end, fits = ":end", "AbsoluteExpirationTime {} :end"
-            window = ", TtlSeconds = :ttl, RenewableUntil = AbsoluteExpirationTime - :ttl"
-            asked = {":end": _number(now + ttl_seconds), ":ttl": _number(ttl_seconds)}
-        expiration = end if full else "AbsoluteExpirationTime"
-        shown = {"RenewedAt": _number(now)} | ({"TtlSeconds": asked[":ttl"]} if asked else {})
+        renewal = _renewal(now, full=full, ttl_seconds=ttl_seconds, final=final)
+        shown = {"RenewedAt": _number(now)}
+        if ttl_seconds is not None:
+            shown["TtlSeconds"] = _number(ttl_seconds)
         return self._update(
             session_id,
-            f"ExpirationTime = {expiration}, RenewedAt = :now{window}{assignments}",
-            condition=f"{fits.format(comparison)} AND RenewedAt <= :now{condition}",
-            values={**asked, **(values or {})},
+            renewal,
             shows=lambda item: shown.items() <= item.items(),
             now=now,
             by=by,
         )
-
-    def revoke(self, session_id: str, *, reason: str, by: Writer) -> None:
-        """End a session, for good and at once, even if it has just expired.
-
-        An update rather than a delete: it costs half, and its stream record says who ended the
-        session and why. The user's data and the token hashes go now, TTL takes the rest.
-        """
-        now = self._clock()
-        try:
-            self._write(
-                session_id,
-                "ExpirationTime = :now, RevokedAt = :now, RevokedReason = :reason REMOVE #data,"
-                " Client, LastClient, TokenHash, PreviousTokenHash, PreviousTokenUntil",
-                condition=_REVOCABLE,
-                values={
-                    ":now": _number(now),
-                    ":just_now": _number(now - _JUST_NOW_SECONDS),
-                    ":reason": {"S": reason},
-                },
-                shows=lambda item: "RevokedAt" in item,
-                by=by,
-            )
-        except ConditionFailed as failed:
-            raise SessionNotFound from failed
-
-    def _read(self, session_id: str) -> Item:
-        with translated_errors():
-            answer = self._client.get_item(
-                TableName=self._table_name,
-                Key={"SessionId": {"S": session_id}},
-                ConsistentRead=True,
-            )
-        item: Item = answer.get("Item", {})
-        return item
-
-    def _update(
-        self,
-        session_id: str,
-        assignments: str,
-        *,
-        condition: str = "",
-        names: Mapping[str, str] | None = None,
-        values: Mapping[str, Attribute] | None = None,
-        shows: Callable[[Item], bool],
-        now: int,
-        by: Writer,
-    ) -> Item:
-        """Change a live session in one request; `_write` says what comes of it."""
-        return self._write(
-            session_id,
-            assignments,
-            condition=" AND ".join(filter(None, (_LIVE, condition))),
-            names=names,
-            values={
-                ":now": _number(now),
-                ":not_before": _number(self._not_before),
-                ":map": {"S": "M"},
-                **(values or {}),
-            },
-            shows=shows,
-            by=by,
-        )
-
-    def _write(
-        self,
-        session_id: str,
-        assignments: str,
-        *,
-        condition: str,
-        names: Mapping[str, str] | None = None,
-        values: Mapping[str, Attribute],
-        shows: Callable[[Item], bool],
-        by: Writer,
-    ) -> Item:
-        """Change an item in one request and answer the new one; raises `ConditionFailed`.
-
-        The client may send it twice. The second time, the item has our request id and, as `shows`
-        tells, the effect. A request id that somebody used before proves nothing: `Unavailable`.
-        """
-        try:
-            with translated_errors():
-                answer = self._client.update_item(
-                    TableName=self._table_name,
-                    Key={"SessionId": {"S": session_id}},
-                    UpdateExpression=f"SET Actor = :actor, RequestId = :request_id, {assignments}",
-                    ConditionExpression=f"{condition} AND RequestId <> :request_id",
-                    ExpressionAttributeNames={"#data": "Data", **(names or {})},
-                    ExpressionAttributeValues={
-                        ":actor": {"S": by.actor},
-                        ":request_id": {"S": by.request_id},
-                        **values,
-                    },
-                    ReturnValues="ALL_NEW",
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                )
-        except ConditionFailed as failed:
-            if failed.item.get("RequestId") != {"S": by.request_id}:
-                raise
-            if not shows(failed.item):
-                raise Unavailable("the request id was used before") from failed
-            return failed.item
-        attributes: Item = answer["Attributes"]
-        return attributes
 
     def _require_live(self, item: Item, now: int) -> Session:
         session = Session.from_item(item, now, self._not_before)
@@ -492,11 +326,34 @@ class SessionStore:
         return session
 
 
-def is_revocable(item: Item, now: int) -> bool:
-    """Whether `revoke` would find something to end in `item`; the same rule as its condition."""
-    expires_at = item.get("ExpirationTime", {}).get("N", "")
-    recently = expires_at.isdigit() and int(expires_at) > now - _JUST_NOW_SECONDS
-    return recently and "RevokedAt" not in item
+def _renewal(
+    now: int, *, full: bool, ttl_seconds: int | None = None, final: bool = False
+) -> Update:
+    """The write that renews to a full window or, unless `full`, to the absolute end.
+
+    Its condition fails if the renewal must end at the other one instead, since DynamoDB can't take
+    the smaller of two values. A clock that is behind takes nothing back that a later renewal gave.
+    """
+    comparison = ">=" if full else "<"
+    renewal = Update(sets=["RenewedAt = :now"], conditions=["RenewedAt <= :now"])
+    if ttl_seconds is None:
+        end = ":now + TtlSeconds"
+        renewal |= Update(conditions=[f"RenewableUntil {comparison} :now"])
+    else:
+        end = ":end"
+        last = ":end" if full and final else "AbsoluteExpirationTime"
+        renewal |= Update(
+            sets=["TtlSeconds = :ttl", f"RenewableUntil = {last} - :ttl"],
+            conditions=[f"AbsoluteExpirationTime {comparison} :end"],
+            values={":end": _number(now + ttl_seconds), ":ttl": _number(ttl_seconds)},
+        )
+    if final:
+        renewal |= Update(conditions=["attribute_not_exists(UserId)"])
+        if full:
+            renewal |= Update(sets=["AbsoluteExpirationTime = :end"])
+    return renewal | Update(
+        sets=[f"ExpirationTime = {end if full else 'AbsoluteExpirationTime'}"],
+    )
 
 
 def _number(value: int) -> Attribute:

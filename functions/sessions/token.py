@@ -1,7 +1,11 @@
-"""The bearer token that an end user holds: `<session id>.<secret>`.
+"""The bearer token that an end user holds: `<session id>.<secret>`, 40 characters.
 
-Of the secret only its SHA-256 is stored. It has 256 random bits, so there is nothing to guess and
-no need for a slow hash. https://pages.nist.gov/800-63-4/sp800-63b.html#sessionbindings
+Only SHA-256 of the secret is stored. The secret has 162 random bits, so there is nothing to guess
+and no need for a slow hash. https://pages.nist.gov/800-63-4/sp800-63b.html#sessionbindings
+
+The first 12 characters of a secret are its *family*. A rotation that is made for the holder of a
+token keeps them, so that an older token of the session is recognised however often the session was
+rotated since. A family signs nobody in.
 """
 
 from __future__ import annotations
@@ -14,23 +18,41 @@ from enum import Enum
 from typing import NamedTuple
 
 from sessions.dynamodb import Item
-from sessions.live import is_live
+from sessions.live import is_live, seconds
 
+FAMILY_CHARACTERS = 12
+_SECRET_CHARACTERS = 27
+_TOKEN = re.compile(r"([A-Za-z0-9_-]{12})\.([A-Za-z0-9_-]{27})")
 _NO_HASH = bytes(32)
-_TOKEN = re.compile(r"([A-Za-z0-9_-]{22})\.([A-Za-z0-9_-]{43})")
 
 
 class Verdict(Enum):
     """What a token is worth."""
 
-    VALID = "valid"
-    INVALID = "invalid"
-    # The former token of a rotated session after its grace period: someone kept a copy.
+    # The token of the last rotation, or the only one.
+    NEWEST = "newest"
+    # The one before it, which is still good.
+    FORMER = "former"
+    # Proves nothing. It may be an older token whose request was under way during the rotation.
+    REFUSED = "refused"
+    # An older token that nobody should use any more: somebody kept a copy.
     REUSED = "reused"
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the token signs its holder in."""
+        return self in (Verdict.NEWEST, Verdict.FORMER)
+
+
+class Hashes(NamedTuple):
+    """SHA-256 of a secret and of its family, 32 bytes each."""
+
+    secret: bytes
+    family: bytes
 
 
 class Token(NamedTuple):
-    """A well-formed token; its `str` is the credential, its `repr` tells the session only."""
+    """A well-formed token. Its `str` is the credential; its `repr` names the session only."""
 
     session_id: str
     secret: str
@@ -43,36 +65,72 @@ class Token(NamedTuple):
 
     @classmethod
     def issue(cls, session_id: str) -> Token:
-        """A new token: 256 bits of the system's CSPRNG."""
-        return cls(session_id, secrets.token_urlsafe(32))
+        """Make a token of a new family from the system's CSPRNG."""
+        return cls(session_id, _random(_SECRET_CHARACTERS))
+
+    def successor(self) -> Token:
+        """Make another token of the same family for the same session."""
+        family = self.secret[:FAMILY_CHARACTERS]
+        return Token(self.session_id, family + _random(_SECRET_CHARACTERS - FAMILY_CHARACTERS))
 
     @classmethod
     def parse(cls, text: str) -> Token | None:
-        """The token in `text`, None if it is malformed."""
-        found = _TOKEN.fullmatch(text)
-        return cls(found[1], found[2]) if found else None
+        """Return the token in `text`, or None if it is malformed."""
+        match = _TOKEN.fullmatch(text)
+        return cls(match[1], match[2]) if match else None
 
     @property
-    def hash(self) -> bytes:
-        """SHA-256 of the secret as it is spelled, so that no other spelling will do."""
-        return hashlib.sha256(self.secret.encode()).digest()
+    def hashes(self) -> Hashes:
+        """Hashes of the characters, not of the bytes that they decode to: one spelling counts."""
+        return Hashes(_sha256(self.secret), _sha256(self.secret[:FAMILY_CHARACTERS]))
 
 
-def judge(digest: bytes, item: Item, now: int, not_before: int) -> Verdict:
-    """What a token is worth whose secret has this SHA-256 to the session in `item`, empty if there
-    is none.
+def judge(hashes: Hashes, item: Item, now: int, not_before: int) -> Verdict:
+    """Return what the token with these hashes is worth for the session in `item`.
 
-    Compares in constant time, and as often where there is nothing to compare with.
+    `item` is empty if there is no such session; `now` and `not_before` are epoch seconds. All
+    comparisons are made in constant time, and made even where there is nothing to compare with.
     """
     live = is_live(item, now, not_before)
-    current = _matches(digest, item, "TokenHash")
-    previous = _matches(digest, item, "PreviousTokenHash")
-    if not live or not (current or previous):
-        return Verdict.INVALID
-    if current or int(item.get("PreviousTokenUntil", {}).get("N", "0")) > now:
-        return Verdict.VALID
-    return Verdict.REUSED
+    newest = _matches(hashes.secret, item, "TokenHash")
+    former = _matches(hashes.secret, item, "PreviousTokenHash")
+    retired = _matches(hashes.secret, item, "RetiredTokenHash")
+    family = _matches(hashes.family, item, "FamilyHash")
+    if not live:
+        return Verdict.REFUSED
+    if newest:
+        return Verdict.NEWEST
+    if former and (is_unseen(item) or seconds(item, "PreviousTokenUntil") > now):
+        return Verdict.FORMER
+    if (former or retired) and seconds(item, "RetiredTokenUntil") > now:
+        return Verdict.REFUSED
+    return Verdict.REUSED if former or retired or family else Verdict.REFUSED
+
+
+def is_unseen(item: Item) -> bool:
+    """Whether nobody has presented the newest token yet: the former one stays good until then."""
+    return "PreviousTokenGrace" in item
+
+
+def is_of_family(hashes: Hashes, item: Item) -> bool:
+    """Whether these hashes are those of a token that the session in `item` had, or has."""
+    return _matches(hashes.family, item, "FamilyHash")
+
+
+def is_past(secret: bytes, item: Item) -> bool:
+    """Whether the secret with this hash was the session's newest one before a later rotation."""
+    return _matches(secret, item, "PreviousTokenHash") or _matches(secret, item, "RetiredTokenHash")
 
 
 def _matches(digest: bytes, item: Item, attribute: str) -> bool:
-    return hmac.compare_digest(digest, item.get(attribute, {}).get("B", _NO_HASH))
+    stored = item.get(attribute, {}).get("B")
+    return hmac.compare_digest(digest, stored or _NO_HASH) and bool(stored)
+
+
+def _random(characters: int) -> str:
+    # Four characters of base64url hold three bytes.
+    return secrets.token_urlsafe(characters * 3 // 4 + 1)[:characters]
+
+
+def _sha256(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()

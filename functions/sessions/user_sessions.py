@@ -14,7 +14,8 @@ from sessions.cursor import Position
 from sessions.dynamodb import DynamoDB, Item, translated_errors
 from sessions.errors import InvalidField, SessionNotFound, Unavailable
 from sessions.session import Session
-from sessions.store import SessionStore, Writer, is_revocable
+from sessions.store import SessionStore
+from sessions.table import Writer, is_revocable
 
 # What a list shows; the data and the token hashes stay in the table.
 _SUMMARY = (

@@ -24,12 +24,15 @@ from moto.dynamodb.models.dynamo_type import DynamoType
 from dynamodb import boto3_client
 from dynamodb import client as lean
 from dynamodb.boto3_client import Boto3Client
-from sessions.store import SessionStore, Writer
+from sessions.store import SessionStore
+from sessions.table import Writer
 from tests.contract import assert_matches_contract, assert_request_matches_contract
 from tests.functional.seam import Seam
 from tests.template import ROOT, resources
 
 NOW = 1_795_435_200
+# Who the authorizer is in the trail.
+ROLE = "arn:aws:iam::111122223333:role/session-authorizer"
 
 
 class Answer(NamedTuple):
@@ -243,10 +246,20 @@ def function(package: str, stage: str = "dev") -> ModuleType:
         if each["Handler"] == f"{package}.handler.lambda_handler"
     ]
     for name, value in properties["Environment"]["Variables"].items():
-        os.environ[name] = _NAMES[value["Ref"][:-8]] if isinstance(value, dict) else value
+        os.environ[name] = _deployed(value)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sessions.dynamodb.connect", lambda: seam)
         return importlib.import_module(f"{package}.handler")
+
+
+def _deployed(value: Any) -> str:
+    """What an environment variable of the template is once it is deployed."""
+    match value:
+        case {"Ref": str(logical_id)}:
+            return _NAMES[logical_id[:-8]]
+        case {"Fn::GetAtt": [_, "Arn"]}:
+            return ROLE
+    return str(value)
 
 
 @cache

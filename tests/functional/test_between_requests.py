@@ -15,7 +15,8 @@ import pytest
 
 from dynamodb.errors import RequestRefused, TransientError
 from sessions.errors import SessionNotFound
-from sessions.store import SessionStore, Writer
+from sessions.store import SessionStore
+from sessions.table import Writer
 from sessions.token import Token
 from tests.functional.conftest import BY_OTHER, NOW, Answer, Api, function, sample, seam
 

@@ -19,7 +19,8 @@ from dynamodb import client as lean
 from dynamodb.connection import Answer
 from sessions.errors import InvalidToken
 from sessions.session import Limits, Session
-from sessions.store import SessionStore, Writer
+from sessions.store import SessionStore
+from sessions.table import Writer
 from sessions.token import Token
 from tests.mapping.mapping import Record
 from tests.simulation.tables import Tables

@@ -1,0 +1,125 @@
+"""How a session gets a new token: the clauses of the write, and who may make it.
+
+A session knows three tokens by their hashes. A rotation shifts them: the newest token becomes the
+former one, and the former one becomes the retired one. `sessions.token.judge` says what they are
+worth.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sessions.dynamodb import Item
+from sessions.errors import InvalidToken, NoToken, RotationInGrace, TokenSuperseded
+from sessions.live import seconds
+from sessions.table import Update, as_read
+from sessions.token import Hashes, Token, Verdict, is_of_family, is_past, is_unseen, judge
+
+
+class Rotation(NamedTuple):
+    """A new token, by its hashes, for a session.
+
+    `presented` is the token of whom the rotation is made for, None if a backend makes it by the
+    session's id alone. The former token stays good until `grace_seconds` after the first use of the
+    new one. With 0 it is refused at once, and using it is a theft only after `retired_seconds`.
+    """
+
+    hashes: Hashes
+    presented: Token | None
+    grace_seconds: int
+    retired_seconds: int
+
+    def first_try(self, now: int) -> Update:
+        """The write that succeeds unless another rotation came before."""
+        shift = Update(
+            sets=[
+                "PreviousTokenHash = TokenHash",
+                # The first rotation has no former token to retire, and names its own twice.
+                "RetiredTokenHash = if_not_exists(PreviousTokenHash, TokenHash)",
+            ]
+        )
+        return shift | self._new_token(now) | self._permission()
+
+    def second_try(self, item: Item, now: int, not_before: int) -> Update:
+        """The write that replaces a newest token of which nobody has heard.
+
+        `item` is the session after the first try was refused. The presented token must be its
+        former one, and the newest one must have been unseen for longer than the grace period: its
+        answer was lost. Otherwise another request has just rotated, which is `RotationInGrace`.
+        """
+        presented = self.presented
+        if presented is None:
+            raise RotationInGrace
+        verdict = judge(presented.hashes, item, now, not_before)
+        was_lost = is_unseen(item) and seconds(item, "PreviousTokenUntil") <= now
+        if verdict is not Verdict.FORMER or not was_lost:
+            raise RotationInGrace
+        shift = Update(sets=["RetiredTokenHash = TokenHash"])
+        as_it_was = as_read(item, "PreviousTokenUntil", "PreviousTokenGrace") | Update(
+            conditions=["PreviousTokenHash = :presented"],
+            values={":presented": {"B": presented.hashes.secret}},
+        )
+        return shift | self._new_token(now) | as_it_was
+
+    def is_made(self, item: Item, now: int, not_before: int) -> bool:
+        """Whether the live session in `item` shows that the same call has made this rotation.
+
+        Raises `InvalidToken` for a presented token that is not good, `NoToken` for a session
+        without one, and `TokenSuperseded` for a hash that a later rotation has replaced.
+        """
+        if "TokenHash" not in item:
+            raise NoToken
+        presented = self.presented and judge(self.presented.hashes, item, now, not_before)
+        is_valid = presented is None or presented.is_valid
+        # A repeated call may present a token that its first send has retired.
+        if not is_valid and not (self.presented and is_of_family(self.presented.hashes, item)):
+            raise InvalidToken
+        if judge(self.hashes, item, now, not_before).is_valid:
+            return True
+        if is_past(self.hashes.secret, item):
+            raise TokenSuperseded
+        if not is_valid:
+            raise InvalidToken
+        return False
+
+    def _permission(self) -> Update:
+        if self.presented:
+            return Update(
+                conditions=["TokenHash = :presented"],
+                values={":presented": {"B": self.presented.hashes.secret}},
+            )
+        conditions = ["attribute_exists(TokenHash)"]
+        if self.grace_seconds:
+            conditions += [
+                "attribute_not_exists(PreviousTokenGrace)",
+                "(attribute_not_exists(PreviousTokenUntil) OR PreviousTokenUntil <= :now)",
+            ]
+        return Update(conditions=conditions)
+
+    def _new_token(self, now: int) -> Update:
+        """The new token, and the times of those before it.
+
+        A hash that the session knows already never becomes the newest one again.
+        """
+        return Update(
+            sets=[
+                "TokenHash = :hash",
+                "FamilyHash = :family",
+                "PreviousTokenUntil = :until",
+                "RetiredTokenUntil = :refused_until",
+                *(["PreviousTokenGrace = :grace"] if self.grace_seconds else []),
+            ],
+            removes=[] if self.grace_seconds else ["PreviousTokenGrace"],
+            conditions=[
+                "TokenHash <> :hash",
+                "(attribute_not_exists(PreviousTokenHash) OR PreviousTokenHash <> :hash)",
+                "(attribute_not_exists(RetiredTokenHash) OR RetiredTokenHash <> :hash)",
+            ],
+            values={
+                ":hash": {"B": self.hashes.secret},
+                ":family": {"B": self.hashes.family},
+                ":until": {"N": str(now + self.grace_seconds)},
+                ":refused_until": {"N": str(now + (self.grace_seconds or self.retired_seconds))},
+                **({":grace": {"N": str(self.grace_seconds)}} if self.grace_seconds else {}),
+            },
+        )
