@@ -38,7 +38,7 @@ from serverless_sessions.output import (
 from serverless_sessions.stage import Account
 
 _NOT_ALLOWED = 4
-_SESSION_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+_SESSION_ID = re.compile(r"[A-Za-z0-9_-]{12}")
 _AGO = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # An event may come to the trail after one that is younger.
@@ -63,7 +63,7 @@ class SessionId(click.ParamType[Any]):
         if "." in value:
             self.fail("this looks like a token; a session id is the part before the dot", param)
         if not _SESSION_ID.fullmatch(value):
-            self.fail("a session id has 22 letters, digits, - and _", param)
+            self.fail("a session id has 12 letters, digits, - and _", param)
         return str(value)
 
 

@@ -36,7 +36,8 @@ class _Policy:
 class DirectReader:
     """Lets `verify` read the table `table` first, with one strongly consistent GetItem.
 
-    The read answers a current token of a live session that is not due for renewal. The API decides
+    The read answers for the newest token of a live session that is not due for renewal, if that
+    token has been presented before. The API decides
     everything else, also when the read fails. One `verify` a minute goes to the API in any case,
     for its answer brings the rules. Until the first such answer, every call goes to the API.
 
@@ -118,7 +119,9 @@ def _judge(
 ) -> Session | None:
     """The service's own rules, for the plain case alone."""
     session = _session(item)
-    current = hmac.compare_digest(base64.b64decode(item["TokenHash"]["B"]), token.hash)
+    newest = hmac.compare_digest(base64.b64decode(item["TokenHash"]["B"]), token.hash)
+    # The first use of a rotated token is a write, which starts the former one's grace period.
+    seen = "PreviousTokenGrace" not in item
     live = (
         "RevokedAt" not in item
         and session.expires_at > now
@@ -126,7 +129,7 @@ def _judge(
     )
     worn = now - session.renewed_at >= session.ttl_seconds * policy.renewal_fraction
     due = renew and worn and session.expires_at < session.absolute_expires_at
-    return session if current and live and not due else None
+    return session if newest and seen and live and not due else None
 
 
 def _session(item: dict[str, Any]) -> Session:

@@ -4,9 +4,10 @@ SessionsError
 ├── NoCredentials         botocore finds no AWS credentials
 ├── NotAllowed            IAM does not allow the call
 ├── SessionNotFound       absent, expired and revoked alike
-├── InvalidToken          proves nothing; only `verify` meets it, and answers None
+├── InvalidToken          proves nothing; `verify` returns None instead, `rotate` raises it
 ├── SessionExists         another session has this id, or had it
 ├── RotationInGrace       the token was rotated a moment ago
+├── NotAnonymous          the session has a user
 ├── TokenSuperseded       this token was rotated away already
 ├── NoToken               the session holds none to rotate
 ├── VersionMismatch       the data changed since the caller read it
@@ -100,9 +101,15 @@ class SessionExists(SessionsError):
 
 
 class RotationInGrace(SessionsError):
-    """The former token still verifies; rotate again later, or with `grace_seconds=0`."""
+    """Another request has just rotated the token: keep the one at hand."""
 
     code = "rotation_in_grace"
+
+
+class NotAnonymous(SessionsError):
+    """The session has a user; only that of a visitor can be given a last window."""
+
+    code = "not_anonymous"
 
 
 class TokenSuperseded(SessionsError):

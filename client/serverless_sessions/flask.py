@@ -9,12 +9,14 @@
 - `absolute_ttl_seconds`: the longest life of a permanent session, by default 400 days
 - `insecure_cookie`: for development over HTTP; the cookie loses `Secure` and `__Host-`
 
-All other attributes of the cookie, and its lifetime, are in Flask's own settings.
+All other attributes of the cookie, and its lifetime, are in Flask's own settings. Visitors who have
+not logged in have a cookie of their own, `visitor` in place of `session`.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from contextlib import suppress
 from typing import Any, cast
 
@@ -23,16 +25,12 @@ from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.exceptions import ServiceUnavailable
 
+from serverless_sessions._web.cookies import CookieChange, cookie_name, read_tokens
+from serverless_sessions._web.mapping import SessionValues
+from serverless_sessions._web.session import LONGEST_SECONDS, RETRY_AFTER_SECONDS
 from serverless_sessions.errors import Unavailable
 from serverless_sessions.session import Client
 from serverless_sessions.sessions import Sessions
-from serverless_sessions.web import (
-    LONGEST_SECONDS,
-    RETRY_AFTER_SECONDS,
-    WebSession,
-    cookie_name,
-    run,
-)
 
 _EXTENSION = "serverless_sessions"
 _OWN_OPTIONS = {"user_key", "absolute_ttl_seconds", "insecure_cookie"}
@@ -55,27 +53,40 @@ _OF_THE_VIEW = (
 )
 
 
-class FlaskSession(WebSession, SessionMixin):
+class FlaskSession(SessionValues, SessionMixin):
     """`flask.session`. An outage is Flask's own 503, `werkzeug.exceptions.ServiceUnavailable`."""
 
-    _outage: Unavailable | None = None
+    def __init__(self, sessions: Sessions, *tokens: list[str], **options: Any) -> None:
+        super().__init__(sessions._operations, *tokens, **options)
+        self._sessions = sessions
+        self._outage: Unavailable | None = None
+        # Threads that the app starts may touch the session of the request.
+        self._loading = threading.RLock()
 
     def __contains__(self, name: object) -> bool:
         if name == "_remember" and not self.is_loaded:
-            # Flask-Login asks after every request for what log-in or log-out left there for it
+            # Flask-Login looks after every request for what log-in or log-out left there for it
             # within the same request. That need not load the session.
             return False
         return super().__contains__(name)
 
     def load_now(self) -> None:
-        try:
-            # Whatever renders the 503 may touch the session once more.
-            if self._outage:
-                raise self._outage
-            run(self.loading())
-        except Unavailable as error:
-            self._outage = error
-            raise _service_unavailable(error) from error
+        with self._loading:
+            if self.is_loaded:
+                return
+            try:
+                # Whatever renders the 503 may touch the session once more.
+                if self._outage:
+                    raise self._outage
+                self._sessions._run(self.loading())
+            except Unavailable as error:
+                self._outage = error
+                raise _service_unavailable(error) from error
+
+    def save_now(self, *, ttl_seconds: int | None, absolute_ttl_seconds: int | None) -> None:
+        self._sessions._run(
+            self.saving(ttl_seconds=ttl_seconds, absolute_ttl_seconds=absolute_ttl_seconds)
+        )
 
 
 class ServerlessSessions(SessionInterface):
@@ -103,20 +114,32 @@ class ServerlessSessions(SessionInterface):
         return client
 
     def get_cookie_name(self, app: Flask) -> str:
+        return self._prefixed(app, super().get_cookie_name(app))
+
+    def get_visitor_cookie_name(self, app: Flask) -> str:
+        """The name of the cookie for visitors: `visitor`, or `<name>_visitor` beside another name
+        than Flask's own.
+        """
+        name = super().get_cookie_name(app)
+        return self._prefixed(app, "visitor" if name == "session" else f"{name}_visitor")
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        return super().get_cookie_secure(app) or not _option(app, "insecure_cookie", False)
+
+    def _prefixed(self, app: Flask, name: str) -> str:
         return cookie_name(
-            super().get_cookie_name(app),
+            name,
             secure=self.get_cookie_secure(app),
             domain=self.get_cookie_domain(app),
             path=self.get_cookie_path(app),
         )
 
-    def get_cookie_secure(self, app: Flask) -> bool:
-        return super().get_cookie_secure(app) or not _option(app, "insecure_cookie", False)
-
     def open_session(self, app: Flask, request: Request) -> FlaskSession:
+        header = request.headers.get("Cookie", "")
         return FlaskSession(
             app.extensions[_EXTENSION],
-            request.cookies.get(self.get_cookie_name(app)),
+            read_tokens(header, self.get_cookie_name(app)),
+            read_tokens(header, self.get_visitor_cookie_name(app)),
             client=Client(request.remote_addr, request.user_agent.string or None),
             user_key=_option(app, "user_key", "_user_id"),
             dumps=self.serializer.dumps,
@@ -133,11 +156,19 @@ class ServerlessSessions(SessionInterface):
         lifetime = int(app.permanent_session_lifetime.total_seconds())
         seconds = min(lifetime, longest) if session.permanent else None
         try:
-            run(session.saving(ttl_seconds=seconds, absolute_ttl_seconds=seconds and longest))
+            session.save_now(ttl_seconds=seconds, absolute_ttl_seconds=seconds and longest)
         except Unavailable as error:
             _answer_instead(app, response, error)
             return
-        name = self.get_cookie_name(app)
+        for change in session.web.cookie_changes():
+            self._change_cookie(app, response, change, is_permanent=session.permanent)
+
+    def _change_cookie(
+        self, app: Flask, response: Response, change: CookieChange, *, is_permanent: bool
+    ) -> None:
+        name = (
+            self.get_visitor_cookie_name(app) if change.for_visitor else self.get_cookie_name(app)
+        )
         attributes: dict[str, Any] = {
             "domain": self.get_cookie_domain(app),
             "path": self.get_cookie_path(app),
@@ -146,11 +177,11 @@ class ServerlessSessions(SessionInterface):
             "samesite": self.get_cookie_samesite(app),
             "partitioned": self.get_cookie_partitioned(app),
         }
-        is_new = session.token != session.held
-        if session.token and (is_new or (session.stored and self.should_set_cookie(app, session))):
-            response.set_cookie(name, session.token, max_age=seconds, **attributes)
-        elif session.held and not session.token:
+        if change.token is None:
             response.delete_cookie(name, **attributes)
+        else:
+            max_age = change.max_age if is_permanent else None
+            response.set_cookie(name, change.token, max_age=max_age, **attributes)
 
 
 def _answer_instead(app: Flask, response: Response, error: Unavailable) -> None:

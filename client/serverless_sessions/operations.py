@@ -84,6 +84,7 @@ class Operations:
             "client": fitted(client) or None,
             "session_id": token.session_id,
             "token_sha256": token.token_sha256,
+            "family_sha256": token.family_sha256,
         }
         answer = yield from call(self._request("POST", "/sessions", given), self._deadline())
         return IssuedSession(Session.from_json(answer.json), token.text)
@@ -176,17 +177,38 @@ class Operations:
             yield Wait(min(jitter(count), max(deadline.left, 0)))
         raise AssertionError("unreachable")
 
-    def renew(self, session_id: str, *, ttl_seconds: int | None) -> Plan[Session]:
-        request = self._request("POST", _path(session_id, "/renew"), {"ttl_seconds": ttl_seconds})
+    def renew(
+        self, session_id: str, *, ttl_seconds: int | None, final: bool = False
+    ) -> Plan[Session]:
+        body = {"ttl_seconds": ttl_seconds, "final": final or None}
+        request = self._request("POST", _path(session_id, "/renew"), body)
         answer = yield from call(request, self._deadline())
         return Session.from_json(answer.json)
 
-    def rotate(self, session_id: str, *, grace_seconds: int | None) -> Plan[IssuedSession]:
-        token = Token.issue(session_id)
-        body = {"grace_seconds": grace_seconds, "token_sha256": token.token_sha256}
+    def rotate(
+        self,
+        session_id: str,
+        *,
+        token: str | None,
+        grace_seconds: int | None,
+        successor: Token | None = None,
+    ) -> Plan[IssuedSession]:
+        """`token` is the one that the end user presented. `successor` is a new one of its family,
+        made here or by an adapter.
+        """
+        body: dict[str, Any] = {"token": token, "grace_seconds": grace_seconds}
+        if token is None:
+            new = Token.issue(session_id)
+            body["family_sha256"] = new.family_sha256
+        else:
+            presented = Token.parse(token)
+            if presented is None or presented.session_id != session_id:
+                raise InvalidToken("The token is malformed, or of another session.")
+            new = successor or presented.successor()
+        body["token_sha256"] = new.token_sha256
         request = self._request("POST", _path(session_id, "/rotate"), body)
         answer = yield from call(request, self._deadline())
-        return IssuedSession(Session.from_json(answer.json), token.text)
+        return IssuedSession(Session.from_json(answer.json), new.text)
 
     def revoke(self, session_id: str, *, reason: str) -> Plan[None]:
         if SESSION_ID.fullmatch(session_id):

@@ -8,31 +8,44 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from secrets import token_urlsafe
 
-SESSION_ID = re.compile(r"[A-Za-z0-9_-]{22}")
-_TOKEN = re.compile(r"([A-Za-z0-9_-]{22})\.([A-Za-z0-9_-]{43})")
+SESSION_ID = re.compile(r"[A-Za-z0-9_-]{12}")
+_TOKEN = re.compile(r"([A-Za-z0-9_-]{12})\.([A-Za-z0-9_-]{27})")
+_FAMILY_CHARACTERS = 12
+_SECRET_CHARACTERS = 27
 
 
 def new_session_id() -> str:
-    """128 bits of the system's CSPRNG."""
-    return token_urlsafe(16)
+    """72 bits of the system's CSPRNG."""
+    return token_urlsafe(9)
 
 
 @dataclass(frozen=True)
 class Token:
-    """The bearer credential of an end user: `<session id>.<secret>`, the secret 256 random bits."""
+    """The bearer credential of an end user: `<session id>.<secret>`, 40 characters.
+
+    The secret has 162 random bits. Its first 12 characters are its family: tokens that are made by
+    rotation for the holder of an earlier one share it, so that the service recognises the earlier
+    ones for as long as the session lives.
+    """
 
     session_id: str
     secret: str = field(repr=False)
 
     @classmethod
     def issue(cls, session_id: str) -> Token:
-        return cls(session_id, token_urlsafe(32))
+        """Make a token of a new family."""
+        return cls(session_id, _random(_SECRET_CHARACTERS))
+
+    def successor(self) -> Token:
+        """Make another token of the same family, for the same session."""
+        family = self.secret[:_FAMILY_CHARACTERS]
+        return Token(self.session_id, family + _random(_SECRET_CHARACTERS - _FAMILY_CHARACTERS))
 
     @classmethod
     def parse(cls, text: str) -> Token | None:
         """The token in `text`, None if it is malformed."""
-        found = _TOKEN.fullmatch(text)
-        return cls(found[1], found[2]) if found else None
+        match = _TOKEN.fullmatch(text)
+        return cls(match[1], match[2]) if match else None
 
     @property
     def text(self) -> str:
@@ -40,10 +53,24 @@ class Token:
 
     @property
     def hash(self) -> bytes:
-        """SHA-256 of the secret's 43 characters."""
+        """SHA-256 of the secret's 27 characters."""
         return sha256(self.secret.encode()).digest()
 
     @property
     def token_sha256(self) -> str:
         """The hash as a call takes it: base64url without padding."""
-        return base64.urlsafe_b64encode(self.hash).decode().rstrip("=")
+        return _base64url(self.hash)
+
+    @property
+    def family_sha256(self) -> str:
+        """SHA-256 of the secret's first 12 characters, as a call takes it."""
+        return _base64url(sha256(self.secret[:_FAMILY_CHARACTERS].encode()).digest())
+
+
+def _random(characters: int) -> str:
+    # Four characters of base64url hold three bytes.
+    return token_urlsafe(characters * 3 // 4 + 1)[:characters]
+
+
+def _base64url(digest: bytes) -> str:
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")

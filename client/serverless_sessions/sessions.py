@@ -118,13 +118,32 @@ class Sessions:
         """
         return self._run(self._operations.update(session_id, function))
 
-    def renew(self, session_id: str, *, ttl_seconds: int | None = None) -> Session:
-        """Extend by the sliding window; by a new one from now on with `ttl_seconds`."""
-        return self._run(self._operations.renew(session_id, ttl_seconds=ttl_seconds))
+    def renew(
+        self, session_id: str, *, ttl_seconds: int | None = None, final: bool = False
+    ) -> Session:
+        """Extend by the sliding window; by a new one from now on with `ttl_seconds`.
 
-    def rotate(self, session_id: str, *, grace_seconds: int | None = None) -> IssuedSession:
-        """A new token; the former one verifies for `grace_seconds` more."""
-        return self._run(self._operations.rotate(session_id, grace_seconds=grace_seconds))
+        With `final`, the new window is the session's last: nothing extends it afterwards. Only an
+        anonymous session can get one, else this raises `NotAnonymous`.
+        """
+        return self._run(self._operations.renew(session_id, ttl_seconds=ttl_seconds, final=final))
+
+    def rotate(
+        self, session_id: str, *, token: str | None = None, grace_seconds: int | None = None
+    ) -> IssuedSession:
+        """Give the session a new token.
+
+        Pass the `token` that the end user presented. The former token stays good until the new one
+        has been presented, and for `grace_seconds` after that. Raises `RotationInGrace` if another
+        request has just rotated: keep the token at hand. Raises `InvalidToken` for a token that is
+        not good any more.
+
+        Without `token` it raises `RotationInGrace` until the last new token has been presented and
+        its grace period is over; `grace_seconds=0` rotates all the same.
+        """
+        return self._run(
+            self._operations.rotate(session_id, token=token, grace_seconds=grace_seconds)
+        )
 
     def revoke(self, session_id: str, *, reason: str = "logout") -> None:
         """End a session now. No error where there is nothing to end."""

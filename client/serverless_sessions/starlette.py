@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from typing import Any, Literal, cast
 
 from anyio import from_thread
@@ -29,20 +28,14 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serverless_sessions._web.cookies import CookieChange, cookie_name, read_tokens
+from serverless_sessions._web.mapping import SessionValues
+from serverless_sessions._web.session import LONGEST_SECONDS, RETRY_AFTER_SECONDS
 from serverless_sessions.async_sessions import AsyncSessions
 from serverless_sessions.errors import Unavailable
 from serverless_sessions.session import Client
-from serverless_sessions.web import (
-    LONGEST_SECONDS,
-    RETRY_AFTER_SECONDS,
-    WebSession,
-    arun,
-    cookie_name,
-)
 
 _TRY_AGAIN_LATER = 1013  # of the WebSocket close codes registered at IANA
-# A renewal at most this old was made by this request, or by one at its side.
-_RECENT_SECONDS = 60
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +58,7 @@ class SessionUnavailable(HTTPException):
         logger.warning("the session can not be had: %s", error)
 
 
-class StarletteSession(WebSession):
+class StarletteSession(SessionValues):
     """`request.session`. An outage raises `SessionUnavailable`.
 
     On a WebSocket the session can be read and not changed: once the connection is accepted, no
@@ -74,21 +67,33 @@ class StarletteSession(WebSession):
 
     is_read_only = False
     is_accepted = False
-    _outage: Unavailable | None = None
+
+    def __init__(self, sessions: AsyncSessions, *tokens: list[str], **options: Any) -> None:
+        super().__init__(sessions._operations, *tokens, **options)
+        self._sessions = sessions
+        self._outage: Unavailable | None = None
+        # Tasks of the app may need the session of the request at the same time.
+        self._loading = asyncio.Lock()
 
     async def load(self) -> None:
-        if self.is_loaded:
-            return
-        try:
-            # Whatever renders the 503 may touch the session once more.
-            if self._outage:
-                raise self._outage
-            await arun(self.loading())
-        except Unavailable as error:
-            self._outage = error
-            if self.is_accepted:
-                raise WebSocketException(_TRY_AGAIN_LATER) from error
-            raise SessionUnavailable(error) from error
+        async with self._loading:
+            if self.is_loaded:
+                return
+            try:
+                # Whatever renders the 503 may touch the session once more.
+                if self._outage:
+                    raise self._outage
+                await self._sessions._run(self.loading())
+            except Unavailable as error:
+                self._outage = error
+                if self.is_accepted:
+                    raise WebSocketException(_TRY_AGAIN_LATER) from error
+                raise SessionUnavailable(error) from error
+
+    async def save(self, *, ttl_seconds: int | None, absolute_ttl_seconds: int | None) -> None:
+        await self._sessions._run(
+            self.saving(ttl_seconds=ttl_seconds, absolute_ttl_seconds=absolute_ttl_seconds)
+        )
 
     def load_now(self) -> None:
         try:
@@ -130,11 +135,12 @@ async def load_session(connection: HTTPConnection) -> StarletteSession:
 class SessionMiddleware:
     """Options that Starlette's own middleware has too are named as there, and mean the same.
 
-    `max_age`, in seconds, is how long a session lives after it was last used, and its cookie too.
-    With None the cookie ends with the browser, and the session as the service is set.
-    `absolute_ttl_seconds` is the longest that a session with a `max_age` lives at all.
+    `max_age`, in seconds, is how long a session lives after it was last used. With None the cookie
+    ends with the browser, and the session as the service is set. `absolute_ttl_seconds` is the
+    longest that a session with a `max_age` lives at all, and its cookie too.
     `https_only=False` is for development over HTTP: it drops `Secure` and the prefix `__Host-`.
-    `user_key` is where the session has the user's id.
+    `user_key` is where the session has the user's id. Visitors without one have a cookie of their
+    own: `visitor`, or `<session_cookie>_visitor` beside another name than the default one.
     """
 
     def __init__(
@@ -159,7 +165,11 @@ class SessionMiddleware:
         self.client = client
         self.user_key = user_key
         self.autoload = autoload
-        self.cookie = cookie_name(session_cookie, secure=https_only, domain=domain, path=path)
+        visitor_cookie = "visitor" if session_cookie == "session" else f"{session_cookie}_visitor"
+        self.cookie, self.visitor_cookie = (
+            cookie_name(name, secure=https_only, domain=domain, path=path)
+            for name in (session_cookie, visitor_cookie)
+        )
         self.max_age = max_age
         self.absolute_ttl_seconds = None if max_age is None else absolute_ttl_seconds
         self.path = path
@@ -185,7 +195,10 @@ class SessionMiddleware:
                 session.is_accepted = True
             if message["type"] == "http.response.start":
                 try:
-                    await self._save(session)
+                    await session.save(
+                        ttl_seconds=self.max_age,
+                        absolute_ttl_seconds=self.absolute_ttl_seconds,
+                    )
                 except Unavailable as error:
                     is_refused = True
                     await _refuse(SessionUnavailable(error), scope, receive, send)
@@ -205,9 +218,11 @@ class SessionMiddleware:
             await _refuse(unavailable, scope, receive, send)
 
     def _open(self, connection: HTTPConnection) -> StarletteSession:
+        header = "; ".join(connection.headers.getlist("cookie"))
         session = StarletteSession(
             self.client,
-            connection.cookies.get(self.cookie),
+            read_tokens(header, self.cookie),
+            read_tokens(header, self.visitor_cookie),
             client=Client(
                 connection.client.host if connection.client else None,
                 connection.headers.get("user-agent"),
@@ -219,33 +234,19 @@ class SessionMiddleware:
         session.is_read_only = connection.scope["type"] == "websocket"
         return session
 
-    async def _save(self, session: StarletteSession) -> None:
-        await arun(
-            session.saving(ttl_seconds=self.max_age, absolute_ttl_seconds=self.absolute_ttl_seconds)
-        )
-
     def _add_headers(self, session: StarletteSession, headers: MutableHeaders) -> None:
         if session.accessed:
             headers.add_vary_header("Cookie")
-        if not session.is_loaded:
-            return
-        if session.token and (session.token != session.held or self._was_renewed(session)):
-            lifetime = "" if self.max_age is None else f"Max-Age={self.max_age}; "
-            self._set_cookie(headers, session.token, lifetime)
-        elif session.held and not session.token:
-            self._set_cookie(headers, "", "Max-Age=0; expires=Thu, 01 Jan 1970 00:00:00 GMT; ")
+        for change in session.web.cookie_changes():
+            headers.append("set-cookie", self._set_cookie(change))
 
-    def _was_renewed(self, session: StarletteSession) -> bool:
-        """Whether the session lives on for longer than the browser's cookie."""
-        stored = session.stored
-        if self.max_age is None or stored is None or stored.renewed_at == stored.created_at:
-            return False
-        return abs(time.time() - stored.renewed_at) < _RECENT_SECONDS
-
-    def _set_cookie(self, headers: MutableHeaders, value: str, lifetime: str) -> None:
-        headers.append(
-            "set-cookie", f"{self.cookie}={value}; path={self.path}; {lifetime}{self.flags}"
-        )
+    def _set_cookie(self, change: CookieChange) -> str:
+        name = self.visitor_cookie if change.for_visitor else self.cookie
+        if change.token is None:
+            lifetime = "Max-Age=0; expires=Thu, 01 Jan 1970 00:00:00 GMT; "
+        else:
+            lifetime = "" if self.max_age is None else f"Max-Age={change.max_age}; "
+        return f"{name}={change.token or ''}; path={self.path}; {lifetime}{self.flags}"
 
 
 async def _refuse(

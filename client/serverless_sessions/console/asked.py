@@ -61,7 +61,7 @@ def session_id(given: str) -> str:
     if "." in given:
         raise Refused(_PASTED)
     if not SESSION_ID.fullmatch(given):
-        raise Refused("A session id has 22 letters, digits, - and _.")
+        raise Refused("A session id has 12 letters, digits, - and _.")
     return given
 
 

@@ -18,7 +18,7 @@ from serverless_sessions.errors import (
 from serverless_sessions.output import text
 from serverless_sessions.session import Data
 
-_TOKEN = re.compile(r"\b([A-Za-z0-9_-]{22})\.[A-Za-z0-9_-]{43}")
+_TOKEN = re.compile(r"(?<![A-Za-z0-9_-])([A-Za-z0-9_-]{12})\.[A-Za-z0-9_-]{27}")
 # A page stays small. The command line prints all of it.
 _MAX_DATA_CHARACTERS = 8_000
 

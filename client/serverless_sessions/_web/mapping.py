@@ -1,0 +1,166 @@
+"""The values of a session as an app of Flask or Starlette sees them: a dict, loaded on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from serverless_sessions._web.session import WebSession
+from serverless_sessions.calls import Plan
+from serverless_sessions.document import Dumps
+from serverless_sessions.errors import SessionNotFound
+from serverless_sessions.operations import Operations
+from serverless_sessions.session import Client
+
+# Flask's name for whether the cookie outlives the browser.
+PERMANENT = "_permanent"
+
+if TYPE_CHECKING:
+    _Values = dict[str, Any]
+else:
+    # A dict for JSON encoders, which look inside. All else goes through the few methods on which
+    # MutableMapping builds the others.
+    class _Values(MutableMapping, dict):
+        pass
+
+
+class SessionValues(_Values):
+    """The values of one request's session, a dict that is loaded when it is first touched.
+
+    Another value under `user_key` is another user: the values move to a new session, with a new
+    token, and the session from before ends. The same happens when the key goes, which is a log-out.
+
+    `web` is the session behind the values.
+    """
+
+    accessed = False
+    modified = False
+
+    def __init__(
+        self,
+        operations: Operations,
+        tokens: list[str],
+        visitor_tokens: list[str],
+        *,
+        client: Client,
+        user_key: str,
+        dumps: Dumps,
+        loads: Callable[[Any], Any],
+    ) -> None:
+        super().__init__()
+
+        def user_of(values: Mapping[str, Any]) -> str | None:
+            user = values.get(user_key)
+            return None if user is None else str(user)
+
+        self.web = WebSession(
+            operations,
+            tokens,
+            visitor_tokens,
+            client=client,
+            user_of=user_of,
+            dumps=dumps,
+            loads=loads,
+            trivial={PERMANENT},
+        )
+        self.is_loaded = False
+        self._was_permanent = False
+        self._has_ended = False
+
+    @property
+    def session_id(self) -> str | None:
+        """The handle of the stored session: for lists, the trail and `revoke`; no credential."""
+        self.touch()
+        return self.web.stored.session_id if self.web.stored else None
+
+    def regenerate(self) -> None:
+        """Give the session a new token with this response, as when its privileges change.
+
+        The former token stays good until the browser has used the new one, and for the grace period
+        after that, for the requests that are under way.
+        """
+        self.touch()
+        if self.web.stored:
+            self.web.prepare_rotation()
+
+    def touch(self) -> None:
+        """Load the session unless it is loaded."""
+        self.accessed = True
+        if not self.is_loaded:
+            self.load_now()
+
+    def load_now(self) -> None:
+        raise NotImplementedError
+
+    def loading(self) -> Plan[None]:
+        """Load the values. What somebody else has loaded meanwhile stays."""
+        values = yield from self.web.load()
+        if not self.is_loaded:
+            dict.update(self, values)
+            self._was_permanent = bool(values.get(PERMANENT))
+            self.is_loaded = True
+
+    def saving(
+        self, *, ttl_seconds: int | None, absolute_ttl_seconds: int | None = None
+    ) -> Plan[None]:
+        """Write what is no longer as it was loaded.
+
+        `ttl_seconds` and `absolute_ttl_seconds` count for new sessions, and for one that the app
+        has made permanent, or has made end with the browser again. Such a change is a new cookie,
+        so it takes a new token.
+        """
+        if not self.is_loaded or self._has_ended:
+            return
+        values = dict(dict.items(self))
+        is_permanent = bool(values.get(PERMANENT))
+        changes_kind = is_permanent != self._was_permanent
+        if changes_kind and self.web.stored:
+            self.web.prepare_rotation()
+        self._was_permanent = is_permanent
+        try:
+            yield from self.web.save(
+                values,
+                ttl_seconds=ttl_seconds,
+                absolute_ttl_seconds=absolute_ttl_seconds,
+                is_new_window=changes_kind and ttl_seconds is not None,
+            )
+        except SessionNotFound:
+            self._has_ended = True
+
+    def __getitem__(self, key: str) -> Any:
+        self.touch()
+        return dict.__getitem__(self, key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.touch()
+        self.modified = True
+        dict.__setitem__(self, key, value)
+
+    def __delitem__(self, key: str) -> None:
+        self.touch()
+        dict.__delitem__(self, key)
+        self.modified = True
+
+    def __iter__(self) -> Iterator[str]:
+        self.touch()
+        return dict.__iter__(self)
+
+    def __len__(self) -> int:
+        self.touch()
+        return dict.__len__(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {dict(self) if self.is_loaded else 'not loaded'}>"
+
+    def copy(self) -> dict[str, Any]:
+        return dict(self)
+
+    def __or__(self, other: Any) -> Any:
+        return dict(self) | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | dict(self)
+
+    def __ior__(self, other: Any) -> Any:
+        self.update(other)
+        return self
