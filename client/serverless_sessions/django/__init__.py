@@ -201,6 +201,7 @@ class SessionStore(SessionBase):
             # The key is another session's, or came in a cookie: it becomes nobody's.
             raise CreateError
         values = yield from self._values()
+        yield from self._find()
         web = self._web
         if web.stored is None and not web.is_prepared:
             raise UpdateError
@@ -228,22 +229,22 @@ class SessionStore(SessionBase):
     def _delete(self, session_key: str | None) -> Plan[None]:
         """The key must prove its session: the session id in it is no secret."""
         if session_key in (None, self.session_key):
-            yield from self._load_to_end()
+            yield from self._find()
             yield from self._web.end(reason="logout")
         elif session_key:
             session = yield from _calls().verify(session_key, renew=False, client=None)
             if session:
                 yield from _calls().revoke(session.session_id, reason="logout")
 
-    def _load_to_end(self) -> Plan[None]:
-        """Find out which session the key proves; what it holds does not matter any more."""
+    def _find(self) -> Plan[None]:
+        """Find out which session the key proves, where its values are of no interest."""
         if not self._web.is_loaded and not self._web.is_prepared:
             try:
                 yield from self._web.load()
             except SessionsError:
                 raise
             except Exception:
-                logger.info("the data of a session that ends can't be read")
+                logger.info("the data of a session that ends or is replaced can't be read")
 
     def _cycle_key(self) -> Plan[None]:
         yield from self._values()
