@@ -138,7 +138,7 @@ def pages(page: Page, sessions: Sessions, user: str) -> list[str]:
     session = next(iter(sessions.list(user)))
     return [
         *("/", f"/user?id={user}", f"/trail?user={user}", f"/end?user={user}", "/user?id=nobody"),
-        *(f"/session?id={session.session_id}&data=show", "/user", f"/end?session={'A' * 22}"),
+        *(f"/session?id={session.session_id}&data=show", "/user", f"/end?session={'A' * 12}"),
     ]
 
 

@@ -19,7 +19,9 @@ from serverless_sessions import (
     Client,
     DataTooLarge,
     InvalidRequest,
+    InvalidToken,
     NotAllowed,
+    NotAnonymous,
     NoToken,
     PendingExpiry,
     RotationInGrace,
@@ -37,7 +39,7 @@ from tests.client import service as faults
 from tests.client.service import Reply, Service
 from tests.template import ROOT
 
-UNKNOWN_ID = "A" * 22
+UNKNOWN_ID = "A" * 12
 
 
 def test_a_session_lives_from_log_in_to_log_out(sessions: Sessions) -> None:
@@ -66,7 +68,7 @@ def test_a_session_lives_from_log_in_to_log_out(sessions: Sessions) -> None:
 
 
 def test_a_token_that_is_none_costs_no_call(sessions: Sessions, service: Service) -> None:
-    for text in ("", "nonsense", "A" * 66, f"{UNKNOWN_ID}.{'B' * 43}\n", "Ä" * 66):
+    for text in ("", "nonsense", "A" * 40, f"{UNKNOWN_ID}.{'B' * 27}\n", "Ä" * 40):
         assert sessions.verify(text) is None
     assert service.calls == []
 
@@ -268,6 +270,38 @@ def test_a_pending_expiry_is_told(sessions: Sessions, service: Service) -> None:
         ExpressionAttributeValues={":past": {"N": "1795000000"}},
     )
     assert sessions.pending(session.session_id) == PendingExpiry(1_795_000_000, "idle")
+
+
+def test_rotation_for_the_holder_of_a_token(sessions: Sessions) -> None:
+    """Whoever has the newest token can rotate at any time; with the one before it, nobody can."""
+    issued = sessions.create("ada")
+    session_id = issued.session.session_id
+    first = sessions.rotate(session_id, token=issued.token)
+    second = sessions.rotate(session_id, token=first.token)
+
+    assert len({issued.token, first.token, second.token}) == 3
+    family = slice(13, 25)
+    assert issued.token[family] == first.token[family] == second.token[family]
+    with pytest.raises(RotationInGrace):
+        sessions.rotate(session_id, token=first.token)
+    assert sessions.verify(second.token)
+    assert sessions.verify(first.token), "it may be what requests under way have"
+    for bad in (f"{session_id}.{'B' * 27}", "malformed", f"{UNKNOWN_ID}.{'B' * 27}"):
+        with pytest.raises(InvalidToken):
+            sessions.rotate(session_id, token=bad)
+    assert sessions.verify(second.token)
+
+
+def test_visitors_session_can_have_a_last_window(sessions: Sessions) -> None:
+    visitor, user = sessions.create(), sessions.create("ada")
+
+    last = sessions.renew(visitor.session.session_id, ttl_seconds=60, final=True)
+
+    assert last.expires_at == last.absolute_expires_at == last.renewed_at + 60
+    again = sessions.renew(visitor.session.session_id, ttl_seconds=600)
+    assert again.expires_at == last.expires_at
+    with pytest.raises(NotAnonymous):
+        sessions.renew(user.session.session_id, ttl_seconds=60, final=True)
 
 
 def test_errors_say_what_is_wrong(sessions: Sessions, service: Service) -> None:

@@ -94,7 +94,7 @@ def test_data_shows_only_when_asked_for(run: Run, sessions: Sessions, with_data:
 
 
 def test_absent_session_is_a_failure_in_a_sentence(run: Run) -> None:
-    done = run("show", "A" * 22)
+    done = run("show", "A" * 12)
 
     assert done.exit_code == 1
     assert done.stderr.startswith("Error: ")
@@ -132,7 +132,7 @@ def test_revoked_session_ends_for_the_reason(
 
 def test_revoking_nothing_says_so(run: Run, service: Service) -> None:
     """The service answers 204 either way."""
-    done = run("revoke", "A" * 22, "--reason", "stolen")
+    done = run("revoke", "A" * 12, "--reason", "stolen")
 
     assert done.exit_code == 0
     assert "Nothing to end" in done.stderr
@@ -191,7 +191,7 @@ def test_since_has_a_form(run: Run, since: str) -> None:
 
 def test_trail_is_of_one_thing(run: Run) -> None:
     assert run("trail").exit_code == 2
-    assert run("trail", "ada", "--session", "A" * 22).exit_code == 2
+    assert run("trail", "ada", "--session", "A" * 12).exit_code == 2
 
 
 def test_what_browsers_write_does_not_steer_the_terminal(run: Run, sessions: Sessions) -> None:

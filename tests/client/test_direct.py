@@ -14,7 +14,7 @@ from serverless_sessions import DirectReader, IssuedSession, Sessions
 from serverless_sessions import direct as direct_module
 from serverless_sessions.secret import Token
 from tests.client.service import Service
-from tests.functional.conftest import function, sample
+from tests.functional.conftest import function, lambda_context, sample
 from tests.proxy import Fault, answering, dripping, proxy_to, silent
 
 HOUR = 3600
@@ -41,7 +41,7 @@ def authorizer() -> ModuleType:
 def authorized(token: str) -> dict[str, Any] | None:
     """What the authorizer tells of the session, None if it refuses."""
     event = sample("authorizer_http_api") | {"identitySource": [f"Bearer {token}"]}
-    answer = authorizer().lambda_handler(event, None)
+    answer = authorizer().lambda_handler(event, lambda_context())
     return answer["context"] if answer["isAuthorized"] else None
 
 
@@ -51,7 +51,7 @@ def secret_of(token: str) -> bytes:
     return parsed.hash
 
 
-OTHER = "B" * 43
+OTHER = "B" * 27
 
 # What becomes of the item (SET and REMOVE), the token that comes (None: the session's own), whether
 # it is honoured, and whether the table alone tells.
@@ -75,6 +75,18 @@ CASES: dict[str, tuple[dict[str, Any], list[str], str | None, bool, bool]] = {
     "current, after a rotation": (
         {"PreviousTokenHash": b"\1" * 32, "PreviousTokenUntil": HOUR}, [], None, True, True,
     ),
+    "former, and the new one not yet seen": (
+        {
+            "TokenHash": b"\0" * 32, "PreviousTokenHash": "own", "PreviousTokenUntil": -HOUR,
+            "PreviousTokenGrace": "30",
+        },
+        [], None, True, False,
+    ),
+    "retired a moment ago": (
+        {"TokenHash": b"\0" * 32, "RetiredTokenHash": "own", "RetiredTokenUntil": HOUR},
+        [], None, False, False,
+    ),
+    "older, of the family": ({"TokenHash": b"\0" * 32}, [], None, False, False),
     "due for renewal": ({"RenewedAt": -1000, "ExpirationTime": 800}, [], None, True, False),
     "at its absolute end": (
         {"RenewedAt": -1000, "ExpirationTime": 800, "AbsoluteExpirationTime": 800},
@@ -118,6 +130,8 @@ def store(
                 return {"B": value}
             case "own":
                 return {"B": secret_of(issued.token)}
+            case "30":
+                return {"N": value}
             case "text":
                 return {"S": str(now + HOUR)}
             case "fraction":
@@ -149,6 +163,18 @@ def test_it_answers_what_the_api_answers(
     assert sessions.verify(issued.token) == sessions.verify(issued.token, renew=False)
     assert service.calls == []
     assert sessions.verify(issued.token) == connect().verify(issued.token)
+
+
+def test_first_use_of_a_rotated_token_goes_to_the_api(
+    sessions: Sessions, service: Service
+) -> None:
+    """It is a write: from then on the grace period of the former token runs."""
+    issued = sessions.create("ada")
+    rotated = sessions.rotate(issued.session.session_id, token=issued.token)
+    service.plan()
+    for renew in (False, True):
+        assert sessions.verify(rotated.token, renew=renew) == issued.session
+    assert service.calls == ["POST /sessions/verify"]
 
 
 def test_without_renewal_nothing_is_due(sessions: Sessions, service: Service) -> None:

@@ -16,7 +16,7 @@ from tests.console.conftest import ORIGIN, Entry, Tell, location, words
 
 HOUR = 3600
 NASTY = "<script>alert(1)</script>\"'>&{{7*7}}\u202e"
-GONE = "A" * 22
+GONE = "A" * 12
 
 
 def spoken(page: str) -> list[str]:
@@ -58,7 +58,7 @@ def test_picture_tells_how_each_session_lived(
     """Live, revoked and purged, expired and removed late; a change and a rotation as dots."""
     now = int(time.time())
     live = sessions.create("ada").session.session_id
-    revoked, expired = "R" * 22, "E" * 22
+    revoked, expired = "R" * 12, "E" * 12
     tell("created", revoked, recorded_at=now - 5000)
     tell("updated", revoked, recorded_at=now - 4500, changed=["theme"])
     tell("rotated", revoked, recorded_at=now - 4200)
@@ -123,7 +123,7 @@ def test_expiry_that_ttl_has_yet_to_bring_is_pending(
 
 def test_window_keeps_what_lies_far_apart_legible(browser: TestClient, tell: Tell) -> None:
     now = int(time.time())
-    for id, ago in (("A" * 22, 100), ("B" * 22, 20 * 86_400)):
+    for id, ago in (("A" * 12, 100), ("B" * 12, 20 * 86_400)):
         tell("created", id, recorded_at=now - ago)
         tell("revoked", id, recorded_at=now - ago + 10, reason="logout")
         tell("purged", id, recorded_at=now - ago + 20, ttl_lag_seconds=10)
@@ -159,7 +159,7 @@ def test_trail_reads_newest_first_with_all_that_is_known(browser: TestClient, te
     tell("created", GONE, expires_at=now + 60)
     tell("updated", GONE, changed=["cart", "theme"])
     tell("revoked", GONE, reason="stolen")
-    tell("expired", "B" * 22, at=now - 60, cause="absolute", actor=None, removed_by="ttl")
+    tell("expired", "B" * 12, at=now - 60, cause="absolute", actor=None, removed_by="ttl")
 
     said = words(browser.get("/trail?user=ada").text)
 
@@ -414,8 +414,8 @@ def test_what_users_and_browsers_write_is_text(
     made = sessions.create(NASTY, data={NASTY: NASTY}, client=Client(user_agent=agent))
     id = made.session.session_id
     tell("updated", id, NASTY, changed=[NASTY, secret], actor=NASTY)
-    tell("revoked", "B" * 22, NASTY, reason=NASTY)
-    tell("tampered", "C" * 22, NASTY, changed=[NASTY])
+    tell("revoked", "B" * 12, NASTY, reason=NASTY)
+    tell("tampered", "C" * 12, NASTY, changed=[NASTY])
 
     user = quote(NASTY)
     for path in (
@@ -426,7 +426,7 @@ def test_what_users_and_browsers_write_is_text(
         assert "&lt;script&gt;alert(1)" in page
         assert "<script>alert" not in page
         assert "\u202e" not in re.sub(r'value="[^"]*"', "", page)
-        assert "49" not in re.sub(r"[\w-]{22}|\d\d:\d\d:\d\d|\d{3,}", "", words(page))
+        assert "49" not in re.sub(r"[\w-]{12}|\d\d:\d\d:\d\d|\d{3,}", "", words(page))
         assert secret.partition(".")[2] not in page
 
 

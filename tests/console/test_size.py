@@ -90,8 +90,8 @@ def test_full_pages_are_small_and_quick() -> None:
     with TestClient(guard, base_url=ORIGIN) as browser:
         browser.get(guard.url)
         for path in (
-            *("/user?id=ada", "/trail?user=ada", "/end?user=ada", "/session?id=" + "A" * 22),
-            *("/session?data=show&id=" + "A" * 22, "/static/console.css"),
+            *("/user?id=ada", "/trail?user=ada", "/end?user=ada", "/session?id=" + "A" * 12),
+            *("/session?data=show&id=" + "A" * 12, "/static/console.css"),
         ):
             taken = []
             for _ in range(3):

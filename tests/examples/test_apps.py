@@ -89,11 +89,11 @@ class Browser:
     @property
     def devices(self) -> dict[str, str]:
         """Browsers by the ids of their sessions."""
-        return dict(re.findall(rf"(\S{{22}}) from {HOST}, (\S+)", self.text))
+        return dict(re.findall(rf"(\S{{12}}) from {HOST}, (\S+)", self.text))
 
     @property
     def current(self) -> str:
-        [found] = re.findall(r"(\S{22}) from [^(<]*\(this one\)", self.text)
+        [found] = re.findall(r"(\S{12}) from [^(<]*\(this one\)", self.text)
         return str(found)
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ def test_example_does_what_it_shows(browsers: list[Browser], service: Service) -
     laptop.press(sign_out_phone)
     assert phone.look().facts is None
     assert laptop.facts == ("ada", 2)
-    assert laptop.press(f"/devices/{'A' * 22}/sign-out").status == 404
+    assert laptop.press(f"/devices/{'A' * 12}/sign-out").status == 404
 
     service.plan(always=faults.unavailable)
     assert laptop.look().status == 503
