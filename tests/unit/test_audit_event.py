@@ -15,7 +15,7 @@ from sessions.audit_event import UNKNOWN_SESSION, classify, is_kept
 NOW = 1_795_435_200
 LIFE = ("created", "renewed", "updated", "rotated", "revoked", "expired", "purged")
 ALARMS = ("tampered", "deleted", "unreadable")
-SESSION = "n2qXk8bVQ0mFz5rTj7LwAg"
+SESSION = "n2qXk8bVQ0mF"
 TTL = {"userIdentity": {"type": "Service", "principalId": "dynamodb.amazonaws.com"}}
 
 
