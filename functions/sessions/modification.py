@@ -17,7 +17,8 @@ _ROTATED = set(TOKEN_ATTRIBUTES)
 _GONE = {"Data", "Client", "LastClient"} | _ROTATED
 _REVOKED = {"ExpirationTime", "RevokedAt", "RevokedReason"} | _GONE
 _UPDATED = {"Data", "Version"}
-_RENEWED = {"ExpirationTime", "RenewedAt", "TtlSeconds", "RenewableUntil", "LastClient"}
+_RENEWED_BY_VERIFY = {"ExpirationTime", "RenewedAt", "LastClient"}
+_RENEWED = _RENEWED_BY_VERIFY | {"TtlSeconds", "RenewableUntil"}
 _CONFIRMED = {"PreviousTokenUntil", "PreviousTokenGrace"}
 # The time of a write and that of its record differ by what a request takes and by hosts' clocks.
 _MOMENT_SECONDS = 60
@@ -97,14 +98,14 @@ def _rotation(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
 
 def _confirmation(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
     """The newest token was presented for the first time; a renewal may come with it."""
-    until = _whole(new, "PreviousTokenUntil")
+    until, renewal = _whole(new, "PreviousTokenUntil"), changed - _CONFIRMED
     if not (
         "PreviousTokenGrace" not in new
+        and renewal <= _RENEWED_BY_VERIFY
         and abs(until - seconds - _whole(old, "PreviousTokenGrace")) <= _MOMENT_SECONDS
         and _whole(old, "ExpirationTime") > seconds - _MOMENT_SECONDS
     ):
         raise _Foreign
-    renewal = changed - _CONFIRMED
     facts = _renewal(old, new, renewal, seconds) if renewal else {}
     return facts | {"type": "confirmed"}
 

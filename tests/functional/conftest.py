@@ -293,6 +293,14 @@ def api(tables: Any, monkeypatch: pytest.MonkeyPatch) -> Api:
     return Api(handler, clock)
 
 
+@pytest.fixture
+def authorizer(api: Api, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The authorizer's handler, at the API's clock."""
+    handler = function("session_authorizer")
+    monkeypatch.setattr(handler, "time", SimpleNamespace(time=lambda: api.clock.now + 0.9))
+    return handler
+
+
 BY_OTHER = Writer(actor="other", request_id="other")
 
 

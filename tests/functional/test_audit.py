@@ -17,7 +17,7 @@ from dynamodb.errors import RequestRefused, TransientError
 from tests.functional.conftest import NOW, Api, function, lambda_context, sample, seam
 from tests.template import resources
 
-SESSION = "n2qXk8bVQ0mFz5rTj7LwAg"
+SESSION = "n2qXk8bVQ0mF"
 RETENTION = 400 * 86_400
 
 
@@ -41,10 +41,10 @@ def inserts(count: int, *, user_id: str = "ada", start: int = NOW) -> dict[str, 
     for i in range(count):
         each = json.loads(json.dumps(base))
         change = each["dynamodb"]
-        change["Keys"]["SessionId"]["S"] = f"{i:022d}"
+        change["Keys"]["SessionId"]["S"] = f"{i:012d}"
         change["SequenceNumber"] = str(10**20 + i)
         change["ApproximateCreationDateTime"] = start + i
-        change["NewImage"]["SessionId"]["S"] = f"{i:022d}"
+        change["NewImage"]["SessionId"]["S"] = f"{i:012d}"
         change["NewImage"]["UserId"]["S"] = user_id
         records.append(each)
     return {"Records": records}
@@ -182,7 +182,7 @@ def test_renewal_is_not_recorded_by_default(audit: ModuleType, tables: Any) -> N
 def unwritable(audit: ModuleType, monkeypatch: pytest.MonkeyPatch, *sessions: int) -> None:
     """A bug of ours: the events of these sessions break a rule of DynamoDB's."""
     classify = audit.classify
-    names = {f"{i:022d}" for i in sessions}
+    names = {f"{i:012d}" for i in sessions}
 
     def wrong(record: Any, *, not_before: int) -> Any:
         event = classify(record, not_before=not_before)
@@ -204,8 +204,8 @@ def test_event_that_dynamodb_never_takes_is_unreadable_and_its_record_kept(
     assert record(audit, batch) == {"batchItemFailures": []}
 
     types = {item["SessionId"]["S"]: item["Type"]["S"] for item in items(tables)}
-    spoiled = [f"{i:022d}" for i in (3, 28)]
-    assert types == {f"{i:022d}": "created" for i in range(30)} | dict.fromkeys(
+    spoiled = [f"{i:012d}" for i in (3, 28)]
+    assert types == {f"{i:012d}": "created" for i in range(30)} | dict.fromkeys(
         spoiled, "unreadable"
     )
     [kept] = failed_events()
@@ -222,7 +222,7 @@ def test_statement_that_spoils_its_request_costs_no_neighbour(
     def answer(Statements: Any) -> Any:
         sizes.append(len(Statements))
         text = json.dumps(Statements)
-        if f"{3:022d}" in text and '"unreadable"' not in text:
+        if f"{3:012d}" in text and '"unreadable"' not in text:
             raise RequestRefused("ValidationException", "not a number", {})
         return original(Statements=Statements)
 
@@ -367,7 +367,7 @@ def refuse(
 ) -> None:
     """DynamoDB refuses the inserts of these sessions so many times; the others go through."""
     original = seam.client.batch_execute_statement
-    refused = {f"{i:022d}": times for i in indexes}
+    refused = {f"{i:012d}": times for i in indexes}
 
     def answer(Statements: Any) -> Any:
         responses: list[Any] = []
@@ -515,7 +515,7 @@ def test_forged_position_leads_to_no_other_session(audit: ModuleType, api: Api) 
     query = {"session_id": SESSION, "limit": 1}
     cursor = api("GET", "/events", query=query).json["next_cursor"]
     (_, event_id), digest = json.loads(base64.urlsafe_b64decode(cursor))
-    forged = json.dumps([["B" * 22, event_id], digest]).encode()
+    forged = json.dumps([["B" * 12, event_id], digest]).encode()
 
     answer = api(
         "GET", "/events", query=query | {"cursor": base64.urlsafe_b64encode(forged).decode()}

@@ -6,7 +6,6 @@ import base64
 import itertools
 import json
 from collections.abc import Callable
-from hashlib import sha256
 from io import StringIO
 from types import ModuleType
 from typing import Any
@@ -15,25 +14,16 @@ import pytest
 
 from dynamodb.errors import RequestRefused, TransientError
 from sessions.errors import SessionNotFound
+from sessions.rotation import Rotation
 from sessions.store import SessionStore
 from sessions.table import Writer
 from sessions.token import Token
-from tests.functional.conftest import BY_OTHER, NOW, Answer, Api, function, sample, seam
+from tests.functional.conftest import BY_OTHER, NOW, Answer, Api, seam
+from tests.functional.tokens import id_of, is_authorized, own_secret, rotate, token_of, verify
 
 
-def own_secret(session_id: str = "", letter: str = "s") -> tuple[str, str]:
-    """A token whose secret a caller made, and what the caller sends of it."""
-    secret = letter * 43
-    digest = sha256(secret.encode()).digest()
-    return f"{session_id}.{secret}", base64.urlsafe_b64encode(digest).decode().rstrip("=")
-
-
-def verify(api: Api, token: str, **options: Any) -> Answer:
-    return api("POST", "/sessions/verify", {"token": token, **options})
-
-
-def rotate(api: Api, session_id: str, **options: Any) -> Answer:
-    return api("POST", f"/sessions/{session_id}/rotate", options)
+def _by(request_id: str) -> Writer:
+    return Writer(actor="other", request_id=request_id)
 
 
 def once_after(operation: str, act: Callable[[], object]) -> None:
@@ -89,6 +79,12 @@ def test_log_out_a_minute_after_the_expiry_leaves_the_item_alone(api: Api, store
 # `verify` and the token of the moment.
 
 
+def rotation(token: Token, grace_seconds: int = 0, *, of: str | None = None) -> Rotation:
+    """Of another caller, to `token`; for the holder of the token `of` if there is one."""
+    presented = Token.parse(of) if of else None
+    return Rotation(token.hashes, presented, grace_seconds, retired_seconds=30)
+
+
 @pytest.mark.parametrize("grace_seconds", [0, 9])
 def test_token_that_is_rotated_away_before_its_renewal_renews_nothing(
     api: Api, other: SessionStore, stored: Any, grace_seconds: int
@@ -100,8 +96,11 @@ def test_token_that_is_rotated_away_before_its_renewal_renews_nothing(
     new = Token.issue(session_id)
 
     def rotate_away() -> None:
-        other.rotate(session_id, new.hash, grace_seconds=grace_seconds, by=BY_OTHER)
-        api.clock.now += grace_seconds
+        other.rotate(session_id, rotation(new, grace_seconds), by=BY_OTHER)
+        if grace_seconds:
+            # Used, and used up.
+            other.verify(new, renew=False, renewal_fraction=1, client={}, by=_by("use"))
+            api.clock.now += 600
 
     once_after("GetItem", rotate_away)
 
@@ -111,13 +110,28 @@ def test_token_that_is_rotated_away_before_its_renewal_renews_nothing(
     assert verify(api, str(new)).status == 200
 
 
-def test_token_in_its_grace_still_renews(api: Api, other: SessionStore) -> None:
+def test_former_token_still_renews(api: Api) -> None:
     token = api.log_in()
-    session_id = token.partition(".")[0]
+    rotate(api, id_of(token), token=token)
+    api.clock.now += 600
+
+    assert verify(api, token).json["expires_at"] == NOW + 600 + 1800
+    assert api.requests == ["GetItem", "UpdateItem"]
+
+
+def test_token_that_became_the_former_one_before_its_renewal_is_still_good(
+    api: Api, other: SessionStore, stored: Any
+) -> None:
+    """It is answered as it is by then; the next request renews."""
+    token = api.log_in()
+    session_id = id_of(token)
     api.clock.now += 600
     new = Token.issue(session_id)
-    once_after("GetItem", lambda: other.rotate(session_id, new.hash, grace_seconds=9, by=BY_OTHER))
+    once_after("GetItem", lambda: other.rotate(session_id, rotation(new, 9), by=BY_OTHER))
 
+    assert verify(api, token).status == 200
+    assert api.requests == ["GetItem", "UpdateItem"]
+    assert stored(session_id)["RequestId"] == {"S": "other"}
     assert verify(api, token).json["expires_at"] == NOW + 600 + 1800
 
 
@@ -138,34 +152,21 @@ def test_window_that_changes_before_the_renewal_stands(
     assert stored(session_id)["RequestId"] == {"S": "other"}
 
 
-def test_reused_token_of_a_session_that_just_ended_is_a_bad_one(
-    api: Api, other: SessionStore, stored: Any
-) -> None:
-    """401 like any other, though its revocation found nothing to end."""
-    former = api.log_in()
-    session_id = former.partition(".")[0]
-    rotate(api, session_id, grace_seconds=0)
-    once_after("GetItem", lambda: other.revoke(session_id, reason="first", by=BY_OTHER))
-
-    assert verify(api, former).status == 401
-    assert api.requests == ["GetItem", "UpdateItem"]
-    assert stored(session_id)["RevokedReason"] == {"S": "first"}
-
-
 # A lost answer to create or rotate.
 
 
-SESSION = "n2qXk8bVQ0mFz5rTj7LwAg"
+SESSION = "n2qXk8bVQ0mF"
+_HASH = own_secret().token_sha256
 
 
 def create_own(api: Api, letter: str = "s", **fields: Any) -> Answer:
-    _, digest = own_secret(SESSION, letter)
-    body = {"user_id": "ada", "session_id": SESSION, "token_sha256": digest, **fields}
+    own = own_secret(SESSION, letter)
+    body = {"user_id": "ada", "session_id": SESSION, **own.both, **fields}
     return api("POST", "/sessions", body)
 
 
 def test_creation_with_an_own_secret_can_be_repeated(api: Api) -> None:
-    token, _ = own_secret(SESSION)
+    token = own_secret(SESSION).token
     first = create_own(api, data={"a": 1})
     assert first.status == 201
     assert "token" not in first.json
@@ -179,19 +180,23 @@ def test_creation_with_an_own_secret_can_be_repeated(api: Api) -> None:
     assert verify(api, token).status == 200
 
 
-@pytest.mark.parametrize(("after", "status"), [(29, 201), (30, 409)])
-def test_creation_is_repeated_while_its_secret_verifies(api: Api, after: int, status: int) -> None:
-    """Once it was rotated away, only in its grace period: it would prove nothing any more."""
+@pytest.mark.parametrize("after", [0, 29, 30])
+@pytest.mark.parametrize("seen", [True, False])
+def test_creation_is_repeated_while_its_secret_verifies(api: Api, after: int, seen: bool) -> None:
+    """Once its token was rotated away, it proves something only as the former one."""
     create_own(api)
-    rotate(api, SESSION)
+    newest = token_of(rotate(api, SESSION))
+    if seen:
+        verify(api, newest)
     api.clock.now += after
 
     answer = create_own(api)
 
-    assert answer.status == status
-    if status == 409:
-        assert answer.json["code"] == "session_exists"
-        assert api("GET", f"/sessions/{SESSION}").status == 200
+    if seen and after == 30:
+        assert (answer.status, answer.json["code"]) == (409, "session_exists")
+    else:
+        assert answer.status == 201
+    assert verify(api, newest).status == 200
 
 
 @pytest.mark.parametrize(
@@ -224,7 +229,10 @@ def test_creation_is_repeated_for_the_same_user_only(
     assert stored(SESSION) == before
 
 
-@pytest.mark.parametrize("fields", [{"user_id": "eve"}, {"letter": "t"}])
+@pytest.mark.parametrize(
+    "fields",
+    [{"user_id": "eve"}, {"letter": "t"}, {"letter": "t", **own_secret(family="g" * 12).both}],
+)
 def test_foreign_session_is_not_answered(api: Api, stored: Any, fields: Any) -> None:
     """Neither to another secret nor to another user."""
     create_own(api)
@@ -240,18 +248,18 @@ def test_rotation_with_an_own_secret_can_be_repeated(
 ) -> None:
     """It is done once: the former token stays the former one, its grace period ends as it did."""
     session_id = api.create()
-    token, digest = own_secret(session_id)
-    first = rotate(api, session_id, token_sha256=digest, grace_seconds=grace_seconds)
+    own = own_secret(session_id)
+    first = rotate(api, session_id, **own.both, grace_seconds=grace_seconds)
     before = stored(session_id)
     api.clock.now += after
 
     for _ in range(2):
-        answer = rotate(api, session_id, token_sha256=digest, grace_seconds=grace_seconds)
+        answer = rotate(api, session_id, **own.both, grace_seconds=grace_seconds)
         assert (answer.status, answer.json) == (200, first.json)
         assert "token" not in answer.json
 
     assert stored(session_id) == before
-    assert verify(api, token).status == 200
+    assert verify(api, own.token).status == 200
 
 
 @pytest.mark.parametrize(("after", "status"), [(29, 200), (30, 409)])
@@ -261,13 +269,15 @@ def test_superseded_rotation_never_takes_effect_again(
 ) -> None:
     """It is answered in its own grace period, and never ends the session."""
     session_id = api.create()
-    _, digest = own_secret(session_id)
-    rotate(api, session_id, token_sha256=digest, grace_seconds=0)
-    newest = rotate(api, session_id).json["token"]
+    own = own_secret(session_id)
+    rotate(api, session_id, **own.both, grace_seconds=0)
+    verify(api, own.token)
+    newest = token_of(rotate(api, session_id))
+    verify(api, newest)
     before = stored(session_id)
     api.clock.now += after
 
-    answer = rotate(api, session_id, token_sha256=digest, grace_seconds=grace_seconds)
+    answer = rotate(api, session_id, **own.both, grace_seconds=grace_seconds)
 
     assert answer.status == status
     if status == 409:
@@ -280,13 +290,18 @@ def test_superseded_rotation_never_takes_effect_again(
     ("fields", "pointer"),
     [
         ({"session_id": SESSION}, ""),
-        ({"token_sha256": own_secret()[1]}, ""),
-        ({"session_id": "x", "token_sha256": own_secret()[1]}, "/session_id"),
-        ({"session_id": SESSION, "token_sha256": "x" * 42}, "/token_sha256"),
-        ({"session_id": SESSION, "token_sha256": "A" * 44}, "/token_sha256"),
-        ({"session_id": SESSION, "token_sha256": "A" * 42 + "B"}, "/token_sha256"),
-        ({"session_id": SESSION, "token_sha256": "+" * 43}, "/token_sha256"),
-        ({"session_id": SESSION, "token_sha256": 1}, "/token_sha256"),
+        (own_secret().both, ""),
+        ({"token_sha256": _HASH}, ""),
+        ({"family_sha256": _HASH}, ""),
+        ({"session_id": SESSION, "token_sha256": _HASH}, ""),
+        ({"session_id": SESSION, "family_sha256": _HASH}, ""),
+        (own_secret().both | {"session_id": "x"}, "/session_id"),
+        (own_secret().both | {"session_id": "A" * 22}, "/session_id"),
+        *(
+            ({"session_id": SESSION, **own_secret().both, name: value}, f"/{name}")
+            for name in ("token_sha256", "family_sha256")
+            for value in ("x" * 42, "A" * 44, "A" * 42 + "B", "+" * 43, 1)
+        ),
     ],
 )
 def test_wrong_secrets_are_named(api: Api, fields: Any, pointer: str) -> None:
@@ -638,62 +653,58 @@ def test_cursor_of_a_sign_out_is_good_for_the_same_call_only(
 
 
 @pytest.fixture
-def not_before(api: Api, monkeypatch: pytest.MonkeyPatch) -> int:
+def not_before(api: Api, authorizer: ModuleType, monkeypatch: pytest.MonkeyPatch) -> int:
     """Raised to a minute from the first sessions' creation, as by a deployment."""
     moment = NOW + 60
     for store in (api.handler.sessions, api.handler.user_sessions):
         monkeypatch.setattr(store, "_not_before", moment)
-    monkeypatch.setattr(function("session_authorizer"), "not_before", moment)
+    monkeypatch.setattr(authorizer.table, "_not_before", moment)
     return moment
 
 
-def authorized(api: Api, token: str) -> bool:
-    handler: ModuleType = function("session_authorizer")
-    event = sample("authorizer_http_api") | {"identitySource": [f"Bearer {token}"]}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(handler, "time", api.handler.time)
-        allowed: bool = handler.lambda_handler(event, None)["isAuthorized"]
-    return allowed
-
-
-def assert_dead(api: Api, token: str, stored: Any) -> None:
+def assert_dead(api: Api, authorizer: ModuleType, token: str, stored: Any) -> None:
     """To all that reads or writes, and the item stays as it is."""
     session_id = token.partition(".")[0]
     path, before = f"/sessions/{session_id}", stored(session_id)
 
     assert api("GET", path).status == 404
     assert verify(api, token).status == 401
-    assert not authorized(api, token)
+    assert not is_authorized(authorizer, token)
     assert api("PATCH", path, {"data": {"a": 1}}).status == 404
     assert api("PUT", path, {"data": {}}).status == 404
     assert api("POST", f"{path}/renew").status == 404
     assert api("POST", f"{path}/renew", {"ttl_seconds": 60}).status == 404
     assert api("POST", f"{path}/rotate", {"grace_seconds": 0}).status == 404
+    assert api("POST", f"{path}/rotate", {"token": token}).status == 404
     assert api("GET", "/sessions", query={"user_id": "ada"}).json["items"] == []
     assert stored(session_id) == before
 
 
-def test_sessions_from_before_the_switch_are_dead(api: Api, not_before: int, stored: Any) -> None:
+def test_sessions_from_before_the_switch_are_dead(
+    api: Api, authorizer: ModuleType, not_before: int, stored: Any
+) -> None:
     token = api.log_in()
     api.clock.now = not_before + 600
 
-    assert_dead(api, token, stored)
+    assert_dead(api, authorizer, token, stored)
 
 
 def test_reused_token_from_before_the_switch_ends_nothing(
-    api: Api, other: SessionStore, not_before: int, stored: Any
+    api: Api, authorizer: ModuleType, other: SessionStore, not_before: int, stored: Any
 ) -> None:
     """Its session is dead already, and the item stays as it is."""
     former = api.log_in()
     session_id = former.partition(".")[0]
-    other.rotate(session_id, Token.issue(session_id).hash, grace_seconds=0, by=BY_OTHER)
+    other.rotate(session_id, rotation(Token.issue(session_id)), by=BY_OTHER)
     api.clock.now = not_before
 
-    assert_dead(api, former, stored)
+    assert_dead(api, authorizer, former, stored)
 
 
 @pytest.mark.parametrize("change", ["SET RevokedAt = CreatedAt", "REMOVE CreatedAt"])
-def test_doubt_about_a_session_is_its_end(api: Api, tables: Any, stored: Any, change: str) -> None:
+def test_doubt_about_a_session_is_its_end(
+    api: Api, authorizer: ModuleType, tables: Any, stored: Any, change: str
+) -> None:
     """By hand, say: a mark of a revocation whatever else the item holds, or no known age."""
     token = api.log_in()
     tables.client.update_item(
@@ -702,7 +713,7 @@ def test_doubt_about_a_session_is_its_end(api: Api, tables: Any, stored: Any, ch
         UpdateExpression=change,
     )
 
-    assert_dead(api, token, stored)
+    assert_dead(api, authorizer, token, stored)
 
 
 @pytest.mark.parametrize("query", [None, {"user_id": "ada"}])
@@ -717,13 +728,15 @@ def test_sessions_from_before_the_switch_can_be_ended(
     assert "RevokedAt" in stored(session_id)
 
 
-def test_sessions_from_the_switch_on_live(api: Api, not_before: int) -> None:
+def test_sessions_from_the_switch_on_live(
+    api: Api, authorizer: ModuleType, not_before: int
+) -> None:
     api.clock.now = not_before
     token = api.log_in()
 
     assert verify(api, token).status == 200
     assert api("POST", f"/sessions/{token.partition('.')[0]}/renew").status == 200
-    assert authorized(api, token)
+    assert is_authorized(authorizer, token)
     assert len(api("GET", "/sessions", query={"user_id": "ada"}).json["items"]) == 1
 
 

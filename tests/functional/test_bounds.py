@@ -11,7 +11,7 @@ import pytest
 
 from tests.functional.conftest import Answer, Api, sample
 
-ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
+ABSENT = "AAAAAAAAAAAA"
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -229,7 +229,18 @@ def test_bodies_of_put(api: Api, body: Any, status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "status"), [(None, 200), ("", 200), ("{}", 200), ({"ttl": 1}, 422), ("x", 400)]
+    ("body", "status"),
+    [
+        (None, 200),
+        ("", 200),
+        ("{}", 200),
+        ({"final": False}, 200),
+        ({"final": True}, 422),
+        ({"final": 1, "ttl_seconds": 60}, 422),
+        ({"final": None, "ttl_seconds": 60}, 422),
+        ({"ttl": 1}, 422),
+        ("x", 400),
+    ],
 )
 def test_renew_needs_no_body(api: Api, body: Any, status: int) -> None:
     session_id = api.create()
@@ -250,6 +261,11 @@ def test_renew_needs_no_body(api: Api, body: Any, status: int) -> None:
         ({"grace_seconds": "1"}, 422),
         ({"grace_seconds": None}, 422),
         ({"grace": 1}, 422),
+        ({"token": ""}, 401),
+        ({"token": "x" * 100_000}, 401),
+        ({"token": "a\0b"}, 401),
+        ({"token": 7}, 422),
+        ({"token": None}, 422),
         ("x", 400),
     ],
 )

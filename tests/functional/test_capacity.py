@@ -78,7 +78,7 @@ def verify(api: Api, token: str) -> None:
 
 def authorize(_: Api, token: str) -> None:
     event = sample("authorizer_http_api") | {"identitySource": [f"Bearer {token}"]}
-    function("session_authorizer").lambda_handler(event, None)
+    function("session_authorizer").lambda_handler(event, lambda_context())
 
 
 def call(method: str, suffix: str = "", body: Any = None) -> Callable[[Api, str], None]:

@@ -18,7 +18,7 @@ from sessions.audit_event import AuditEvent
 from tests.functional.conftest import NOW, Api, function, lambda_context, log_stream, sample
 from tests.template import resources
 
-SESSION = "n2qXk8bVQ0mFz5rTj7LwAg"
+SESSION = "n2qXk8bVQ0mF"
 
 
 class Bus:

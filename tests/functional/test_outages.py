@@ -14,6 +14,7 @@ import pytest
 
 from dynamodb import boto3_client
 from dynamodb import client as lean
+from sessions.rotation import Rotation
 from sessions.store import SessionStore
 from sessions.token import Token
 from tests.functional.conftest import BY_OTHER, NOW, Api, Backend, sdk, seam
@@ -28,7 +29,7 @@ from tests.proxy import (
     silent,
 )
 
-ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
+ABSENT = "AAAAAAAAAAAA"
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ CALLS: list[tuple[str, str, object]] = [
     ("DELETE", f"/sessions/{ABSENT}", None),
     ("POST", f"/sessions/{ABSENT}/renew", None),
     ("POST", f"/sessions/{ABSENT}/rotate", None),
-    ("POST", "/sessions/verify", {"token": f"{ABSENT}.{'A' * 43}"}),
+    ("POST", "/sessions/verify", {"token": f"{ABSENT}.{'A' * 27}"}),
     ("DELETE", "/sessions?user_id=ada", None),
     ("GET", "/sessions?user_id=ada", None),
     ("GET", "/events?user_id=ada", None),
@@ -242,12 +243,13 @@ def test_repeated_send_is_no_second_change(
 
 @pytest.mark.parametrize("grace_seconds", [0, 30])
 def test_repeated_rotation_is_one_though_another_wrote_between(
-    api: Api, network: Proxy, other: SessionStore, grace_seconds: int
+    api: Api, network: Proxy, other: SessionStore, stored: Any, grace_seconds: int
 ) -> None:
     """A renewal has put its own request id into the item; the new hash tells all the same."""
     former = api.log_in()
     session_id = former.partition(".")[0]
     api.clock.now += 60
+    before = stored(session_id)
 
     def renew() -> None:
         other.renew(session_id, by=BY_OTHER)
@@ -258,8 +260,11 @@ def test_repeated_rotation_is_one_though_another_wrote_between(
 
     assert network.statuses == [200, 400]
     assert answer.status == 200
+    item = stored(session_id)
+    assert item["PreviousTokenHash"] == item["RetiredTokenHash"] == before["TokenHash"]
+    assert item["PreviousTokenUntil"] == {"N": str(NOW + 60 + grace_seconds)}
     assert api("POST", "/sessions/verify", {"token": answer.json["token"]}).status == 200
-    api.clock.now += grace_seconds
+    api.clock.now += 30
     assert api("POST", "/sessions/verify", {"token": former}).status == 401
     assert api("GET", f"/sessions/{session_id}").status == 404  # found out as a reused one
 
@@ -313,7 +318,8 @@ def test_repeated_rotation_does_not_undo_another_one_between(
     between = Token.issue(session_id)
 
     def rotate() -> None:
-        other.rotate(session_id, between.hash, grace_seconds=0, by=BY_OTHER)
+        rotation = Rotation(between.hashes, None, grace_seconds=0, retired_seconds=30)
+        other.rotate(session_id, rotation, by=BY_OTHER)
 
     network.plan(network.lose_answer(then=rotate))
 
@@ -328,7 +334,7 @@ def test_repeated_rotation_does_not_undo_another_one_between(
 def test_foreign_session_of_the_same_id_is_not_taken_over(
     api: Api, monkeypatch: pytest.MonkeyPatch, stored: Any
 ) -> None:
-    """Two of 2^128 ids alike: the next try has another one, and the first session stays."""
+    """Two of 2^72 ids alike: the next try has another one, and the first session stays."""
     monkeypatch.setattr("sessions.session.secrets", SimpleNamespace(token_urlsafe=lambda _: ABSENT))
     session_id = api.create("ada")
     before = stored(session_id)

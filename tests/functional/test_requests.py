@@ -6,9 +6,17 @@ from typing import Any
 
 import pytest
 
-from tests.functional.conftest import NOW, Answer, Api, function, sample, seam
+from tests.functional.conftest import (
+    NOW,
+    Answer,
+    Api,
+    function,
+    lambda_context,
+    sample,
+    seam,
+)
 
-ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
+ABSENT = "AAAAAAAAAAAA"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +109,7 @@ def test_reads_by_id_are_strongly_consistent(api: Api, tables: Any) -> None:
         note()
     seam.calls.clear()
     event = sample("authorizer_http_api") | {"identitySource": [f"Bearer {token}"]}
-    function("session_authorizer").lambda_handler(event, None)
+    function("session_authorizer").lambda_handler(event, lambda_context())
     note()
 
     assert asked == [

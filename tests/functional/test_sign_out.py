@@ -10,7 +10,7 @@ from sessions.errors import SessionNotFound, Unavailable
 from sessions.store import SessionStore
 from tests.functional.conftest import BY_OTHER, NOW, Answer, Api, seam
 
-OTHER = "AAAAAAAAAAAAAAAAAAAAAA"
+OTHER = "AAAAAAAAAAAA"
 
 
 def sign_out(api: Api, user_id: str = "ada", **query: str) -> Answer:

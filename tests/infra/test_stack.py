@@ -241,11 +241,11 @@ def test_bus_may_be_given_by_its_arn() -> None:
     )
 
 
-def test_authorizer_may_read_a_session_and_nothing_else() -> None:
-    """It can neither renew nor revoke, nor list, nor read the trail."""
+def test_authorizer_may_read_and_update_a_session_and_nothing_else() -> None:
+    """It marks tokens and ends stolen sessions; it can't create, list, or read the trail."""
     assert actions("AuthorizerSessionAuthorizerRole") == TRACING | {
         "AuthorizerSessionAuthorizerLogs": LOGGING,
-        "StorageSessions": {"dynamodb:GetItem"},
+        "StorageSessions": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
     }
 
 
@@ -402,10 +402,13 @@ def test_no_one_may_change_an_event() -> None:
 
 
 def test_functions_get_their_settings() -> None:
-    def value(given: str | dict[str, str]) -> str:
-        if isinstance(given, str):
-            return given
-        return str(given["Ref"][:-8]).removeprefix("Storage").removeprefix("Audit")
+    def value(given: Any) -> str:
+        match given:
+            case {"Ref": str(logical_id)}:
+                return logical_id[:-8].removeprefix("Storage").removeprefix("Audit")
+            case {"Fn::GetAtt": [str(logical_id), name]}:
+                return f"{logical_id[:-8]}.{name}"
+        return str(given)
 
     given = {}
     for function in resources("AWS::Lambda::Function", "local").values():
@@ -434,7 +437,7 @@ def test_functions_get_their_settings() -> None:
             "DYNAMODB_CLIENT": "lean",
             "AUDIT_TABLE": "SessionAudit",
             "AUDIT_RETENTION_SECONDS": str(400 * DAY),
-            "UNRECORDED_EVENTS": "renewed",
+            "UNRECORDED_EVENTS": "renewed,confirmed",
             "RECORD_ANONYMOUS": "false",
             "NOT_BEFORE": "0",
             "FAILED_EVENTS_BUCKET": "FailedEvents",
@@ -445,6 +448,7 @@ def test_functions_get_their_settings() -> None:
             "AUTHORIZE_ANONYMOUS": "false",
             "SESSIONS_TABLE": "Sessions",
             "SESSION_COOKIE": "__Host-session",
+            "ROLE_ARN": "AuthorizerSessionAuthorizerRole.Arn",
         },
         "session_events": {
             "DYNAMODB_CLIENT": "lean",

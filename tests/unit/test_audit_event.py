@@ -13,9 +13,11 @@ from msgspec import UNSET
 from sessions.audit_event import UNKNOWN_SESSION, classify, is_kept
 
 NOW = 1_795_435_200
-LIFE = ("created", "renewed", "updated", "rotated", "revoked", "expired", "purged")
+LIFE = ("created", "renewed", "updated", "rotated", "confirmed", "revoked", "expired", "purged")
 ALARMS = ("tampered", "deleted", "unreadable")
-SESSION = "n2qXk8bVQ0mFz5rTj7LwAg"
+SESSION = "n2qXk8bVQ0mF"
+# Hashes as SHA-256 makes them.
+NEWEST, FORMER, RETIRED, NEXT, FAMILY = (bytes([i]) * 32 for i in range(1, 6))
 TTL = {"userIdentity": {"type": "Service", "principalId": "dynamodb.amazonaws.com"}}
 
 
@@ -33,7 +35,8 @@ def image(**attributes: Any) -> dict[str, Any]:
         "Version": 1,
         "Data": {"theme": "dark"},
         "Client": {"ip": "203.0.113.7"},
-        "TokenHash": b"one",
+        "TokenHash": NEWEST,
+        "FamilyHash": FAMILY,
         "Actor": "creator",
         "RequestId": "first",
     } | attributes
@@ -92,18 +95,31 @@ def test_insert_is_created() -> None:
 
 
 REVOKED = {"ExpirationTime": NOW + 60, "RevokedAt": NOW + 60, "RevokedReason": "admin"}
-GONE = {"Data": None, "Client": None, "TokenHash": None}
+GONE = {"Data": None, "Client": None, "TokenHash": None, "FamilyHash": None}
+# Once and never before; once more, while its newest token is unseen; and that one seen.
+ROTATED = {
+    "TokenHash": NEXT,
+    "PreviousTokenHash": NEWEST,
+    "PreviousTokenUntil": NOW + 90,
+    "PreviousTokenGrace": 30,
+    "RetiredTokenHash": NEWEST,
+    "RetiredTokenUntil": NOW + 90,
+}
+UNSEEN = {
+    "PreviousTokenHash": FORMER,
+    "PreviousTokenUntil": NOW + 30,
+    "PreviousTokenGrace": 30,
+    "RetiredTokenHash": RETIRED,
+    "RetiredTokenUntil": NOW + 30,
+}
+SEEN = UNSEEN | {"PreviousTokenGrace": None}
 
 
 @pytest.mark.parametrize(
     ("change", "type", "facts"),
     [
         (REVOKED | GONE, "revoked", {"reason": "admin"}),
-        (
-            {"TokenHash": b"two", "PreviousTokenHash": b"one", "PreviousTokenUntil": NOW + 90},
-            "rotated",
-            {},
-        ),
+        (ROTATED, "rotated", {}),
         (
             {"Version": 2, "Data": {"theme": "light", "new": 1}},
             "updated",
@@ -144,6 +160,211 @@ def test_renewal_that_changes_the_window_says_so() -> None:
     assert found == written(NOW + 60, "renewed", expires_at=NOW + 660, changed=["TtlSeconds"])
 
 
+@pytest.mark.parametrize("state", [{}, UNSEEN, SEEN])
+@pytest.mark.parametrize("grace", [0, 1, 30, 3600])
+def test_rotation_of_the_newest_token_shifts_the_others(state: Any, grace: int) -> None:
+    """Whatever grace period runs; the trail has no hash of them."""
+    old = image(**state)
+    former = state.get("PreviousTokenHash", NEWEST)
+    change = {
+        "TokenHash": NEXT,
+        "PreviousTokenHash": NEWEST,
+        "PreviousTokenUntil": NOW + 60 + grace,
+        "PreviousTokenGrace": grace or None,
+        "RetiredTokenHash": former,
+        "RetiredTokenUntil": NOW + 60 + (grace or 30),
+    }
+
+    found = event(record("MODIFY", old=old, new=image(**state | BY | change), at=NOW + 60))
+
+    assert found == written(NOW + 60, "rotated")
+
+
+REPLACED = UNSEEN | {
+    "TokenHash": NEXT,
+    "RetiredTokenHash": NEWEST,
+    "PreviousTokenUntil": NOW + 90,
+    "RetiredTokenUntil": NOW + 90,
+}
+
+
+def test_rotation_by_the_former_token_replaces_the_newest() -> None:
+    """Its answer was lost: nobody has used it, and its time is over."""
+    found = event(record("MODIFY", old=image(**UNSEEN), new=image(**REPLACED | BY), at=NOW + 60))
+
+    assert found == written(NOW + 60, "rotated")
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        pytest.param(SEEN, id="seen"),
+        pytest.param(UNSEEN | {"PreviousTokenUntil": NOW + 60 + 61}, id="its grace runs"),
+    ],
+)
+def test_newest_token_is_not_replaced_otherwise(old: Any) -> None:
+    """Whoever planted such a token would have taken the newest one's place for good."""
+    new = image(**REPLACED | BY)
+
+    found = event(record("MODIFY", old=image(**old), new=new, at=NOW + 60))
+
+    assert found["type"] == "tampered"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"TokenHash": b"short"},
+        {"TokenHash": "text"},
+        {"TokenHash": FORMER},
+        {"TokenHash": RETIRED},
+        {"TokenHash": None},
+        {"FamilyHash": None},
+        {"FamilyHash": b"short"},
+        {"PreviousTokenHash": FORMER},
+        {"PreviousTokenHash": NEXT},
+        {"RetiredTokenHash": RETIRED},
+        {"RetiredTokenHash": NEWEST},
+        {"RetiredTokenHash": None},
+        {"PreviousTokenUntil": NOW + 90 + 61},
+        {"PreviousTokenUntil": NOW + 90 - 61},
+        {"PreviousTokenUntil": None},
+        {"RetiredTokenUntil": NOW + 90 + 61},
+        {"RetiredTokenUntil": NOW + 90 - 61},
+        {"RetiredTokenUntil": None},
+        {"PreviousTokenGrace": 0},
+        {"PreviousTokenGrace": -1},
+        {"PreviousTokenGrace": "30"},
+        {"PreviousTokenGrace": 3601, "PreviousTokenUntil": NOW + 3661},
+        {"ExpirationTime": NOW + 9999},
+        {"UserId": "eve"},
+    ],
+)
+def test_no_other_shift_of_tokens_is_a_rotation(change: Any) -> None:
+    made = UNSEEN | ROTATED | {"RetiredTokenHash": FORMER}
+    assert _type_of_rotation(made) == "rotated"
+
+    assert _type_of_rotation(made | change) == "tampered"
+
+
+def _type_of_rotation(new: dict[str, Any]) -> Any:
+    old = image(**UNSEEN)
+    made = record("MODIFY", old=old, new=image(**BY | new), at=NOW + 60)
+    return classify(made, not_before=0).type
+
+
+CONFIRMED = {"PreviousTokenUntil": NOW + 60 + 30, "PreviousTokenGrace": None}
+
+
+@pytest.mark.parametrize("late", [-60, 0, 60])
+def test_first_use_of_the_newest_token_is_confirmed(late: int) -> None:
+    at = NOW + 60 + late
+
+    found = event(
+        record("MODIFY", old=image(**UNSEEN), new=image(**UNSEEN | BY | CONFIRMED), at=at)
+    )
+
+    assert found == written(at, "confirmed")
+
+
+def test_first_use_with_a_renewal_says_until_when() -> None:
+    renewal = {
+        "RenewedAt": NOW + 60,
+        "ExpirationTime": NOW + 1860,
+        "LastClient": {"ip": "203.0.113.8"},
+    }
+    new = image(**UNSEEN | BY | CONFIRMED | renewal)
+
+    found = event(record("MODIFY", old=image(**UNSEEN), new=new, at=NOW + 60))
+
+    assert found == written(NOW + 60, "confirmed", expires_at=NOW + 1860)
+
+
+@pytest.mark.parametrize(
+    ("old", "change"),
+    [
+        pytest.param({}, {"PreviousTokenUntil": NOW + 90 + 61}, id="a longer grace"),
+        pytest.param({}, {"PreviousTokenUntil": NOW + 90 - 61}, id="a shorter grace"),
+        pytest.param({}, {"PreviousTokenUntil": None}, id="no end of the grace"),
+        pytest.param({}, {"PreviousTokenGrace": 9}, id="still unseen"),
+        pytest.param({"PreviousTokenGrace": None}, {"PreviousTokenGrace": 30}, id="unseen again"),
+        pytest.param({}, {"PreviousTokenHash": NEXT}, id="another former token"),
+        pytest.param({}, {"RetiredTokenHash": NEXT}, id="another retired token"),
+        pytest.param({}, {"RetiredTokenUntil": NOW + 999}, id="a retired token's time"),
+        pytest.param({}, {"FamilyHash": NEXT}, id="another family"),
+        pytest.param({}, {"Data": {}}, id="data"),
+        pytest.param({}, {"Data": {}, "Version": 2}, id="data of another version"),
+        pytest.param({}, {"ExpirationTime": NOW + 9999}, id="a later end"),
+        pytest.param({}, {"UserId": None}, id="no user"),
+        pytest.param(
+            {},
+            {
+                "RenewedAt": NOW + 60,
+                "ExpirationTime": NOW + 660,
+                "TtlSeconds": 600,
+                "RenewableUntil": NOW + 85_800,
+            },
+            id="another window",
+        ),
+        pytest.param({"ExpirationTime": NOW - 1}, {"ExpirationTime": NOW - 1}, id="expired"),
+    ],
+)
+def test_no_other_change_is_the_first_use_of_a_token(old: Any, change: Any) -> None:
+    new = image(**UNSEEN | BY | CONFIRMED | change)
+
+    found = classify(
+        record("MODIFY", old=image(**UNSEEN | old), new=new, at=NOW + 60), not_before=0
+    )
+
+    assert found.type == "tampered"
+
+
+LAST_WINDOW = {
+    "UserId": None,
+    "RenewedAt": NOW + 60,
+    "ExpirationTime": NOW + 120,
+    "AbsoluteExpirationTime": NOW + 120,
+    "TtlSeconds": 60,
+    "RenewableUntil": NOW + 60,
+}
+
+
+def final(**change: Any) -> Any:
+    new = image(**BY | LAST_WINDOW | change)
+    made = record("MODIFY", old=image(UserId=None), new=new, at=NOW + 60)
+    return classify(made, not_before=0)
+
+
+def test_last_window_of_a_visitor_is_a_renewal_that_says_so() -> None:
+    found = final()
+
+    assert (found.type, found.expires_at) == ("renewed", NOW + 120)
+    assert found.changed == ["AbsoluteExpirationTime", "TtlSeconds"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"UserId": "ada"},
+        {"AbsoluteExpirationTime": NOW + 86_401, "RenewableUntil": NOW + 86_341},
+        {"AbsoluteExpirationTime": NOW + 121, "RenewableUntil": NOW + 61},
+        {"AbsoluteExpirationTime": NOW + 119, "RenewableUntil": NOW + 59},
+        {"RenewableUntil": NOW + 84_600},
+        {"AbsoluteExpirationTime": None},
+    ],
+)
+def test_absolute_end_moves_in_no_other_way(change: Any) -> None:
+    assert final(**change).type == "tampered"
+
+
+def test_user_gets_no_last_window() -> None:
+    new = image(**BY | LAST_WINDOW | {"UserId": "ada"})
+
+    found = event(record("MODIFY", old=image(), new=new, at=NOW + 60))
+
+    assert found["type"] == "tampered"
+
+
 @pytest.mark.parametrize(
     ("type", "changed", "kept"),
     [
@@ -151,6 +372,7 @@ def test_renewal_that_changes_the_window_says_so() -> None:
         ("renewed", ["TtlSeconds"], True),
         ("updated", ["theme"], False),
         ("rotated", UNSET, True),
+        ("confirmed", UNSET, False),
         ("created", UNSET, True),
     ],
 )
@@ -159,8 +381,36 @@ def test_trail_keeps_all_but_what_it_need_not_have(type: str, changed: Any, kept
     made = record("INSERT", new=image())
     given = msgspec.structs.replace(classify(made, not_before=0), type=type, changed=changed)
 
-    assert is_kept(given, made, ["renewed", "updated"], record_anonymous=False) is kept
+    unrecorded = ["renewed", "updated", "confirmed"]
+    assert is_kept(given, made, unrecorded, record_anonymous=False) is kept
     assert is_kept(given, made, [""], record_anonymous=False)
+
+
+@pytest.mark.parametrize(
+    ("renewal", "unrecorded", "kept"),
+    [
+        (False, ["confirmed"], False),
+        (False, ["renewed"], True),
+        (True, ["renewed", "confirmed"], False),
+        (True, ["confirmed"], True),
+        (True, ["renewed"], True),
+        (True, [], True),
+    ],
+)
+def test_first_use_of_a_token_that_also_renewed_is_of_both_types(
+    renewal: bool, unrecorded: list[str], kept: bool
+) -> None:
+    """A trail that is to have the renewals has it too."""
+    at = NOW + 200
+    seen = {"PreviousTokenUntil": at + 30, "PreviousTokenGrace": None}
+    renewed = {"RenewedAt": at, "ExpirationTime": at + 1800} if renewal else {}
+    new = image(**UNSEEN | BY | seen | renewed)
+    made = record("MODIFY", old=image(**UNSEEN), new=new, at=at)
+
+    found = classify(made, not_before=0)
+
+    assert found.type == "confirmed"
+    assert is_kept(found, made, unrecorded, record_anonymous=False) is kept
 
 
 @pytest.mark.parametrize("type", LIFE + ALARMS)
@@ -169,8 +419,9 @@ def test_trail_keeps_of_anonymous_sessions_what_is_alarming(type: str) -> None:
     made = record("INSERT", new=image(UserId=None))
     given = msgspec.structs.replace(classify(made, not_before=0), type=type)
 
-    assert is_kept(given, made, ["renewed"], record_anonymous=False) is (type in ALARMS)
-    assert is_kept(given, made, ["renewed"], record_anonymous=True) is (type != "renewed")
+    unrecorded = ["renewed", "confirmed"]
+    assert is_kept(given, made, unrecorded, record_anonymous=False) is (type in ALARMS)
+    assert is_kept(given, made, unrecorded, record_anonymous=True) is (type not in unrecorded)
 
 
 @pytest.mark.parametrize(

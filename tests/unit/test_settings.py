@@ -67,7 +67,7 @@ def test_whole_numbers_may_come_as_floats() -> None:
         ({"unrecorded_events": [1]}, "'unrecorded_events' is [1]; it must be a list"),
         (
             {"unrecorded_events": ["revoked", "renewed"]},
-            "'unrecorded_events' names revoked; it may name renewed, rotated, updated",
+            "'unrecorded_events' names revoked; it may name confirmed, renewed, rotated, updated",
         ),
         ({"reserved_concurrency": 0}, "'reserved_concurrency' is 0; it must be positive"),
         ({"reserved_concurrency": "9"}, "'reserved_concurrency' is '9'; it must be of type int"),
