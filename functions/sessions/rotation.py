@@ -13,7 +13,7 @@ from sessions.dynamodb import Item
 from sessions.errors import InvalidToken, NoToken, RotationInGrace, TokenSuperseded
 from sessions.live import seconds
 from sessions.table import Update, as_read
-from sessions.token import Hashes, Token, Verdict, is_of_family, is_past, is_unseen, judge
+from sessions.token import Hashes, Token, Verdict, is_past, is_unseen, judge
 
 
 class Rotation(NamedTuple):
@@ -69,16 +69,13 @@ class Rotation(NamedTuple):
         """
         if "TokenHash" not in item:
             raise NoToken
-        presented = self.presented and judge(self.presented.hashes, item, now, not_before)
-        is_valid = presented is None or presented.is_valid
-        # A repeated call may present a token that its first send has retired.
-        if not is_valid and not (self.presented and is_of_family(self.presented.hashes, item)):
-            raise InvalidToken
+        # First, since a repeated call may present a token that is not good any more: its first send
+        # has replaced it, and others may have rotated since.
         if judge(self.hashes, item, now, not_before).is_valid:
             return True
         if is_past(self.hashes.secret, item):
             raise TokenSuperseded
-        if not is_valid:
+        if self.presented and not judge(self.presented.hashes, item, now, not_before).is_valid:
             raise InvalidToken
         return False
 

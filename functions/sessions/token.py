@@ -112,11 +112,6 @@ def is_unseen(item: Item) -> bool:
     return "PreviousTokenGrace" in item
 
 
-def is_of_family(hashes: Hashes, item: Item) -> bool:
-    """Whether these hashes are those of a token that the session in `item` had, or has."""
-    return _matches(hashes.family, item, "FamilyHash")
-
-
 def is_past(secret: bytes, item: Item) -> bool:
     """Whether the secret with this hash was the session's newest one before a later rotation."""
     return _matches(secret, item, "PreviousTokenHash") or _matches(secret, item, "RetiredTokenHash")
