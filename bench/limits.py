@@ -22,6 +22,7 @@ _WARM = {
     "get": (0.45, 1),
     "verify": (0.45, 1),
     "verify and renew": (0.50, 2),
+    "verify, first use": (0.50, 2),
     "create": (0.50, 1),
     "change": (0.50, 1),
     "renew": (0.50, 1),
@@ -29,6 +30,7 @@ _WARM = {
     "revoke": (0.50, 1),
     "list of 25": (0.60, 2),
     "authorizer": (0.35, 1),
+    "authorizer, first use": (0.50, 2),
     "audit of 100": (0.40, 4),
 }
 _BUNDLE_MEGABYTES = {"unzipped": 8.0, "zipped": 2.7}

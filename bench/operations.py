@@ -34,6 +34,7 @@ def operations(now: int) -> dict[str, Operation]:
     item = _item(secret, now)
     due = item | {"RenewedAt": {"N": str(now - 900)}, "ExpirationTime": {"N": str(now + 900)}}
     read, written = {"GetItem": {"Item": item}}, {"UpdateItem": {"Attributes": item}}
+    first_use = {"GetItem": {"Item": item | _rotated(now)}} | written
     path = f"/sessions/{session_id}"
     return {
         "get": _api("GET", path, read),
@@ -41,6 +42,7 @@ def operations(now: int) -> dict[str, Operation]:
         "verify and renew": _api(
             "POST", "/sessions/verify", {"GetItem": {"Item": due}} | written, {"token": token}
         ),
+        "verify, first use": _api("POST", "/sessions/verify", first_use, {"token": token}),
         "create": Operation("session_api", _sample("api_create_session"), {"PutItem": {}}),
         "change": _api("PATCH", path, written, {"data": {"theme": "light"}}),
         "renew": _api("POST", f"{path}/renew", written),
@@ -48,6 +50,7 @@ def operations(now: int) -> dict[str, Operation]:
         "revoke": _api("DELETE", path, written),
         "list of 25": Operation("session_api", _list_event(25), _page(item, 25)),
         "authorizer": Operation("session_authorizer", authorized, read),
+        "authorizer, first use": Operation("session_authorizer", authorized, first_use),
         "audit of 100": Operation(
             "session_audit",
             {"Records": _records(100)},
@@ -64,7 +67,6 @@ def _sample(name: str) -> Json:
 def _item(secret: str, now: int) -> Json:
     """The session of the sample events, created a moment ago."""
     image: Json = _sample("stream_created")["Records"][0]["dynamodb"]["NewImage"]
-    digest = hashlib.sha256(secret.encode()).digest()
     return image | {
         "CreatedAt": {"N": str(now)},
         "RenewedAt": {"N": str(now)},
@@ -72,8 +74,24 @@ def _item(secret: str, now: int) -> Json:
         "RenewableUntil": {"N": str(now + 86_400 - 1800)},
         "AbsoluteExpirationTime": {"N": str(now + 86_400)},
         "Client": {"M": {"ip": {"S": "203.0.113.7"}, "user_agent": {"S": "Firefox/150.0"}}},
-        "TokenHash": {"B": base64.b64encode(digest).decode()},
+        "TokenHash": _hash(secret),
+        "FamilyHash": _hash(secret[:12]),
     }
+
+
+def _rotated(now: int) -> Json:
+    """What a session has besides when it was rotated and the new token has not been used."""
+    return {
+        "PreviousTokenHash": _hash("former"),
+        "PreviousTokenUntil": {"N": str(now + 30)},
+        "PreviousTokenGrace": {"N": "30"},
+        "RetiredTokenHash": _hash("retired"),
+        "RetiredTokenUntil": {"N": str(now + 30)},
+    }
+
+
+def _hash(text: str) -> Json:
+    return {"B": base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}
 
 
 def _api(method: str, path: str, answers: Json, body: Json | None = None) -> Operation:
@@ -94,9 +112,9 @@ def _list_event(limit: int) -> Json:
 
 def _page(item: Json, count: int) -> Json:
     """The answers to a list: a page of the index, then the items that it names."""
-    hidden = ("Data", "TokenHash", "Actor", "RequestId", "RenewableUntil")
+    hidden = ("Data", "TokenHash", "FamilyHash", "Actor", "RequestId", "RenewableUntil")
     shown = {name: value for name, value in item.items() if name not in hidden}
-    items = [shown | {"SessionId": {"S": f"n2qXk8bVQ0mFz5rTj7Lw{i:02}"}} for i in range(count)]
+    items = [shown | {"SessionId": {"S": f"n2qXk8bVQ0{i:02}"}} for i in range(count)]
     keys = [{name: each[name] for name in ("SessionId", "UserId", "CreatedAt")} for each in items]
     return {
         "Query": {

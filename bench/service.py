@@ -12,6 +12,8 @@ from tests.template import resources
 
 COMMAND = (sys.executable, "-m", "bench.stores.ours")
 SESSIONS, AUDIT = "sessions", "audit"
+# Who the authorizer is in the trail.
+_ROLE = "arn:aws:iam::111122223333:role/session-authorizer"
 
 
 def dynamodb(endpoint: str) -> Any:
@@ -44,8 +46,18 @@ def environment(endpoint: str) -> dict[str, str]:
     }
     for function in resources("AWS::Lambda::Function").values():
         for name, value in function.get("Environment", {}).get("Variables", {}).items():
-            variables[name] = _table_name(value["Ref"]) if isinstance(value, dict) else value
+            variables[name] = _deployed(value)
     return variables
+
+
+def _deployed(value: Any) -> str:
+    """What an environment variable of the template is once it is deployed."""
+    match value:
+        case {"Ref": str(logical_id)}:
+            return _table_name(logical_id)
+        case {"Fn::GetAtt": [_, "Arn"]}:
+            return _ROLE
+    return str(value)
 
 
 def create_tables(client: Any) -> None:

@@ -76,6 +76,6 @@ def _variables() -> dict[str, str]:
     variables = {}
     for function in resources("AWS::Lambda::Function").values():
         for name, value in function["Environment"]["Variables"].items():
-            # The rest are names of tables.
+            # The rest are names of tables, and the ARN of a role: none of them is looked at.
             variables[name] = value if isinstance(value, str) else TABLE
     return variables

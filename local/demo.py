@@ -49,12 +49,13 @@ def show_life(stack: LocalStack, sessions: Sessions) -> None:
     first = _issued("another one", sessions.create, "ada")
     laptop_id = first.session.session_id
     _do("verified", Session, sessions.verify, first.token)
-    second = _issued("rotated", sessions.rotate, laptop_id, grace_seconds=600)
-    _do("in its grace", Session, sessions.verify, first.token)
+    second = _issued("rotated", sessions.rotate, laptop_id, token=first.token)
+    _do("still good", Session, sessions.verify, first.token)
     _do("the new token", Session, sessions.verify, second.token)
-    third = _issued("without grace", sessions.rotate, laptop_id, grace_seconds=0)
-    _do("a stolen token", None, sessions.verify, second.token)
-    _do("ended by that", None, sessions.verify, third.token)
+    third = _issued("rotated again", sessions.rotate, laptop_id, token=second.token)
+    fourth = _issued("and again", sessions.rotate, laptop_id, token=third.token)
+    _do("a stolen token", None, sessions.verify, first.token)
+    _do("ended by that", None, sessions.verify, fourth.token)
 
     kiosk_id = kiosk.session.session_id
     _await("the short one to expire", lambda: _has_ended(sessions, kiosk_id))

@@ -59,11 +59,29 @@ def log_in(call: Caller, user_id: str, **fields: Any) -> tuple[str, str]:
 def log_in_and_rotate(call: Caller, user_id: str, *, grace_seconds: int) -> tuple[str, str, str]:
     """Session id, former and new token."""
     session_id, former = log_in(call, user_id)
-    token = Token.issue(session_id)
-    body = {"grace_seconds": grace_seconds, "token_sha256": token.token_sha256}
-    answer = call("POST", f"/sessions/{session_id}/rotate", body)
+    return session_id, former, rotate(call, former, grace_seconds=grace_seconds)
+
+
+def rotate(call: Caller, presented: str, *, grace_seconds: int) -> str:
+    """The new token that takes the place of the one presented."""
+    token = parsed(presented).successor()
+    answer = call(
+        "POST",
+        f"/sessions/{token.session_id}/rotate",
+        {
+            "token": presented,
+            "grace_seconds": grace_seconds,
+            "token_sha256": token.token_sha256,
+        },
+    )
     assert answer.status == 200, answer
-    return session_id, former, token.text
+    return token.text
+
+
+def parsed(text: str) -> Token:
+    token = Token.parse(text)
+    assert token
+    return token
 
 
 def eventually(happened: Callable[[], Any], seconds: float = 120) -> Any:

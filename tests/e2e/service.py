@@ -82,6 +82,15 @@ class Service(NamedTuple):
             ExpressionAttributeValues={":long_ago": {"N": "0"}},
         )
 
+    def lose_newest(self, session_id: str) -> None:
+        """Let the newest token be unseen for longer than its grace."""
+        self.dynamodb.update_item(
+            TableName=self.table,
+            Key={"SessionId": {"S": session_id}},
+            UpdateExpression="SET PreviousTokenUntil = :long_ago",
+            ExpressionAttributeValues={":long_ago": {"N": "0"}},
+        )
+
     def race(self, *calls: Callable[[], Any]) -> list[Any]:
         """What each call answers; all begin at once, or a moment apart."""
         start = Barrier(len(calls))

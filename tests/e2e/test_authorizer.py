@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from local.stack import ROOT, LocalStack, cdk, execute_api_url
 from tests.caller import Answer, Caller
-from tests.e2e.conftest import HeldCaller, log_in, log_in_and_rotate
+from tests.e2e.conftest import HeldCaller, eventually, log_in, log_in_and_rotate, rotate
 
-ABSENT = "AAAAAAAAAAAAAAAAAAAAAA"
+ABSENT = "A" * 12
+SECRET = "B" * 27
 CACHE_SECONDS = 5
 
 
@@ -50,7 +51,7 @@ def test_no_token_is_401(protected: Protected) -> None:
     assert (answer.status, answer.json) == (401, {"message": "Unauthorized"})
 
 
-@pytest.mark.parametrize("token", ["x", f"{ABSENT}.{'B' * 43}"])
+@pytest.mark.parametrize("token", ["x", f"{ABSENT}.{SECRET}"])
 def test_bad_token_is_403(protected: Protected, token: str) -> None:
     answer = whoami(protected.uncached, token)
 
@@ -60,7 +61,7 @@ def test_bad_token_is_403(protected: Protected, token: str) -> None:
 def test_wrong_secret_is_403(protected: Protected, call: HeldCaller) -> None:
     session_id, _ = log_in(call, "guest")
 
-    assert whoami(protected.uncached, f"{session_id}.{'B' * 43}").status == 403
+    assert whoami(protected.uncached, f"{session_id}.{SECRET}").status == 403
 
 
 def test_good_token_passes_with_its_session(protected: Protected, call: HeldCaller) -> None:
@@ -114,9 +115,40 @@ def test_expired_token_is_refused(protected: Protected, call: HeldCaller) -> Non
 
 
 def test_rotated_token_passes_and_the_former_one_in_its_grace(
-    protected: Protected, call: HeldCaller
+    protected: Protected, call: HeldCaller, stack: LocalStack
 ) -> None:
-    _, former, new = log_in_and_rotate(call, "guest", grace_seconds=3600)
+    """The grace begins with the first use of the new token, which the authorizer notes."""
+    session_id, former, new = log_in_and_rotate(call, "guest", grace_seconds=3600)
 
-    assert whoami(protected.uncached, new).status == 200
     assert whoami(protected.uncached, former).status == 200
+    assert "PreviousTokenGrace" in stored(stack, session_id)
+    assert whoami(protected.uncached, new).status == 200
+    assert "PreviousTokenGrace" not in stored(stack, session_id)
+    assert whoami(protected.uncached, former).status == 200
+
+
+def test_older_token_ends_the_session(protected: Protected, call: HeldCaller) -> None:
+    """Somebody has kept a copy. It is on record that the authorizer has ended the session."""
+    session_id, stolen, new = log_in_and_rotate(call, "guest", grace_seconds=1)
+    for _ in range(2):
+        new = rotate(call, new, grace_seconds=1)
+
+    assert whoami(protected.uncached, stolen).status == 403
+    assert whoami(protected.uncached, new).status == 403
+
+    def revoked() -> Any:
+        events = call("GET", "/events", query={"session_id": session_id}).json["items"]
+        return next((event for event in events if event["type"] == "revoked"), None)
+
+    event = eventually(revoked)
+    assert event["reason"] == "token_reuse"
+    assert "Authorizer" in event["actor"]
+
+
+def stored(stack: LocalStack, session_id: str) -> dict[str, Any]:
+    item: dict[str, Any] = stack.client("dynamodb").get_item(
+        TableName=stack.outputs["SessionsTableName"],
+        Key={"SessionId": {"S": session_id}},
+        ConsistentRead=True,
+    )["Item"]
+    return item

@@ -205,7 +205,7 @@ def test_policy_allows_the_routes_that_it_names_and_no_other(
     allowed = set()
     for route in routes():
         _, method, path = route.split("/", 2)
-        answer = call(method, f"/{path}".replace("*", "A" * 22), {"x": 1})
+        answer = call(method, f"/{path}".replace("*", "A" * 12), {"x": 1})
         if answer.status != 403:
             allowed.add(route)
 

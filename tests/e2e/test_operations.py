@@ -191,7 +191,7 @@ def records(stack: LocalStack, user_id: str, count: int) -> list[dict[str, Any]]
     found = []
     for number in range(count):
         record = json.loads(text)
-        change, session_id = record["dynamodb"], {"S": token_urlsafe(16)}
+        change, session_id = record["dynamodb"], {"S": token_urlsafe(9)}
         change |= {"Keys": {"SessionId": session_id}, "SequenceNumber": str(10**20 + number)}
         change["NewImage"] |= {"SessionId": session_id, "UserId": {"S": user_id}}
         found.append(record)

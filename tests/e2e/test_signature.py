@@ -22,7 +22,7 @@ def client(stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> Iterator[lean.
 
 
 def get(client: lean.Client, stack: LocalStack) -> object:
-    key = {"SessionId": {"S": "A" * 22}}
+    key = {"SessionId": {"S": "A" * 12}}
     return client.get_item(TableName=stack.outputs["SessionsTableName"], Key=key)
 
 

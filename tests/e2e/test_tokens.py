@@ -10,7 +10,14 @@ import pytest
 
 from local.stack import LocalStack
 from tests.caller import Answer
-from tests.e2e.conftest import HeldCaller, eventually, log_in, log_in_and_rotate
+from tests.e2e.conftest import (
+    HeldCaller,
+    eventually,
+    log_in,
+    log_in_and_rotate,
+    parsed,
+    rotate,
+)
 
 
 def verify(call: HeldCaller, token: str) -> int:
@@ -34,7 +41,11 @@ def test_former_token_verifies_in_its_grace_and_no_rotation_cuts_it_short(
 
 
 def test_stolen_token_is_found_out_and_on_record(call: HeldCaller) -> None:
+    """The grace of the former token begins with the first use of the new one."""
     session_id, former, new = log_in_and_rotate(call, "robbed", grace_seconds=1)
+    time.sleep(2)
+    assert verify(call, former) == 200
+    assert verify(call, new) == 200
 
     eventually(lambda: verify(call, former) == 401)
     assert verify(call, new) == 401
@@ -44,16 +55,40 @@ def test_stolen_token_is_found_out_and_on_record(call: HeldCaller) -> None:
     assert events[1]["reason"] == "token_reuse"
 
 
-def test_one_of_many_concurrent_rotations_wins(call: HeldCaller) -> None:
+def test_old_token_of_a_session_that_is_rotated_often_ends_it(call: HeldCaller) -> None:
+    """However many tokens the session has had since: the family tells."""
+    session_id, stolen, new = log_in_and_rotate(call, "robbed", grace_seconds=1)
+    for _ in range(3):
+        new = rotate(call, new, grace_seconds=3600)
+
+    assert verify(call, stolen) == 401
+    assert verify(call, new) == 401
+    assert call("GET", f"/sessions/{session_id}").status == 404
+
+
+def test_token_whose_answer_was_lost_is_replaced(call: HeldCaller) -> None:
+    """Nobody has used it for longer than the grace, and the user still has the former one."""
+    session_id, former, lost = log_in_and_rotate(call, "unlucky", grace_seconds=1)
+    time.sleep(2)
+
+    new = rotate(call, former, grace_seconds=3600)
+
+    # Whoever had the lost one after all is refused, and is no thief.
+    assert [verify(call, token) for token in (lost, former, new, former)] == [401, 200, 200, 200]
+
+
+@pytest.mark.parametrize("by_token", [True, False])
+def test_one_of_many_concurrent_rotations_wins(call: HeldCaller, by_token: bool) -> None:
     """The others are told so, and the winner's token is the one that counts.
 
     After a second rotation the first token would not verify.
     """
     session_id, former = log_in(call, "rotators")
     path = f"/sessions/{session_id}/rotate"
+    body = {"grace_seconds": 3600} | ({"token": former} if by_token else {})
 
     with ThreadPoolExecutor(10) as pool:
-        answers = list(pool.map(lambda _: call("POST", path, {"grace_seconds": 3600}), range(10)))
+        answers = list(pool.map(lambda _: call("POST", path, body), range(10)))
 
     won = [answer.json["token"] for answer in answers if answer.status == 200]
     assert [answer.status for answer in answers].count(409) == 10 - len(won)
@@ -101,6 +136,8 @@ def test_no_secret_in_tables_stream_trail_or_logs(call: HeldCaller, stack: Local
     verify(call, new)
     verify(call, new + "x")
     call("POST", "/sessions/verify", {"wrong": new})
+    for _ in range(2):
+        new = rotate(call, new, grace_seconds=0)
     verify(call, former)
     eventually(lambda: "purged" in types(call, session_id))
 
@@ -123,7 +160,10 @@ def test_no_secret_in_tables_stream_trail_or_logs(call: HeldCaller, stack: Local
 
     assert session_id in repr(records)
     assert session_id in repr(audit)
-    for secret in (each.partition(".")[2] for each in (former, new)):
-        raw = base64.urlsafe_b64decode(secret + "=")
+    secrets = [parsed(token).secret for token in (former, new)]
+    families = {secret[:12] for secret in secrets}
+    assert len(families) == 1
+    for secret in (*secrets, *families):
+        raw = base64.urlsafe_b64decode(secret + "=" * (-len(secret) % 4))
         for trace in (secret, raw.hex(), repr(raw)[2:-1], base64.b64encode(raw).decode()):
             assert trace not in traces

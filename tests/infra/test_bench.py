@@ -21,7 +21,9 @@ def result() -> Any:
 
 
 def test_each_operation_makes_the_requests_that_it_should(result: dict[str, Any]) -> None:
-    """One for most; a renewal by verify and a list take two, a batch of 100 events four."""
+    """One for most. A renewal by verify, the first use of a rotated token and a list take two, a
+    batch of 100 events four.
+    """
     with shipped() as functions:
         calls = warm.measure(functions, rounds=1)
 

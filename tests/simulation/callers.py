@@ -8,13 +8,14 @@ from random import Random
 from typing import Any
 
 from tests.simulation.expressions import Item
-from tests.simulation.model import Life, Model, token_sha256
+from tests.simulation.model import FAMILY, Life, Model, base64url_sha256
 from tests.simulation.story import SLOTS, Step, Story, draw, shrink
 from tests.simulation.turnstile import Actor
 from tests.simulation.world import Call, World, base64url
 
-_GRACES = (0, 3, 0, 20, 0, 10)
+_GRACES = (3, 0, 1, 20, 3, 10)
 _WINDOWS = (None, None, 5, 15, 60, None)
+_LAST_WINDOWS = (6, 15, 60)
 _TIMEOUTS = ((10, 60), (20, 40), (5, 100))
 # The choices of a creation that make it anonymous, and of `verify` that report no client.
 _ANONYMOUS = (5, 8)
@@ -27,8 +28,17 @@ _REPEAT_SECONDS = 50
 _MOMENTS = {
     "expiry": "ExpirationTime",
     "grace": "PreviousTokenUntil",
+    "retirement": "RetiredTokenUntil",
     "end": "AbsoluteExpirationTime",
 }
+
+
+def _hashes(secret: str) -> dict[str, str]:
+    """What a call tells of a secret that its caller makes."""
+    return {
+        "token_sha256": base64url_sha256(secret),
+        "family_sha256": base64url_sha256(secret[:FAMILY]),
+    }
 
 
 class Slot:
@@ -50,6 +60,7 @@ class Outcome:
 
     def __init__(self, world: World, model: Model) -> None:
         self.broken = model.broken
+        self.tolerated = model.tolerated
         self.log = world.log
         self.landings = world.landings
         self.requests = world.requests
@@ -112,7 +123,8 @@ class _Cast:
             self._await(step)
             slot = self.slots[step.slot]
             if step.call != "create" and self._is_long_dead(slot):
-                choice = 8 if step.choice in _ANONYMOUS else 0
+                anonymous = step.choice in _ANONYMOUS or step.call == "finish"
+                choice = 8 if anonymous else 0
                 log_in = step._replace(choice=choice, fates=())
                 self._create(log_in, slot, (self.story.ttl, self.story.absolute))
             self.world.time.start(self.actor(step.caller, partial(self._do, step)))
@@ -176,11 +188,8 @@ class _Cast:
         }
         facts: dict[str, Any] = {"session_id": "", "secret": ""}
         if step.choice % 4:
-            facts = {"session_id": base64url(self.random.randbytes(16)), "secret": self._secret()}
-            body |= {
-                "session_id": facts["session_id"],
-                "token_sha256": token_sha256(facts["secret"]),
-            }
+            facts = {"session_id": base64url(self.random.randbytes(9)), "secret": self._secret()}
+            body |= {"session_id": facts["session_id"], **_hashes(facts["secret"])}
             slot.session_id, slot.secrets, slot.version = facts["session_id"], [], 1
 
         def how(call: Call) -> None:
@@ -196,8 +205,10 @@ class _Cast:
             slot.version = call.body["version"]
             slot.secrets.append(call.secret)
 
-    def _secret(self) -> str:
-        return base64url(self.random.randbytes(32))
+    def _secret(self, family: str = "") -> str:
+        """A new secret, of this family if there is one."""
+        secret = base64url(self.random.randbytes(21))[:27]
+        return family + secret[len(family) :]
 
     def _verify(self, step: Step, slot: Slot, back: int = 1) -> None:
         if len(slot.secrets) < back:
@@ -217,13 +228,17 @@ class _Cast:
             lambda call: self.world.call_api(call, "POST", "/sessions/verify", body),
             secret=secret,
             client=client,
+            renew=body["renew"],
         )
 
     def _former(self, step: Step, slot: Slot) -> None:
         self._verify(step, slot, 2)
 
+    def _older(self, step: Step, slot: Slot) -> None:
+        self._verify(step, slot, 3 + step.choice % 2)
+
     def _authorize(self, step: Step, slot: Slot) -> None:
-        back = 1 + step.choice % 2
+        back = (1, 2, 1, 3, 1, 2, 4)[step.choice % 7]
         if len(slot.secrets) >= back:
             secret = slot.secrets[-back]
             self._call(
@@ -234,12 +249,19 @@ class _Cast:
                 secret=secret,
             )
 
-    def _rotate(self, step: Step, slot: Slot) -> None:
+    def _rotate(self, step: Step, slot: Slot, back: int = 1) -> None:
+        """For the holder of a token that was given out, the last but `back` - 1; 0 for nobody."""
+        if len(slot.secrets) < back:
+            return
         grace, own = _GRACES[step.choice % 6], step.choice < 9
-        secret = self._secret() if own else ""
+        presented = slot.secrets[-back] if back else ""
+        secret = self._secret(presented[:FAMILY]) if own else ""
         body: dict[str, Any] = {"grace_seconds": grace}
+        if presented:
+            body["token"] = f"{slot.session_id}.{presented}"
         if own:
-            body["token_sha256"] = token_sha256(secret)
+            hashes = _hashes(secret)
+            body |= {"token_sha256": hashes["token_sha256"]} if presented else hashes
 
         def how(call: Call) -> None:
             path = f"/sessions/{call.session_id}/rotate"
@@ -247,19 +269,43 @@ class _Cast:
             if call.status == 200 and not own:
                 call.secret = call.body["token"].partition(".")[2]
 
-        facts = {"secret": secret, "grace": grace, "session_id": slot.session_id}
+        facts = {
+            "secret": secret,
+            "presented": presented,
+            "grace": grace,
+            "session_id": slot.session_id,
+        }
         call = (self._repeat if own else self._call)(step, slot, "rotate", how, **facts)
         if call.status == 200 and call.session_id == slot.session_id:
             slot.secrets.append(call.secret)
 
+    def _rotate_former(self, step: Step, slot: Slot) -> None:
+        self._rotate(step, slot, 2)
+
+    def _rotate_session(self, step: Step, slot: Slot) -> None:
+        self._rotate(step, slot, 0)
+
     def _renew(self, step: Step, slot: Slot) -> None:
         ttl = _WINDOWS[step.choice % 6]
-        body = None if ttl is None else {"ttl_seconds": ttl}
+        self._renew_to(step, slot, None if ttl is None else {"ttl_seconds": ttl})
 
+    def _finish(self, step: Step, slot: Slot) -> None:
+        ttl = _LAST_WINDOWS[step.choice % 3]
+        self._renew_to(step, slot, {"ttl_seconds": ttl, "final": True})
+
+    def _renew_to(self, step: Step, slot: Slot, body: dict[str, Any] | None) -> None:
         def how(call: Call) -> None:
             self.world.call_api(call, "POST", f"/sessions/{call.session_id}/renew", body)
 
-        self._call(step, slot, "renew", how, ttl=ttl)
+        facts = body or {}
+        self._call(
+            step,
+            slot,
+            "renew",
+            how,
+            ttl=facts.get("ttl_seconds"),
+            final=facts.get("final", False),
+        )
 
     def _change(self, step: Step, slot: Slot, kind: str = "change") -> None:
         version = slot.version if step.choice % 2 else None

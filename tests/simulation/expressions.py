@@ -223,11 +223,11 @@ class _Parser:
         return lambda scope: _compares(sign, left(scope), right(scope))
 
     def sum(self) -> Operand:
-        left = self.operand()
+        left = self.addend()
         sign = self.take("+", "-")
         if not sign:
             return lambda scope: _present(left(scope))
-        right = self.operand()
+        right = self.addend()
         factor = 1 if sign == "+" else -1
 
         def add(scope: Scope) -> Any:
@@ -237,6 +237,25 @@ class _Parser:
             return {"N": f"{Decimal(a['N']) + factor * Decimal(b['N']):f}"}
 
         return add
+
+    def addend(self) -> Operand:
+        if not self.take("if_not_exists"):
+            return self.operand()
+        self.need("(")
+        path = self.path()
+        self.need(",")
+        default = self.operand()
+        self.need(")")
+        if default == path:  # DynamoDB refuses it
+            raise Unknown(self.expression)
+
+        def stored_or_default(scope: Scope) -> Any:
+            value = path(scope)
+            # DynamoDB Local wants the default to be there even if it is not needed.
+            other = _present(default(scope))
+            return other if value is None else value
+
+        return stored_or_default
 
     def operand(self) -> Operand:
         if self.words and self.words[0][0] == ":":

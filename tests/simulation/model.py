@@ -10,26 +10,38 @@ A clock that is judged by is that of the moment when its DynamoDB request is sen
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from typing import Any
 
 from sessions.document import from_attributes
+from tests.functional.conftest import ROLE
 from tests.simulation.expressions import Item
-from tests.simulation.world import Call, Request, World, base64url, sha256
+from tests.simulation.world import RETIRED_SECONDS, Call, Request, World, base64url, sha256
 
+# So many characters of a secret stay the same when it is rotated for its holder.
+FAMILY = 12
 # What a revocation may still end, so that a renewal under way does not undo it.
 _JUST_NOW_SECONDS = 60
-# From the beginning of a call until it has judged a token: 7 s under way, 2 s between clocks, and
-# a second for the fractions that clocks leave out.
-_JUDGED_WITHIN_SECONDS = 10
-_EVENTS = {
-    "create": "created",
-    "renew": "renewed",
-    "verify": "renewed",
-    "rotate": "rotated",
-    "change": "updated",
-    "replace": "updated",
+# How much earlier than by true time a period may end by the clock of a host: a write lands up to
+# 7 s after its clock was read, clocks differ by 2 s, and leave out the fraction of a second.
+_EARLY_SECONDS = 10
+_FIXED = ("SessionId", "UserId", "CreatedAt")
+_FORMER = {"PreviousTokenUntil", "PreviousTokenGrace"}
+_TOKENS = {"TokenHash", "FamilyHash", "PreviousTokenHash", "RetiredTokenHash", "RetiredTokenUntil"}
+_TOKENS |= _FORMER
+_RENEWAL = {"ExpirationTime", "RenewedAt", "LastClient"}
+_WINDOW = {"TtlSeconds", "RenewableUntil"}
+# What a call of each kind may change in a session.
+_MAY_CHANGE = {
+    "verify": _RENEWAL | _FORMER,
+    "authorize": _FORMER,
+    "renew": _RENEWAL | _WINDOW,
+    "rotate": _TOKENS,
+    "change": {"Data", "Version"},
+    "replace": {"Data", "Version"},
 }
-_FIXED = ("SessionId", "UserId", "CreatedAt", "AbsoluteExpirationTime")
+# A rotation by the session's id alone, without a grace period, knows the last three tokens only.
+FORMER_HASH_AGAIN = "a hash older than the retired one becomes current again"
 
 
 class Life:
@@ -41,8 +53,8 @@ class Life:
         # When the creation was answered first, and when an explicit end was.
         self.answered = self.ended = float("inf")
         self.hashes: list[str] = []
-        # The rotation that took the place of a hash.
-        self.superseded: dict[str, Call] = {}
+        # Until when, in true time, nobody who uses an older token may be taken for a thief.
+        self.no_theft_until: dict[str, float] = {}
         self.trail: list[dict[str, Any]] = []
 
 
@@ -52,6 +64,8 @@ class Model:
     def __init__(self) -> None:
         self.lives: dict[str, Life] = {}
         self.broken: list[str] = []
+        # What is known to happen, is not promised otherwise, and is counted.
+        self.tolerated: Counter[str] = Counter()
         self.world: World
 
     def life(self, session_id: str) -> Life:
@@ -109,23 +123,30 @@ class Model:
             "the bound of a full renewal fits",
             call,
         )
-        self.require(
-            call.kind in _EVENTS and call.kind != "create", "such a call changes no session", call
-        )
+        self.require(call.kind in _MAY_CHANGE, "such a call changes no session", call)
         changed = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
-        match _EVENTS.get(call.kind):
-            case "rotated":
+        changed -= {"Actor", "RequestId"}
+        may = set(_MAY_CHANGE.get(call.kind, ()))
+        if call.facts.get("final"):
+            may.add("AbsoluteExpirationTime")
+        self.require(changed <= may, f"such a call leaves {sorted(changed - may)} alone", call)
+        match call.kind:
+            case "rotate":
                 self._rotated(life, old, new, request)
-                may = {"TokenHash", "PreviousTokenHash", "PreviousTokenUntil"}
-            case "renewed":
+                self._tell(life, call, "rotated")
+            case "renew":
                 self._renewed(old, new, request)
-                may = {"ExpirationTime", "RenewedAt", "TtlSeconds", "RenewableUntil", "LastClient"}
+                self._tell(life, call, "renewed", expires_at=_number(new, "ExpirationTime"))
+            case "verify" | "authorize":
+                self._used(life, old, new, request)
+                expiry = _number(new, "ExpirationTime") if changed - _FORMER else None
+                kind = "confirmed" if changed & _FORMER else "renewed"
+                if kind == "renewed":
+                    expiry = _number(new, "ExpirationTime")
+                self._tell(life, call, kind, expires_at=expiry)
             case _:
                 self._updated(old, new, request)
-                may = {"Data", "Version"}
-        changed -= {"Actor", "RequestId"}
-        self.require(changed <= may, f"such a call leaves {sorted(changed - may)} alone", call)
-        self._tell(life, call, _EVENTS.get(call.kind, call.kind))
+                self._tell(life, call, "updated")
 
     def _revoked(self, life: Life, old: Item, new: Item, request: Request) -> None:
         call, reason = request.call, _text(new, "RevokedReason")
@@ -140,10 +161,10 @@ class Model:
             "a session is revoked as of now",
             call,
         )
-        gone = {"Data", "Client", "LastClient", "TokenHash", "PreviousTokenHash"}
+        gone = {"Data", "Client", "LastClient"} | _TOKENS
         self.require(not gone & new.keys(), "a revoked session keeps no data and no hash", call)
-        if call.kind == "verify":
-            self.require(reason == "token_reuse", "verify ends nothing but a theft", call)
+        if call.kind in ("verify", "authorize"):
+            self.require(reason == "token_reuse", "a check ends nothing but a theft", call)
             self._stolen(life, request)
             return
         self.require(reason == call.facts.get("reason"), "the reason is the caller's", call)
@@ -157,49 +178,94 @@ class Model:
             )
 
     def _stolen(self, life: Life, request: Request) -> None:
-        """No false theft: a former token ends a session only long enough after its rotation."""
+        """No false theft: an older token ends a session only long enough after its rotation."""
         call = request.call
-        item = self._judge(call)
-        shown = _hash(call.secret)
+        worth = _worth(call.secret, self._judge(call), request.clock)
+        self.require(worth == "reused", "a theft is an older token after its time", call)
+        until = life.no_theft_until.get(_hash(call.secret), 0)
         self.require(
-            _text(item, "PreviousTokenHash", "B") == shown
-            and _text(item, "TokenHash", "B") != shown
-            and _number(item, "PreviousTokenUntil") <= request.clock,
-            "a theft is a former token after its grace",
-            call,
+            request.sent >= until - _EARLY_SECONDS, "a token within its grace is no theft", call
         )
-        rotation = life.superseded.get(shown)
-        protected = (
-            rotation
-            and rotation.facts["grace"]
-            and call.began + _JUDGED_WITHIN_SECONDS
-            < rotation.facts["first"] + rotation.facts["grace"]
-        )
-        self.require(not protected, "a token within its grace is no theft", call)
 
     def _rotated(self, life: Life, old: Item, new: Item, request: Request) -> None:
-        call, grace = request.call, request.call.facts["grace"]
-        given, former = _text(new, "TokenHash", "B"), _text(old, "TokenHash", "B")
-        # An item knows two hashes. A call that is sent again after two more rotations is done
-        # again: the store can't tell, and the promise does not hold there yet.
+        call, clock, now = request.call, request.clock, self.world.time.now
+        grace, presented = call.facts["grace"], call.facts["presented"]
+        former, newest = _text(old, "PreviousTokenHash", "B"), _text(old, "TokenHash", "B")
+        made = _text(new, "TokenHash", "B")
+        shift = (newest, former or newest)
+        if presented and _hash(presented) != newest:
+            self.require(
+                _worth(presented, old, clock) == "former" and _is_lost(old, clock),
+                "only a lost token is replaced for the holder of the former one",
+                call,
+            )
+            shift = (former, newest)
+        elif not presented and grace:
+            self.require(
+                not _is_graced(old, clock),
+                "by the session's id, no rotation cuts a grace short unless asked to",
+                call,
+            )
+        shifted = (_text(new, "PreviousTokenHash", "B"), _text(new, "RetiredTokenHash", "B"))
+        self.require(shifted == shift, "the tokens move up", call)
         self.require(
-            given not in life.hashes[-2:], "a former hash never becomes current again", call
+            not call.secret or made == _hash(call.secret), "the new token is the caller's", call
         )
-        life.hashes.append(given)
-        life.superseded[former] = call
+        family = presented or call.secret
         self.require(
-            _text(new, "PreviousTokenHash", "B") == former, "the old token is the former one", call
+            not family or _text(new, "FamilyHash", "B") == _hash(family[:FAMILY]),
+            "the family is that of the token presented, or a new one",
+            call,
         )
+        known = (newest, former, _text(old, "RetiredTokenHash", "B"))
+        if made in life.hashes and made not in known and not (presented or grace):
+            self.tolerated[FORMER_HASH_AGAIN] += 1
+        else:
+            self.require(made not in life.hashes, "a former hash never becomes current again", call)
+        life.hashes.append(made)
         self.require(
-            _number(new, "PreviousTokenUntil") == request.clock + grace,
+            _number(new, "PreviousTokenUntil") == clock + grace
+            and _number(new, "PreviousTokenGrace") == (grace or -1),
             "the grace is as long as asked for",
             call,
         )
+        refused_seconds = grace or RETIRED_SECONDS
         self.require(
-            not grace or _number(old, "PreviousTokenUntil") <= request.clock,
-            "no rotation cuts a grace short unless asked to",
+            _number(new, "RetiredTokenUntil") == clock + refused_seconds,
+            "for the time of a grace, an older token is no theft",
             call,
         )
+        life.no_theft_until[shift[1]] = now + refused_seconds
+        life.no_theft_until[shift[0]] = float("inf") if grace else now + refused_seconds
+
+    def _used(self, life: Life, old: Item, new: Item, request: Request) -> None:
+        """A token was presented: this begins the former one's grace, and may renew the session."""
+        call = request.call
+        worth = _worth(call.secret, old, request.clock)
+        self.require(
+            worth in ("newest", "former"),
+            "a check writes only what its token proves at that moment",
+            call,
+        )
+        grace = _number(old, "PreviousTokenGrace")
+        marks = worth == "newest" and grace >= 0
+        if marks:
+            self.require(
+                "PreviousTokenGrace" not in new
+                and _number(new, "PreviousTokenUntil") == request.clock + grace,
+                "the whole grace begins with the first use of the newest token",
+                call,
+            )
+            life.no_theft_until[_text(old, "PreviousTokenHash", "B")] = self.world.time.now + grace
+        else:
+            self.require(
+                all(old.get(name) == new.get(name) for name in _FORMER),
+                "a grace begins with the first use of the newest token alone",
+                call,
+            )
+        if not marks or any(old.get(name) != new.get(name) for name in _RENEWAL):
+            self.require(call.facts.get("renew"), "a check renews only if asked to", call)
+            self._renewed(old, new, request)
 
     def _renewed(self, old: Item, new: Item, request: Request) -> None:
         call, ttl = request.call, request.call.facts.get("ttl")
@@ -207,7 +273,7 @@ class Model:
         window = _number(new, "TtlSeconds")
         self.require(
             _number(new, "ExpirationTime")
-            == min(renewed + window, _number(new, "AbsoluteExpirationTime")),
+            == min(renewed + window, _number(old, "AbsoluteExpirationTime")),
             "a renewal gives a full window, or all up to the absolute end",
             call,
         )
@@ -218,17 +284,23 @@ class Model:
         self.require(
             window == (ttl or _number(old, "TtlSeconds")), "the window is the one asked for", call
         )
+        final = call.facts.get("final")
+        self.require(
+            not final or _number(new, "AbsoluteExpirationTime") == _number(new, "ExpirationTime"),
+            "a last window ends at the absolute end",
+            call,
+        )
+        self.require(
+            _number(new, "AbsoluteExpirationTime") <= _number(old, "AbsoluteExpirationTime"),
+            "no absolute end moves away",
+            call,
+        )
+        self.require(not final or "UserId" not in old, "only visitors get a last window", call)
         self.require(
             new.get("LastClient") == (_client(call) or old.get("LastClient")),
             "the last client is that of the last renewal that reported one",
             call,
         )
-        if call.kind == "verify":
-            self.require(
-                _proves(call.secret, old, request.clock),
-                "verify renews only what its token proves at that moment",
-                call,
-            )
 
     def _updated(self, old: Item, new: Item, request: Request) -> None:
         call = request.call
@@ -316,9 +388,18 @@ class Model:
         self.require(call.status in (200, 404), "is 200 or 404", call)
 
     def _renew_answered(self, call: Call) -> None:
-        item = self._by_id(call)
+        item, final = self._by_id(call), call.facts["final"]
+        if call.status == 409:
+            self.require(final and "UserId" in item, "a visitor may get a last window", call)
+            return
         self.require(call.status in (200, 404), "is 200 or 404", call)
         if call.status == 200:
+            self.require(
+                not final
+                or _number(item, "ExpirationTime") == _number(item, "AbsoluteExpirationTime"),
+                "what was answered was done",
+                call,
+            )
             self.require(
                 _number(item, "RenewedAt") >= call.clock_began, "it is renewed from now on", call
             )
@@ -338,22 +419,44 @@ class Model:
     _replace_answered = _change_answered
 
     def _rotate_answered(self, call: Call) -> None:
-        item = self._by_id(call)
+        item, presented = self._by_id(call), call.facts["presented"]
         if call.status == 200:
             self._give(call, item)
             return
-        self.require(call.status in (404, 409), "is 200, 404 or 409", call)
-        if call.status == 409:
-            self._prove_nothing(call, item)
-            superseded = _text(item, "PreviousTokenHash", "B") == _hash(call.secret)
-            if not call.secret:  # one that the service made, and stored before others rotated
-                superseded = bool(call.writes)
-            expected = "token_superseded" if superseded else "rotation_in_grace"
-            self.require(call.body["code"] == expected, f"is {expected}", call)
-            if not superseded:
-                assert call.judged
-                running = _number(item, "PreviousTokenUntil") > call.judged.clock
-                self.require(running and call.facts["grace"], "a grace is running", call)
+        self.require(call.status in (401, 404, 409), "is 200, 401, 404 or 409", call)
+        if call.status == 404:
+            return
+        assert call.judged
+        self._prove_nothing(call, item)
+        slots = ("PreviousTokenHash", "RetiredTokenHash")
+        superseded = _hash(call.secret) in [_text(item, name, "B") for name in slots]
+        if not call.secret:  # one that the service made, and stored before others rotated
+            superseded = bool(call.writes)
+        if call.status == 401:
+            self.require(
+                presented and not _proves(presented, item, call.clock_ended),
+                "the holder of a good token is known",
+                call,
+            )
+            self.require(not superseded, "is token_superseded", call)
+            return
+        expected = "token_superseded" if superseded else "rotation_in_grace"
+        self.require(call.body["code"] == expected, f"is {expected}", call)
+        if superseded:
+            return
+        if not presented:
+            running = _is_graced(item, call.judged.clock) and call.facts["grace"]
+            self.require(running, "a grace is running", call)
+            return
+        self.require(
+            _worth(presented, item, call.judged.clock) == "former",
+            "the newest token can always be rotated",
+            call,
+        )
+        overtaken = len([r for r in call.requests if r.operation == "UpdateItem"]) > 1
+        self.require(
+            overtaken or not _is_lost(item, call.clock_ended), "a lost token is replaced", call
+        )
 
     def _create_answered(self, call: Call) -> None:
         item = self._judge(call)
@@ -386,9 +489,18 @@ class Model:
         if call.status == 200:
             assert call.judged
             self._find_alive(call, item)
+            worth = _worth(call.secret, item, call.judged.clock)
             self.require(
-                _proves(call.secret, item, call.judged.clock),
-                "a token is honoured only if it is current, or former within its grace",
+                worth in ("newest", "former"),
+                "a token is honoured only if it is the newest, or the former in its time",
+                call,
+            )
+            tried = call.judged.operation == "UpdateItem"
+            self.require(
+                worth != "newest"
+                or "PreviousTokenGrace" not in item
+                or (tried or call.faults or call.reuses),
+                "the first use of a token is noted",
                 call,
             )
             if call.kind == "verify":
@@ -406,7 +518,12 @@ class Model:
             "a token works until something ended it",
             call,
         )
+        read = next(iter(call.requests[0].items), {})
+        stolen = _lives(read, call.clock_ended) and (
+            _worth(call.secret, read, call.clock_began) == "reused"
+        )
         reused = [r for r in call.requests if b'"token_reuse"' in r.body]
+        self.require(reused or not stolen, "a theft ends the session", call)
         if reused:
             self._end(call, self.life(call.session_id))
 
@@ -472,13 +589,14 @@ class Model:
 
     def _tell(self, life: Life, call: Call, kind: str, **facts: Any) -> None:
         seconds = int(self.world.time.now)
+        actor = f"arn:aws:iam::111122223333:user/{call.caller}"
         life.trail.append(
             {
                 "type": kind,
                 "user_id": life.user_id,
                 "at": seconds,
                 "recorded_at": seconds,
-                "actor": f"arn:aws:iam::111122223333:user/{call.caller}",
+                "actor": ROLE if call.kind == "authorize" else actor,
                 "request_id": call.request_id,
                 **facts,
             }
@@ -523,12 +641,33 @@ def _lives(item: Item, clock: int) -> bool:
     return "RevokedAt" not in item and _number(item, "ExpirationTime") > clock
 
 
-def _proves(secret: str, item: Item, clock: int) -> bool:
-    """Whether a secret is current, or former within its grace."""
+def _worth(secret: str, item: Item, clock: int) -> str:
+    """What a token is worth for a live session: "newest", "former", "refused" or "reused"."""
     shown = _hash(secret)
-    former = _text(item, "PreviousTokenHash", "B") == shown
-    in_grace = former and _number(item, "PreviousTokenUntil") > clock
-    return _text(item, "TokenHash", "B") == shown or in_grace
+    if shown == _text(item, "TokenHash", "B"):
+        return "newest"
+    former = shown == _text(item, "PreviousTokenHash", "B")
+    if former and _is_graced(item, clock):
+        return "former"
+    known = former or shown == _text(item, "RetiredTokenHash", "B")
+    if known and _number(item, "RetiredTokenUntil") > clock:
+        return "refused"
+    family = _hash(secret[:FAMILY]) == _text(item, "FamilyHash", "B")
+    return "reused" if known or family else "refused"
+
+
+def _proves(secret: str, item: Item, clock: int) -> bool:
+    return _worth(secret, item, clock) in ("newest", "former")
+
+
+def _is_graced(item: Item, clock: int) -> bool:
+    """Whether the former token is good: the newest one is unseen, or its grace still runs."""
+    return "PreviousTokenGrace" in item or _number(item, "PreviousTokenUntil") > clock
+
+
+def _is_lost(item: Item, clock: int) -> bool:
+    """Whether the newest token has been unseen for longer than the grace."""
+    return "PreviousTokenGrace" in item and _number(item, "PreviousTokenUntil") <= clock
 
 
 def _number(item: Item, name: str) -> int:
@@ -544,6 +683,6 @@ def _hash(secret: str) -> str:
     return base64.b64encode(sha256(secret)).decode()
 
 
-def token_sha256(secret: str) -> str:
+def base64url_sha256(text: str) -> str:
     """As a caller spells it."""
-    return base64url(sha256(secret))
+    return base64url(sha256(text))

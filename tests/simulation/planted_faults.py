@@ -14,16 +14,19 @@ from typing import Any
 import pytest
 
 from sessions import live as liveness
-from sessions import store, token
+from sessions import store, table, token
+from sessions.rotation import Rotation
 from sessions.store import SessionStore
+from sessions.table import Proof, SessionTable
+from sessions.token import Token
 from tests.simulation.callers import live
 from tests.simulation.story import draw
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
-_KNOWN = "judge(token_hash, item, now, self._not_before) is Verdict.VALID"
-_UNKNOWN = "judge(token_hash, item, now, self._not_before) is not Verdict.VALID"
-_HASHES = '(item.get("TokenHash"), item.get("PreviousTokenHash"))'
+_IS_MADE = "if judge(self.hashes, item, now, not_before).is_valid:"
+_FORMER_IN_TIME = 'is_unseen(item) or seconds(item, "PreviousTokenUntil") > now'
+_FIRST_USE = Proof.is_first_use.fget  # type: ignore[attr-defined]
 
 
 def in_source(function: Any, old: str, new: str) -> Plant:
@@ -40,54 +43,140 @@ def in_source(function: Any, old: str, new: str) -> Plant:
     return plant
 
 
-def _constant(name: str, old: str, new: str) -> Plant:
-    """Put `new` in place of `old` in a constant of the store."""
+def _constant(name: str, old: object, new: object) -> Plant:
+    """Put `new` in place of `old`: a constant of the table, or one of its members."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        value = getattr(store, name)
-        assert old in str(value), f"{old!r} is not in {name}"
-        patch.setattr(store, name, type(value)(str(value).replace(old, new)))
+        value = getattr(table, name)
+        members = value if isinstance(value, tuple) else (value,)
+        assert old in members, f"{old!r} is not in {name}"
+        replaced = tuple(new if member == old else member for member in members)
+        patch.setattr(table, name, replaced if isinstance(value, tuple) else replaced[0])
 
     return plant
 
 
 FAULTS: dict[str, Plant] = {
-    "a log-out just after an expiry leaves no mark": _constant("_JUST_NOW_SECONDS", "60", "0"),
-    "verify renews whatever its token is by then": in_source(
-        SessionStore._renew, "RenewedAt <= :now{condition}", "RenewedAt <= :now"
+    "a log-out just after an expiry leaves no mark": _constant("_JUST_NOW_SECONDS", 60, 0),
+    "a write in the second of expiry": _constant(
+        "_LIVE", "ExpirationTime > :now", "ExpirationTime >= :now"
     ),
-    "a rotation is known by a former hash": in_source(
-        SessionStore.rotate, _UNKNOWN, f'{{"B": token_hash}} not in {_HASHES}'
-    ),
-    "a rotation is not known again": in_source(SessionStore.rotate, _UNKNOWN, "True"),
-    "a creation is known by a former hash": in_source(
-        SessionStore.create, _KNOWN, f'{{"B": token_hash}} in {_HASHES}'
-    ),
-    "an own request id counts without its effect": in_source(
-        SessionStore._write, "not shows(failed.item)", "False"
-    ),
-    "a write in the second of expiry": _constant("_LIVE", "Time > :now", "Time >= :now"),
     "a revoked session is live": in_source(liveness.is_live, '"RevokedAt" not in item', "True"),
+    "a revoked session keeps who used it": in_source(SessionTable.revoke, '"LastClient", ', ""),
+    "a revoked session keeps its hashes": in_source(SessionTable.revoke, ", *TOKEN_ATTRIBUTES", ""),
+    "an own request id counts without its effect": in_source(
+        SessionTable._write, "not shows(failed.item)", "False"
+    ),
     "a write that is sent twice happens twice": in_source(
-        SessionStore._write, "{condition} AND RequestId <> :request_id", "{condition}"
+        SessionTable._write, '(*update.conditions, "RequestId <> :request_id")', "update.conditions"
     ),
     "a late clock takes a renewal back": in_source(
-        SessionStore._renew, " AND RenewedAt <= :now{condition}", "{condition}"
-    ),
-    "a former token works a second too long": in_source(token.judge, '"0")) > now', '"0")) >= now'),
-    "a former hash becomes current again": in_source(
-        SessionStore.rotate,
-        "attribute_not_exists(PreviousTokenHash) OR",
-        "attribute_exists(TokenHash) OR",
-    ),
-    "a renewal forgets who used the session": in_source(
-        SessionStore._renew, "{window}{assignments}", "{window}"
-    ),
-    "a revoked session keeps who used it": in_source(
-        SessionStore.revoke, "Client, LastClient,", "Client,"
+        store._renewal, 'conditions=["RenewedAt <= :now"]', "conditions=[]"
     ),
     "a renewal passes the absolute end": in_source(
-        SessionStore._renew, "{fits.format(comparison)} AND ", ""
+        store._renewal, 'conditions=[f"RenewableUntil {comparison} :now"]', ""
+    ),
+    "a renewal forgets who used the session": in_source(
+        SessionStore._verify_and_write,
+        'sets=["LastClient = :client"], values={":client": last_client(client)}',
+        "",
+    ),
+    "a last window leaves the absolute end where it was": in_source(
+        store._renewal, 'sets=["AbsoluteExpirationTime = :end"]', ""
+    ),
+    "a user's session gets a last window": in_source(
+        store._renewal, 'conditions=["attribute_not_exists(UserId)"]', ""
+    ),
+    "a creation is known by a former hash": in_source(
+        SessionStore.create,
+        "not verdict.is_valid or",
+        'not verdict.is_valid and item.get("PreviousTokenHash") != {"B": hashes.secret} or',
+    ),
+    "a rotation is known by a former hash": in_source(
+        Rotation.is_made, _IS_MADE, f"if is_past(self.hashes.secret, item) or {_IS_MADE[3:]}"
+    ),
+    "a rotation is not known again": in_source(Rotation.is_made, _IS_MADE, "if False:"),
+    "a rotation is not known again after one by the session's id": in_source(
+        Rotation.is_made,
+        _IS_MADE,
+        "if (not self.presented or judge(self.presented.hashes, item, now, not_before)"
+        f" is not Verdict.REFUSED) and {_IS_MADE[3:]}",
+    ),
+    "a former hash becomes current again": in_source(
+        Rotation._new_token,
+        "(attribute_not_exists(PreviousTokenHash) OR PreviousTokenHash <> :hash)",
+        "attribute_exists(TokenHash)",
+    ),
+    "a retired hash becomes current again": in_source(
+        Rotation._new_token,
+        "(attribute_not_exists(RetiredTokenHash) OR RetiredTokenHash <> :hash)",
+        "attribute_exists(TokenHash)",
+    ),
+    "a rotation begins a family for the holder of a token": in_source(
+        Token.successor, "self.secret[:FAMILY_CHARACTERS]", "_random(FAMILY_CHARACTERS)"
+    ),
+    "a rotation by the session's id ignores that the newest token is unseen": in_source(
+        Rotation._permission, '"attribute_not_exists(PreviousTokenGrace)",', ""
+    ),
+    "the newest token can't be rotated before its first use": in_source(
+        Rotation._permission,
+        '["TokenHash = :presented"]',
+        '["TokenHash = :presented", "attribute_not_exists(PreviousTokenGrace)"]',
+    ),
+    "a newest token is replaced while its grace runs": in_source(
+        Rotation.second_try,
+        'is_unseen(item) and seconds(item, "PreviousTokenUntil") <= now',
+        "is_unseen(item)",
+    ),
+    "a newest token is replaced though it was used meanwhile": in_source(
+        Rotation.second_try, 'as_read(item, "PreviousTokenUntil", "PreviousTokenGrace") | ', ""
+    ),
+    "a lost token is not replaced": in_source(
+        Rotation.second_try, "verdict is not Verdict.FORMER or not was_lost", "True"
+    ),
+    "without grace, a former token is a theft at once": in_source(
+        Rotation._new_token, "(self.grace_seconds or self.retired_seconds)", "self.grace_seconds"
+    ),
+    "a retired token is a theft at once": in_source(
+        token.judge, "if (former or retired) and", "if former and"
+    ),
+    "a former token works a second too long": in_source(
+        token.judge, _FORMER_IN_TIME, _FORMER_IN_TIME.replace("> now", ">= now")
+    ),
+    "a former token stays good though the newest is seen": in_source(
+        token.judge, _FORMER_IN_TIME, "True"
+    ),
+    "a former token is good for its grace alone, whether the newest is seen or not": in_source(
+        token.judge, _FORMER_IN_TIME, _FORMER_IN_TIME.removeprefix("is_unseen(item) or ")
+    ),
+    "a family signs in": in_source(token.judge, "if newest:", "if newest or family:"),
+    "an older token of the family is no theft": in_source(
+        token.judge, "former or retired or family", "former or retired"
+    ),
+    "a theft ends nothing": in_source(
+        SessionTable.prove, 'self.revoke(token.session_id, reason="token_reuse", by=by)', "pass"
+    ),
+    "a token that is rotated away under way is a theft": in_source(
+        SessionTable.use,
+        "raise InvalidToken from failed",
+        'self.revoke(proof.token.session_id, reason="token_reuse", by=by); raise InvalidToken',
+    ),
+    "a check renews whatever its token is by then": in_source(
+        SessionTable.use,
+        "_same_token(proof), dict",
+        "(_same_token(proof) if proof.is_first_use else Update()), dict",
+    ),
+    "a first use is noted whatever the token is by then": in_source(
+        SessionTable.use,
+        "_same_token(proof), dict",
+        "(Update() if proof.is_first_use else _same_token(proof)), dict",
+    ),
+    "a first use cuts the grace short": in_source(
+        SessionTable.use, 'now + seconds(proof.item, "PreviousTokenGrace")', "now"
+    ),
+    "a first use is not noted": in_source(_FIRST_USE, "is_unseen(self.item)", "False"),
+    "the use of a former token counts as the newest one's": in_source(
+        _FIRST_USE, "self.verdict is Verdict.NEWEST and ", ""
     ),
 }
 

@@ -30,8 +30,9 @@ class Fate(NamedTuple):
 class Step(NamedTuple):
     """A call by a caller to what it knows of the session in `slot`, `after` seconds from `moment`.
 
-    A moment is the "expiry", "grace" (of the former token) or "end" of that session as stored, or
-    when its "renewal" is due; "now" is when the step before began, as is a moment that has been.
+    A moment is the "expiry", "grace" (of the former token), "retirement" (until when the retired
+    one is no theft) or "end" of that session as stored, or when its "renewal" is due; "now" is when
+    the step before began, as is a moment that has been.
     `choice` decides between what such a call may say, say the seconds of grace.
     """
 
@@ -58,18 +59,25 @@ class Story(NamedTuple):
 
 
 # A story is about a few kinds of calls, so that they meet; the last one is about all of them.
-_THEMES = (
+_TOKENS = (
     ("verify", "rotate", "verify", "rotate", "former", "authorize", "renew"),
+    ("rotate", "rotate_former", "rotate_former", "verify", "former", "authorize"),
+    ("rotate", "rotate", "rotate", "verify", "older", "older", "authorize", "rotate_session"),
+)
+_THEMES = (
+    *_TOKENS,
     ("revoke", "sign_out", "renew", "verify", "list", "get"),
-    ("create", "rotate", "create", "verify", "rotate", "sign_out"),
+    ("create", "rotate", "create", "verify", "rotate_session", "sign_out"),
     ("change", "replace", "change", "renew", "revoke", "get"),
     ("list", "revoke", "sign_out", "create"),
     ("renew", "verify", "renew", "get"),
-    ("verify", "former", "authorize", "rotate", "renew", "change", "replace")
-    + ("create", "revoke", "sign_out", "list", "get"),
+    ("finish", "renew", "verify", "renew", "finish", "rotate"),
+    ("verify", "former", "older", "authorize", "rotate", "rotate_former", "rotate_session")
+    + ("renew", "finish", "change", "replace", "create", "revoke", "sign_out", "list", "get"),
 )
 # Around a boundary is where a second matters; and calls meet when they begin one after another.
-_MOMENTS = ("now", "now", "now", "now", "now", "now", "expiry", "expiry", "grace", "renewal", "end")
+_MOMENTS = ("now",) * 6 + ("expiry", "expiry", "grace", "grace", "renewal", "end")
+_MOMENTS_OF_TOKENS = ("now",) * 6 + ("grace",) * 4 + ("retirement",) * 2 + ("renewal", "expiry")
 _AFTER = (0.0, 0.015, 0.03, 0.1, 0.5, -2.0, -1.5, -1.0, -0.4, 0.0, 1.2, 2.0, 4.0)
 
 
@@ -83,6 +91,7 @@ def draw(seed: int) -> Story:
     random = Random(seed)
     choice = random.choice
     calls = choice(_THEMES)
+    moments = _MOMENTS_OF_TOKENS if calls in _TOKENS else _MOMENTS
 
     def fault() -> Fate:
         delay = choice(_DELAYS)
@@ -106,7 +115,7 @@ def draw(seed: int) -> Story:
             caller=random.randrange(CALLERS),
             call=choice(calls),
             slot=choice((0, 0, 0, 0, 1)),
-            moment=choice(_MOMENTS),
+            moment=choice(moments),
             after=choice(_AFTER),
             choice=random.randrange(12),
             fates=fates(),
@@ -114,11 +123,11 @@ def draw(seed: int) -> Story:
 
     return Story(
         clocks=tuple(choice(_CLOCKS) for _ in range(CALLERS)),
-        ttl=choice((10, 4, 20, 30)),
-        absolute=choice((100, 30, 35, 60)),
+        ttl=choice((20, 30) if calls in _TOKENS else (10, 4, 20, 30)),
+        absolute=choice((100, 60) if calls in _TOKENS else (100, 30, 35, 60)),
         index_lag=choice((0.2, 1.0, 3.0)),
         ttl_late=choice((60.5, 75.0, 90.0, 10_000.0)),
-        steps=tuple(step() for _ in range(random.randint(4, 12))),
+        steps=tuple(step() for _ in range(random.randint(4, 14 if calls in _TOKENS else 12))),
     )
 
 

@@ -111,7 +111,8 @@ def test_a_condition_that_is_not_known_is_refused(expression: str) -> None:
 
 @pytest.mark.parametrize(
     "expression",
-    ["ADD A :a", "DELETE A :a", "SET A = if_not_exists(A, :a)", "SET A = A + :a + :a", "SET A"],
+    ["ADD A :a", "DELETE A :a", "SET A = list_append(A, :a)", "SET A = if_not_exists(A, A)"]
+    + ["SET A = A + :a + :a", "SET A"],
 )
 def test_an_update_that_is_not_known_is_refused(expression: str) -> None:
     """A guess would prove nothing."""
@@ -200,10 +201,15 @@ def _write(random: Random) -> tuple[str, dict[str, Any]]:
         sets = []
         for _ in range(random.choice([0, 1, 1, 2])):
             right = random.choice(_ATTRIBUTES)
-            match random.randrange(3):
+            match random.randrange(5):
                 case 0:
                     right = value()
                 case 1:
+                    # DynamoDB refuses the same path twice.
+                    other = random.choice([name for name in _ATTRIBUTES if name != right])
+                    default = value() if random.random() < 0.5 else other
+                    right = f"if_not_exists({right}, {default})"
+                case 2:
                     name = f":v{len(values)}"
                     values[name] = {"N": str(random.randrange(4))}
                     right += f" {random.choice('+-')} {name}"

@@ -21,6 +21,7 @@ from dynamodb import client as lean
 from dynamodb.connection import ANSWER_SECONDS, Answer
 from dynamodb.errors import TransientError
 from sessions import audit_trail, session, token, user_sessions
+from sessions.errors import Unavailable
 from tests.functional.conftest import function, lambda_context, sample, seam
 from tests.simulation.expressions import Item
 from tests.simulation.story import UNDER_WAY_SECONDS, Fate
@@ -28,6 +29,8 @@ from tests.simulation.tables import Tables
 from tests.simulation.turnstile import Turnstile
 
 START = 1_795_435_200.0
+# For so long a token without grace is refused before its use is a theft: short, as stories are.
+RETIRED_SECONDS = 5
 _PROMPT = Fate()
 _EVENT = json.dumps(sample("api_get_session"))
 
@@ -65,7 +68,7 @@ class Call:
         self.caller = caller
         self.fates = list(fates)
         self.session_id: str = facts.pop("session_id", "")
-        # Of the token that is shown, or asked for.
+        # Of the token that is presented, or that is to be the new one.
         self.secret: str = facts.pop("secret", "")
         # Repeated calls know when the first one began.
         self.facts = facts
@@ -142,6 +145,7 @@ class World:
                 patch.setattr(module, "secrets", secrets)
             patch.setattr(self.audit, "monotonic", clock.monotonic)
             patch.setattr(self.audit, "unrecorded", [])
+            patch.setattr(self.api, "default_grace_seconds", RETIRED_SECONDS)
             for module in (self.api, self.audit):
                 patch.setattr(module, "record_anonymous", True)
             logging.disable()
@@ -182,11 +186,12 @@ class World:
 
     def authorize(self, call: Call, bearer: str) -> None:
         event = {"version": "2.0", "identitySource": [f"Bearer {bearer}"]}
+        context = SimpleNamespace(aws_request_id=call.request_id)
 
         def answer() -> None:
             try:
-                answered = self.authorizer.lambda_handler(event, None)
-            except TransientError:  # API Gateway answers 500
+                answered = self.authorizer.lambda_handler(event, context)
+            except Unavailable:  # API Gateway answers 500
                 call.status = 503
                 return
             call.status = 200 if answered["isAuthorized"] else 401
