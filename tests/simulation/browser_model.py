@@ -1,0 +1,461 @@
+"""What a browser's user may rely on, and what can't be had.
+
+Each answer of the app is held against what the user did before. A promise that is broken is listed
+in `breaks`, by what it is about. What the design says can't be had is counted in `tolerated`, by
+one of the names in `KINDS`; nothing else is let pass.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from tests.simulation.expressions import Item
+from tests.simulation.world import Request, World
+
+# What can't be had, and why.
+KINDS = {
+    "before the last two rotations": "a request that was sent before them is refused",
+    "written to the other log-in": "a double click on Log in makes two sessions, of which one is"
+    " left to expire; what was written to it is lost",
+    "log-in under way at the log-out": "a log-out ends its session, not one whose log-in is not"
+    " answered yet",
+    "log-out under way at the log-in": "its answer arrives last and deletes the cookie",
+    "switch of users": "a switch ends the former user's session; until its answer arrives, and"
+    " if that is lost, the browser's cookie proves nobody",
+    "log-ins of two users at once": "the answer that arrives last decides",
+    "refused beside another action": "a log-in whose page was of another session by then",
+    "rotation beside another": "two changes of privilege at once bring one new token",
+    "rotation after a lost one": "for one grace period the token stays as it is",
+    "a visitor's cookie in Django": "there is one cookie: a late answer that makes a visitor's"
+    " session takes the place of a log-in",
+    "the thief's rotation": "until the theft is found out, the user's token may be refused",
+}
+
+
+class Exchange:
+    """A request of a browser and its answer."""
+
+    def __init__(
+        self,
+        number: int,
+        action: str,
+        query: Mapping[str, str],
+        cookies: list[tuple[str, str]],
+        sent: float,
+        group: int,
+    ) -> None:
+        self.number = number
+        self.action = action
+        self.query = query
+        self.cookies = cookies
+        self.sent = sent
+        # The requests of one action of the user, such as those of a double click.
+        self.group = group
+        self.answered = self.arrived = float("inf")
+        self.status = 0
+        self.body: dict[str, Any] = {}
+        self.set_cookies: list[str] = []
+        # The page has the answer; the network has lost it.
+        self.is_taken = self.is_lost = False
+        self.is_wrong_stage = self.is_thief = False
+        # By which of the jar's cookies it was signed in, if it was.
+        self.session_id: str | None = None
+        # Whether a log-out ended what it was sent with.
+        self.has_effect = True
+
+    def __str__(self) -> str:
+        who = "thief's " if self.is_thief else ""
+        return f"{who}{self.action} {self.number}"
+
+    @property
+    def is_answered(self) -> bool:
+        return self.status != 0
+
+    @property
+    def user(self) -> str | None:
+        """Who was signed in when it began."""
+        return self.body.get("user")
+
+    @property
+    def end(self) -> float:
+        """When it had its last effect on the browser, or on the service if its answer is lost."""
+        return self.answered if self.is_lost else self.arrived
+
+    @property
+    def changes_user(self) -> bool:
+        """Whether the user becomes another by it: unless it was refused, or did nothing."""
+        return self.action in _CHANGES and self.status in (0, 200) and self.has_effect
+
+    @property
+    def after(self) -> str | None:
+        """Who is signed in after it."""
+        return self.query["user"] if self.action == "login" else None
+
+
+# Reasons of ends that the user or an operator wants.
+_OWN_ENDS = ("logout", "signed_in", "operator")
+_CHANGES = ("login", "logout", "empty", "operator")
+
+
+class Life:
+    """What is known of one session."""
+
+    def __init__(self, session_id: str, user_id: str | None, maker: Exchange | None) -> None:
+        self.session_id = session_id
+        self.user_id = user_id
+        self.maker = maker
+        self.hashes: list[str] = []
+        self.reason: str | None = None
+        self.has_thief = self.is_rotated_by_thief = False
+        # When a log-out that ended it was answered.
+        self.logged_out = float("inf")
+        self.written: dict[str, Exchange] = {}
+
+
+class BrowserModel:
+    """Holds what the app answers against what its user did."""
+
+    world: World
+
+    def __init__(self, *, is_one_cookie: bool) -> None:
+        self.lives: dict[str, Life] = {}
+        self.exchanges: list[Exchange] = []
+        self.breaks: list[tuple[str, str]] = []
+        self.tolerated: Counter[str] = Counter()
+        self._is_one_cookie = is_one_cookie
+        self._jars: dict[int, Any] = {}
+
+    def broke(self, label: str, text: str) -> None:
+        self.breaks.append((label, text))
+        self.world.note(f"BROKEN: {label}: {text}")
+
+    def tolerate(self, kind: str, exchange: Exchange) -> None:
+        assert kind in KINDS
+        self.tolerated[kind] += 1
+        self.world.note(f"  tolerated: {exchange}: {kind}")
+
+    # The service
+
+    def wrote(self, old: Item, new: Item, request: Request | None) -> None:
+        facts = request.call.facts if request else {}
+        maker: Exchange | None = facts.get("exchange")
+        is_thief = facts.get("is_thief") or (maker is not None and maker.is_thief)
+        session_id = (new or old)["SessionId"]["S"]
+        if not old:
+            user_id = new.get("UserId", {}).get("S")
+            self.lives[session_id] = Life(session_id, user_id, maker)
+        life = self.lives[session_id]
+        token_hash = new.get("TokenHash", {}).get("B")
+        if token_hash and token_hash not in life.hashes:
+            life.hashes.append(token_hash)
+            life.is_rotated_by_thief |= bool(old) and bool(is_thief)
+        if "RevokedAt" in new and life.reason is None:
+            life.reason = new["RevokedReason"]["S"]
+            self.world.note(f"  session {session_id[:4]} ends: {life.reason}")
+            if life.reason == "token_reuse" and not life.has_thief:
+                self.broke("the user is taken for a thief", f"in session {session_id[:4]}")
+
+    # The browser
+
+    def sent(self, exchange: Exchange, jar: Mapping[Any, Any]) -> None:
+        self.exchanges.append(exchange)
+        self._jars[exchange.number] = dict(jar)
+        if exchange.is_thief:
+            for _, value in exchange.cookies:
+                self.thief_presents(value)
+
+    def answered(self, exchange: Exchange) -> None:
+        if exchange.status == 503:
+            return
+        lives = self._lives(exchange)
+        if exchange.status == 400 and any(life.reason in _OWN_ENDS for life in lives):
+            return  # Django's SessionInterrupted: the session ended while the request ran
+        if exchange.status not in (200, 401, 403):
+            self.broke("the app fails", f"{exchange}: {exchange.status}")
+            return
+        if exchange.user:
+            signed_in = [life for life in lives if life.user_id == exchange.user]
+            if not signed_in:
+                self.broke("signed in by nothing", f"{exchange}")
+                return
+            life = signed_in[0]
+            exchange.session_id = life.session_id
+            if life.logged_out < exchange.sent:
+                self.broke("signed in after the log-out", f"{exchange}")
+        if exchange.is_thief:
+            return
+        self._check_user(exchange)
+        match exchange.action:
+            case "logout" | "empty":
+                self._log_out(exchange, lives)
+            case "write" if exchange.status == 200 and exchange.session_id:
+                life = self.lives[exchange.session_id]
+                life.written[exchange.query["key"]] = exchange
+            case "login" if exchange.status == 403:
+                self._check_refusal(exchange)
+        if exchange.user:
+            self._check_values(exchange)
+
+    def arrived(self, exchange: Exchange) -> None:
+        if exchange.is_thief:
+            return
+        if exchange.action == "regenerate" and exchange.is_taken and exchange.status == 200:
+            self._check_rotation(exchange)
+
+    def operator_begins(self) -> None:
+        now = self.world.time.now
+        self.exchanges.append(Exchange(len(self.exchanges) + 1, "operator", {}, [], now, 0))
+
+    # The promises
+
+    def _check_user(self, exchange: Exchange) -> None:
+        """Who is signed in: by the last change of the user whose answer the page had, or by one
+        that was under way beside it or is since.
+        """
+        last, pending = self._changes(exchange)
+        expected = last.after if last else None
+        if exchange.user == expected:
+            return
+        if exchange.user is None and exchange.is_wrong_stage:
+            return
+        for other in pending:
+            if other.after == exchange.user:
+                if last and other.sent < last.arrived:
+                    self.tolerate(_beside(last, other), exchange)
+                return
+        if exchange.user is None and last is not None:
+            self._check_lost_user(exchange, last, pending)
+            return
+        self.broke("signed in as somebody else", f"{exchange}: {exchange.user}, not {expected}")
+
+    def _check_lost_user(self, exchange: Exchange, last: Exchange, pending: list[Exchange]) -> None:
+        """Somebody is to be signed in and is not."""
+        for other in pending:
+            if other.action == "login" and other.after != last.after:
+                self.tolerate("switch of users", exchange)
+                return
+        if any(
+            life.has_thief and life.reason == "token_reuse" and life.user_id == last.after
+            for life in self.lives.values()
+        ):
+            return  # a theft that was found out
+        users = [life for life in self._lives(exchange) if life.user_id == last.after]
+        if not users:
+            self._check_jar(exchange, last)
+            return
+        life = users[0]
+        if life.is_rotated_by_thief and not life.reason:
+            self.tolerate("the thief's rotation", exchange)
+        elif life.reason:
+            self.broke(f"the session is ended ({life.reason})", f"{exchange}")
+        elif self._was_newer(exchange, life):
+            self.broke("an older token came back", f"{exchange}")
+        elif len(life.hashes) - self._place(exchange, life) > 2:
+            self.tolerate("before the last two rotations", exchange)
+        else:
+            self.broke("a good token is refused", f"{exchange}")
+
+    def _check_jar(self, exchange: Exchange, last: Exchange) -> None:
+        """The jar does not hold the user's cookie any more, or never got it."""
+        jar = self._jars[exchange.number]
+        visitors = [
+            cookie.by
+            for cookie in jar.values()
+            for life in [self.lives.get(cookie.value.partition(".")[0])]
+            if life and life.user_id is None and cookie.by.arrived > last.arrived
+        ]
+        for visitor in visitors:
+            is_late = visitor.sent < last.arrived or visitor.is_wrong_stage
+            if self._is_one_cookie and is_late:
+                self.tolerate("a visitor's cookie in Django", exchange)
+                return
+        if visitors:
+            self.broke("a visitor's cookie takes the place of the user's", f"{exchange}")
+        else:
+            self.broke("the user's cookie is gone", f"{exchange}")
+
+    def _check_refusal(self, login: Exchange) -> None:
+        """Who fills in a form, and does nothing beside it, is not refused for its CSRF token."""
+        pages = [
+            each for each in self.exchanges if each.group == login.group and each.action == "visit"
+        ]
+        since = pages[-1].sent if pages else login.sent
+        others = [
+            each
+            for each in self.exchanges
+            if each.group != login.group
+            and not each.is_thief
+            and each.action in (*_CHANGES, "visit")
+            and each.sent < login.answered
+            and each.end > since
+        ]
+        if others or login.is_wrong_stage or any(page.is_wrong_stage for page in pages):
+            self.tolerate("refused beside another action", login)
+        elif any(each.user not in (None, login.after) for each in pages):
+            self.tolerate("switch of users", login)
+        else:
+            self.broke("a log-in is refused for its CSRF token", f"{login}")
+
+    def _check_values(self, exchange: Exchange) -> None:
+        """What requests of this log-in wrote, that were answered before this one was sent."""
+        keys = set(exchange.body.get("keys", ()))
+        last, pending = self._changes(exchange)
+        for life in self.lives.values():
+            for key, write in life.written.items():
+                if write.answered > exchange.sent or key in keys:
+                    continue
+                if life.session_id == exchange.session_id:
+                    self.broke("a written value is lost", f"{exchange}: {key} by {write}")
+                    return
+                is_since = last and last.arrived < write.sent and last.after == write.user
+                if not is_since or exchange.user != write.user:
+                    continue
+                if any(other.after != exchange.user for other in pending):
+                    continue
+                makers = [life.maker, self.lives[exchange.session_id or ""].maker]
+                if all(maker and maker.action == "login" for maker in makers):
+                    self.tolerate("written to the other log-in", exchange)
+                else:
+                    self.broke("a written value is lost", f"{exchange}: {key} by {write}")
+                    return
+
+    def _check_rotation(self, exchange: Exchange) -> None:
+        """A change of privilege brings a new token."""
+        before = {value for _, value in exchange.cookies}
+        new = {
+            value
+            for line in exchange.set_cookies
+            if "." in (value := line.partition(";")[0].partition("=")[2]) and value not in before
+        }
+        if new or exchange.session_id is None:
+            return
+        rotations = [
+            each
+            for each in self.exchanges
+            if each.action in ("regenerate", "login")
+            and each is not exchange
+            and (not each.is_thief or self._has_thief(exchange))
+        ]
+        beside = [
+            each for each in rotations if each.sent < exchange.answered and each.end > exchange.sent
+        ]
+        now = exchange.answered
+        lost = [each for each in rotations if each.is_lost and each.answered > now - 60]
+        if beside:
+            self.tolerate("rotation beside another", exchange)
+        elif lost:
+            self.tolerate("rotation after a lost one", exchange)
+        elif self._has_thief(exchange):
+            self.tolerate("the thief's rotation", exchange)
+        elif self._place(exchange, self.lives[exchange.session_id]) + 1 < len(
+            self.lives[exchange.session_id].hashes
+        ):
+            self.broke("an older token came back", f"{exchange}")
+        else:
+            self.broke("a change of privilege brings no new token", f"{exchange}")
+
+    def _log_out(self, exchange: Exchange, lives: list[Life]) -> None:
+        if exchange.status != 200:
+            return
+        if exchange.session_id:
+            life = self.lives[exchange.session_id]
+            life.logged_out = min(life.logged_out, exchange.answered)
+            if life.reason is None:
+                self.broke("a log-out ends nothing", f"{exchange}")
+        elif any(life.user_id and life.reason is None for life in lives):
+            # The request was refused; `_check_user` says why.
+            exchange.has_effect = False
+
+    # The thief
+
+    def thief_presents(self, token: str) -> None:
+        life = self.lives.get(token.partition(".")[0])
+        if life:
+            life.has_thief = True
+
+    def thief_was_answered(self, token: str, began: float, is_signed_in: bool) -> None:
+        life = self.lives.get(token.partition(".")[0])
+        if life and is_signed_in and life.logged_out < began:
+            self.broke("signed in after the log-out", "the thief")
+
+    def stolen(self, user: Mapping[Any, Any], thief: Mapping[Any, Any]) -> tuple[str | None, bool]:
+        """The live session of a user of which both have a token, and whether it is the same."""
+        ours, theirs = ({cookie.value for cookie in jar.values()} for jar in (user, thief))
+        for token in sorted(theirs):
+            session_id = token.partition(".")[0]
+            life = self.lives.get(session_id)
+            if life is None or life.user_id is None or life.reason:
+                continue
+            if token in ours:
+                return session_id, True
+            if any(other.startswith(f"{session_id}.") for other in ours):
+                return session_id, False
+        return None, False
+
+    # Looking things up
+
+    def _changes(self, exchange: Exchange) -> tuple[Exchange | None, list[Exchange]]:
+        """The last change of the user that had arrived when this was sent, and those which may
+        have had an effect since it was sent.
+        """
+        changes = [
+            each
+            for each in self.exchanges
+            if each is not exchange and not each.is_thief and each.changes_user
+        ]
+        taken = [each for each in changes if each.is_taken and each.arrived <= exchange.sent]
+        last = max(taken, key=lambda each: each.arrived, default=None)
+        since = last.sent if last else -1.0
+        pending = [
+            each
+            for each in changes
+            if each is not last and each.sent < exchange.answered and each.end > since
+        ]
+        return last, pending
+
+    def _lives(self, exchange: Exchange) -> list[Life]:
+        ids = [value.partition(".")[0] for _, value in exchange.cookies]
+        return [self.lives[each] for each in ids if each in self.lives]
+
+    def _has_thief(self, exchange: Exchange) -> bool:
+        return any(life.has_thief for life in self._lives(exchange))
+
+    def _place(self, exchange: Exchange, life: Life) -> int:
+        """Which of the session's tokens it was sent with, counted from 0."""
+        return max(_place(value, life) for _, value in exchange.cookies)
+
+    def _was_newer(self, exchange: Exchange, life: Life) -> bool:
+        """Whether the jar had had a newer token of the session when this was sent."""
+        place = self._place(exchange, life)
+        had = [
+            cookie
+            for other in self.exchanges
+            if other.arrived <= exchange.sent and not other.is_thief
+            for cookie in _tokens(other)
+        ]
+        return any(_place(value, life) > place for value in had)
+
+
+def _beside(last: Exchange, other: Exchange) -> str:
+    """What it is called that another change of the user was under way beside the last one."""
+    if other.after is None:
+        return "log-out under way at the log-in"
+    if last.after is None:
+        return "log-in under way at the log-out"
+    return "log-ins of two users at once"
+
+
+def _tokens(exchange: Exchange) -> list[str]:
+    return [line.partition(";")[0].partition("=")[2] for line in exchange.set_cookies]
+
+
+def _place(token: str, life: Life) -> int:
+    session_id, _, secret = token.partition(".")
+    if session_id != life.session_id:
+        return -1
+    digest = base64.b64encode(hashlib.sha256(secret.encode()).digest()).decode()
+    return life.hashes.index(digest) if digest in life.hashes else -1

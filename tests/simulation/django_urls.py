@@ -1,0 +1,59 @@
+"""The views of the simulated app in Django, plain functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import auth
+from django.contrib.auth.models import User
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+
+
+class Backend:
+    """Users that are in no database; any number is one."""
+
+    def get_user(self, user_id: int) -> User:
+        user = User(pk=user_id, username=str(user_id))
+        # A log-in stores its time with the user.
+        user.save = lambda **_: None  # type: ignore[method-assign]
+        return user
+
+    async def aget_user(self, user_id: int) -> User:
+        return self.get_user(user_id)
+
+
+BACKEND = f"{Backend.__module__}.{Backend.__qualname__}"
+
+
+def user_id(user: Any) -> str | None:
+    return str(user.pk) if user.is_authenticated else None
+
+
+def view(request: HttpRequest, action: str) -> JsonResponse:
+    session, query = request.session, request.GET
+    user = user_id(request.user)
+    body = {"user": user, "keys": sorted(session.keys()), "csrf": session.get("csrf")}
+    match action:
+        case "visit":
+            if body["csrf"] is None:
+                body["csrf"] = session["csrf"] = query["new_csrf"]
+        case "login":
+            if body["csrf"] is None or body["csrf"] != query["csrf"]:
+                return JsonResponse(body, status=403)
+            auth.login(request, Backend().get_user(int(query["user"])), BACKEND)
+        case "logout":
+            auth.logout(request)
+        case "empty":
+            session.clear()
+        case "write" | "regenerate":
+            if user is None:
+                return JsonResponse(body, status=401)
+            if action == "write":
+                session[query["key"]] = "x"
+            else:
+                session.cycle_key()
+    return JsonResponse(body)
+
+
+urlpatterns = [path("<action>", view)]

@@ -1,0 +1,43 @@
+"""The views of the simulated app in Django, coroutines."""
+
+from __future__ import annotations
+
+from django.contrib import auth
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+
+from tests.simulation.django_urls import BACKEND, Backend, user_id
+
+
+async def view(request: HttpRequest, action: str) -> JsonResponse:
+    session, query = request.session, request.GET
+    user = user_id(await request.auser())
+    body = {
+        "user": user,
+        "keys": sorted(await session.akeys()),
+        "csrf": await session.aget("csrf"),
+    }
+    match action:
+        case "visit":
+            if body["csrf"] is None:
+                body["csrf"] = query["new_csrf"]
+                await session.aset("csrf", body["csrf"])
+        case "login":
+            if body["csrf"] is None or body["csrf"] != query["csrf"]:
+                return JsonResponse(body, status=403)
+            await auth.alogin(request, Backend().get_user(int(query["user"])), BACKEND)
+        case "logout":
+            await auth.alogout(request)
+        case "empty":
+            session.clear()
+        case "write" | "regenerate":
+            if user is None:
+                return JsonResponse(body, status=401)
+            if action == "write":
+                await session.aset(query["key"], "x")
+            else:
+                await session.acycle_key()
+    return JsonResponse(body)
+
+
+urlpatterns = [path("<action>", view)]
