@@ -11,7 +11,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo console example invoke test test-browser fuzz soak bench check format bootstrap deploy smoke redrive lock clean
+.PHONY: help setup run demo console example invoke test test-browser test-frameworks fuzz soak bench check format bootstrap deploy smoke redrive lock clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -45,6 +45,10 @@ test-browser: ## Try the console in a real browser: the Chromium of this machine
 	@command -v chromium >/dev/null || { echo "No chromium is installed here: apt-get install chromium"; exit 1; }
 	@$(MAKE) --no-print-directory setup .venv-browser/.ready $(if $(SCREENSHOTS),.venv-dynamodb/.ready)
 	@$(if $(SCREENSHOTS),SCREENSHOTS=1) PYTHONPATH=$$(echo .venv-browser/lib/python3.*/site-packages) .venv/bin/python -m pytest tests/browser
+
+# SUITES="flask allauth" runs these alone.
+test-frameworks: setup .venv-frameworks/.ready ## Run the frameworks' own test suites on our sessions (SUITES=…)
+	@PYTHONPATH=.:functions:client .venv/bin/python -m tests.frameworks $(SUITES)
 
 fuzz: setup ## Make up calls from docs/openapi.yaml and check the answers (EXAMPLES=200, SEED=…)
 	@EXAMPLES=$(or $(EXAMPLES),200) SEED=$(or $(SEED),$(shell date +%s)) \
@@ -91,9 +95,12 @@ lock: setup ## Compile the dependencies of pyproject.toml into requirements/
 	  $(COMPILE) --group $$group -o requirements/$$group.txt || exit; \
 	done
 	@$(COMPILE) pyproject.toml --all-extras --group development -o requirements/development.txt
+	@$(COMPILE) pyproject.toml --extra django --extra flask --group frameworks -o requirements/frameworks.txt
+	@$(COMPILE) --group frameworks-sdists --no-deps --no-binary :all: \
+	  --constraint requirements/frameworks.txt -o requirements/frameworks-sdists.txt
 
 clean: ## Remove environments, caches and build output
-	rm -rf .venv .venv-local .venv-dynamodb .venv-browser .venv-bench .local node_modules bench/stores/node_modules cdk.out .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-local .venv-dynamodb .venv-browser .venv-bench .venv-frameworks .local node_modules bench/stores/node_modules cdk.out .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -exec rm -rf {} +
 
 setup: .venv/.ready .venv-local/.ready node_modules/.ready
@@ -132,6 +139,17 @@ node_modules/.ready: package.json package-lock.json .venv/.ready
 	@npm install --silent --no-save --no-audit --no-fund --ignore-scripts --include=dev
 	@$(PYTHON) -m venv --without-pip .venv-browser
 	@.venv/bin/uv pip sync --quiet --python .venv-browser requirements/browser.txt
+	@touch $@
+
+# The frameworks' own tests are in their source distributions, which are kept below .local.
+.venv-frameworks/.ready: requirements/frameworks.txt requirements/frameworks-sdists.txt .venv/.ready
+	@echo "Installing the frameworks and their tests …"
+	@$(PYTHON) -m venv --without-pip .venv-frameworks
+	@.venv/bin/uv pip sync --quiet --python .venv-frameworks requirements/frameworks.txt
+	@rm -rf .local/frameworks
+	@.venv-frameworks/bin/python -m pip download --quiet --quiet --disable-pip-version-check \
+	  --no-deps --no-binary :all: --no-build-isolation --require-hashes \
+	  --dest .local/frameworks --requirement requirements/frameworks-sdists.txt
 	@touch $@
 
 # The session stores that `bench/peers.py` compares, some from PyPI and one from npm.

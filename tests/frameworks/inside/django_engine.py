@@ -1,0 +1,19 @@
+"""Puts the package's session engine and middleware where Django's own stand.
+
+Import it before anything else imports Django's middleware.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.contrib.sessions import middleware
+
+from serverless_sessions.django.middleware import SessionMiddleware
+
+SESSION_ENGINE = "serverless_sessions.django"
+SERVERLESS_SESSIONS: dict[str, Any] = {"url": os.environ["SESSIONS_URL"]}
+
+# Their tests name Django's middleware in settings of their own, too.
+middleware.SessionMiddleware = SessionMiddleware  # type: ignore[misc]

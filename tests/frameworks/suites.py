@@ -1,0 +1,64 @@
+"""The suites: whose tests they are, which of them run, and how."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Suite(NamedTuple):
+    """`sdist` is the distribution that has the tests; `command` runs them in its folder.
+
+    A suite with fewer than `at_least` tests has lost some of them: a newer release moved them, say.
+    """
+
+    title: str
+    sdist: str
+    command: list[str]
+    at_least: int
+    folder: str = "."
+
+
+def _django(title: str, at_least: int, *labels: str) -> Suite:
+    options = ("--settings=django_settings", "--parallel=1", "--noinput", "--verbosity=0")
+    return Suite(title, "django", ["runtests.py", *options, *labels], at_least, folder="tests")
+
+
+def _pytest(title: str, sdist: str, at_least: int, *options: str) -> Suite:
+    common = ("-m", "pytest", "-p", "pytest_outcomes", "-p", "no:cacheprovider", "--quiet")
+    return Suite(title, sdist, [*common, *options], at_least)
+
+
+def _flask(title: str, sdist: str, at_least: int, *paths: str) -> Suite:
+    plugins = ("-p", "flask_sessions", "-p", "no:django", "-p", "no:asyncio")
+    return _pytest(title, sdist, at_least, *plugins, *paths)
+
+
+SUITES = {
+    "django-sessions": _django(
+        "Django's sessions",
+        77,
+        "sessions_tests.tests.SessionMiddlewareTests",
+        "django_engine_tests.EngineTests",
+    ),
+    "django-sessions-tz": _django(
+        "Django's sessions with time zones",
+        65,
+        # Its folder makes the app of these tests an installed one.
+        "sessions_tests.tests.ClearSessionsCommandTests",
+        "django_engine_tests.EngineWithTimeZoneTests",
+    ),
+    "django-auth": _django("Django's auth", 824, "auth_tests"),
+    "django-messages": _django("Django's messages", 80, "messages_tests"),
+    "django-csrf": _django("Django's CSRF protection", 100, "csrf_tests"),
+    "django-client": _django("Django's test client", 200, "test_client", "test_client_regress"),
+    "allauth": _pytest("allauth", "django_allauth", 291, "--ds=allauth_settings", "tests"),
+    "flask": _flask("Flask", "flask", 490, "tests"),
+    "flask-login": _flask("Flask-Login", "Flask-Login", 114, "tests"),
+    "flask-wtf": _flask(
+        "Flask-WTF's CSRF protection",
+        "flask_wtf",
+        25,
+        "tests/test_csrf_extension.py",
+        "tests/test_csrf_form.py",
+    ),
+}
