@@ -168,6 +168,12 @@ class Person:
         self._context.add_cookies(cookies)
         self._settle()
 
+    @property
+    def token(self) -> str | None:
+        """What the user's cookie holds."""
+        values = {cookie["name"]: cookie["value"] for cookie in self.jar}
+        return values.get("__Host-session")
+
     def _settle(self, *, pause: bool = False) -> None:
         for tab in self._polls:
             tab.evaluate(_SETTLE, pause)
