@@ -1,0 +1,182 @@
+"""An example app in a process of its own, and a person who uses it in a browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from local.stack import HOST, ROOT
+from tests.e2e.conftest import free_port
+
+POLL_MS = 300
+
+_PRESS = """([label, gap]) => {
+  const button = [...document.querySelectorAll("button")].find((b) => b.textContent === label);
+  window.isLeft = true;
+  button.click();
+  if (gap !== null) setTimeout(() => button.click(), gap);
+}"""
+_OFFER = """([label, path]) => {
+  const button = Object.assign(document.createElement("button"), { textContent: label });
+  button.formAction = path;
+  document.querySelector("form").append(button);
+}"""
+_POLL = """([path, milliseconds]) => {
+  window.pending = new Set();
+  setInterval(() => {
+    if (window.isPaused) return;
+    const poll = fetch(path, { cache: "no-store" }).then((answer) => answer.text(), () => null);
+    window.pending.add(poll);
+    poll.then(() => window.pending.delete(poll));
+  }, milliseconds);
+}"""
+_SETTLE = """(isPaused) => {
+  window.isPaused = isPaused;
+  return Promise.all([...window.pending]).then(() => null);
+}"""
+_WHO = "(path) => fetch(path, { cache: 'no-store' }).then((answer) => answer.json())"
+
+
+class ExampleApp:
+    """An app that runs at `origin`; its log has a line for each request."""
+
+    def __init__(self, name: str, port: int, log: Path) -> None:
+        self.name = name
+        # Chromium takes `Secure` cookies over HTTP from this name alone.
+        self.origin = f"http://localhost:{port}"
+        self._log = log
+
+    @property
+    def failures(self) -> list[str]:
+        """The log's lines of answers with a status of 500 or more."""
+        return re.findall(r'.*HTTP/1\.\d[^"]*" 5\d\d.*', self._log.read_text())
+
+
+@contextmanager
+def serving(
+    name: str, environment: Mapping[str, str], log: Path, *, visitors: bool
+) -> Iterator[ExampleApp]:
+    """Run the example of this framework; with `visitors`, these have sessions too."""
+    port = free_port()
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", f"tests.browser.apps.{name}_app"],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                **environment,
+                "PYTHONPATH": f"{ROOT}:{ROOT / 'client'}",
+                "WEB_PORT": str(port),
+                "VISITORS": "yes" if visitors else "",
+            },
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        _await_start(process, port, log)
+        yield ExampleApp(name, port, log)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _await_start(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, port)) == 0:
+                return
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+class Person:
+    """Somebody with a browser of their own: a tab in which they act, and tabs that poll."""
+
+    def __init__(self, browser: Browser, app: ExampleApp) -> None:
+        self._context: BrowserContext = browser.new_context(base_url=app.origin)
+        self._context.set_default_timeout(60_000)
+        self._polls: list[Page] = []
+        # Forms that were sent from the tab in which the person acts.
+        self.sent = 0
+        self.page: Page = self._context.new_page()
+        self.page.on("request", self._count)
+
+    def close(self) -> None:
+        self._context.close()
+
+    def look(self, url: str = "/") -> None:
+        self.page.goto(url)
+
+    def poll(self, origin: str, path: str) -> None:
+        """Open one more tab, which asks who is signed in every `POLL_MS`."""
+        tab = self._context.new_page()
+        tab.goto(f"{origin}/who")
+        tab.evaluate(_POLL, [path, POLL_MS])
+        self._polls.append(tab)
+
+    def press(self, label: str, *, again_after_ms: int | None = None) -> None:
+        """Press the button once, or twice, and wait for the page to which it leads.
+
+        The second press drops the answer to the first one, if that has not arrived by then. It is
+        a timer of the page, so that it can't hit a button of the next page.
+        """
+        self.page.evaluate(_PRESS, [label, again_after_ms])
+        self.page.wait_for_function("!window.isLeft && document.readyState === 'complete'")
+
+    def log_in(self, user: str, *, again_after_ms: int | None = None) -> None:
+        """Expects the page with the form."""
+        self.page.fill("[name=user]", user)
+        self.press("Log in", again_after_ms=again_after_ms)
+
+    def regenerate(self, *, again_after_ms: int | None = None) -> None:
+        self.page.evaluate(_OFFER, ["Regenerate", "/regenerate"])
+        self.press("Regenerate", again_after_ms=again_after_ms)
+
+    @property
+    def user(self) -> str | None:
+        """Who is signed in, once all polls that are under way have been answered."""
+        self._settle()
+        user: str | None = self.page.evaluate(_WHO, "/who")["user"]
+        return user
+
+    @property
+    def text(self) -> str:
+        """The page as it is shown, in one line."""
+        return " ".join(self.page.inner_text("body").split())
+
+    @property
+    def jar(self) -> list[dict[str, Any]]:
+        """The cookies of this browser. No poll is under way while others take their place."""
+        return list(self._context.cookies())
+
+    @jar.setter
+    def jar(self, cookies: list[dict[str, Any]]) -> None:
+        self._settle(pause=True)
+        self._context.clear_cookies()
+        self._context.add_cookies(cookies)
+        self._settle()
+
+    @property
+    def token(self) -> str | None:
+        """What the user's cookie holds."""
+        values = {cookie["name"]: cookie["value"] for cookie in self.jar}
+        return values.get("__Host-session")
+
+    def _settle(self, *, pause: bool = False) -> None:
+        for tab in self._polls:
+            tab.evaluate(_SETTLE, pause)
+
+    def _count(self, request: Any) -> None:
+        self.sent += request.method == "POST"

@@ -1,0 +1,14 @@
+"""The CDK app of a second stage on the local AWS: the same service with tables of its own."""
+
+from aws_cdk import App
+
+from infra.sessions_stack import SessionsStack
+from infra.settings import Settings
+
+STACK = "Sessions-second"
+
+if __name__ == "__main__":
+    app = App()
+    context = {name: app.node.get_context(name) for name in ("settings", "stages")}
+    SessionsStack(app, STACK, settings=Settings.of_stage("local", context))
+    app.synth()
