@@ -1,0 +1,318 @@
+"""What happens in one browser, one story at a time, with the answers in a fixed order.
+
+`browser.send` has the app answer a request with the cookies that the jar holds at that moment.
+`browser.take` lets an answer arrive; one that is never taken was lost, or dropped by a navigation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from serverless_sessions.calls import Answer, Request
+from tests.simulation.browser_stories import Story
+from tests.simulation.browsers import Jar, _Cast
+from tests.simulation.web_apps import APPS, WebAnswer, WebApp, web_app
+from tests.simulation.world import World
+
+_GRACE = 30
+
+
+class OneBrowser(_Cast):
+    """A browser with one cookie jar, in simulated time, on an app and the real functions."""
+
+    def __init__(self, app: WebApp) -> None:
+        super().__init__(app, Story(grace=_GRACE, is_signed_in=False, steps=(), thief=None))
+        self.ends: list[str] = []
+        self.is_wrong_stage = False
+        self.world = World(0.2, 10_000.0, self._wrote)
+
+    def _wrote(self, old: object, new: dict[str, dict[str, str]], _: object) -> None:
+        if "RevokedReason" in new:
+            self.ends.append(new["RevokedReason"]["S"])
+
+    def carry(self, request: Request) -> Answer:
+        """Another stage answers that it knows no such token."""
+        if self.is_wrong_stage:
+            return Answer(401, {}, b'{"code": "invalid_token"}')
+        return super().carry(request)
+
+    def send(self, action: str, jar: Jar | None = None, **query: str) -> WebAnswer:
+        header = (jar or self.jar).header(self.world.time.now)
+        text = "; ".join(f"{name}={value}" for name, value in header)
+        return self.app.serve(action, query, text)
+
+    def take(self, answer: WebAnswer) -> WebAnswer:
+        self.jar.take(answer.cookies, self.world.time.now, None)
+        return answer
+
+    def do(self, action: str, **query: str) -> WebAnswer:
+        return self.take(self.send(action, **query))
+
+    def wait(self, seconds: float) -> None:
+        self.world.time.wait(seconds)
+
+    def log_in(self, user: str = "1") -> None:
+        page = self.do("visit", new_csrf="secret")
+        answer = self.do("login", user=user, csrf=str(page.body["csrf"]))
+        assert answer.status == 200, answer
+
+    @property
+    def user(self) -> str | None:
+        """Who is signed in with the next request."""
+        answer = self.do("read")
+        assert answer.status == 200, answer
+        user = answer.body["user"]
+        return None if user is None else str(user)
+
+
+Play = Callable[[Callable[[OneBrowser], None]], None]
+
+
+@pytest.fixture(params=APPS)
+def play(request: pytest.FixtureRequest) -> Iterator[Play]:
+    """Lets a story happen on each adapter."""
+    with web_app(request.param) as app:
+
+        def play(story: Callable[[OneBrowser], None]) -> None:
+            browser = OneBrowser(app)
+            with browser.world.installed(), browser.installed():
+                browser.world.time.start(browser.actor("main", lambda: story(browser)))
+                browser.world.time.run()
+
+        yield play
+
+
+def test_answer_to_a_poll_that_comes_after_the_log_in_changes_no_cookie(play: Play) -> None:
+    """Whatever it was sent with: no session, a visitor's, or one that has ended."""
+
+    def story(browser: OneBrowser) -> None:
+        without = browser.send("read")
+        page = browser.do("visit", new_csrf="secret")
+        as_visitor = browser.send("read")
+        browser.do("login", user="1", csrf=str(page.body["csrf"]))
+        for late in (without, as_visitor):
+            browser.take(late)
+            assert late.cookies == []
+            assert browser.user == "1"
+        assert browser.ends == []
+
+    play(story)
+
+
+def test_answer_that_makes_a_visitors_session_late_signs_nobody_out(play: Play) -> None:
+    """Django has one cookie name for both, and its guide says what that costs."""
+
+    def story(browser: OneBrowser) -> None:
+        late = browser.send("visit", new_csrf="late")
+        browser.log_in()
+        browser.take(late)
+        assert browser.user == (None if browser.app.name.startswith("django") else "1")
+
+    play(story)
+
+
+def test_double_click_on_log_in_signs_in(play: Play) -> None:
+    """With a CSRF token in the visitor's session, which the second click needs as well."""
+
+    def story(browser: OneBrowser) -> None:
+        page = browser.do("visit", new_csrf="secret")
+        clicks = [browser.send("login", user="1", csrf=str(page.body["csrf"])) for _ in range(2)]
+        assert [click.status for click in clicks] == [200, 200]
+        browser.take(clicks[1])
+        assert browser.user == "1"
+        browser.take(clicks[0])
+        assert browser.user == "1"
+        assert browser.ends == []
+
+    play(story)
+
+
+@pytest.mark.parametrize("taken", ["second", "first", "both", "turned round"])
+def test_double_click_on_a_change_of_privilege_is_no_theft(play: Play, taken: str) -> None:
+    def story(browser: OneBrowser) -> None:
+        browser.log_in()
+        clicks = [browser.send("regenerate") for _ in range(2)]
+        assert [click.status for click in clicks] == [200, 200]
+        order = {"second": [1], "first": [0], "both": [0, 1], "turned round": [1, 0]}[taken]
+        for index in order:
+            browser.take(clicks[index])
+            assert browser.user == "1"
+        for _ in range(3):
+            browser.wait(_GRACE + 1)
+            assert browser.user == "1"
+        assert browser.ends == []
+
+    play(story)
+
+
+def test_slow_read_puts_no_former_token_back(play: Play) -> None:
+    def story(browser: OneBrowser) -> None:
+        browser.log_in()
+        slow = browser.send("read")
+        browser.do("regenerate")
+        after = browser.jar.copy()
+        browser.take(slow)
+        assert browser.jar.cookies == after.cookies
+        browser.wait(_GRACE + 1)
+        assert browser.user == "1"
+
+    play(story)
+
+
+def test_second_change_of_privilege_brings_a_new_token_at_once(play: Play) -> None:
+    def story(browser: OneBrowser) -> None:
+        browser.log_in()
+        jars = [browser.jar.copy()]
+        for _ in range(3):
+            browser.do("regenerate")
+            jars.append(browser.jar.copy())
+        assert len({str(jar.header(browser.world.time.now)) for jar in jars}) == 4
+        assert browser.user == "1"
+        assert browser.ends == []
+
+    play(story)
+
+
+def test_lost_answer_of_a_change_of_privilege_costs_nothing(play: Play) -> None:
+    """The former token goes on, for however long, and the next change replaces the lost one."""
+
+    def story(browser: OneBrowser) -> None:
+        browser.log_in()
+        browser.send("regenerate")
+        for _ in range(3):
+            browser.wait(_GRACE + 1)
+            assert browser.user == "1"
+        before = browser.jar.copy()
+        assert browser.do("regenerate").cookies != []
+        assert browser.jar.cookies != before.cookies
+        browser.wait(_GRACE + 1)
+        assert browser.user == "1"
+        assert browser.ends == []
+
+    play(story)
+
+
+def test_app_that_points_at_a_wrong_stage_signs_nobody_out(play: Play) -> None:
+    """No token proves anything there, and nobody's cookie is deleted."""
+
+    def story(browser: OneBrowser) -> None:
+        browser.log_in()
+        browser.is_wrong_stage = True
+        assert browser.user is None
+        browser.is_wrong_stage = False
+        assert browser.user == "1"
+
+    play(story)
+
+
+def test_log_out_is_final_whatever_comes_later(play: Play) -> None:
+    def story(browser: OneBrowser) -> None:
+        browser.log_in()
+        stolen = browser.jar.copy()
+        late = [browser.send("read"), browser.send("write", key="a"), browser.send("regenerate")]
+        browser.do("logout")
+        assert browser.user is None
+        browser.take(late[0])
+        browser.take(late[1])
+        assert browser.user is None
+        browser.take(late[2])
+        assert browser.user is None
+        assert browser.send("read", stolen).body["user"] is None
+        assert browser.ends == ["logout"]
+
+    play(story)
+
+
+def test_double_click_on_log_out_signs_out(play: Play) -> None:
+    def story(browser: OneBrowser) -> None:
+        browser.log_in()
+        clicks = [browser.send("logout") for _ in range(2)]
+        assert [click.status for click in clicks] == [200, 200]
+        browser.take(clicks[1])
+        assert browser.user is None
+        browser.log_in()
+        assert browser.user == "1"
+        assert browser.ends == ["logout"]
+
+    play(story)
+
+
+def test_another_user_of_the_browser_gets_a_session_of_their_own(play: Play) -> None:
+    def story(browser: OneBrowser) -> None:
+        browser.log_in("1")
+        slow = browser.send("read")
+        browser.do("logout")
+        browser.log_in("2")
+        browser.take(slow)
+        assert browser.user == "2"
+        assert browser.ends == ["logout"]
+
+    play(story)
+
+
+def test_emptied_session_of_a_visitor_costs_no_log_in(play: Play) -> None:
+    def story(browser: OneBrowser) -> None:
+        browser.do("visit", new_csrf="first")
+        late = browser.send("empty")
+        assert late.cookies == []
+        browser.log_in()
+        browser.take(late)
+        assert browser.user == "1"
+
+    play(story)
+
+
+def test_values_of_answered_requests_are_kept(play: Play) -> None:
+    def story(browser: OneBrowser) -> None:
+        browser.log_in()
+        answers = [browser.send("write", key=f"key{number}") for number in range(4)]
+        browser.do("regenerate")
+        for answer in answers[::-1]:
+            browser.take(answer)
+        keys = browser.do("read").body["keys"]
+        assert {f"key{number}" for number in range(4)} <= set(keys)
+
+    play(story)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_thief_who_goes_on_is_noticed(play: Play, is_first: bool) -> None:
+    """Whether the thief or the user rotates first: the older token comes again after its grace."""
+
+    def story(browser: OneBrowser) -> None:
+        browser.log_in()
+        stolen = browser.jar.copy()
+        if is_first:
+            answer = browser.send("regenerate", stolen)
+            stolen.take(answer.cookies, browser.world.time.now, None)
+            browser.send("read", stolen)
+        else:
+            browser.do("regenerate")
+            assert browser.user == "1"
+        assert browser.ends == []
+        browser.wait(_GRACE + 1)
+        browser.send("read", None if is_first else stolen)
+        assert browser.ends == ["token_reuse"]
+        assert browser.user is None
+        assert browser.send("read", stolen).body["user"] is None
+
+    play(story)
+
+
+def test_thief_who_rotates_again_and_again_is_noticed(play: Play) -> None:
+    """The user's token is then older than any that the session still knows by its hash."""
+
+    def story(browser: OneBrowser) -> None:
+        browser.log_in()
+        thief = browser.jar.copy()
+        for _ in range(5):
+            browser.wait(_GRACE - 2)
+            answer = browser.send("regenerate", thief)
+            thief.take(answer.cookies, browser.world.time.now, None)
+        assert browser.user is None
+        assert browser.ends == ["token_reuse"]
+        assert browser.send("read", thief).body["user"] is None
+
+    play(story)
