@@ -165,9 +165,7 @@ def test_it_answers_what_the_api_answers(
     assert sessions.verify(issued.token) == connect().verify(issued.token)
 
 
-def test_first_use_of_a_rotated_token_goes_to_the_api(
-    sessions: Sessions, service: Service
-) -> None:
+def test_first_use_of_a_rotated_token_goes_to_the_api(sessions: Sessions, service: Service) -> None:
     """It is a write: from then on the grace period of the former token runs."""
     issued = sessions.create("ada")
     rotated = sessions.rotate(issued.session.session_id, token=issued.token)

@@ -73,7 +73,8 @@ def test_python_snippets(guide: SimpleNamespace) -> None:
     signed_in = {each.session_id for each in guide.where_signed_in("guided")}
     assert {each.partition(".")[0] for each in (token, elsewhere)} <= signed_in
 
-    elevated = token_of(guide.elevate(session.session_id))
+    elevated = token_of(guide.elevate(session.session_id, token))
+    assert guide.elevate(session.session_id, token) is None
     assert guide.current_session(elevated).session_id == session.session_id
     guide.add_to_cart(session.session_id, "tea")
     assert guide.add_to_cart(session.session_id, "milk").data == {"cart": ["tea", "milk"]}
@@ -84,7 +85,7 @@ def test_python_snippets(guide: SimpleNamespace) -> None:
     assert guide.current_session(elevated) is None
     assert guide.current_session("nonsense") is None
     with pytest.raises(SessionNotFound):
-        guide.elevate(session.session_id)
+        guide.elevate(session.session_id, elevated)
 
     def told() -> bool:
         types = [type for _, type, _ in guide.history("guided", begin)]
@@ -99,8 +100,8 @@ def test_visitor_keeps_the_data_at_log_in(guide: SimpleNamespace) -> None:
     issued = guide.sign_in(visitor, "shopper")
 
     assert (issued.session.user_id, issued.session.data) == ("shopper", {"cart": ["tea"]})
-    with pytest.raises(SessionNotFound):
-        guide.sessions.get(visitor.session_id)
+    left = guide.sessions.get(visitor.session_id)
+    assert left.absolute_expires_at == left.renewed_at + 60
 
 
 def test_device_of_somebody_else_stays(guide: SimpleNamespace) -> None:

@@ -38,8 +38,8 @@ class OneBrowser(_Cast):
             return Answer(401, {}, b'{"code": "invalid_token"}')
         return super().carry(request)
 
-    def send(self, action: str, jar: Jar | None = None, **query: str) -> WebAnswer:
-        header = (jar or self.jar).header(self.world.time.now)
+    def send(self, action: str, _jar: Jar | None = None, /, **query: str) -> WebAnswer:
+        header = (_jar or self.jar).header(self.world.time.now)
         text = "; ".join(f"{name}={value}" for name, value in header)
         return self.app.serve(action, query, text)
 
