@@ -373,7 +373,7 @@ def refuse(
         responses: list[Any] = []
         for statement in Statements:
             [session_id] = [
-                p["S"] for p in statement["Parameters"] if p.get("S", "x" * 30)[:19] == "0" * 19
+                p["S"] for p in statement["Parameters"] if p.get("S", "x")[:9] == "0" * 9
             ]
             if refused.get(session_id, 0):
                 refused[session_id] -= 1

@@ -9,40 +9,63 @@ from typing import Any
 import pytest
 
 from sessions.audit_event import AuditEvent, classify
+from sessions.table import TOKEN_ATTRIBUTES
 from tests.functional.conftest import NOW, Api
+from tests.functional.tokens import rotate as call_rotate
+from tests.functional.tokens import token_of
 
 # The rules do not depend on which DynamoDB has stored the items.
 pytestmark = pytest.mark.parametrize("backend", ["boto3 on moto"], indirect=True)
 
-Act = Callable[[Api, str, str], None]
+PLANTED = b"p" * 32
+
+# A session by its id, and the tokens of it that were given out, the newest one last.
+Act = Callable[[Api, str, list[str]], None]
 
 
 def call(method: str, suffix: str = "", body: Any = None) -> Act:
-    def act(api: Api, session_id: str, _: str) -> None:
+    def act(api: Api, session_id: str, _: list[str]) -> None:
         answer = api(method, f"/sessions/{session_id}{suffix}", body)
         assert answer.status in (200, 204), answer
 
     return act
 
 
-def verify(api: Api, _: str, token: str) -> None:
-    assert api("POST", "/sessions/verify", {"token": token}).status == 200
+def verify(api: Api, _: str, tokens: list[str]) -> None:
+    assert api("POST", "/sessions/verify", {"token": tokens[-1]}).status == 200
+    assert api.requests == ["GetItem", "UpdateItem"]
+
+
+def confirm(api: Api, _: str, tokens: list[str]) -> None:
+    body = {"token": tokens[-1], "renew": False}
+    assert api("POST", "/sessions/verify", body).status == 200
     assert api.requests == ["GetItem", "UpdateItem"]
 
 
 def verify_from(user_agent: str) -> Act:
     """`verify` by a client that differs from the one before it, if there was one."""
 
-    def act(api: Api, _: str, token: str) -> None:
-        body = {"token": token, "client": {"ip": "2001:db8::1", "user_agent": user_agent}}
+    def act(api: Api, _: str, tokens: list[str]) -> None:
+        body = {"token": tokens[-1], "client": {"ip": "2001:db8::1", "user_agent": user_agent}}
         answer = api("POST", "/sessions/verify", body)
         assert answer.json["last_client"]["user_agent"] == user_agent
 
     return act
 
 
+def rotate(grace_seconds: int, *, of: int | None = -1) -> Act:
+    """For the holder of one of the tokens, or for nobody."""
+
+    def act(api: Api, session_id: str, tokens: list[str]) -> None:
+        options = {} if of is None else {"token": tokens[of]}
+        answer = call_rotate(api, session_id, grace_seconds=grace_seconds, **options)
+        tokens.append(token_of(answer))
+
+    return act
+
+
 def wait(seconds: int) -> Act:
-    def act(api: Api, *_: str) -> None:
+    def act(api: Api, *_: object) -> None:
         api.clock.now += seconds
 
     return act
@@ -54,12 +77,23 @@ STATES: dict[str, list[Act]] = {
     "empty": [wait(200), call("PUT", body={"data": {}})],
     "renewed": [wait(100), call("POST", "/renew"), wait(200)],
     "of another window": [wait(100), call("POST", "/renew", {"ttl_seconds": 900}), wait(200)],
-    "in its grace": [wait(200), call("POST", "/rotate", {"grace_seconds": 3600})],
-    "past its grace": [call("POST", "/rotate", {"grace_seconds": 10}), wait(200)],
+    "unseen": [wait(100), rotate(3600), wait(100)],
+    "lost": [wait(100), rotate(10), wait(100)],
+    "seen": [wait(100), rotate(3600), confirm, wait(100)],
+    "past its grace": [wait(100), rotate(10), confirm, wait(100)],
+    "rotated at once": [wait(100), rotate(0), wait(100)],
+    "retired": [rotate(10), rotate(10), confirm, wait(200)],
+    "retired, unseen": [rotate(10), rotate(10), wait(200)],
     "near its end": [wait(900), call("POST", "/renew"), wait(900)],
     "anonymous": [wait(200)],
     "with a last client": [wait(200), verify_from("Firefox/150.0"), wait(200)],
+    "anonymous, unseen": [wait(100), rotate(10), wait(100)],
 }
+UNSEEN = {"unseen", "lost", "retired, unseen", "anonymous, unseen"}
+LOST = UNSEEN - {"unseen"}
+ANONYMOUS = {"anonymous", "anonymous, unseen"}
+# A new token is any, and the times of the others differ by what clocks may.
+_ROTATED = set(TOKEN_ATTRIBUTES) - {"PreviousTokenHash", "RetiredTokenHash"}
 # By operation: what it does, its event, and the attributes that it may set to anything.
 OPERATIONS: dict[str, tuple[Act, str, set[str]]] = {
     "change": (call("PATCH", body={"data": {"a": 2}}), "updated", {"Data"}),
@@ -71,38 +105,55 @@ OPERATIONS: dict[str, tuple[Act, str, set[str]]] = {
         "renewed",
         {"LastClient"},
     ),
+    "renew for the last time": (
+        call("POST", "/renew", {"ttl_seconds": 60, "final": True}),
+        "renewed",
+        {"LastClient"},
+    ),
     "verify": (verify, "renewed", {"LastClient"}),
     "verify with a client": (verify_from("curl/8.0"), "renewed", {"LastClient"}),
-    "rotate": (
-        call("POST", "/rotate", {"grace_seconds": 0}),
-        "rotated",
-        {"TokenHash", "PreviousTokenUntil"},
-    ),
+    "confirm": (confirm, "confirmed", {"PreviousTokenUntil"}),
+    "confirm and renew": (verify, "confirmed", {"PreviousTokenUntil", "LastClient"}),
+    "rotate": (rotate(30), "rotated", _ROTATED),
+    "rotate without a grace": (rotate(0), "rotated", _ROTATED),
+    "rotate without a token": (rotate(0, of=None), "rotated", _ROTATED),
+    "rotate by the former token": (rotate(30, of=-2), "rotated", _ROTATED),
     "revoke": (call("DELETE"), "revoked", {"RevokedReason"}),
 }
+
+
+def applies(operation: str, state: str) -> bool:
+    if operation == "rotate by the former token":
+        return state in LOST
+    if operation == "renew for the last time":
+        return state in ANONYMOUS
+    if "confirm" in operation or "verify" in operation:
+        return ("confirm" in operation) is (state in UNSEEN)
+    return True
+
+
 CASES = [
     pytest.param(state, operation, id=f"{operation}, {state}")
     for state in STATES
     for operation in OPERATIONS
-    # The token at hand is a former one, after its grace.
-    if state != "past its grace" or "verify" not in operation
+    if applies(operation, state)
 ]
 
 
 def images(api: Api, stored: Any, state: str, operation: str) -> tuple[Any, Any]:
     """An item in this state, before and after the operation."""
     token = api.log_in(
-        None if state == "anonymous" else "ada",
+        None if state in ANONYMOUS else "ada",
         data={"a": 1},
         client={"ip": "203.0.113.7"},
         ttl_seconds=1000,
         absolute_ttl_seconds=2500,
     )
-    session_id = token.partition(".")[0]
+    session_id, tokens = token.partition(".")[0], [token]
     for act in STATES[state]:
-        act(api, session_id, token)
+        act(api, session_id, tokens)
     old = stored(session_id)
-    OPERATIONS[operation][0](api, session_id, token)
+    OPERATIONS[operation][0](api, session_id, tokens)
     return old, stored(session_id)
 
 
@@ -123,26 +174,24 @@ def event(old: Any, new: Any, at: int) -> AuditEvent:
 
 
 @pytest.mark.parametrize(("state", "operation"), CASES)
-@pytest.mark.parametrize("late", [-2, 0, 9])
-def test_operation_is_its_own_event(
-    api: Api, stored: Any, state: str, operation: str, late: int
-) -> None:
+def test_operation_is_its_own_event(api: Api, stored: Any, state: str, operation: str) -> None:
     """However late the record, and whatever hosts' clocks say."""
     old, new = images(api, stored, state, operation)
 
-    assert event(old, new, api.clock.now + late).type == OPERATIONS[operation][1]
+    for late in (-2, 0, 9):
+        assert event(old, new, api.clock.now + late).type == OPERATIONS[operation][1]
 
 
 def variants(new: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The item with one attribute taken away, added or changed in several ways."""
-    names = ("UserId", "RevokedAt", "RevokedReason", "LastClient", "PreviousTokenHash", "Extra")
-    for name in (new.keys() | set(names)) - {"SessionId"}:  # a key can't change
+    names = {"UserId", "RevokedAt", "RevokedReason", "LastClient", "Extra", *TOKEN_ATTRIBUTES}
+    for name in (new.keys() | names) - {"SessionId"}:  # a key can't change
         others: list[dict[str, Any]] = [{"S": "x"}, {"N": "1"}, {"N": str(NOW * 2)}, {"M": {}}]
         match new.get(name):
             case {"N": value}:
                 others += [{"N": str(int(value) + by)} for by in (-1, 1)]
             case {"B": _} | None:
-                others += [{"B": b"planted"}]
+                others += [{"B": b"planted"}, {"B": b"p" * 32}]
         for other in [None, *others]:
             changed = copy.deepcopy(new)
             if other:
@@ -184,10 +233,22 @@ def test_any_other_change_is_tampered(api: Api, stored: Any, state: str, operati
         {"UserId": {"S": "eve"}},
         {"Data": {"M": {"role": {"S": "admin"}}}},
         {"PreviousTokenHash": {"B": b"planted"}, "PreviousTokenUntil": {"N": str(NOW + 9999)}},
+        {"PreviousTokenHash": {"B": PLANTED}, "PreviousTokenGrace": {"N": "30"}},
+        {"FamilyHash": {"B": PLANTED}},
+        {"RetiredTokenHash": {"B": PLANTED}, "RetiredTokenUntil": {"N": str(NOW + 30)}},
+        {
+            "TokenHash": {"B": PLANTED},
+            "PreviousTokenHash": {"B": PLANTED},
+            "PreviousTokenUntil": {"N": str(NOW + 31)},
+            "PreviousTokenGrace": {"N": "30"},
+            "RetiredTokenHash": {"B": PLANTED},
+            "RetiredTokenUntil": {"N": str(NOW + 31)},
+        },
         {"ExpirationTime": {"N": str(NOW + 10**6)}},
         {"ExpirationTime": {"N": str(NOW + 10**6)}, "RenewedAt": {"N": str(NOW + 10**6 - 1000)}},
         {"TtlSeconds": {"N": "9999999"}},
         {"TokenHash": {"B": b"planted"}},
+        {"TokenHash": {"B": PLANTED}},
         {"RevokedAt": {"N": str(NOW)}},
         {"LastClient": {"S": "planted"}},
         {"Version": {"N": "3"}},

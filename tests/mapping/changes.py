@@ -18,10 +18,11 @@ from typing import Any
 from dynamodb import client as lean
 from dynamodb.connection import Answer
 from sessions.errors import InvalidToken
+from sessions.rotation import Rotation
 from sessions.session import Limits, Session
 from sessions.store import SessionStore
 from sessions.table import Writer
-from sessions.token import Token
+from sessions.token import FAMILY_CHARACTERS, Token
 from tests.mapping.mapping import Record
 from tests.simulation.tables import Tables
 
@@ -46,10 +47,12 @@ Key = tuple[str, str]
 class Life:
     """A session, and the tokens that were given out for it."""
 
-    def __init__(self, session_id: str, user_id: str | None) -> None:
-        self.session_id = session_id
+    def __init__(self, newest: Token, user_id: str | None) -> None:
+        self.session_id = newest.session_id
         self.user_id = user_id
-        self.tokens: list[Token] = []
+        self.newest = newest
+        self.former: Token | None = None
+        self.retired: Token | None = None
 
 
 class Changes:
@@ -114,7 +117,8 @@ class Changes:
     def _begin(self) -> None:
         self.sessions += 1
         anonymous = self.sessions % 10 == 0
-        life = Life(self._text(16), None if anonymous else f"user-{self.sessions % 97}")
+        token = Token(self._text(12), self._text(27))
+        life = Life(token, None if anonymous else f"user-{self.sessions % 97}")
         session = Session.start(
             life.user_id,
             session_id=life.session_id,
@@ -125,9 +129,8 @@ class Changes:
             limits=_LIMITS,
             now=self._now,
         )
-        life.tokens.append(self._token(life))
         by = self._call()
-        self._store.create(session, life.tokens[-1].hash, by=by)
+        self._store.create(session, token.hashes, by=by)
         self._lives.append(life)
         self._expect(life, "created", by, ExpiresAt=session.expires_at)
 
@@ -158,34 +161,51 @@ class Changes:
         renewed = self._store.renew(life.session_id, ttl_seconds=windows[0], by=by)
         self._expect(life, "renewed", by, ExpiresAt=renewed.expires_at, Changed=["TtlSeconds"])
 
-    def _verify(self, life: Life, _: Item) -> None:
+    def _verify(self, life: Life, item: Item) -> None:
         before = len(self._tables.stream)
         self._store.verify(
-            life.tokens[-1],
+            life.newest,
             renew=True,
             renewal_fraction=0.1,
             client={"ip": "203.0.113.8"},
             by=self._call(),
         )
         if len(self._tables.stream) > before:
-            self._count_one("renewed, not kept")
+            first_use = "PreviousTokenGrace" in item
+            self._count_one("confirmed, not kept" if first_use else "renewed, not kept")
 
     def _rotate(self, life: Life, item: Item) -> None:
-        if int(item.get("PreviousTokenUntil", {"N": "0"})["N"]) > self._now:
+        """For the holder of the newest token, for that of the former one, or for nobody."""
+        grace = self._random.choice((0, 30, 30))
+        unseen = "PreviousTokenGrace" in item
+        in_grace = unseen or _seconds(item, "PreviousTokenUntil") > self._now
+        was_lost = unseen and _seconds(item, "PreviousTokenUntil") <= self._now
+        presented = self._random.choice((life.newest, life.newest, life.former, None))
+        if presented is None and in_grace and grace:
             return
+        if presented is not None and presented is not life.newest and not was_lost:
+            return
+        family = presented.secret[:FAMILY_CHARACTERS] if presented else self._text(12)
+        token = Token(life.session_id, family + self._text(15))
         by = self._call()
-        life.tokens.append(self._token(life))
-        grace = self._random.choice((0, 0, 30))
-        self._store.rotate(life.session_id, life.tokens[-1].hash, grace_seconds=grace, by=by)
+        rotation = Rotation(token.hashes, presented, grace, retired_seconds=30)
+        self._store.rotate(life.session_id, rotation, by=by)
+        if presented and presented is life.former:
+            life.retired, life.newest = life.newest, token
+        else:
+            life.retired, life.former, life.newest = life.former, life.newest, token
         self._expect(life, "rotated", by)
 
-    def _use_a_former_token(self, life: Life, item: Item) -> None:
-        until = int(item.get("PreviousTokenUntil", {"N": str(self._now + 1)})["N"])
-        if until > self._now:
+    def _use_an_old_token(self, life: Life, item: Item) -> None:
+        """Of the former and the retired one, one that is not good any more."""
+        unseen = "PreviousTokenGrace" in item
+        is_good = unseen or _seconds(item, "PreviousTokenUntil") > self._now
+        old = self._random.choice((life.retired, None if is_good else life.former))
+        if old is None or _seconds(item, "RetiredTokenUntil") > self._now:
             return
         by = self._call()
         with suppress(InvalidToken):
-            self._store.verify(life.tokens[-2], renew=True, renewal_fraction=0.1, client={}, by=by)
+            self._store.verify(old, renew=True, renewal_fraction=0.1, client={}, by=by)
         self._expect(life, "revoked", by, Reason="token_reuse")
         self._leave(life, self._tables.session(life.session_id))
 
@@ -299,11 +319,9 @@ class Changes:
         actor = f"arn:aws:iam::111122223333:user/{self._random.choice(_ACTORS)}"
         return Writer(actor=actor, request_id=f"request-{self._calls}")
 
-    def _token(self, life: Life) -> Token:
-        return Token(life.session_id, self._text(32))
-
     def _text(self, size: int) -> str:
-        return base64.urlsafe_b64encode(self._random.randbytes(size)).rstrip(b"=").decode()
+        """So many characters of base64url."""
+        return base64.urlsafe_b64encode(self._random.randbytes(size)).decode()[:size]
 
 
 _WHILE_IT_LIVES: tuple[Callable[[Changes, Life, Item], None], ...] = (
@@ -315,7 +333,7 @@ _WHILE_IT_LIVES: tuple[Callable[[Changes, Life, Item], None], ...] = (
     *(Changes._rotate,) * 7,
     *(Changes._tamper,) * 3,
     *(Changes._leave,) * 2,
-    Changes._use_a_former_token,
+    Changes._use_an_old_token,
     Changes._revoke,
     Changes._delete,
 )
@@ -345,6 +363,10 @@ def changes(count: int, *, sessions: int, pace: float = 3.0, seed: int = 1) -> C
 
 def _sequence_number(place: int, count: int) -> str:
     return str(_MIDDLE + (place - count // 2) * _STEP)
+
+
+def _seconds(item: Item, name: str) -> int:
+    return int(item[name]["N"]) if name in item else 0
 
 
 def _attribute(value: Any) -> Any:

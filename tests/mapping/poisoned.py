@@ -29,7 +29,7 @@ def poison(name: str, after: Record) -> Poison:
     Its session is called after its place among the names.
     """
     place = NAMES.index(name)
-    session_id = f"poison-{place:02d}".ljust(22, "_")
+    session_id = f"poison-{place:02d}".ljust(12, "_")
     old = _item(session_id, int(after.arrived))
     new: Any = old | {"RequestId": {"S": "new"}, "Version": {"N": "2"}, "Data": {"M": {}}}
     change: dict[str, Any] = {
@@ -158,6 +158,7 @@ def _item(session_id: str, created_at: int) -> dict[str, Any]:
         "Version": {"N": "1"},
         "Data": {"M": {"cart": {"N": "1"}}},
         "TokenHash": {"B": "AAAA"},
+        "FamilyHash": {"B": "AAAA"},
         "Actor": {"S": "arn:aws:iam::111122223333:user/backend"},
         "RequestId": {"S": "old"},
     }
