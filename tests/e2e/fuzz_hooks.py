@@ -59,11 +59,16 @@ def before_call(
         case.query.pop("cursor", None)
         case.query["session_id"] = _new_session()["session_id"]
     elif "session_id" in case.path_parameters:
-        case.path_parameters["session_id"] = _new_session()["session_id"]
+        body = case.body if isinstance(case.body, dict) else {}
+        # Only a visitor's session gets a last window.
+        session = _new_session(None if body.get("final") is True else "fuzz")
+        case.path_parameters["session_id"] = session["session_id"]
+        if "token" in body:
+            body["token"] = session["token"]
 
 
-def _new_session() -> Any:
-    return caller("POST", "/sessions", {"user_id": "fuzz", "data": {"a": 1}}).json
+def _new_session(user_id: str | None = "fuzz") -> Any:
+    return caller("POST", "/sessions", {"user_id": user_id, "data": {"a": 1}}).json
 
 
 @schemathesis.hook

@@ -99,8 +99,8 @@ FAULTS: dict[str, Plant] = {
     "a rotation is not known again after one by the session's id": in_source(
         Rotation.is_made,
         _IS_MADE,
-        "if (not self.presented or judge(self.presented.hashes, item, now, not_before)"
-        f" is not Verdict.REFUSED) and {_IS_MADE[3:]}",
+        'if (not self.presented or self.presented.hashes.family == item["FamilyHash"]["B"])'
+        f" and {_IS_MADE[3:]}",
     ),
     "a former hash becomes current again": in_source(
         Rotation._new_token,

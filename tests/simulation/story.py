@@ -60,14 +60,15 @@ class Story(NamedTuple):
 
 # A story is about a few kinds of calls, so that they meet; the last one is about all of them.
 _TOKENS = (
-    ("verify", "rotate", "verify", "rotate", "former", "authorize", "renew"),
+    ("verify", "rotate", "rotate", "rotate_session", "former", "authorize", "renew"),
     ("rotate", "rotate_former", "rotate_former", "verify", "former", "authorize"),
-    ("rotate", "rotate", "rotate", "verify", "older", "older", "authorize", "rotate_session"),
+    ("rotate", "rotate", "rotate", "verify", "older", "older", "authorize")
+    + ("rotate_session", "rotate_session"),
 )
 _THEMES = (
     *_TOKENS,
     ("revoke", "sign_out", "renew", "verify", "list", "get"),
-    ("create", "rotate", "create", "verify", "rotate_session", "sign_out"),
+    ("create", "rotate_session", "create", "rotate_session", "verify", "rotate_session"),
     ("change", "replace", "change", "renew", "revoke", "get"),
     ("list", "revoke", "sign_out", "create"),
     ("renew", "verify", "renew", "get"),
