@@ -13,10 +13,12 @@ import sys
 import tarfile
 import time
 import tomllib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 from local.stack import ROOT
+from tests.frameworks import postgres
 from tests.frameworks.service import running_service
 from tests.frameworks.suites import SUITES, Suite
 
@@ -46,6 +48,9 @@ def main(names: list[str]) -> int:
     with running_service() as service:
         for name in names or SUITES:
             print(f"{SUITES[name].title} …", flush=True)
+            if SUITES[name].on_postgres and (reason := postgres.missing()):
+                print(f"  skipped: {reason}")
+                continue
             began = time.monotonic()
             outcomes, problems = run(SUITES[name], service.url)
             problems += compare(outcomes, expected.get(name, {}))
@@ -83,7 +88,10 @@ def run(suite: Suite, url: str) -> tuple[dict[str, Outcome], list[str]]:
     }
     command = [str(ENVIRONMENT / "bin/python"), *suite.command]
     try:
-        with log.open("w") as output:
+        with ExitStack() as stack:
+            if suite.on_postgres:
+                environment["POSTGRES"] = stack.enter_context(postgres.running_postgres())
+            output = stack.enter_context(log.open("w"))
             code = subprocess.run(
                 command,
                 cwd=folder,

@@ -9,6 +9,7 @@ class Suite(NamedTuple):
     """`sdist` is the distribution that has the tests; `command` runs them in its folder.
 
     A suite with fewer than `at_least` tests has lost some of them: a newer release moved them, say.
+    With `on_postgres`, the variable POSTGRES names the folder of a PostgreSQL's socket.
     """
 
     title: str
@@ -16,6 +17,7 @@ class Suite(NamedTuple):
     command: list[str]
     at_least: int
     folder: str = "."
+    on_postgres: bool = False
 
 
 def _django(title: str, at_least: int, *labels: str) -> Suite:
@@ -51,7 +53,23 @@ SUITES = {
     "django-messages": _django("Django's messages", 80, "messages_tests"),
     "django-csrf": _django("Django's CSRF protection", 100, "csrf_tests"),
     "django-client": _django("Django's test client", 200, "test_client", "test_client_regress"),
-    "allauth": _pytest("allauth", "django_allauth", 291, "--ds=allauth_settings", "tests"),
+    "allauth": _pytest(
+        "allauth",
+        "django_allauth",
+        1250,
+        "--ds=allauth_settings",
+        # Each of 130 providers repeats the same tests.
+        "--ignore=tests/apps/socialaccount/providers",
+        "tests",
+    ),
+    "allauth-postgres": _pytest(
+        "allauth's sessions of a user on PostgreSQL",
+        "django_allauth",
+        70,
+        "--ds=allauth_settings",
+        "tests/apps/usersessions",
+        "tests/apps/headless/usersessions",
+    )._replace(on_postgres=True),
     "flask": _flask("Flask", "flask", 490, "tests"),
     "flask-login": _flask("Flask-Login", "Flask-Login", 114, "tests"),
     "flask-wtf": _flask(
