@@ -40,11 +40,11 @@ test: setup .venv-dynamodb/.ready ## Run all tests: unit, functional, infra, cli
 	  .venv/bin/python -m pytest $(BESIDE:%=--ignore=%); others=$$?; \
 	  wait $$beside; beside=$$?; cat .local/tests.log; exit $$((others || beside))
 
-# SCREENSHOTS=1 makes those of docs/ anew.
-test-browser: ## Try the console in a real browser: the Chromium of this machine
+# SCREENSHOTS=1 makes those of docs/ anew. With LOG_INS=50 DOUBLE_CLICKS=20 the examples are used for longer.
+test-browser: ## Try the console and the examples in a real browser: the Chromium of this machine
 	@command -v chromium >/dev/null || { echo "No chromium is installed here: apt-get install chromium"; exit 1; }
 	@$(MAKE) --no-print-directory setup .venv-browser/.ready $(if $(SCREENSHOTS),.venv-dynamodb/.ready)
-	@$(if $(SCREENSHOTS),SCREENSHOTS=1) PYTHONPATH=$$(echo .venv-browser/lib/python3.*/site-packages) .venv/bin/python -m pytest tests/browser
+	@$(if $(SCREENSHOTS),SCREENSHOTS=1) PYTHONPATH=$$(echo .venv-browser/lib/python3.*/site-packages) .venv/bin/python -m pytest -s tests/browser
 
 # SUITES="flask allauth" runs these alone.
 test-frameworks: setup .venv-frameworks/.ready ## Run the frameworks' own test suites on our sessions (SUITES=…)
