@@ -112,10 +112,10 @@ def test_token_in_place_of_an_id_is_refused_and_not_repeated(run: Run, sessions:
 
 
 def test_id_that_begins_with_a_dash_is_no_option(run: Run, service: Service) -> None:
-    done = run("show", "-" + "A" * 21)
+    done = run("show", "-" + "A" * 11)
 
     assert done.exit_code == 1
-    assert service.calls == ["GET /sessions/-" + "A" * 21]
+    assert service.calls == ["GET /sessions/-" + "A" * 11]
 
 
 def test_revoked_session_ends_for_the_reason(

@@ -82,6 +82,27 @@ def test_picture_tells_how_each_session_lived(
     assert len(re.findall(r'<circle class="mark rotated" cx="[\d.]+%"', page)) == 1
 
 
+def test_stolen_session_looks_like_no_log_out(browser: TestClient, tell: Tell) -> None:
+    """An operator must not have to know the reason's name."""
+    now = int(time.time())
+    for id, reason in (("R" * 12, "token_reuse"), ("L" * 12, "logout")):
+        tell("created", id, recorded_at=now - 5000)
+        tell("revoked", id, recorded_at=now - 4000, reason=reason)
+
+    user = browser.get("/user?id=ada").text
+    assert len(re.findall('<span class="badge stolen">', user)) == 1
+    assert len(re.findall('<rect class="span stolen" x=', user)) == 1
+    assert "stolen? token_reuse" in words(user)
+    [stolen] = [row for row in spoken(user) if "token_reuse" in row]
+    assert "revoked as stolen" in stolen
+
+    for path in (f"/session?id={'R' * 12}", "/trail?user=ada"):
+        page = browser.get(path).text
+        assert len(re.findall('<li class="stolen">', page)) == 1
+        assert "A token was used again after it had been replaced" in words(page)
+    assert "stolen" not in words(browser.get(f"/session?id={'L' * 12}").text)
+
+
 def test_hatch_is_from_the_expiry_to_the_removal(browser: TestClient, tell: Tell) -> None:
     now = int(time.time())
     tell("created", GONE, recorded_at=now - 10_000)

@@ -31,7 +31,7 @@ from serverless_sessions.errors import SessionNotFound, SessionsError
 from serverless_sessions.output import Moment
 
 TYPES = (
-    *("created", "renewed", "updated", "rotated", "revoked", "expired", "purged"),
+    *("created", "renewed", "updated", "rotated", "confirmed", "revoked", "expired", "purged"),
     *("deleted", "tampered", "unreadable"),
 )
 # What one page shows and reads at most. The rest is a link or a sentence.

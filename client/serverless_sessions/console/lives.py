@@ -8,8 +8,8 @@ from typing import Literal
 
 from serverless_sessions import Client, Event, PendingExpiry, Session
 
-Ending = Literal["live", "revoked", "expired", "deleted", "unclear"]
-MARKS = frozenset({"updated", "renewed", "rotated", "tampered", "unreadable"})
+Ending = Literal["live", "revoked", "stolen", "expired", "deleted", "unclear"]
+MARKS = frozenset({"updated", "renewed", "rotated", "confirmed", "tampered", "unreadable"})
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Life:
 
     `begin` is None if the session began before the events that were read. `end` is when it ceased
     to be live, `removed` when its item was deleted; each is None if that has not happened yet.
-    `ending` is "unclear" while the index or the trail lags behind. `why` is the reason or cause.
+    `ending` is "unclear" while the index or the trail lags behind, and "stolen" if the service
+    ended the session because a token was used again. `why` is the reason or cause.
     """
 
     session_id: str
@@ -65,7 +66,8 @@ def _life(session_id: str, history: list[Event], session: Session | None) -> Lif
         end = revoked.at if revoked else purged.at - (purged.ttl_lag_seconds or 0) if purged else 0
         why = revoked.reason or "" if revoked else ""
         removed = purged.at if purged else None
-        return replace(life, end=end, removed=removed, ending="revoked", why=why)
+        ending: Ending = "stolen" if why == "token_reuse" else "revoked"
+        return replace(life, end=end, removed=removed, ending=ending, why=why)
     if expired := by_type.get("expired"):
         why = expired.cause or ""
         return replace(life, end=expired.at, removed=expired.recorded_at, ending="expired", why=why)
