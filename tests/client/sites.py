@@ -1,0 +1,283 @@
+"""A small site on each framework, and a browser of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
+
+import django
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.contrib import auth
+from django.http import HttpRequest, HttpResponse
+from django.test import Client as DjangoClient
+from django.test import override_settings
+from django.urls import path
+from flask import Flask
+from flask import session as flask_session
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from serverless_sessions import AsyncSessions
+from serverless_sessions.flask import ServerlessSessions
+from serverless_sessions.starlette import SessionMiddleware, load_session
+from tests.client.service import Service
+
+if not settings.configured:
+    settings.configure(
+        SECRET_KEY="for tests",
+        USE_TZ=True,
+        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
+    )
+    django.setup()
+
+from tests.simulation.django_urls import BACKEND, Backend  # noqa: E402  # needs the settings
+
+# Patience, so that a busy machine makes no call twice.
+_DEADLINES = {"deadline_seconds": 60.0, "verify_deadline_seconds": 60.0}
+
+
+class Browser:
+    """A browser of an app whose view `/do/<name>` does what `name` says with the session.
+
+    `set_cookies` are the last answer's Set-Cookie headers. `cookie` is the name of a user's cookie.
+    """
+
+    cookie = "__Host-session"
+    set_cookies: list[str]
+
+    def do(self, name: str) -> None:
+        raise NotImplementedError
+
+    def user(self, cookies: str) -> str:
+        """Who is signed in with this Cookie header, "None" if nobody is."""
+        raise NotImplementedError
+
+    def token(self) -> str | None:
+        """The token in the cookie that counts: the user's, else the visitor's."""
+        raise NotImplementedError
+
+
+class DjangoBrowser(Browser):
+    cookie = "__Host-sessionid"
+
+    def __init__(self) -> None:
+        self.client = DjangoClient()
+
+    def do(self, name: str) -> None:
+        answer = self.client.get(f"/do/{name}", secure=True)
+        assert answer.status_code == 200
+        self.set_cookies = [morsel.OutputString() for morsel in answer.cookies.values()]
+
+    def user(self, cookies: str) -> str:
+        answer = DjangoClient().get("/do/who", secure=True, HTTP_COOKIE=cookies)
+        self.set_cookies = [morsel.OutputString() for morsel in answer.cookies.values()]
+        return str(answer.content.decode())
+
+    def token(self) -> str | None:
+        cookie = self.client.cookies.get(self.cookie)
+        return (cookie.value or None) if cookie else None
+
+
+class FlaskBrowser(Browser):
+    def __init__(self, app: Flask) -> None:
+        self.client = app.test_client()
+        self._app = app
+
+    def do(self, name: str) -> None:
+        answer = self.client.get(f"/do/{name}")
+        assert answer.status_code == 200
+        self.set_cookies = answer.headers.getlist("Set-Cookie")
+
+    def user(self, cookies: str) -> str:
+        stranger = self._app.test_client(use_cookies=False)
+        answer = stranger.get("/do/who", environ_overrides={"HTTP_COOKIE": cookies})
+        self.set_cookies = answer.headers.getlist("Set-Cookie")
+        return answer.text
+
+    def token(self) -> str | None:
+        for name in ("session", "visitor"):
+            cookie = self.client.get_cookie(f"__Host-{name}")
+            if cookie:
+                return cookie.value
+        return None
+
+
+class StarletteBrowser(Browser):
+    def __init__(self, app: Starlette, client: TestClient) -> None:
+        self.client = client
+        self._app = app
+
+    def do(self, name: str) -> None:
+        answer = self.client.get(f"/do/{name}")
+        assert answer.status_code == 200
+        self.set_cookies = answer.headers.get_list("set-cookie")
+
+    def user(self, cookies: str) -> str:
+        kept = dict(self.client.cookies)
+        self.client.cookies.clear()
+        answer = self.client.get("/do/who", headers={"cookie": cookies.encode("latin-1")})
+        self.client.cookies.update(kept)
+        self.set_cookies = answer.headers.get_list("set-cookie")
+        return str(answer.text)
+
+    def token(self) -> str | None:
+        cookies = self.client.cookies
+        return cookies.get("__Host-session") or cookies.get("__Host-visitor")
+
+
+def _read_at_once(session: Any) -> None:
+    """Four threads look at the session at the same time."""
+    start = threading.Barrier(4)
+
+    def look() -> None:
+        start.wait()
+        session.get("a")
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+# By the name of a view: what it does to a session.
+_ACTIONS: dict[str, Callable[[Any], object]] = {
+    "nothing": lambda session: None,
+    "read": lambda session: session.get("a"),
+    "read at once": _read_at_once,
+    "write": lambda session: session.update({"a": session.get("a", 0) + 1}),
+    "clear": lambda session: session.clear(),
+    "cycle": lambda session: session.cycle_key(),
+    "flush": lambda session: session.flush(),
+    "expire 600": lambda session: session.set_expiry(600),
+    "expire 0": lambda session: session.set_expiry(0),
+    "regenerate": lambda session: session.regenerate(),
+    "permanent": lambda session: setattr(session, "permanent", True),
+}
+
+
+def do(request: HttpRequest, name: str) -> HttpResponse:
+    """Django's view."""
+    match name.split():
+        case ["log-in", user]:
+            auth.login(request, Backend().get_user(int(user)), BACKEND)
+        case ["log-out"]:
+            auth.logout(request)
+        case ["who"]:
+            return HttpResponse(str(request.session.get("_auth_user_id")))
+        case _:
+            _ACTIONS[name](request.session)
+    return HttpResponse()
+
+
+async def ado(request: HttpRequest) -> HttpResponse:
+    """Four tasks look at the session at the same time."""
+    await asyncio.gather(*(request.session.aget("a") for _ in range(4)))
+    return HttpResponse()
+
+
+urlpatterns = [path("do/read in tasks", ado), path("do/<name>", do)]
+
+
+@contextmanager
+def _django(service: Service) -> Iterator[Browser]:
+    from serverless_sessions.django import _async_sessions, _sessions
+
+    with override_settings(
+        ALLOWED_HOSTS=["*"],
+        AUTHENTICATION_BACKENDS=[BACKEND],
+        MIDDLEWARE=[
+            "serverless_sessions.django.middleware.SessionMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+        ],
+        ROOT_URLCONF=__name__,
+        SERVERLESS_SESSIONS={"url": service.url, "region": service.region} | _DEADLINES,
+        SESSION_COOKIE_NAME="__Host-sessionid",
+        SESSION_COOKIE_SECURE=True,
+        SESSION_ENGINE="serverless_sessions.django",
+    ):
+        try:
+            yield DjangoBrowser()
+        finally:
+            _sessions().close()
+            async_to_sync(_async_sessions().aclose)()
+
+
+@contextmanager
+def _flask(service: Service) -> Iterator[Browser]:
+    app = Flask(__name__)
+    app.config["SERVERLESS_SESSIONS"] = {"url": service.url, "region": service.region} | _DEADLINES
+    ServerlessSessions(app)
+
+    @app.get("/do/<name>")
+    def view(name: str) -> str:
+        session = flask_session._get_current_object()  # type: ignore[attr-defined]
+        return _act(session, name, "_user_id")
+
+    yield FlaskBrowser(app)
+    app.extensions["serverless_sessions"].close()
+
+
+@contextmanager
+def _starlette(service: Service) -> Iterator[Browser]:
+    sessions = AsyncSessions(service.url, region=service.region, **_DEADLINES)
+
+    async def view(request: Request) -> PlainTextResponse:
+        name = request.path_params["name"]
+        if name == "nothing":
+            return PlainTextResponse("")
+        if name == "read in tasks":
+            await asyncio.gather(*(load_session(request) for _ in range(4)))
+        if name == "read at once":
+            # Each in a thread of the event loop's, as a plain function's endpoint.
+            look = partial(request.scope["session"].get, "a")
+            await asyncio.gather(*(run_in_threadpool(look) for _ in range(4)))
+            return PlainTextResponse("")
+        session = await load_session(request)
+        return PlainTextResponse(_act(session, name, "user_id"))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with sessions:
+            yield
+
+    app = Starlette(
+        routes=[Route("/do/{name}", view)],
+        middleware=[Middleware(SessionMiddleware, client=sessions)],
+        lifespan=lifespan,
+    )
+    with TestClient(app, base_url="https://testserver") as client:
+        yield StarletteBrowser(app, client)
+
+
+def _act(session: Any, name: str, user_key: str) -> str:
+    match name.split():
+        case ["log-in", user]:
+            session[user_key] = user
+        case ["log-out"]:
+            session.pop(user_key)
+            session.pop("a", None)
+        case ["who"]:
+            return str(session.get(user_key))
+        case ["read", "in", "tasks"]:
+            session.get("a")
+        case _:
+            _ACTIONS[name](session)
+    return ""
+
+
+FRAMEWORKS: dict[str, Callable[[Service], AbstractContextManager[Browser]]] = {
+    "Django": _django,
+    "Flask": _flask,
+    "Starlette": _starlette,
+}

@@ -1,0 +1,87 @@
+"""Which of a request's cookies count, and how often they are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from serverless_sessions._web.cookies import read_tokens
+from tests.client.service import Service
+from tests.client.sites import FRAMEWORKS, Browser
+
+A, B, C, D = (f"{letter * 12}.{letter * 27}" for letter in "ABCD")
+# White space to Python, but part of a name to a browser.
+STRANGE = ("\u2000", "\u00a0", "\u0085", "\u3000", "\u2028", "\x1c", "\x0b", "\x0c")
+
+
+@pytest.mark.parametrize(
+    ("header", "tokens"),
+    [
+        ("", []),
+        (f"session={A}", [A]),
+        (f"other=1; session={A};session={B}", [A, B]),
+        (f" \tsession={A}\t ; x", [A]),
+        (f"session={A}; session={A}", [A]),
+        (f"session={A}; session={B}; session={C}; session={D}", [A, B, C]),
+        (f"session=nonsense; session={B}", [B]),
+        (f"Session={A}; sessions={B}; session ={C}", []),
+        (f'session="{A}"', []),
+        *((f"{strange}session={A}", []) for strange in STRANGE),
+        *((f"session{strange}={A}", []) for strange in STRANGE),
+        *((f"x=1;{strange}session={A}; session={B}", [B]) for strange in STRANGE),
+    ],
+)
+def test_tokens_of_a_cookie_header(header: str, tokens: list[str]) -> None:
+    """Names count to the byte: a subdomain can plant a cookie whose name only looks like it."""
+    assert read_tokens(header, "session") == tokens
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def browser(request: pytest.FixtureRequest, service: Service) -> Iterator[Browser]:
+    with FRAMEWORKS[request.param](service) as browser:
+        yield browser
+
+
+def test_planted_cookie_of_the_same_name_signs_nobody_out(browser: Browser) -> None:
+    """A cookie for a longer path or another domain comes as well, and before or after."""
+    browser.do("log-in 1")
+    own, name = browser.token(), browser.cookie
+    for header in (
+        f"{name}={own}",
+        f"{name}={A}; {name}={own}",
+        f"{name}={own}; {name}={A}",
+        f"{name}=nonsense; {name}=; {name}={A}; {name}={B}; {name}={own}",
+    ):
+        assert browser.user(header) == "1"
+        assert browser.set_cookies == []
+
+
+@pytest.mark.parametrize("strange", ["\u2000", "\u00a0", "\u0085"])
+def test_cookie_of_a_strange_name_signs_nobody_in(browser: Browser, strange: str) -> None:
+    """It comes as UTF-8, which a server hands on as Latin-1."""
+    browser.do("log-in 1")
+    planted = f"{strange}{browser.cookie}={browser.token()}".encode().decode("latin-1")
+
+    assert browser.user(planted) == "None"
+
+
+def test_visitors_token_in_the_users_cookie_is_none(browser: Browser, service: Service) -> None:
+    """Where visitors have a cookie of their own, each cookie proves its kind of session only."""
+    browser.do("write")
+    visitor = browser.token()
+    service.plan()
+
+    assert browser.user(f"{browser.cookie}={visitor}") == "None"
+    assert browser.set_cookies == []
+
+
+@pytest.mark.parametrize("name", ["read at once", "read in tasks"])
+def test_session_is_loaded_once(browser: Browser, service: Service, name: str) -> None:
+    """Whoever needs it first, from however many threads and tasks."""
+    browser.do("log-in 1")
+    service.plan()
+
+    browser.do(name)
+
+    assert service.calls == ["POST /sessions/verify"]
