@@ -386,6 +386,15 @@ def test_log_out_ends_the_session(browser: Client, service: Service) -> None:
     assert browser.get("/who").content == b"AnonymousUser"
 
 
+def test_cookie_of_another_engine_goes_with_a_log_out(browser: Client, service: Service) -> None:
+    """Reading alone deletes no cookie, for the answer may come after that of a log-in."""
+    browser.cookies[COOKIE] = "a key of the engine from before"
+
+    assert COOKIE not in browser.get("/read").cookies
+    assert browser.get("/flush").cookies[COOKIE]["max-age"] == 0
+    assert calls(service) == []
+
+
 def test_change_of_password_cycles_the_key(browser: Client, service: Service) -> None:
     browser.get("/log-in/ada")
     before = browser.cookies[COOKIE].value

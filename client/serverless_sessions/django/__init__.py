@@ -55,10 +55,12 @@ class SessionStore(SessionBase):
 
     `client`, if it is known, is recorded with a new session and with a renewal by `load`.
     `other_keys` are tried after the session key: a cookie name can come more than once.
+    `has_foreign_cookie` says that the request's cookie is none of ours, and can't be a key.
     """
 
     client: Client | None = None
     other_keys: Sequence[str] = ()
+    has_foreign_cookie = False
     outage: Unavailable | None = None
 
     def __init__(self, session_key: str | None = None) -> None:
@@ -66,6 +68,7 @@ class SessionStore(SessionBase):
         # The session is loaded once, from however many threads and tasks.
         self._loading = threading.RLock()
         self._loading_async = asyncio.Lock()
+        self._is_deleted = False
         # Of the values that were loaded or saved last.
         self._saved_expiry: Any = None
 
@@ -86,7 +89,10 @@ class SessionStore(SessionBase):
 
     def cookie_changes(self) -> list[CookieChange]:
         """What the answer to the request does to the session cookie."""
-        return self._web.cookie_changes() if "_web" in self.__dict__ else []
+        changes = self._web.cookie_changes() if "_web" in self.__dict__ else []
+        if not changes and self._is_deleted and self.has_foreign_cookie:
+            changes = [CookieChange(for_visitor=False, token=None)]
+        return changes
 
     def load(self) -> Values:
         """The values. If the key proves no live session there are none, and no key any more."""
@@ -231,6 +237,7 @@ class SessionStore(SessionBase):
         if session_key in (None, self.session_key):
             yield from self._find()
             yield from self._web.end(reason="logout")
+            self._is_deleted = True
         elif session_key:
             session = yield from _calls().verify(session_key, renew=False, client=None)
             if session:

@@ -25,6 +25,7 @@ from serverless_sessions._web.cookies import CookieChange, read_tokens
 from serverless_sessions._web.session import RETRY_AFTER_SECONDS
 from serverless_sessions.django import SessionStore
 from serverless_sessions.errors import Unavailable
+from serverless_sessions.secret import Token
 from serverless_sessions.session import Client
 
 logger = logging.getLogger(__name__)
@@ -36,11 +37,14 @@ class SessionMiddleware(middleware.SessionMiddleware):
     def process_request(self, request: HttpRequest) -> None:
         super().process_request(request)
         if isinstance(request.session, SessionStore):
+            name = settings.SESSION_COOKIE_NAME
             # A request that was made by hand, as in a test, may have no header.
             if header := request.META.get("HTTP_COOKIE"):
-                tokens = read_tokens(header, settings.SESSION_COOKIE_NAME)
+                tokens = read_tokens(header, name)
                 request.session = SessionStore(tokens[0] if tokens else None)
                 request.session.other_keys = tokens[1:]
+            is_token = Token.parse(request.session.session_key or "")
+            request.session.has_foreign_cookie = name in request.COOKIES and not is_token
             # Behind a proxy this is the proxy's address, unless something before here mends it.
             request.session.client = Client(
                 ip=request.META.get("REMOTE_ADDR"), user_agent=request.META.get("HTTP_USER_AGENT")
