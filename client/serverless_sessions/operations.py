@@ -89,6 +89,20 @@ class Operations:
         answer = yield from call(self._request("POST", "/sessions", given), self._deadline())
         return IssuedSession(Session.from_json(answer.json), token.text)
 
+    def inspect(self, text: str) -> Plan[Session | None]:
+        """The session whose newest token this is; nothing is written."""
+        if Token.parse(text) is None:
+            return None
+        body = {"token": text, "inspect": True}
+        try:
+            answer = yield from call(
+                self._request("POST", "/sessions/verify", body),
+                Deadline(self._verify_deadline_seconds),
+            )
+        except InvalidToken:
+            return None
+        return Session.from_json(answer.json)
+
     def verify(self, text: str, *, renew: bool, client: Client | None) -> Plan[Session | None]:
         token = Token.parse(text)
         if token is None:

@@ -91,6 +91,14 @@ class Sessions:
         """The session that `token` proves, None if it proves none. An outage raises."""
         return self._run(self._operations.verify(token, renew=renew, client=client))
 
+    def inspect(self, token: str) -> Session | None:
+        """The session whose newest token this is, without the consequences of `verify`.
+
+        For a token that no user has just presented, such as one that an app has noted: nothing is
+        renewed, and a token that has been replaced since ends nothing. It returns None for that.
+        """
+        return self._run(self._operations.inspect(token))
+
     def get(self, session_id: str) -> Session:
         """Read without extending. Raises `SessionNotFound`."""
         return self._run(self._operations.get(session_id))

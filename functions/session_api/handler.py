@@ -103,6 +103,9 @@ def verify_token() -> Response[str]:
     token = Token.parse(body.token)
     if token is None:
         raise InvalidToken
+    if body.inspect:
+        session = sessions.inspect(token)
+        return _answer(200, session, policy | _etag(session))
     session, failure = sessions.verify(
         token,
         renew=body.renew,

@@ -110,6 +110,7 @@ class Nothing(Struct, forbid_unknown_fields=True):
 
 class VerifyToken(Struct, forbid_unknown_fields=True):
     token: str
+    inspect: bool = False
     renew: bool = True
     client: Client = Client()
 

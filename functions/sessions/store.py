@@ -25,7 +25,7 @@ from sessions.errors import (
 from sessions.rotation import Rotation
 from sessions.session import Session, last_client
 from sessions.table import Proof, SessionTable, Update, Writer, as_read
-from sessions.token import Hashes, Token, judge
+from sessions.token import Hashes, Token, Verdict, judge
 
 # Others may come between the requests of a renewal, again and again.
 _RENEWAL_TRIES = 4
@@ -85,6 +85,18 @@ class SessionStore(SessionTable):
         if "UserId" not in item and not record_anonymous:
             return None
         return {"type": "expired"} | ended
+
+    def inspect(self, token: Token) -> Session:
+        """The session whose newest token this is. Raises `InvalidToken` for any other token.
+
+        Nothing is written: the session is not renewed, and a token that is used again ends nothing.
+        """
+        item, now = self._read(token.session_id), self._clock()
+        verdict = judge(token.hashes, item, now, self._not_before)
+        session = Session.from_item(item, now, self._not_before)
+        if verdict is not Verdict.NEWEST or session is None:
+            raise InvalidToken
+        return session
 
     def verify(
         self,

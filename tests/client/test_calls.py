@@ -292,6 +292,21 @@ def test_rotation_for_the_holder_of_a_token(sessions: Sessions) -> None:
     assert sessions.verify(second.token)
 
 
+def test_token_can_be_inspected_without_consequences(
+    sessions: Sessions, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued = sessions.create("ada")
+    before = service.items()
+    assert sessions.inspect(issued.token) == issued.session
+    assert service.items() == before
+    rotated = sessions.rotate(issued.session.session_id, token=issued.token)
+    before = service.items()
+    assert sessions.inspect(rotated.token) == rotated.session
+    assert sessions.inspect(issued.token) is None
+    assert sessions.inspect("malformed") is None
+    assert service.items() == before, "not even the first use is noted"
+
+
 def test_visitors_session_can_have_a_last_window(sessions: Sessions) -> None:
     visitor, user = sessions.create(), sessions.create("ada")
 

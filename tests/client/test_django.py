@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import django
@@ -407,6 +409,28 @@ def test_change_of_password_cycles_the_key(browser: Client, service: Service) ->
     late = Client()
     late.cookies[COOKIE] = before
     assert late.get("/who").content == b"ada", "for a request that was under way"
+
+
+def test_key_that_an_app_has_noted_is_no_theft(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django apps keep keys in tables of their own, and look whether their sessions exist."""
+    session = SessionStore()
+    session["_auth_user_id"] = "5"
+    session.save()
+    noted = session.session_key
+    session.cycle_key()
+    session.save()
+    assert SessionStore(session.session_key).load() == {"_auth_user_id": "5"}
+
+    for seconds in (0, 3600):
+        now = time.time() + seconds
+        monkeypatch.setattr(service.handler, "time", SimpleNamespace(time=lambda now=now: now))
+        assert not SessionStore().exists(noted)
+        SessionStore().delete(noted)
+        assert SessionStore().exists(session.session_key)
+    SessionStore().delete(session.session_key)
+    assert not SessionStore().exists(session.session_key)
 
 
 def test_session_id_alone_ends_no_session(browser: Client, service: Service) -> None:

@@ -41,7 +41,7 @@ class SessionMiddleware(middleware.SessionMiddleware):
             # A request that was made by hand, as in a test, may have no header.
             if header := request.META.get("HTTP_COOKIE"):
                 tokens = read_tokens(header, name)
-                request.session = SessionStore(tokens[0] if tokens else None)
+                request.session = self.SessionStore(tokens[0] if tokens else None)
                 request.session.other_keys = tokens[1:]
             is_token = Token.parse(request.session.session_key or "")
             request.session.has_foreign_cookie = name in request.COOKIES and not is_token
