@@ -53,7 +53,7 @@ def test_every_verdict(
 
     Where a rotation began a new family, the tokens that are known by their hashes still count.
     """
-    state = {
+    state: dict[str, Any] = {
         "FamilyHash": (NEWEST if of_family else Token.issue(SESSION)).hashes.family,
         "PreviousTokenUntil": NOW + former_until,
         "PreviousTokenGrace": 30 if unseen else None,
