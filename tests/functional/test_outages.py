@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing as closed_in_the_end
 from io import StringIO
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from sessions.rotation import Rotation
 from sessions.store import SessionStore
 from sessions.token import Token
 from tests.functional.conftest import BY_OTHER, NOW, Api, Backend, sdk, seam
+from tests.functional.tokens import id_of, is_authorized, successor, verify
 from tests.proxy import (
     Fault,
     Proxy,
@@ -267,6 +268,68 @@ def test_repeated_rotation_is_one_though_another_wrote_between(
     api.clock.now += 30
     assert api("POST", "/sessions/verify", {"token": former}).status == 401
     assert api("GET", f"/sessions/{session_id}").status == 404  # found out as a reused one
+
+
+def test_repeated_mark_of_a_first_use_is_one(api: Api, network: Proxy, stored: Any) -> None:
+    """The second send must not make the former token's grace period longer."""
+    token = successor(api, api.log_in())
+    network.plan(network.pass_on, network.lose_answer(then=lambda: _wait(api, 5)))
+
+    assert verify(api, token).status == 200
+
+    assert network.statuses[-3:] == [200, 200, 400]
+    assert stored(id_of(token))["PreviousTokenUntil"] == {"N": str(NOW + 30)}
+
+
+def test_repeated_mark_by_the_authorizer_is_one(
+    api: Api, authorizer: ModuleType, network: Proxy, stored: Any
+) -> None:
+    token = successor(api, api.log_in())
+    network.plan(network.pass_on, network.lose_answer(then=lambda: _wait(api, 5)))
+
+    assert is_authorized(authorizer, token)
+
+    assert network.statuses[-3:] == [200, 200, 400]
+    assert stored(id_of(token))["PreviousTokenUntil"] == {"N": str(NOW + 30)}
+
+
+def test_repeated_replacement_of_a_lost_token_is_one(api: Api, network: Proxy, stored: Any) -> None:
+    token = api.log_in()
+    successor(api, token)
+    api.clock.now += 30
+    network.plan(network.pass_on, network.lose_answer(then=lambda: _wait(api, 5)))
+
+    new = successor(api, token)
+
+    assert network.statuses[-3:] == [400, 200, 400]
+    assert stored(id_of(token))["PreviousTokenUntil"] == {"N": str(NOW + 60)}
+    assert verify(api, new).status == 200
+
+
+def test_repeated_end_of_a_stolen_session_is_one(api: Api, network: Proxy, stored: Any) -> None:
+    stolen = api.log_in()
+    assert verify(api, successor(api, stolen)).status == 200
+    api.clock.now += 30
+    network.plan(network.pass_on, network.lose_answer(then=lambda: _wait(api, 5)))
+
+    assert verify(api, stolen).status == 401
+
+    assert network.statuses[-3:] == [200, 200, 400]
+    assert stored(id_of(stolen))["RevokedAt"] == {"N": str(NOW + 30)}
+
+
+def test_repeated_last_window_is_one(api: Api, network: Proxy, stored: Any) -> None:
+    session_id = api.create(None)
+    network.plan(network.lose_answer(then=lambda: _wait(api, 5)))
+
+    answer = api("POST", f"/sessions/{session_id}/renew", {"ttl_seconds": 60, "final": True})
+
+    assert network.statuses[-2:] == [200, 400]
+    assert answer.json["absolute_expires_at"] == NOW + 60
+
+
+def _wait(api: Api, seconds: int) -> None:
+    api.clock.now += seconds
 
 
 def test_repeated_create_is_one_session(api: Api, network: Proxy, tables: Any) -> None:

@@ -45,9 +45,16 @@ def verdict(token: Token, now: int = NOW, not_before: int = 0, **changes: Any) -
 @pytest.mark.parametrize("unseen", [True, False])
 @pytest.mark.parametrize("former_until", [-1, 0, 1])
 @pytest.mark.parametrize("retired_until", [-1, 0, 1])
-def test_every_verdict(unseen: bool, former_until: int, retired_until: int) -> None:
-    """Times are those that a token is good before, not at."""
-    state = {
+@pytest.mark.parametrize("of_family", [True, False])
+def test_every_verdict(
+    unseen: bool, former_until: int, retired_until: int, of_family: bool
+) -> None:
+    """Times are those that a token is good before, not at.
+
+    Where a rotation began a new family, the tokens that are known by their hashes still count.
+    """
+    state: dict[str, Any] = {
+        "FamilyHash": (NEWEST if of_family else Token.issue(SESSION)).hashes.family,
         "PreviousTokenUntil": NOW + former_until,
         "PreviousTokenGrace": 30 if unseen else None,
         "RetiredTokenUntil": NOW + retired_until,
@@ -58,7 +65,7 @@ def test_every_verdict(unseen: bool, former_until: int, retired_until: int) -> N
     former = Verdict.FORMER if unseen or former_until > 0 else late
     assert verdict(FORMER, **state) is former
     assert verdict(RETIRED, **state) is late
-    assert verdict(OLDER, **state) is Verdict.REUSED
+    assert verdict(OLDER, **state) is (Verdict.REUSED if of_family else Verdict.REFUSED)
     assert verdict(FOREIGN, **state) is Verdict.REFUSED
 
 
