@@ -62,8 +62,9 @@ class Story(NamedTuple):
 _TOKENS = (
     ("verify", "rotate", "rotate", "rotate_session", "former", "authorize", "renew"),
     ("rotate", "rotate_former", "rotate_former", "verify", "former", "authorize"),
-    ("rotate", "rotate", "rotate", "verify", "older", "older", "authorize")
-    + ("rotate_session", "rotate_session"),
+    ("rotate", "rotate_former", "verify"),
+    ("rotate", "rotate_session"),
+    ("rotate", "rotate", "rotate", "verify", "older", "older", "authorize"),
 )
 _THEMES = (
     *_TOKENS,
