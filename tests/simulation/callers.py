@@ -237,10 +237,10 @@ class _Cast:
         self._verify(step, slot, 2)
 
     def _older(self, step: Step, slot: Slot) -> None:
-        self._verify(step, slot, 3 + step.choice % 2)
+        self._verify(step, slot, max(3, len(slot.secrets) - step.choice % 3 // 2))
 
     def _authorize(self, step: Step, slot: Slot) -> None:
-        back = (1, 2, 1, 3, 1, 2, 4)[step.choice % 7]
+        back = (1, 2, 1, 3, 1, 2, max(3, len(slot.secrets)))[step.choice % 7]
         if len(slot.secrets) >= back:
             secret = slot.secrets[-back]
             self._call(

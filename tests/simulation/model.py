@@ -40,7 +40,7 @@ _MAY_CHANGE = {
     "change": {"Data", "Version"},
     "replace": {"Data", "Version"},
 }
-# A rotation by the session's id alone, without a grace period, knows the last three tokens only.
+# An item knows three tokens: a rotation by the session's id can't tell that it was made before.
 FORMER_HASH_AGAIN = "a hash older than the retired one becomes current again"
 
 
@@ -53,8 +53,9 @@ class Life:
         # When the creation was answered first, and when an explicit end was.
         self.answered = self.ended = float("inf")
         self.hashes: list[str] = []
-        # Until when, in true time, nobody who uses an older token may be taken for a thief.
-        self.no_theft_until: dict[str, float] = {}
+        # Since when, and until when, nobody who uses this older token may be taken for a thief; the
+        # latest period is last. All in true time.
+        self.protected: dict[str, list[tuple[float, float]]] = {}
         self.trail: list[dict[str, Any]] = []
 
 
@@ -182,9 +183,13 @@ class Model:
         call = request.call
         worth = _worth(call.secret, self._judge(call), request.clock)
         self.require(worth == "reused", "a theft is an older token after its time", call)
-        until = life.no_theft_until.get(_hash(call.secret), 0)
+        assert call.judged
+        periods = life.protected.get(_hash(call.secret), [])
+        until = [until for since, until in periods if since < call.judged.landed][-1:]
         self.require(
-            request.sent >= until - _EARLY_SECONDS, "a token within its grace is no theft", call
+            not until or request.sent >= until[0] - _EARLY_SECONDS,
+            "a token within its grace is no theft",
+            call,
         )
 
     def _rotated(self, life: Life, old: Item, new: Item, request: Request) -> None:
@@ -218,7 +223,7 @@ class Model:
             call,
         )
         known = (newest, former, _text(old, "RetiredTokenHash", "B"))
-        if made in life.hashes and made not in known and not (presented or grace):
+        if made in life.hashes and made not in known and not presented:
             self.tolerated[FORMER_HASH_AGAIN] += 1
         else:
             self.require(made not in life.hashes, "a former hash never becomes current again", call)
@@ -235,8 +240,9 @@ class Model:
             "for the time of a grace, an older token is no theft",
             call,
         )
-        life.no_theft_until[shift[1]] = now + refused_seconds
-        life.no_theft_until[shift[0]] = float("inf") if grace else now + refused_seconds
+        former_until = float("inf") if grace else now + refused_seconds
+        life.protected.setdefault(shift[1], []).append((now, now + refused_seconds))
+        life.protected.setdefault(shift[0], []).append((now, former_until))
 
     def _used(self, life: Life, old: Item, new: Item, request: Request) -> None:
         """A token was presented: this begins the former one's grace, and may renew the session."""
@@ -256,7 +262,8 @@ class Model:
                 "the whole grace begins with the first use of the newest token",
                 call,
             )
-            life.no_theft_until[_text(old, "PreviousTokenHash", "B")] = self.world.time.now + grace
+            now, former = self.world.time.now, _text(old, "PreviousTokenHash", "B")
+            life.protected[former].append((now, now + grace))
         else:
             self.require(
                 all(old.get(name) == new.get(name) for name in _FORMER),

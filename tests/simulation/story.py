@@ -62,11 +62,14 @@ class Story(NamedTuple):
 _TOKENS = (
     ("verify", "rotate", "rotate", "rotate_session", "former", "authorize", "renew"),
     ("rotate", "rotate_former", "rotate_former", "verify", "former", "authorize"),
-    ("rotate", "rotate", "rotate", "verify", "older", "older", "authorize")
-    + ("rotate_session", "rotate_session"),
+    ("rotate", "rotate_former", "verify"),
+    ("rotate", "rotate", "rotate", "verify", "older", "older", "authorize"),
 )
+# These are interesting only where one comes between the two sends of another.
+_RACES = (("rotate", "rotate_session"), ("create", "rotate_session"))
 _THEMES = (
     *_TOKENS,
+    *_RACES,
     ("revoke", "sign_out", "renew", "verify", "list", "get"),
     ("create", "rotate_session", "create", "rotate_session", "verify", "rotate_session"),
     ("change", "replace", "change", "renew", "revoke", "get"),
@@ -79,6 +82,7 @@ _THEMES = (
 # Around a boundary is where a second matters; and calls meet when they begin one after another.
 _MOMENTS = ("now",) * 6 + ("expiry", "expiry", "grace", "grace", "renewal", "end")
 _MOMENTS_OF_TOKENS = ("now",) * 6 + ("grace",) * 4 + ("retirement",) * 2 + ("renewal", "expiry")
+_AFTER_IN_RACES = (0.0, 0.015, 0.03, 0.1, 0.3)
 _AFTER = (0.0, 0.015, 0.03, 0.1, 0.5, -2.0, -1.5, -1.0, -0.4, 0.0, 1.2, 2.0, 4.0)
 
 
@@ -93,6 +97,9 @@ def draw(seed: int) -> Story:
     choice = random.choice
     calls = choice(_THEMES)
     moments = _MOMENTS_OF_TOKENS if calls in _TOKENS else _MOMENTS
+    afters = _AFTER
+    if calls in _RACES:
+        moments, afters = ("now",), _AFTER_IN_RACES
 
     def fault() -> Fate:
         delay = choice(_DELAYS)
@@ -117,7 +124,7 @@ def draw(seed: int) -> Story:
             call=choice(calls),
             slot=choice((0, 0, 0, 0, 1)),
             moment=choice(moments),
-            after=choice(_AFTER),
+            after=choice(afters),
             choice=random.randrange(12),
             fates=fates(),
         )
