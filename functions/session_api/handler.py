@@ -115,7 +115,7 @@ def verify_token() -> Response[str]:
     )
     if failure:
         logger.warning(
-            "renewal failed",
+            "renewal or first use not written",
             cause=str(failure) or type(failure).__name__,
             api_request_id=app.current_event.request_context.request_id,
         )

@@ -32,7 +32,9 @@ _RENEWAL_TRIES = 4
 
 
 class Verified(NamedTuple):
-    """The session that a token proves; `failure` is why a renewal that was due did not happen."""
+    """The session that a token proves; `failure` is why a write that was due did not happen: a
+    renewal, or that the token has been used for the first time.
+    """
 
     session: Session
     failure: Exception | None

@@ -125,7 +125,7 @@ class StarletteBrowser(Browser):
     def user(self, cookies: str) -> str:
         kept = dict(self.client.cookies)
         self.client.cookies.clear()
-        answer = self.client.get("/do/who", headers={"cookie": cookies.encode("latin-1")})
+        answer = self.client.get("/do/who", headers={b"cookie": cookies.encode("latin-1")})
         self.client.cookies.update(kept)
         self.set_cookies = answer.headers.get_list("set-cookie")
         return str(answer.text)
@@ -230,7 +230,9 @@ def _flask(service: Service) -> Iterator[Browser]:
 
 @contextmanager
 def _starlette(service: Service) -> Iterator[Browser]:
-    sessions = AsyncSessions(service.url, region=service.region, **_DEADLINES)
+    sessions = AsyncSessions(
+        service.url, region=service.region, deadline_seconds=60.0, verify_deadline_seconds=60.0
+    )
 
     async def view(request: Request) -> PlainTextResponse:
         name = request.path_params["name"]

@@ -10,14 +10,8 @@ import pytest
 from django.test import override_settings
 
 from tests.client.service import Service
-from tests.client.sites import (
-    BACKEND,
-    FRAMEWORKS,
-    Backend,
-    Browser,
-    DjangoBrowser,
-    FlaskBrowser,
-)
+from tests.client.sites import FRAMEWORKS, Browser, DjangoBrowser, FlaskBrowser
+from tests.simulation.django_urls import BACKEND, Backend
 from tests.template import ROOT
 
 _CALLS = {

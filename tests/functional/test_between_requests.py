@@ -369,7 +369,11 @@ def test_proven_token_is_answered_though_its_renewal_fails(
 
     assert (answer.status, answer.json["expires_at"]) == (200, NOW + 1800)
     [line] = map(json.loads, logged.getvalue().splitlines())
-    assert (line["level"], line["message"], line["cause"]) == ("WARNING", "renewal failed", cause)
+    assert (line["level"], line["message"], line["cause"]) == (
+        "WARNING",
+        "renewal or first use not written",
+        cause,
+    )
     assert line["api_request_id"] == "the-one"
     assert stored(token.partition(".")[0]) == before
 

@@ -37,18 +37,22 @@ class SessionMiddleware(middleware.SessionMiddleware):
     def process_request(self, request: HttpRequest) -> None:
         super().process_request(request)
         if isinstance(request.session, SessionStore):
-            name = settings.SESSION_COOKIE_NAME
-            # A request that was made by hand, as in a test, may have no header.
-            if header := request.META.get("HTTP_COOKIE"):
-                tokens = read_tokens(header, name)
-                request.session = self.SessionStore(tokens[0] if tokens else None)
-                request.session.other_keys = tokens[1:]
-            is_token = Token.parse(request.session.session_key or "")
-            request.session.has_foreign_cookie = name in request.COOKIES and not is_token
-            # Behind a proxy this is the proxy's address, unless something before here mends it.
-            request.session.client = Client(
-                ip=request.META.get("REMOTE_ADDR"), user_agent=request.META.get("HTTP_USER_AGENT")
-            )
+            request.session = self._open(request, request.session)
+
+    def _open(self, request: HttpRequest, session: SessionStore) -> SessionStore:
+        name = settings.SESSION_COOKIE_NAME
+        # A request that was made by hand, as in a test, may have no header.
+        if header := request.META.get("HTTP_COOKIE"):
+            tokens = read_tokens(header, name)
+            session = type(session)(tokens[0] if tokens else None)
+            session.other_keys = tokens[1:]
+        is_token = Token.parse(session.session_key or "")
+        session.has_foreign_cookie = name in request.COOKIES and not is_token
+        # Behind a proxy this is the proxy's address, unless something before here mends it.
+        session.client = Client(
+            ip=request.META.get("REMOTE_ADDR"), user_agent=request.META.get("HTTP_USER_AGENT")
+        )
+        return session
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Of a view."""
