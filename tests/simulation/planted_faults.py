@@ -38,7 +38,7 @@ def in_source(function: Any, old: str, new: str) -> Plant:
         assert source.count(old) == 1, f"{old!r} is not in {bare.__qualname__} once"
         scope: dict[str, Any] = {}
         exec(source.replace(old, new), bare.__globals__, scope)  # noqa: S102
-        made = scope[bare.__name__]
+        made: Any = scope[bare.__name__]
         made = made.fget if isinstance(made, property) else inspect.unwrap(made)
         patch.setattr(bare, "__code__", made.__code__)
 

@@ -96,8 +96,8 @@ def draw(seed: int) -> Story:
     random = Random(seed)
     choice = random.choice
     calls = choice(_THEMES)
-    moments = _MOMENTS_OF_TOKENS if calls in _TOKENS else _MOMENTS
-    afters = _AFTER
+    moments: tuple[str, ...] = _MOMENTS_OF_TOKENS if calls in _TOKENS else _MOMENTS
+    afters: tuple[float, ...] = _AFTER
     if calls in _RACES:
         moments, afters = ("now",), _AFTER_IN_RACES
 
