@@ -9,9 +9,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from functools import partial
 from typing import Any
 
-import django
 from asgiref.sync import async_to_sync
-from django.conf import settings
 from django.contrib import auth
 from django.http import HttpRequest, HttpResponse
 from django.test import Client as DjangoClient
@@ -30,17 +28,9 @@ from starlette.testclient import TestClient
 from serverless_sessions import AsyncSessions
 from serverless_sessions.flask import ServerlessSessions
 from serverless_sessions.starlette import SessionMiddleware, load_session
+from tests.client import django_settings  # noqa: F401  # configures Django
 from tests.client.service import Service
-
-if not settings.configured:
-    settings.configure(
-        SECRET_KEY="for tests",
-        USE_TZ=True,
-        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
-    )
-    django.setup()
-
-from tests.simulation.django_urls import BACKEND, Backend  # noqa: E402  # needs the settings
+from tests.simulation.django_urls import BACKEND, Backend
 
 # Patience, so that a busy machine makes no call twice.
 _DEADLINES = {"deadline_seconds": 60.0, "verify_deadline_seconds": 60.0}
@@ -194,7 +184,6 @@ def _django(service: Service) -> Iterator[Browser]:
     from serverless_sessions.django import _async_sessions, _sessions
 
     with override_settings(
-        ALLOWED_HOSTS=["*"],
         AUTHENTICATION_BACKENDS=[BACKEND],
         MIDDLEWARE=[
             "serverless_sessions.django.middleware.SessionMiddleware",

@@ -11,7 +11,6 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
-import django
 import pytest
 from asgiref.sync import async_to_sync
 from django.conf import settings
@@ -28,6 +27,7 @@ from django.utils import timezone
 
 from serverless_sessions.django import SessionStore, _async_sessions, _sessions
 from serverless_sessions.errors import Unavailable
+from tests.client import django_settings  # noqa: F401  # configures Django
 from tests.client import service as faults
 from tests.client.service import Service
 from tests.template import ROOT
@@ -59,21 +59,10 @@ class LooksAtTheSession:
 
 
 GUIDE = guide_settings()
-settings.configure(
-    **GUIDE
-    | {
-        "SECRET_KEY": "for tests",
-        "ROOT_URLCONF": __name__,
-        "ALLOWED_HOSTS": ["*"],
-        "INSTALLED_APPS": ["django.contrib.auth", "django.contrib.contenttypes"],
-        "MIDDLEWARE": [*GUIDE["MIDDLEWARE"], f"{__name__}.LooksAtTheSession"],
-        "DATABASES": {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-        "PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"],
-        "TEMPLATES": [{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
-        "USE_TZ": True,
-    }
-)
-django.setup()
+OVERRIDDEN = GUIDE | {
+    "ROOT_URLCONF": __name__,
+    "MIDDLEWARE": [*GUIDE["MIDDLEWARE"], f"{__name__}.LooksAtTheSession"],
+}
 
 
 def text(value: object) -> HttpResponse:
@@ -213,7 +202,7 @@ def site(service: Service) -> Iterator[None]:
         "deadline_seconds": 4.0,
         "verify_deadline_seconds": 2.0,
     }
-    with override_settings(SERVERLESS_SESSIONS=options):
+    with override_settings(**OVERRIDDEN | {"SERVERLESS_SESSIONS": options}):
         yield
         _sessions().close()
 
