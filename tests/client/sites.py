@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from functools import partial
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from django.contrib import auth
 from django.http import HttpRequest, HttpResponse
 from django.test import Client as DjangoClient
@@ -172,7 +171,11 @@ def do(request: HttpRequest, name: str) -> HttpResponse:
 
 async def ado(request: HttpRequest) -> HttpResponse:
     """Four tasks look at the session at the same time."""
+    from serverless_sessions.django import _async_sessions
+
     await asyncio.gather(*(request.session.aget("a") for _ in range(4)))
+    # The event loop of a test ends with the request.
+    await _async_sessions().aclose()
     return HttpResponse()
 
 
@@ -181,7 +184,7 @@ urlpatterns = [path("do/read in tasks", ado), path("do/<name>", do)]
 
 @contextmanager
 def _django(service: Service) -> Iterator[Browser]:
-    from serverless_sessions.django import _async_sessions, _sessions
+    from serverless_sessions.django import _sessions
 
     with override_settings(
         AUTHENTICATION_BACKENDS=[BACKEND],
@@ -199,7 +202,6 @@ def _django(service: Service) -> Iterator[Browser]:
             yield DjangoBrowser()
         finally:
             _sessions().close()
-            async_to_sync(_async_sessions().aclose)()
 
 
 @contextmanager
