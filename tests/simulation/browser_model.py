@@ -27,7 +27,10 @@ KINDS = {
     "switch of users": "a switch ends the former user's session; until its answer arrives, and"
     " if that is lost, the browser's cookie proves nobody",
     "log-ins of two users at once": "the answer that arrives last decides",
-    "refused beside another action": "a log-in whose page was of another session by then",
+    "two first pages at once": "each makes a visitor's session with a CSRF token of its own, and"
+    " the browser keeps one: the log-in from the other page is refused",
+    "page of before a log-out": "a log-out in another tab takes the CSRF token of the page along",
+    "page of before a switch of users": "Django empties the session then",
     "rotation beside another": "two changes of privilege at once bring one new token",
     "rotation after a lost one": "for one grace period the token stays as it is",
     "a visitor's cookie in Django": "there is one cookie: a late answer that makes a visitor's"
@@ -121,12 +124,13 @@ class BrowserModel:
 
     world: World
 
-    def __init__(self, *, is_one_cookie: bool) -> None:
+    def __init__(self, *, is_one_cookie: bool, grace: int) -> None:
         self.lives: dict[str, Life] = {}
         self.exchanges: list[Exchange] = []
         self.breaks: list[tuple[str, str]] = []
         self.tolerated: Counter[str] = Counter()
         self._is_one_cookie = is_one_cookie
+        self._grace = grace
         self._jars: dict[int, Any] = {}
 
     def broke(self, label: str, text: str) -> None:
@@ -266,11 +270,13 @@ class BrowserModel:
             cookie.by
             for cookie in jar.values()
             for life in [self.lives.get(cookie.value.partition(".")[0])]
-            if life and life.user_id is None and cookie.by.arrived > last.arrived
+            if life and life.user_id is None
         ]
         for visitor in visitors:
             is_late = visitor.sent < last.arrived or visitor.is_wrong_stage
-            if self._is_one_cookie and is_late:
+            # A log-in of who was signed in already sets no cookie.
+            is_last = visitor.arrived > last.arrived or last.user is not None
+            if self._is_one_cookie and is_late and is_last:
                 self.tolerate("a visitor's cookie in Django", exchange)
                 return
         if visitors:
@@ -293,12 +299,25 @@ class BrowserModel:
             and each.sent < login.answered
             and each.end > since
         ]
-        if others or login.is_wrong_stage or any(page.is_wrong_stage for page in pages):
-            self.tolerate("refused beside another action", login)
-        elif any(each.user not in (None, login.after) for each in pages):
+        if login.is_wrong_stage or any(page.is_wrong_stage for page in pages):
+            return
+        if any(page.user not in (None, login.after) for page in pages):
             self.tolerate("switch of users", login)
+        elif any(each.action in _CHANGES and each.after is None for each in others):
+            self.tolerate("page of before a log-out", login)
+        elif any(each.action == "visit" and self._made_visitor(each) for each in others):
+            self.tolerate("two first pages at once", login)
+        elif any(each.action == "login" and each.after != login.after for each in others) or any(
+            each.action == "login" and each.user not in (None, each.after) for each in others
+        ):
+            self.tolerate("page of before a switch of users", login)
+        elif others:
+            self.broke("a log-in is refused beside another action", f"{login}: {others[0]}")
         else:
             self.broke("a log-in is refused for its CSRF token", f"{login}")
+
+    def _made_visitor(self, exchange: Exchange) -> bool:
+        return any(life.maker is exchange for life in self.lives.values())
 
     def _check_values(self, exchange: Exchange) -> None:
         """What requests of this log-in wrote, that were answered before this one was sent."""
@@ -331,7 +350,8 @@ class BrowserModel:
             for line in exchange.set_cookies
             if "." in (value := line.partition(";")[0].partition("=")[2]) and value not in before
         }
-        if new or exchange.session_id is None:
+        # A session that ends meanwhile needs no new token.
+        if new or exchange.session_id is None or self.lives[exchange.session_id].reason:
             return
         rotations = [
             each
@@ -344,7 +364,9 @@ class BrowserModel:
             each for each in rotations if each.sent < exchange.answered and each.end > exchange.sent
         ]
         now = exchange.answered
-        lost = [each for each in rotations if each.is_lost and each.answered > now - 60]
+        lost = [
+            each for each in rotations if each.is_lost and each.answered > now - self._grace - 2
+        ]
         if beside:
             self.tolerate("rotation beside another", exchange)
         elif lost:

@@ -163,7 +163,7 @@ class _Cast:
     def __init__(self, app: WebApp, story: Story) -> None:
         self.app = app
         self.story = story
-        self.model = BrowserModel(is_one_cookie=app.name.startswith("django"))
+        self.model = BrowserModel(is_one_cookie=app.name.startswith("django"), grace=story.grace)
         self.world = World(0.2, 10_000.0, self.model.wrote)
         self.model.world = self.world
         self.jar = Jar()
