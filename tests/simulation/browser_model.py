@@ -36,6 +36,8 @@ KINDS = {
     "a visitor's cookie in Django": "there is one cookie: a late answer that makes a visitor's"
     " session takes the place of a log-in",
     "the thief's rotation": "until the theft is found out, the user's token may be refused",
+    "a new session beside the thief": "a user whose token is refused after the thief's rotations"
+    " gets a new session before the old token counts as reused: nobody presents it again",
 }
 
 
@@ -273,7 +275,11 @@ class BrowserModel:
             if life and life.user_id is None
         ]
         for visitor in visitors:
-            is_late = visitor.sent < last.arrived or visitor.is_wrong_stage
+            is_late = (
+                visitor.sent < last.arrived
+                or visitor.is_wrong_stage
+                or any(life.is_rotated_by_thief for life in self._lives(visitor))
+            )
             # A log-in of who was signed in already sets no cookie.
             is_last = visitor.arrived > last.arrived or last.user is not None
             if self._is_one_cookie and is_late and is_last:
@@ -404,8 +410,10 @@ class BrowserModel:
         if life and is_signed_in and life.logged_out < began:
             self.broke("signed in after the log-out", "the thief")
 
-    def stolen(self, user: Mapping[Any, Any], thief: Mapping[Any, Any]) -> tuple[str | None, bool]:
-        """The live session of a user of which both have a token, and whether it is the same."""
+    def stolen(self, user: Mapping[Any, Any], thief: Mapping[Any, Any]) -> tuple[str | None, str]:
+        """The live session of a user of which the thief has a token, and what the user has: the
+        "same" token, "another" one, or "none".
+        """
         ours, theirs = ({cookie.value for cookie in jar.values()} for jar in (user, thief))
         for token in sorted(theirs):
             session_id = token.partition(".")[0]
@@ -413,10 +421,18 @@ class BrowserModel:
             if life is None or life.user_id is None or life.reason:
                 continue
             if token in ours:
-                return session_id, True
-            if any(other.startswith(f"{session_id}.") for other in ours):
-                return session_id, False
-        return None, False
+                return session_id, "same"
+            has_another = any(other.startswith(f"{session_id}.") for other in ours)
+            return session_id, "another" if has_another else "none"
+        return None, "none"
+
+    def user_left(self, session_id: str) -> None:
+        """The thief is in a session of which the user has no token any more."""
+        life = self.lives[session_id]
+        if life.is_rotated_by_thief:
+            self.tolerated["a new session beside the thief"] += 1
+        else:
+            self.broke("the user's cookie is gone", f"of session {session_id}, and the thief's not")
 
     # Looking things up
 
