@@ -19,6 +19,8 @@ from tests.simulation.world import Request, World
 # What can't be had, and why.
 KINDS = {
     "before the last two rotations": "a request that was sent before them is refused",
+    "before the last three rotations": "a request that was sent before them looks like a theft:"
+    " of so old a token only the family is known, and not when it was replaced",
     "written to the other log-in": "a double click on Log in makes two sessions, of which one is"
     " left to expire; what was written to it is lost",
     "log-in under way at the log-out": "a log-out ends its session, not one whose log-in is not"
@@ -116,6 +118,8 @@ class Life:
         self.hashes: list[str] = []
         self.reason: str | None = None
         self.has_thief = self.is_rotated_by_thief = False
+        # A request from before its last three rotations has ended it.
+        self.is_ended_by_old = False
         # When a log-out that ended it was answered.
         self.logged_out = float("inf")
         self.written: dict[str, Exchange] = {}
@@ -163,7 +167,16 @@ class BrowserModel:
             life.reason = new["RevokedReason"]["S"]
             self.world.note(f"  session {session_id[:4]} ends: {life.reason}")
             if life.reason == "token_reuse" and not life.has_thief:
-                self.broke("the user is taken for a thief", f"in session {session_id[:4]}")
+                self._check_theft(life, maker)
+
+    def _check_theft(self, life: Life, maker: Exchange | None) -> None:
+        """Nobody has stolen anything; `maker` is the request whose token counts as reused."""
+        is_old = maker is not None and len(life.hashes) - self._place(maker, life) > 3
+        if maker and is_old and not self._was_newer(maker, life):
+            life.is_ended_by_old = True
+            self.tolerate("before the last three rotations", maker)
+        else:
+            self.broke("the user is taken for a thief", f"in session {life.session_id[:4]}")
 
     # The browser
 
@@ -178,7 +191,10 @@ class BrowserModel:
         if exchange.status == 503:
             return
         lives = self._lives(exchange)
-        if exchange.status == 400 and any(life.reason in _OWN_ENDS for life in lives):
+        is_ended = any(
+            life.reason in _OWN_ENDS or (life.reason and life.has_thief) for life in lives
+        )
+        if exchange.status == 400 and is_ended:
             return  # Django's SessionInterrupted: the session ended while the request ran
         if exchange.status not in (200, 401, 403):
             self.broke("the app fails", f"{exchange}: {exchange.status}")
@@ -245,10 +261,12 @@ class BrowserModel:
                 self.tolerate("switch of users", exchange)
                 return
         if any(
-            life.has_thief and life.reason == "token_reuse" and life.user_id == last.after
+            life.reason == "token_reuse"
+            and life.user_id == last.after
+            and (life.has_thief or life.is_ended_by_old)
             for life in self.lives.values()
         ):
-            return  # a theft that was found out
+            return  # a theft that was found out, or what looked like one
         users = [life for life in self._lives(exchange) if life.user_id == last.after]
         if not users:
             self._check_jar(exchange, last)
@@ -276,9 +294,7 @@ class BrowserModel:
         ]
         for visitor in visitors:
             is_late = (
-                visitor.sent < last.arrived
-                or visitor.is_wrong_stage
-                or any(life.is_rotated_by_thief for life in self._lives(visitor))
+                visitor.sent < last.arrived or visitor.is_wrong_stage or self._was_refused(visitor)
             )
             # A log-in of who was signed in already sets no cookie.
             is_last = visitor.arrived > last.arrived or last.user is not None
@@ -309,6 +325,8 @@ class BrowserModel:
             return
         if any(page.user not in (None, login.after) for page in pages):
             self.tolerate("switch of users", login)
+        elif any(self._was_refused(page) for page in pages):
+            self.tolerate("before the last two rotations", login)
         elif any(each.action in _CHANGES and each.after is None for each in others):
             self.tolerate("page of before a log-out", login)
         elif any(each.action == "visit" and self._made_visitor(each) for each in others):
@@ -321,6 +339,10 @@ class BrowserModel:
             self.broke("a log-in is refused beside another action", f"{login}: {others[0]}")
         else:
             self.broke("a log-in is refused for its CSRF token", f"{login}")
+
+    def _was_refused(self, exchange: Exchange) -> bool:
+        """Whether it presented a user's token that was not good. `_check_user` has said why."""
+        return exchange.user is None and any(life.user_id for life in self._lives(exchange))
 
     def _made_visitor(self, exchange: Exchange) -> bool:
         return any(life.maker is exchange for life in self.lives.values())
