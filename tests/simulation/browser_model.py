@@ -192,7 +192,8 @@ class BrowserModel:
             return
         lives = self._lives(exchange)
         is_ended = any(
-            life.reason in _OWN_ENDS or (life.reason and life.has_thief) for life in lives
+            life.reason in _OWN_ENDS or (life.reason and (life.has_thief or life.is_ended_by_old))
+            for life in lives
         )
         if exchange.status == 400 and is_ended:
             return  # Django's SessionInterrupted: the session ended while the request ran
