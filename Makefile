@@ -56,6 +56,7 @@ fuzz: setup ## Make up calls from docs/openapi.yaml and check the answers (EXAMP
 
 soak: setup .venv-dynamodb/.ready ## Simulate and race for longer (SECONDS=600, SEED=…, ROUNDS=500, RECORDS=10000)
 	@PYTHONPATH=.:functions .venv/bin/python -m tests.simulation.soak $(or $(SECONDS),600) $(SEED)
+	@PYTHONPATH=.:functions .venv/bin/python -m tests.simulation.browser_soak $(or $(SECONDS),600) $(SEED)
 	@ROUNDS=$(or $(ROUNDS),500) .venv/bin/python -m pytest tests/e2e/test_races.py
 	@RECORDS=$(or $(RECORDS),10000) SEED=$(or $(SEED),$(shell date +%s)) \
 	  .venv/bin/python -m pytest -s tests/mapping/test_delivery.py

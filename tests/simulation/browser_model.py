@@ -19,6 +19,8 @@ from tests.simulation.world import Request, World
 # What can't be had, and why.
 KINDS = {
     "before the last two rotations": "a request that was sent before them is refused",
+    "before the last three rotations": "a request that was sent before them looks like a theft:"
+    " of so old a token only the family is known, and not when it was replaced",
     "written to the other log-in": "a double click on Log in makes two sessions, of which one is"
     " left to expire; what was written to it is lost",
     "log-in under way at the log-out": "a log-out ends its session, not one whose log-in is not"
@@ -27,12 +29,17 @@ KINDS = {
     "switch of users": "a switch ends the former user's session; until its answer arrives, and"
     " if that is lost, the browser's cookie proves nobody",
     "log-ins of two users at once": "the answer that arrives last decides",
-    "refused beside another action": "a log-in whose page was of another session by then",
+    "two first pages at once": "each makes a visitor's session with a CSRF token of its own, and"
+    " the browser keeps one: the log-in from the other page is refused",
+    "page of before a log-out": "a log-out in another tab takes the CSRF token of the page along",
+    "page of before a switch of users": "Django empties the session then",
     "rotation beside another": "two changes of privilege at once bring one new token",
     "rotation after a lost one": "for one grace period the token stays as it is",
     "a visitor's cookie in Django": "there is one cookie: a late answer that makes a visitor's"
     " session takes the place of a log-in",
     "the thief's rotation": "until the theft is found out, the user's token may be refused",
+    "a new session beside the thief": "a user whose token is refused after the thief's rotations"
+    " gets a new session before the old token counts as reused: nobody presents it again",
 }
 
 
@@ -111,6 +118,8 @@ class Life:
         self.hashes: list[str] = []
         self.reason: str | None = None
         self.has_thief = self.is_rotated_by_thief = False
+        # A request from before its last three rotations has ended it.
+        self.is_ended_by_old = False
         # When a log-out that ended it was answered.
         self.logged_out = float("inf")
         self.written: dict[str, Exchange] = {}
@@ -121,12 +130,13 @@ class BrowserModel:
 
     world: World
 
-    def __init__(self, *, is_one_cookie: bool) -> None:
+    def __init__(self, *, is_one_cookie: bool, grace: int) -> None:
         self.lives: dict[str, Life] = {}
         self.exchanges: list[Exchange] = []
         self.breaks: list[tuple[str, str]] = []
         self.tolerated: Counter[str] = Counter()
         self._is_one_cookie = is_one_cookie
+        self._grace = grace
         self._jars: dict[int, Any] = {}
 
     def broke(self, label: str, text: str) -> None:
@@ -157,7 +167,16 @@ class BrowserModel:
             life.reason = new["RevokedReason"]["S"]
             self.world.note(f"  session {session_id[:4]} ends: {life.reason}")
             if life.reason == "token_reuse" and not life.has_thief:
-                self.broke("the user is taken for a thief", f"in session {session_id[:4]}")
+                self._check_theft(life, maker)
+
+    def _check_theft(self, life: Life, maker: Exchange | None) -> None:
+        """Nobody has stolen anything; `maker` is the request whose token counts as reused."""
+        is_old = maker is not None and len(life.hashes) - self._place(maker, life) > 3
+        if maker and is_old and not self._was_newer(maker, life):
+            life.is_ended_by_old = True
+            self.tolerate("before the last three rotations", maker)
+        else:
+            self.broke("the user is taken for a thief", f"in session {life.session_id[:4]}")
 
     # The browser
 
@@ -172,7 +191,11 @@ class BrowserModel:
         if exchange.status == 503:
             return
         lives = self._lives(exchange)
-        if exchange.status == 400 and any(life.reason in _OWN_ENDS for life in lives):
+        is_ended = any(
+            life.reason in _OWN_ENDS or (life.reason and (life.has_thief or life.is_ended_by_old))
+            for life in lives
+        )
+        if exchange.status == 400 and is_ended:
             return  # Django's SessionInterrupted: the session ended while the request ran
         if exchange.status not in (200, 401, 403):
             self.broke("the app fails", f"{exchange}: {exchange.status}")
@@ -239,10 +262,12 @@ class BrowserModel:
                 self.tolerate("switch of users", exchange)
                 return
         if any(
-            life.has_thief and life.reason == "token_reuse" and life.user_id == last.after
+            life.reason == "token_reuse"
+            and life.user_id == last.after
+            and (life.has_thief or life.is_ended_by_old)
             for life in self.lives.values()
         ):
-            return  # a theft that was found out
+            return  # a theft that was found out, or what looked like one
         users = [life for life in self._lives(exchange) if life.user_id == last.after]
         if not users:
             self._check_jar(exchange, last)
@@ -266,11 +291,15 @@ class BrowserModel:
             cookie.by
             for cookie in jar.values()
             for life in [self.lives.get(cookie.value.partition(".")[0])]
-            if life and life.user_id is None and cookie.by.arrived > last.arrived
+            if life and life.user_id is None
         ]
         for visitor in visitors:
-            is_late = visitor.sent < last.arrived or visitor.is_wrong_stage
-            if self._is_one_cookie and is_late:
+            is_late = (
+                visitor.sent < last.arrived or visitor.is_wrong_stage or self._was_refused(visitor)
+            )
+            # A log-in of who was signed in already sets no cookie.
+            is_last = visitor.arrived > last.arrived or last.user is not None
+            if self._is_one_cookie and is_late and is_last:
                 self.tolerate("a visitor's cookie in Django", exchange)
                 return
         if visitors:
@@ -293,12 +322,31 @@ class BrowserModel:
             and each.sent < login.answered
             and each.end > since
         ]
-        if others or login.is_wrong_stage or any(page.is_wrong_stage for page in pages):
-            self.tolerate("refused beside another action", login)
-        elif any(each.user not in (None, login.after) for each in pages):
+        if login.is_wrong_stage or any(page.is_wrong_stage for page in pages):
+            return
+        if any(page.user not in (None, login.after) for page in pages):
             self.tolerate("switch of users", login)
+        elif any(self._was_refused(page) for page in pages):
+            self.tolerate("before the last two rotations", login)
+        elif any(each.action in _CHANGES and each.after is None for each in others):
+            self.tolerate("page of before a log-out", login)
+        elif any(each.action == "visit" and self._made_visitor(each) for each in others):
+            self.tolerate("two first pages at once", login)
+        elif any(each.action == "login" and each.after != login.after for each in others) or any(
+            each.action == "login" and each.user not in (None, each.after) for each in others
+        ):
+            self.tolerate("page of before a switch of users", login)
+        elif others:
+            self.broke("a log-in is refused beside another action", f"{login}: {others[0]}")
         else:
             self.broke("a log-in is refused for its CSRF token", f"{login}")
+
+    def _was_refused(self, exchange: Exchange) -> bool:
+        """Whether it presented a user's token that was not good. `_check_user` has said why."""
+        return exchange.user is None and any(life.user_id for life in self._lives(exchange))
+
+    def _made_visitor(self, exchange: Exchange) -> bool:
+        return any(life.maker is exchange for life in self.lives.values())
 
     def _check_values(self, exchange: Exchange) -> None:
         """What requests of this log-in wrote, that were answered before this one was sent."""
@@ -331,7 +379,8 @@ class BrowserModel:
             for line in exchange.set_cookies
             if "." in (value := line.partition(";")[0].partition("=")[2]) and value not in before
         }
-        if new or exchange.session_id is None:
+        # A session that ends meanwhile needs no new token.
+        if new or exchange.session_id is None or self.lives[exchange.session_id].reason:
             return
         rotations = [
             each
@@ -344,7 +393,9 @@ class BrowserModel:
             each for each in rotations if each.sent < exchange.answered and each.end > exchange.sent
         ]
         now = exchange.answered
-        lost = [each for each in rotations if each.is_lost and each.answered > now - 60]
+        lost = [
+            each for each in rotations if each.is_lost and each.answered > now - self._grace - 2
+        ]
         if beside:
             self.tolerate("rotation beside another", exchange)
         elif lost:
@@ -382,8 +433,10 @@ class BrowserModel:
         if life and is_signed_in and life.logged_out < began:
             self.broke("signed in after the log-out", "the thief")
 
-    def stolen(self, user: Mapping[Any, Any], thief: Mapping[Any, Any]) -> tuple[str | None, bool]:
-        """The live session of a user of which both have a token, and whether it is the same."""
+    def stolen(self, user: Mapping[Any, Any], thief: Mapping[Any, Any]) -> tuple[str | None, str]:
+        """The live session of a user of which the thief has a token, and what the user has: the
+        "same" token, "another" one, or "none".
+        """
         ours, theirs = ({cookie.value for cookie in jar.values()} for jar in (user, thief))
         for token in sorted(theirs):
             session_id = token.partition(".")[0]
@@ -391,10 +444,18 @@ class BrowserModel:
             if life is None or life.user_id is None or life.reason:
                 continue
             if token in ours:
-                return session_id, True
-            if any(other.startswith(f"{session_id}.") for other in ours):
-                return session_id, False
-        return None, False
+                return session_id, "same"
+            has_another = any(other.startswith(f"{session_id}.") for other in ours)
+            return session_id, "another" if has_another else "none"
+        return None, "none"
+
+    def user_left(self, session_id: str) -> None:
+        """The thief is in a session of which the user has no token any more."""
+        life = self.lives[session_id]
+        if life.is_rotated_by_thief:
+            self.tolerated["a new session beside the thief"] += 1
+        else:
+            self.broke("the user's cookie is gone", f"of session {session_id}, and the thief's not")
 
     # Looking things up
 

@@ -163,7 +163,7 @@ class _Cast:
     def __init__(self, app: WebApp, story: Story) -> None:
         self.app = app
         self.story = story
-        self.model = BrowserModel(is_one_cookie=app.name.startswith("django"))
+        self.model = BrowserModel(is_one_cookie=app.name.startswith("django"), grace=story.grace)
         self.world = World(0.2, 10_000.0, self.model.wrote)
         self.model.world = self.world
         self.jar = Jar()
@@ -468,11 +468,14 @@ class _Cast:
     def _confront(self, way_of: str, pace: float, is_first: bool) -> None:
         """The user and the thief both go on, and come again one grace period later."""
         quick = Step(way_of, 0.0, "1", (Way(),) * 4, 0.0, 0.01)
-        session_id, is_same = self.model.stolen(self.jar.cookies, self._cookies_of_thief())
+        session_id, has = self.model.stolen(self.jar.cookies, self._cookies_of_thief())
         if session_id is None:
             self.thief_end = "the session had ended"
-        elif is_same:
+        elif has == "same":
             self.thief_end = "both hold the same token"
+        elif has == "none":
+            self.thief_end = "the user had another session"
+            self.model.user_left(session_id)
         else:
             self._meet(quick, is_first)
             until = self.world.time.now + self.story.grace + 2

@@ -315,6 +315,10 @@ def _functions() -> list[ModuleType]:
     return [function(f"session_{name}") for name in ("api", "authorizer", "audit")]
 
 
+def authorizer_module() -> ModuleType:
+    return _functions()[1]
+
+
 def base64url(value: bytes) -> str:
     return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 

@@ -1,0 +1,211 @@
+"""Rules of cookies and rotation to take away, and how many stories of browsers break without them.
+
+`python -m tests.simulation.browser_faults STORIES` prints the table, for one adapter.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from serverless_sessions._web import session as web_session
+from serverless_sessions._web.session import WebSession
+from serverless_sessions.secret import Token
+from sessions import token
+from sessions.rotation import Rotation
+from sessions.table import Proof, SessionTable
+from tests.simulation.browser_stories import draw
+from tests.simulation.browsers import live
+from tests.simulation.web_apps import WebApp, web_app
+from tests.simulation.world import authorizer_module
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+_FIRST_USE = Proof.is_first_use.fget  # type: ignore[attr-defined]
+_COOKIE_OF_A_NEW_TOKEN = ("if self._is_issued and self.stored:", "if self.stored:")
+_COOKIE_IS_DELETED = (
+    "if self._has_ended_users_session and False",
+    "if (self._has_ended_users_session or self._tokens and not self.stored) and False",
+)
+_FORMER_WHILE_UNSEEN = ("is_unseen(item) or ", "")
+_FAMILY = ('_matches(hashes.family, item, "FamilyHash")', "False")
+
+
+def rewritten(function: Any, *replacements: tuple[str, str]) -> Plant:
+    """Replace pieces of a function's source, wherever the function is held."""
+    bare = inspect.unwrap(function)
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        source = textwrap.dedent(inspect.getsource(bare))
+        for old, new in replacements:
+            assert source.count(old) == 1, f"{old!r} is not in {bare.__qualname__} once"
+            source = source.replace(old, new)
+        scope: dict[str, Any] = {}
+        exec(source, bare.__globals__, scope)  # noqa: S102
+        defined = scope[bare.__name__]
+        changed: Any = defined.fget if isinstance(defined, property) else inspect.unwrap(defined)
+        patch.setattr(bare, "__code__", changed.__code__)
+
+    return plant
+
+
+def together(*plants: Plant) -> Plant:
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        for each in plants:
+            each(patch)
+
+    return plant
+
+
+def _no_last_window(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(web_session, "_LAST_WINDOW_SECONDS", 1)
+
+
+def _authorizer_ends_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(authorizer_module().table, "revoke", lambda *_, **__: None)
+
+
+def _authorizer_marks_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(authorizer_module(), "_mark_seen", lambda proof, _: proof.item)
+
+
+_ONE_COOKIE = rewritten(
+    WebSession.__init__, ("self._visitor_tokens = visitor_tokens", "self._visitor_tokens = None")
+)
+_ROTATION_BY_ID = rewritten(WebSession._rotate, ("token=self.token,", "token=None,"))
+_NOTHING_IS_SEEN = rewritten(_FIRST_USE, ("is_unseen(self.item)", "False"))
+
+# By what it takes away. The second member says whether thieves find it.
+FAULTS: dict[str, tuple[Plant, bool]] = {
+    "every answer sets the cookie": (
+        rewritten(WebSession.cookie_changes, _COOKIE_OF_A_NEW_TOKEN),
+        False,
+    ),
+    "a token that proves nothing deletes the cookie": (
+        rewritten(WebSession.cookie_changes, _COOKIE_IS_DELETED),
+        False,
+    ),
+    "a log-in ends the visitor's session at once": (_no_last_window, False),
+    "visitors and users share one cookie": (_ONE_COOKIE, False),
+    "the visitor's cookie is looked at first": (
+        rewritten(
+            WebSession._find,
+            (
+                "((self._tokens, False), (self._visitor_tokens or (), True))",
+                "((self._visitor_tokens or (), True), (self._tokens, False))",
+            ),
+        ),
+        False,
+    ),
+    "a log-out only deletes the cookie": (
+        rewritten(
+            WebSession._leave,
+            ("yield from self._operations.revoke(former.session_id, reason=reason)", "pass"),
+        ),
+        False,
+    ),
+    "a rotation presents no token": (_ROTATION_BY_ID, False),
+    "a second rotation is an error": (
+        rewritten(WebSession._rotate, ("(RotationInGrace, TokenSuperseded,", "(TokenSuperseded,")),
+        False,
+    ),
+    "the grace runs from the rotation": (rewritten(token.judge, _FORMER_WHILE_UNSEEN), False),
+    "no rotation while a grace period runs": (
+        rewritten(
+            Rotation._permission,
+            (
+                '["TokenHash = :presented"]',
+                '["TokenHash = :presented",'
+                ' "(attribute_not_exists(PreviousTokenUntil) OR PreviousTokenUntil <= :now)"]',
+            ),
+        ),
+        False,
+    ),
+    "a lost token is not replaced": (
+        rewritten(Rotation.second_try, ("verdict is not Verdict.FORMER or not was_lost", "True")),
+        False,
+    ),
+    "a newest token is replaced while it may be under way": (
+        rewritten(
+            Rotation.second_try,
+            (
+                'is_unseen(item) and seconds(item, "PreviousTokenUntil") <= now',
+                "is_unseen(item)",
+            ),
+        ),
+        False,
+    ),
+    "a retired token is a theft at once": (
+        rewritten(token.judge, ("if (former or retired) and", "if former and")),
+        False,
+    ),
+    "a token keeps no family": (rewritten(token.judge, _FAMILY), True),
+    "a rotation begins a family": (
+        rewritten(
+            Token.successor,
+            ("self.secret[:_FAMILY_CHARACTERS]", "_random(_FAMILY_CHARACTERS)"),
+        ),
+        True,
+    ),
+    "a first use is not noted": (_NOTHING_IS_SEEN, True),
+    "the authorizer notes no first use": (_authorizer_marks_nothing, True),
+    "the authorizer ends nothing": (_authorizer_ends_nothing, True),
+    "a former token stays good": (
+        rewritten(
+            token.judge,
+            ('is_unseen(item) or seconds(item, "PreviousTokenUntil") > now', "True"),
+        ),
+        True,
+    ),
+    "a theft ends nothing": (
+        rewritten(
+            SessionTable.prove,
+            ('self.revoke(token.session_id, reason="token_reuse", by=by)', "pass"),
+        ),
+        True,
+    ),
+}
+
+_JUDGED_BY_TIME = rewritten(
+    token.judge,
+    _FORMER_WHILE_UNSEEN,
+    _FAMILY,
+    ('_matches(hashes.secret, item, "RetiredTokenHash")', "False"),
+)
+# All that the rules of cookies and of rotation replaced.
+EARLIER_RULES = together(
+    rewritten(WebSession.cookie_changes, _COOKIE_OF_A_NEW_TOKEN, _COOKIE_IS_DELETED),
+    _no_last_window,
+    _ONE_COOKIE,
+    _ROTATION_BY_ID,
+    _NOTHING_IS_SEEN,
+    _JUDGED_BY_TIME,
+    _authorizer_ends_nothing,
+)
+
+
+def find(app: WebApp, plant: Plant, stories: range, *, thief: bool) -> Iterator[int]:
+    """The seeds of those stories that break without the rule."""
+    with pytest.MonkeyPatch.context() as patch:
+        plant(patch)
+        for seed in stories:
+            if live(app, draw(seed, thief=thief)).broken:
+                yield seed
+
+
+if __name__ == "__main__":
+    total = int(sys.argv[1])
+    with web_app("flask") as app:
+        for fault, (plant, thief) in FAULTS.items():
+            broken = list(find(app, plant, range(total), thief=thief))
+            kind = "thieves" if thief else "stories"
+            print(f"{len(broken):6} of {total} {kind}, first {broken[:1]}: {fault}", flush=True)
+        for thief in (False, True):
+            broken = list(find(app, EARLIER_RULES, range(total), thief=thief))
+            kind = "thieves" if thief else "stories"
+            print(f"{len(broken):6} of {total} {kind}: the earlier rules", flush=True)
