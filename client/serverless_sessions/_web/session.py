@@ -139,6 +139,18 @@ class WebSession:
             self._next = Token.issue(new_session_id())
         return self._next.text
 
+    def rotate(self) -> Plan[None]:
+        """Rotate at once, rather than with the next save. The token stays if another request has
+        just rotated. Raises `SessionNotFound` if the session has ended.
+        """
+        self.prepare_rotation()
+        if self.stored and self._next:
+            try:
+                yield from self._rotate(self.stored, self._next)
+            except SessionNotFound:
+                self.token = self.stored = self._next = None
+                raise
+
     def save(
         self,
         values: Mapping[Any, Any],

@@ -9,10 +9,10 @@ changes its user, so a log-in makes a new session.
 | first look at a session | `verify` |
 | save | `change` with what changed, key by key; `create` for a new session |
 | save after a log-in | `create` with all values, then a last window for the visitor's session |
-| save after `cycle_key` | `rotate`; for a visitor as after a log-in |
+| `cycle_key` | `rotate`; for a visitor, the next save is one as after a log-in |
 
-A new key is made here, before the service knows of it. The next save stores it. If the request
-fails in between, nothing has changed.
+The key of a new session is made here, before the service knows of it. The next save stores it. If
+the request fails in between, nothing has changed.
 """
 
 from __future__ import annotations
@@ -136,10 +136,10 @@ class SessionStore(SessionBase):
         await self._arun(self._delete(session_key))
 
     def cycle_key(self) -> None:
-        """Go on under a new key, which the next save stores.
+        """Go on under a new key. For a visitor, the next save stores it.
 
         The former key stays good for the requests that are under way. If another request has
-        changed the key at the same time, the save takes this change back.
+        changed the key at the same time, this one stays.
         """
         self._run(self._cycle_key())
 
@@ -259,7 +259,12 @@ class SessionStore(SessionBase):
         yield from self._values()
         stored = self._web.stored
         if stored and stored.user_id is not None:
-            self._session_key = self._web.prepare_rotation()
+            # At once, as with Django's own stores: apps end the session of the former key next.
+            try:
+                yield from self._web.rotate()
+            except SessionNotFound:
+                return  # the save raises UpdateError
+            self._session_key = self._web.token
         else:
             # A visitor's key changes at a log-in, which makes a new session. This is its key.
             self._session_key = self._web.prepare_session()
