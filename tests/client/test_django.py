@@ -120,7 +120,13 @@ def change_password(request: HttpRequest) -> HttpResponse:
     request.user.set_password("new")
     request.user.save()
     update_session_auth_hash(request, request.user)  # type: ignore[arg-type]
+    for poll in POLLS:  # another request of the browser, before this one is answered
+        answer = poll.get("/who")
+        assert (answer.content, COOKIE in answer.cookies) == (b"AnonymousUser", False)
     return text("changed")
+
+
+POLLS: list[Client] = []
 
 
 def who(request: HttpRequest) -> HttpResponse:
@@ -398,6 +404,37 @@ def test_change_of_password_cycles_the_key(browser: Client, service: Service) ->
     late = Client()
     late.cookies[COOKIE] = before
     assert late.get("/who").content == b"ada", "for a request that was under way"
+
+
+def test_poll_beside_a_change_of_password_ends_nothing(
+    browser: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django flushes a session that does not fit the password, although it is about to."""
+    browser.get("/log-in/ada")
+    poll = Client()
+    poll.cookies[COOKIE] = browser.cookies[COOKIE].value
+
+    with monkeypatch.context() as beside:
+        beside.setitem(globals(), "POLLS", [poll])
+        assert browser.get("/password").status_code == 200
+
+    assert browser.get("/who").content == b"ada"
+    assert len(users_sessions(service)) == 1
+
+
+def test_session_from_before_a_change_of_password_ends(browser: Client, service: Service) -> None:
+    browser.get("/log-in/ada")
+    ada = user("ada")
+    ada.set_password("another one")
+    ada.save()
+    calls(service)
+
+    answer = browser.get("/who")
+
+    assert answer.content == b"AnonymousUser"
+    assert answer.cookies[COOKIE]["max-age"] == 0
+    assert calls(service) == [VERIFY, VERIFY, "DELETE /sessions/…?reason=logout"]
+    assert users_sessions(service) == []
 
 
 def test_key_that_an_app_has_noted_is_no_theft(

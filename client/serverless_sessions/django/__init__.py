@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -27,6 +28,8 @@ from functools import cache, cached_property
 from typing import Any, TypeVar
 
 from django.conf import settings
+from django.contrib import auth
+from django.contrib.auth import HASH_SESSION_KEY
 from django.contrib.auth import SESSION_KEY as USER_ID
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.core.signals import setting_changed
@@ -134,6 +137,23 @@ class SessionStore(SessionBase):
 
     async def adelete(self, session_key: str | None = None) -> None:
         await self._arun(self._delete(session_key))
+
+    def flush(self) -> None:
+        """End the session, and go on without one.
+
+        Django's `get_user` does so for a session that does not fit the user's password. If another
+        request is changing the password, the session is its own, and stays.
+        """
+        if _is_called_by_get_user():
+            self._run(self._end_if_current())
+        else:
+            super().flush()
+
+    async def aflush(self) -> None:
+        if _is_called_by_get_user():
+            await self._arun(self._end_if_current())
+        else:
+            await super().aflush()
 
     def cycle_key(self) -> None:
         """Go on under a new key. For a visitor, the next save stores it.
@@ -245,6 +265,17 @@ class SessionStore(SessionBase):
             if session:
                 yield from _calls().revoke(session.session_id, reason="logout")
 
+    def _end_if_current(self) -> Plan[None]:
+        """End the session if its key and its user's hash are still those that were loaded."""
+        loaded, token = (yield from self._values()).get(HASH_SESSION_KEY), self._web.token
+        current = (yield from _calls().inspect(token)) if token else None
+        if current and (current.data or {}).get(HASH_SESSION_KEY) == loaded:
+            yield from self._web.end(reason="logout")
+            self._is_deleted = True
+        self._web.forget()
+        self.clear()
+        self._session_key = None
+
     def _find(self) -> Plan[None]:
         """Find out which session the key proves, where its values are of no interest."""
         if not self._web.is_loaded and not self._web.is_prepared:
@@ -299,6 +330,12 @@ class SessionStore(SessionBase):
         except Unavailable as error:
             self.outage = error
             raise
+
+
+def _is_called_by_get_user() -> bool:
+    """Whether Django ends a session because the password of its user has changed."""
+    caller = sys._getframe(2)
+    return caller.f_code in (auth.get_user.__code__, auth.aget_user.__code__)
 
 
 def _user_of(values: Mapping[Any, Any]) -> str | None:
