@@ -962,6 +962,20 @@ def test_async_views(service: Service) -> None:
     in_a_loop(visit)
 
 
+def test_async_session_from_before_a_change_of_password_ends(service: Service) -> None:
+    async def visit() -> None:
+        browser = AsyncClient()
+        await browser.get("/async/log-in/ada")
+        ada = await auth.get_user_model().objects.aget(username="ada")
+        ada.set_password("yet another one")
+        await ada.asave()
+        calls(service)
+        assert (await browser.get("/async/who")).content == b"AnonymousUser"
+        assert calls(service) == [VERIFY, VERIFY, "DELETE /sessions/…?reason=logout"]
+
+    in_a_loop(visit)
+
+
 def test_async_outage_is_a_503(service: Service) -> None:
     async def visit() -> None:
         browser = AsyncClient(raise_request_exception=False)
