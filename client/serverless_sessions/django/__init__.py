@@ -195,7 +195,8 @@ class SessionStore(SessionBase):
             raise
         except Exception:
             # SESSION_SERIALIZER can't read what is there.
-            logger.warning("the data of a session can't be read")
+            session_id = self._web.stored and self._web.stored.session_id
+            logger.warning("the data of session %s can't be read", session_id)
             self._web.forget()
             values = {}
         if self._web.stored and self._seconds_left(values) <= 0:
