@@ -19,11 +19,11 @@ from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from msgspec import UNSET, UnsetType
 
+from audit.trail import AuditTrail, EventPosition
 from session_api import problems, requests
 from session_api.problems import NO_STORE, NO_SUCH_ROUTE, RequestProblem
 from session_api.requests import accepted_versions, read_body, read_query
 from sessions import cursor
-from sessions.audit_trail import AuditTrail, EventPosition
 from sessions.cursor import AnyPosition, Position
 from sessions.dynamodb import connect
 from sessions.errors import (

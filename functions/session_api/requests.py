@@ -15,6 +15,7 @@ import msgspec
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from audit.event import MAX_SECONDS
 from session_api.problems import (
     BODY_TOO_LARGE,
     INVALID_IF_MATCH,
@@ -22,13 +23,12 @@ from session_api.problems import (
     NOT_JSON_BY_TYPE,
     RequestProblem,
 )
-from sessions.audit_event import MAX_SECONDS
 from sessions.document import read_number
 from sessions.errors import InvalidField, member
+from sessions.limits import MAX_GRACE_SECONDS
 from sessions.session import SESSION_ID, check_user_id
 
 MAX_BODY_BYTES = 128 * 1024
-MAX_GRACE_SECONDS = 3600
 _REASON = re.compile("[a-z0-9_.-]{1,64}")
 # In a query. msgspec would take 1.0 and 1e1 as well.
 _INTEGERS = ("limit", "since", "until")

@@ -14,9 +14,11 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from session_audit import failed_events, metrics
-from sessions.audit_event import AuditEvent, classify, is_kept, unreadable
-from sessions.audit_trail import AuditTrail
+from audit import failed_events
+from audit.classify import classify, is_kept, unreadable
+from audit.event import AuditEvent
+from audit.trail import AuditTrail
+from session_audit import metrics
 from sessions.dynamodb import connect
 
 logger = Logger()

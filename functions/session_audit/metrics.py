@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import UNSET
 from msgspec.json import encode
 
-from sessions.audit_event import AuditEvent
+from audit.event import AuditEvent
 
 _NAMESPACE = "ServerlessSessions"
 

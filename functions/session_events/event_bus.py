@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sessions.audit_event import AuditEvent
+from audit.event import AuditEvent
 
 SOURCE = "serverless-sessions"
 # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html

@@ -14,10 +14,10 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from session_audit import failed_events
+from audit import failed_events
+from audit.event import AuditEvent
+from audit.trail import from_item
 from session_events.event_bus import EventBus
-from sessions.audit_event import AuditEvent
-from sessions.audit_trail import from_item
 
 logger = Logger()
 client = boto3.client(

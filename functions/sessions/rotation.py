@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sessions.dynamodb import Item
 from sessions.errors import InvalidToken, NoToken, RotationInGrace, TokenSuperseded
-from sessions.live import seconds
+from sessions.lifetime import seconds
 from sessions.table import Update, as_read
 from sessions.token import Hashes, Token, Verdict, is_past, is_unseen, judge
 

@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 from sessions.document import from_attributes, to_attributes
 from sessions.dynamodb import Attribute, Item
 from sessions.errors import InvalidField
-from sessions.live import is_live
+from sessions.lifetime import is_live
 
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{12}")
 # Cuts a user agent, of up to 512 characters, to what names the browser and its version. A session

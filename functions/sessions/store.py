@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from dynamodb.errors import DynamoDBError
-from sessions.audit_event import expiry
 from sessions.document import from_attributes, to_attributes
 from sessions.dynamodb import Attribute, ConditionFailed, Item, translated_errors
 from sessions.errors import (
@@ -22,6 +21,7 @@ from sessions.errors import (
     Unavailable,
     VersionMismatch,
 )
+from sessions.lifetime import expiry
 from sessions.rotation import Rotation
 from sessions.session import Session, last_client
 from sessions.table import Proof, SessionTable, Update, Writer, as_read

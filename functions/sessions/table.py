@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from sessions.dynamodb import Attribute, ConditionFailed, DynamoDB, Item, translated_errors
 from sessions.errors import InvalidToken, SessionNotFound, Unavailable
-from sessions.live import seconds
+from sessions.lifetime import seconds
+from sessions.limits import WRITE_SECONDS
 from sessions.token import Token, Verdict, is_unseen, judge
 
 # The condition of every write but a revocation. All of it is needed: `:now` can be seconds older
@@ -24,8 +25,7 @@ _LIVE = (
     "attribute_type(#data, :map)",
 )
 # A revocation also marks a session that has just expired: a renewal may be under way whose `:now`
-# is older, by up to 7 s of waiting and 2 s between hosts' clocks, and would bring it back.
-_JUST_NOW_SECONDS = 60
+# is older, and would bring it back.
 _REVOCABLE = ("ExpirationTime > :just_now", "attribute_not_exists(RevokedAt)")
 # What proves tokens: a revocation removes all of it.
 TOKEN_ATTRIBUTES = (
@@ -168,7 +168,7 @@ class SessionTable:
                     conditions=_REVOCABLE,
                     values={
                         ":now": _number(now),
-                        ":just_now": _number(now - _JUST_NOW_SECONDS),
+                        ":just_now": _number(now - WRITE_SECONDS),
                         ":reason": {"S": reason},
                     },
                 ),
@@ -249,7 +249,7 @@ class SessionTable:
 
 def is_revocable(item: Item, now: int) -> bool:
     """Whether `revoke` has something to end in `item`; the same rule as its condition."""
-    return "RevokedAt" not in item and seconds(item, "ExpirationTime") > now - _JUST_NOW_SECONDS
+    return "RevokedAt" not in item and seconds(item, "ExpirationTime") > now - WRITE_SECONDS
 
 
 def as_read(item: Item, *names: str) -> Update:

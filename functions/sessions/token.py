@@ -18,7 +18,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from sessions.dynamodb import Item
-from sessions.live import is_live, seconds
+from sessions.lifetime import is_live, seconds
 
 FAMILY_CHARACTERS = 12
 _SECRET_CHARACTERS = 27

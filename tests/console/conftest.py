@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.testclient import TestClient
 
+from audit.event import AuditEvent, event_id
+from audit.trail import AuditTrail
 from dynamodb import client as lean
 from serverless_sessions import AsyncSessions, Sessions
 from serverless_sessions.console.app import Console
 from serverless_sessions.console.guard import Guard
-from sessions.audit_event import AuditEvent, event_id
-from sessions.audit_trail import AuditTrail
 from tests.client.conftest import service as service
 from tests.client.conftest import tables as tables
 from tests.client.service import Service

@@ -26,7 +26,7 @@ Kept = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def audit(tables: Any, failed_events: Kept, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr("sessions.audit_trail.sleep", lambda _: None)
+    monkeypatch.setattr("audit.trail.sleep", lambda _: None)
     return function("session_audit")
 
 
@@ -344,7 +344,7 @@ def test_silent_table_refuses_all(audit: ModuleType, monkeypatch: pytest.MonkeyP
 
     seam.before = time_out
     monkeypatch.setattr(audit, "monotonic", lambda: clock[0])
-    monkeypatch.setattr("sessions.audit_trail.monotonic", lambda: clock[0])
+    monkeypatch.setattr("audit.trail.monotonic", lambda: clock[0])
 
     answer = record(audit, inserts(100))
 

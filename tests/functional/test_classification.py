@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sessions.audit_event import AuditEvent, classify
+from audit.classify import classify
+from audit.event import AuditEvent
 from sessions.table import TOKEN_ATTRIBUTES
 from tests.functional.conftest import NOW, Api
 from tests.functional.tokens import rotate as call_rotate

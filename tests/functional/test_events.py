@@ -13,8 +13,8 @@ import msgspec
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 
+from audit.event import AuditEvent
 from session_events.event_bus import EventBus
-from sessions.audit_event import AuditEvent
 from tests.functional.conftest import NOW, Api, function, lambda_context, log_stream, sample
 from tests.template import resources
 
@@ -83,7 +83,7 @@ def events(bus: Bus, kept: list[Any], monkeypatch: pytest.MonkeyPatch) -> Module
         return True
 
     monkeypatch.setattr(handler, "bus", EventBus(bus, "default"))
-    monkeypatch.setattr("session_audit.failed_events.keep", keep)
+    monkeypatch.setattr("audit.failed_events.keep", keep)
     monkeypatch.setattr("session_events.event_bus.sleep", lambda _: None)
     return handler
 
@@ -158,7 +158,7 @@ def test_batch_of_100_takes_ten_requests(events: ModuleType, bus: Bus) -> None:
 
 
 def test_longest_events_are_packed_by_size(events: ModuleType, bus: Bus) -> None:
-    """Hardly an event is longer: `functions/sessions/images.py` cuts what it is made of."""
+    """Hardly an event is longer: `functions/audit/images.py` cuts what it is made of."""
     text, name = "\x01" * 512, "\x01" * 2048
     longest = {
         "UserId": {"S": name},
@@ -282,7 +282,7 @@ def test_refused_record_that_can_not_be_kept_comes_again(
 ) -> None:
     records = batch(4)
     bus.judge = lambda detail: "MalformedDetail" if detail["request_id"] == "2" else None
-    monkeypatch.setattr("session_audit.failed_events.keep", lambda records, bucket: False)
+    monkeypatch.setattr("audit.failed_events.keep", lambda records, bucket: False)
 
     assert send(events, records) == records[2]["dynamodb"]["SequenceNumber"]
 
@@ -372,7 +372,7 @@ def test_log_tells_why_but_not_whose(events: ModuleType, bus: Bus, events_log: S
 
 def test_every_member_of_an_event_survives_its_way() -> None:
     """Through an item of the table, whatever members events come to have."""
-    from sessions import audit_trail
+    from audit import trail as audit_trail
 
     event = AuditEvent(
         event_id="1",

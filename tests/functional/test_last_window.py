@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sessions.audit_event import classify
+from audit.classify import classify
 from sessions.store import SessionStore
 from tests.functional.conftest import BY_OTHER, NOW, Answer, Api, seam
 from tests.functional.tokens import id_of, verify

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from audit.classify import classify
 from dynamodb.errors import TransientError
-from sessions.audit_event import classify
 from sessions.errors import Unavailable
 from sessions.rotation import Rotation
 from sessions.store import SessionStore

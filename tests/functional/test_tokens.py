@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from audit.classify import classify
 from dynamodb.client import Client, Transport
 from dynamodb.connection import Answer as HttpAnswer
-from sessions.audit_event import classify
 from sessions.token import Token
 from tests.functional.conftest import (
     BY_OTHER,

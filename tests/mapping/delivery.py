@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import pytest
 from botocore.exceptions import ClientError
 
+from audit import trail as audit_trail
 from dynamodb import client as lean
 from dynamodb.connection import Answer, Connections
-from sessions import audit_trail
 from tests.functional.conftest import function, lambda_context, sdk, seam
 from tests.mapping.changes import Changes, Item, Key
 from tests.mapping.mapping import Clock, EventSourceMapping, Record, Settings

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sessions import audit_event, audit_trail
-from sessions.audit_trail import AuditTrail
+from audit import classify, event
+from audit import trail as audit_trail
+from audit.trail import AuditTrail
 from tests.functional.conftest import function
 from tests.mapping.delivery import InMemory
 from tests.mapping.mapping import Settings
@@ -65,8 +66,8 @@ def _denial_is_for_good(patch: pytest.MonkeyPatch) -> None:
 
 
 def _new_key_each_time(patch: pytest.MonkeyPatch) -> None:
-    made, ids = itertools.count(), audit_event.event_id
-    patch.setattr(audit_event, "event_id", lambda at, number: ids(at + next(made) % 2, number))
+    made, ids = itertools.count(), event.event_id
+    patch.setattr(classify, "event_id", lambda at, number: ids(at + next(made) % 2, number))
 
 
 FAULTS: dict[str, Fault] = {
@@ -98,7 +99,7 @@ FAULTS: dict[str, Fault] = {
         worse_trouble,
     ),
     "sequence numbers are not padded": Fault(
-        in_source(audit_event.event_id, "zfill(40)", "zfill(1)"), worse_trouble
+        in_source(event.event_id, "zfill(40)", "zfill(1)"), worse_trouble
     ),
     "an event's key is new each time": Fault(_new_key_each_time, worse_trouble),
     "the mapping takes no partial answers": Fault(_mapping(reports_failures=False), worse_trouble),
@@ -121,7 +122,7 @@ FAULTS: dict[str, Fault] = {
         _handler("_comes_again", ">= int(lowest)", "< int(lowest)"), _poisoned
     ),
     "what can't be read breaks the function": Fault(
-        in_source(audit_event.classify, "return unreadable(record)", "raise"), _poisoned
+        in_source(classify.classify, "return unreadable(record)", "raise"), _poisoned
     ),
 }
 

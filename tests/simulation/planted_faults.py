@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from sessions import live as liveness
-from sessions import store, table, token
+from sessions import lifetime, store, table, token
 from sessions.rotation import Rotation
 from sessions.store import SessionStore
 from sessions.table import Proof, SessionTable
@@ -59,11 +58,11 @@ def _constant(name: str, old: object, new: object) -> Plant:
 
 
 FAULTS: dict[str, Plant] = {
-    "a log-out just after an expiry leaves no mark": _constant("_JUST_NOW_SECONDS", 60, 0),
+    "a log-out just after an expiry leaves no mark": _constant("WRITE_SECONDS", 60, 0),
     "a write in the second of expiry": _constant(
         "_LIVE", "ExpirationTime > :now", "ExpirationTime >= :now"
     ),
-    "a revoked session is live": in_source(liveness.is_live, '"RevokedAt" not in item', "True"),
+    "a revoked session is live": in_source(lifetime.is_live, '"RevokedAt" not in item', "True"),
     "a revoked session keeps who used it": in_source(SessionTable.revoke, '"LastClient", ', ""),
     "a revoked session keeps its hashes": in_source(SessionTable.revoke, ", *TOKEN_ATTRIBUTES", ""),
     "an own request id counts without its effect": in_source(

@@ -17,10 +17,11 @@ from urllib.parse import urlencode
 import pytest
 from aws_lambda_powertools.event_handler.api_gateway import BaseRouter
 
+from audit import trail as audit_trail
 from dynamodb import client as lean
 from dynamodb.connection import ANSWER_SECONDS, Answer
 from dynamodb.errors import TransientError
-from sessions import audit_trail, session, token, user_sessions
+from sessions import session, token, user_sessions
 from sessions.errors import Unavailable
 from tests.functional.conftest import function, lambda_context, sample, seam
 from tests.simulation.expressions import Item

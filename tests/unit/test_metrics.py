@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from audit.event import AuditEvent
 from session_audit.metrics import emit, metrics
-from sessions.audit_event import AuditEvent
 
 NOW = 1_795_435_200.75
 

@@ -10,7 +10,7 @@ import pytest
 from boto3.dynamodb.types import TypeSerializer
 from msgspec import UNSET
 
-from sessions.audit_event import UNKNOWN_SESSION, classify, is_kept
+from audit.classify import UNKNOWN_SESSION, classify, is_kept
 
 NOW = 1_795_435_200
 LIFE = ("created", "renewed", "updated", "rotated", "confirmed", "revoked", "expired", "purged")

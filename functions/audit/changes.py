@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from audit.images import members, names_of_changes, number, text
 from sessions.dynamodb import Item
-from sessions.images import members, names_of_changes, number, text
+from sessions.limits import MAX_GRACE_SECONDS, WRITE_SECONDS
 from sessions.table import TOKEN_ATTRIBUTES
 
 # What each write may change beside `Actor` and `RequestId`; a revocation removes the second set.
@@ -20,9 +21,6 @@ _UPDATED = {"Data", "Version"}
 _RENEWED_BY_VERIFY = {"ExpirationTime", "RenewedAt", "LastClient"}
 _RENEWED = _RENEWED_BY_VERIFY | {"TtlSeconds", "RenewableUntil"}
 _CONFIRMED = {"PreviousTokenUntil", "PreviousTokenGrace"}
-# The time of a write and that of its record differ by what a request takes and by hosts' clocks.
-_MOMENT_SECONDS = 60
-_MAX_GRACE_SECONDS = 3600
 
 Facts = dict[str, Any]
 
@@ -57,8 +55,8 @@ def _revocation(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
         changed <= _REVOKED
         and not new.keys() & _GONE
         and _whole(new, "ExpirationTime") == at
-        and abs(at - seconds) <= _MOMENT_SECONDS
-        and expired_at > at - _MOMENT_SECONDS
+        and abs(at - seconds) <= WRITE_SECONDS
+        and expired_at > at - WRITE_SECONDS
     ):
         raise _Foreign
     late = {"expired_at": expired_at} if expired_at <= at else {}
@@ -71,7 +69,7 @@ def _rotation(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
     newest, former, _ = hashes
     shifts = [(newest, former or newest)]
     if "PreviousTokenGrace" in old and (
-        _whole(old, "PreviousTokenUntil") <= seconds + _MOMENT_SECONDS
+        _whole(old, "PreviousTokenUntil") <= seconds + WRITE_SECONDS
     ):
         # The newest token was lost on its way, and was replaced for the holder of the former one.
         shifts.append((former, newest))
@@ -85,12 +83,12 @@ def _rotation(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
         and family
         and token not in hashes
         and (_hash(new, "PreviousTokenHash"), _hash(new, "RetiredTokenHash")) in shifts
-        and 0 <= grace <= _MAX_GRACE_SECONDS
+        and 0 <= grace <= MAX_GRACE_SECONDS
         and (grace > 0 or "PreviousTokenGrace" not in new)
-        and abs(_whole(new, "PreviousTokenUntil") - seconds - grace) <= _MOMENT_SECONDS
-        and max(grace, 1) - _MOMENT_SECONDS <= refused_until
-        and refused_until <= (grace or _MAX_GRACE_SECONDS) + _MOMENT_SECONDS
-        and _whole(old, "ExpirationTime") > seconds - _MOMENT_SECONDS
+        and abs(_whole(new, "PreviousTokenUntil") - seconds - grace) <= WRITE_SECONDS
+        and max(grace, 1) - WRITE_SECONDS <= refused_until
+        and refused_until <= (grace or MAX_GRACE_SECONDS) + WRITE_SECONDS
+        and _whole(old, "ExpirationTime") > seconds - WRITE_SECONDS
     ):
         raise _Foreign
     return {"type": "rotated"}
@@ -102,8 +100,8 @@ def _confirmation(old: Item, new: Item, changed: set[str], seconds: int) -> Fact
     if not (
         "PreviousTokenGrace" not in new
         and renewal <= _RENEWED_BY_VERIFY
-        and abs(until - seconds - _whole(old, "PreviousTokenGrace")) <= _MOMENT_SECONDS
-        and _whole(old, "ExpirationTime") > seconds - _MOMENT_SECONDS
+        and abs(until - seconds - _whole(old, "PreviousTokenGrace")) <= WRITE_SECONDS
+        and _whole(old, "ExpirationTime") > seconds - WRITE_SECONDS
     ):
         raise _Foreign
     facts = _renewal(old, new, renewal, seconds) if renewal else {}
@@ -115,7 +113,7 @@ def _update(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
         changed <= _UPDATED
         and _whole(new, "Version") == _whole(old, "Version") + 1
         and "M" in new.get("Data", {})
-        and _whole(old, "ExpirationTime") > seconds - _MOMENT_SECONDS
+        and _whole(old, "ExpirationTime") > seconds - WRITE_SECONDS
     ):
         raise _Foreign
     return {"type": "updated"} | names_of_changes(members(old, "Data"), members(new, "Data"))
@@ -131,7 +129,7 @@ def _renewal(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
         raise _Foreign
     if not (
         changed - {"AbsoluteExpirationTime"} <= _RENEWED
-        and abs(at - seconds) <= _MOMENT_SECONDS
+        and abs(at - seconds) <= WRITE_SECONDS
         and _whole(old, "RenewedAt") <= at < _whole(old, "ExpirationTime")
         and window >= 1
         and expires_at == min(at + window, end)

@@ -8,48 +8,20 @@ from collections.abc import Collection, Mapping
 from hashlib import sha256
 from typing import Any
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET
 
+from audit.changes import modification
+from audit.event import MAX_SECONDS, AuditEvent, event_id
+from audit.images import key, number, text
 from sessions.dynamodb import Item, fits_key
-from sessions.images import key, number, text
-from sessions.modification import modification
+from sessions.lifetime import expiry
 
-MAX_SECONDS = 10**10 - 1  # what the ten digits of an event id hold
 # What happens behind the API's back, and what can't be read.
 _ALARMING = {"tampered", "deleted", "unreadable"}
 _TTL_SERVICE = ("Service", "dynamodb.amazonaws.com")
 
 # Files the records that do not even tell whose they are; has the shape of a session id.
 UNKNOWN_SESSION = "unreadable__"
-
-
-class AuditEvent(Struct, frozen=True):
-    """One immutable line of a session's history; encoding one gives the API's JSON.
-
-    `recorded_at` is the time of the stream record, `at` when it took effect, in epoch seconds.
-    """
-
-    event_id: str
-    type: str
-    session_id: str
-    user_id: str | None
-    at: int
-    recorded_at: int
-    actor: str | None = None
-    request_id: str | None = None
-    reason: str | UnsetType = UNSET
-    cause: str | UnsetType = UNSET
-    removed_by: str | UnsetType = UNSET
-    changed: list[str] | UnsetType = UNSET
-    changed_count: int | UnsetType = UNSET
-    expires_at: int | UnsetType = UNSET
-    expired_at: int | UnsetType = UNSET
-    ttl_lag_seconds: int | UnsetType = UNSET
-
-
-def event_id(seconds: int, sequence_number: str) -> str:
-    """Sorts by time of record, then by the stream's order; the same for a repeated record."""
-    return f"{seconds:010d}#{sequence_number.zfill(40)}"
 
 
 def classify(record: Mapping[str, Any], *, not_before: int) -> AuditEvent:
@@ -95,20 +67,6 @@ def _is_anonymous(record: Mapping[str, Any]) -> bool:
     change = record["dynamodb"]
     images = [change[name] for name in ("OldImage", "NewImage") if change.get(name)]
     return bool(images) and not any("UserId" in image for image in images)
-
-
-def expiry(item: Item, not_before: int) -> dict[str, Any] | None:
-    """When the session in `item` expires or did, as `at` and `cause`; None without a time.
-
-    One that `not_before` cut off ended then, though its item stays until its own time.
-    """
-    expires_at, created_at = number(item, "ExpirationTime"), number(item, "CreatedAt")
-    if expires_at is None:
-        return None
-    if created_at is not None and created_at < not_before < expires_at:
-        return {"at": not_before, "cause": "not_before"}
-    absolute = expires_at == number(item, "AbsoluteExpirationTime")
-    return {"at": expires_at, "cause": "absolute" if absolute else "idle"}
 
 
 def _read(record: Mapping[str, Any], not_before: int) -> AuditEvent:

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from audit.event import AuditEvent
 from dynamodb.errors import DynamoDBError, RequestRefused
-from sessions.audit_event import AuditEvent
 from sessions.cursor import Position
 from sessions.dynamodb import DynamoDB, Item, translated_errors
 from sessions.errors import InvalidField
