@@ -11,10 +11,11 @@ from typing import Any
 from msgspec import UNSET
 
 from audit.changes import modification
-from audit.event import MAX_SECONDS, AuditEvent, event_id
+from audit.event import AuditEvent, event_id
 from audit.images import key, number, text
 from sessions.dynamodb import Item, fits_key
 from sessions.lifetime import expiry
+from sessions.limits import MAX_SECONDS
 
 # What happens behind the API's back, and what can't be read.
 _ALARMING = {"tampered", "deleted", "unreadable"}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
-MAX_SECONDS = 10**10 - 1  # what the ten digits of an event id hold
-
 
 class AuditEvent(Struct, frozen=True):
     """One immutable line of a session's history; encoding one gives the API's JSON.

@@ -15,7 +15,6 @@ import msgspec
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from audit.event import MAX_SECONDS
 from session_api.problems import (
     BODY_TOO_LARGE,
     INVALID_IF_MATCH,
@@ -25,8 +24,8 @@ from session_api.problems import (
 )
 from sessions.document import read_number
 from sessions.errors import InvalidField, member
-from sessions.limits import MAX_GRACE_SECONDS
-from sessions.session import SESSION_ID, check_user_id
+from sessions.limits import MAX_GRACE_SECONDS, MAX_SECONDS
+from sessions.session import MAX_CLIENT_CHARACTERS, SESSION_ID, check_user_id
 
 MAX_BODY_BYTES = 128 * 1024
 _REASON = re.compile("[a-z0-9_.-]{1,64}")
@@ -42,7 +41,7 @@ _Seconds = Annotated[int, Meta(ge=0, le=MAX_SECONDS)]
 class Client(Struct, frozen=True, forbid_unknown_fields=True):
     # The pattern leaves out IPv6 zones, which may be any text and mean nothing on another host.
     ip: Annotated[str, Meta(max_length=45, pattern="^[0-9A-Fa-f.:]+$")] | UnsetType = UNSET
-    user_agent: Annotated[str, Meta(max_length=512)] | UnsetType = UNSET
+    user_agent: Annotated[str, Meta(max_length=MAX_CLIENT_CHARACTERS)] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.ip is not UNSET:

@@ -18,6 +18,7 @@ from dynamodb.errors import DynamoDBError
 from session_authorizer.credentials import find_token
 from sessions.dynamodb import Item, connect
 from sessions.errors import InvalidToken, SessionsError
+from sessions.lifetime import NUMBERS, seconds
 from sessions.table import TOKEN_ATTRIBUTES, Proof, SessionTable, Writer
 
 
@@ -38,7 +39,7 @@ table = SessionTable(
     not_before=int(os.environ["NOT_BEFORE"]),
 )
 # All but the data, which no answer shows.
-_ATTRIBUTES = ", ".join(("UserId", "ExpirationTime", "RevokedAt", "CreatedAt", *TOKEN_ATTRIBUTES))
+_ATTRIBUTES = ", ".join(("UserId", "RevokedAt", *NUMBERS, *TOKEN_ATTRIBUTES))
 
 
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def _session(event: dict[str, Any], by: Writer) -> dict[str, Any] | None:
     if not ("UserId" in item or authorize_anonymous):
         return None
     user = {"user_id": item["UserId"]["S"]} if "UserId" in item else {}
-    expires_at = int(item["ExpirationTime"]["N"])
+    expires_at = seconds(item, "ExpirationTime")
     return {"session_id": token.session_id, **user, "expires_at": expires_at}
 
 

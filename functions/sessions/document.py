@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import Context, Decimal, DecimalException, Inexact, Overflow, Subnormal
 from typing import Any
@@ -15,18 +16,31 @@ MAX_KEY_CHARACTERS = 255
 # What a Number holds without rounding it:
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
 _NUMBERS = Context(prec=38, Emin=-130, Emax=125, traps=[Inexact, Overflow, Subnormal])
+_NUMBER = re.compile(r"-?[0-9]{1,126}(\.[0-9]{1,130})?(E[+-]?[0-9]{1,3})?")
 _NUMBER_RULE = "a number has at most 38 digits and a magnitude of 1E-130 to 9.9E125"
 
 
-def read_number(text: str) -> Decimal:
-    """A JSON number as it is written, where a float would round.
+def read_number(text: str) -> int | Decimal:
+    """A JSON number without rounding it, as answers will spell it.
 
-    Raises `ValueError` for an exponent that not even a Decimal takes.
+    One that DynamoDB would refuse or round stays as it is. Raises `ValueError` for an exponent that
+    not even a Decimal takes.
     """
     try:
-        return Decimal(text)
+        number = Decimal(text)
     except DecimalException:
         raise ValueError(_NUMBER_RULE) from None
+    try:
+        return _exact(number)
+    except DecimalException:
+        return number
+
+
+def check_number(text: str, pointer: str) -> None:
+    """Raise `InvalidField` unless `text` is a number as DynamoDB spells one."""
+    if not _NUMBER.fullmatch(text):
+        raise InvalidField(pointer, _NUMBER_RULE)
+    _to_number(Decimal(text), pointer)
 
 
 def to_attributes(document: Mapping[str, Any], pointer: str, level: int = 1) -> Attribute:
@@ -63,16 +77,15 @@ def _to_attribute(value: Any, pointer: str, level: int) -> Attribute:
 
 def _to_number(value: int | Decimal, pointer: str) -> str:
     try:
-        exact = _NUMBERS.normalize(Decimal(value))
+        return str(_exact(Decimal(value)))
     except DecimalException:
         raise InvalidField(pointer, _NUMBER_RULE) from None
-    return f"{exact:f}" if exact else "0"
 
 
 def from_attributes(attributes: Mapping[str, Attribute]) -> dict[str, Any]:
     """The JSON object behind DynamoDB attribute values; numbers are unrounded, whole ones `int`.
 
-    Raises `ValueError` for a type that JSON has no place for, which no API call stores.
+    Binary values and sets, which JSON has no place for and no API call stores, become None.
     """
     return {key: _from_attribute(value) for key, value in attributes.items()}
 
@@ -88,15 +101,26 @@ def _from_attribute(attribute: Attribute) -> Any:
             return from_attributes(value)
         case "L":
             return [_from_attribute(each) for each in value]
-        case "NULL":
-            return None
-    raise ValueError(f"{kind} is not a JSON type")
+    return None
 
 
 def _from_number(text: str) -> int | Decimal:
     """Whatever spelling DynamoDB chooses for it: 100, 1E+2 and 100.0 are the same number."""
-    try:
+    if text.isdecimal() and len(text) <= _NUMBERS.prec:
         return int(text)
-    except ValueError:
-        exact = _NUMBERS.normalize(Decimal(text))
-        return int(exact) if exact == exact.to_integral_value() else exact
+    return _exact(Decimal(text))
+
+
+def _exact(number: Decimal) -> int | Decimal:
+    """The one spelling of a number: 100 for 1E+2 and for 100.0.
+
+    A whole number is an `int`, since most programs read 1E+2 as a float. One of more than 38 digits
+    ends in zeros, and keeps an exponent where that is shorter: an item holds a number like 1E+125
+    in three bytes, and an answer could not carry so many zeros. Raises `DecimalException` for a
+    number that DynamoDB would refuse or round.
+    """
+    exact = _NUMBERS.normalize(number)
+    if exact != exact.to_integral_value():
+        return exact
+    is_short = exact.adjusted() < _NUMBERS.prec
+    return int(exact) if is_short or len(f"{exact:f}") <= len(str(exact)) else exact

@@ -1,23 +1,45 @@
-"""How long an item of the `Sessions` table counts as a session, and why it ended."""
+"""How long an item of the `Sessions` table counts as a session, and why it ended.
+
+Anybody with access to the table may have written an item. So the rules here are those that a
+write's condition can express: what is a session to readers is one to writers too.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from math import ceil
+from typing import TYPE_CHECKING, Any
 
 from sessions.dynamodb import Item
+from sessions.limits import MAX_SECONDS
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+# The numbers of every session. They are at least 1, and at most what ten digits hold. The service
+# writes whole ones only, but no condition can ask for that.
+NUMBERS = (
+    "ExpirationTime",
+    "AbsoluteExpirationTime",
+    "RenewableUntil",
+    "TtlSeconds",
+    "CreatedAt",
+    "RenewedAt",
+    "Version",
+)
 
 
 def is_live(item: Item, now: int, not_before: int) -> bool:
     """Whether `item` holds a session that is neither expired nor revoked at `now`, nor older than
     `not_before`; both in epoch seconds.
 
-    DynamoDB deletes expired items up to days late, so every reader asks. A time that is no whole
-    Number counts as none: TTL would ignore it, and no API call stores it.
+    DynamoDB deletes expired items up to days late, so every reader decides for itself. An item
+    without one of the numbers that every session has is no session.
     """
     return (
         "RevokedAt" not in item
-        and seconds(item, "ExpirationTime") > now
-        and seconds(item, "CreatedAt") >= not_before
+        and _number(item, "ExpirationTime") > now
+        and _number(item, "CreatedAt") >= not_before
+        and all(1 <= _number(item, name) <= MAX_SECONDS for name in NUMBERS)
     )
 
 
@@ -36,6 +58,22 @@ def expiry(item: Item, not_before: int) -> dict[str, Any] | None:
 
 
 def seconds(item: Item, name: str) -> int:
-    """A time in `item`, in epoch seconds; -1 if there is none, or none that the service writes."""
-    text = item.get(name, {}).get("N", "")
-    return int(text) if text.isdecimal() else -1
+    """A time in `item`, in epoch seconds; -1 if there is none.
+
+    A fraction is rounded up: a whole `now` is before the one if it is before the other.
+    """
+    return ceil(_number(item, name))
+
+
+def _number(item: Item, name: str) -> int | Decimal:
+    """A number of `item` as DynamoDB compares it, -1 if there is none."""
+    text: str = item.get(name, {}).get("N", "")
+    if text.isdecimal():
+        return int(text)
+    if not text:
+        return -1
+    # Not at the top of the module: the service writes no such number, and every cold start of the
+    # authorizer would pay for the import.
+    from decimal import Decimal
+
+    return Decimal(text)

@@ -12,11 +12,13 @@ from msgspec import UNSET, Struct, UnsetType
 from sessions.document import from_attributes, to_attributes
 from sessions.dynamodb import Attribute, Item
 from sessions.errors import InvalidField
-from sessions.lifetime import is_live
+from sessions.lifetime import is_live, seconds
 
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{12}")
-# Cuts a user agent, of up to 512 characters, to what names the browser and its version. A session
-# of ordinary size stays within 1 KB with it, so its renewal costs one write unit.
+# The longest text of a client that a caller may report.
+MAX_CLIENT_CHARACTERS = 512
+# Cuts a user agent to what names the browser and its version. A session of ordinary size stays
+# within 1 KB with it, so its renewal costs one write unit.
 _LAST_CLIENT_CHARACTERS = 128
 # Unicode's category Cc is exactly these 65; a lone surrogate has no UTF-8 form.
 _USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}")
@@ -124,27 +126,32 @@ class Session(Struct, frozen=True):
     ) -> Session | None:
         """The session that is live in `item` by `now` and `not_before`, or None.
 
-        An item that no API call could have written, say without its `Data`, is no session either:
-        it must neither be honoured nor break the list it stands in.
+        An item without a session's id or, `with_data`, without its `Data` is no session either.
         """
-        if not is_live(item, now, not_before):
+        if not is_live(item, now, not_before) or not SESSION_ID.fullmatch(item["SessionId"]["S"]):
             return None
-        try:
-            return cls(
-                session_id=item["SessionId"]["S"],
-                user_id=item["UserId"]["S"] if "UserId" in item else None,
-                created_at=int(item["CreatedAt"]["N"]),
-                renewed_at=int(item["RenewedAt"]["N"]),
-                expires_at=int(item["ExpirationTime"]["N"]),
-                absolute_expires_at=int(item["AbsoluteExpirationTime"]["N"]),
-                ttl_seconds=int(item["TtlSeconds"]["N"]),
-                version=int(item["Version"]["N"]),
-                client=from_attributes(item.get("Client", {"M": {}})["M"]),
-                last_client=from_attributes(item.get("LastClient", {"M": {}})["M"]),
-                data=from_attributes(item["Data"]["M"]) if with_data else UNSET,
-            )
-        except (KeyError, ValueError):
+        if with_data and "M" not in item.get("Data", {}):
             return None
+        return cls(
+            session_id=item["SessionId"]["S"],
+            user_id=item["UserId"]["S"] if "UserId" in item else None,
+            created_at=seconds(item, "CreatedAt"),
+            renewed_at=seconds(item, "RenewedAt"),
+            expires_at=seconds(item, "ExpirationTime"),
+            absolute_expires_at=seconds(item, "AbsoluteExpirationTime"),
+            ttl_seconds=seconds(item, "TtlSeconds"),
+            version=seconds(item, "Version"),
+            client=_client(item, "Client"),
+            last_client=_client(item, "LastClient"),
+            data=from_attributes(item["Data"]["M"]) if with_data else UNSET,
+        )
+
+
+def _client(item: Item, name: str) -> dict[str, str]:
+    """What the service stores of a client; nothing else that may stand there is shown."""
+    members = item.get(name, {}).get("M", {})
+    texts = {member: members.get(member, {}).get("S", "") for member in ("ip", "user_agent")}
+    return {member: text[:MAX_CLIENT_CHARACTERS] for member, text in texts.items() if text}
 
 
 def last_client(client: Mapping[str, str]) -> Attribute:

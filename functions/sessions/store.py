@@ -21,7 +21,7 @@ from sessions.errors import (
     Unavailable,
     VersionMismatch,
 )
-from sessions.lifetime import expiry
+from sessions.lifetime import expiry, seconds
 from sessions.rotation import Rotation
 from sessions.session import Session, last_client
 from sessions.table import Proof, SessionTable, Update, Writer, as_read
@@ -135,7 +135,7 @@ class SessionStore(SessionTable):
         """
         now, renewal = self._clock(), None
         if client is not None:
-            full = now + session.ttl_seconds <= session.absolute_expires_at
+            full = _is_full(proof.item, session, now)
             renewal = _renewal(now, full=full) | as_read(proof.item, "TtlSeconds")
             if client:
                 renewal |= Update(
@@ -306,7 +306,7 @@ class SessionStore(SessionTable):
                     if ttl_seconds is None:
                         return session
                     now = session.renewed_at
-                full = now + (ttl_seconds or session.ttl_seconds) <= session.absolute_expires_at
+                full = _is_full(failed.item, session, now, ttl_seconds)
             else:
                 return self._require_live(item, now)
         raise Unavailable("overtaken by other renewals")
@@ -368,6 +368,15 @@ def _renewal(
     return renewal | Update(
         sets=[f"ExpirationTime = {end if full else 'AbsoluteExpirationTime'}"],
     )
+
+
+def _is_full(item: Item, session: Session, now: int, ttl_seconds: int | None = None) -> bool:
+    """Whether a renewal leads to the end of a full window; the rule of the condition it has to meet
+    (`_renewal`).
+    """
+    if ttl_seconds is None:
+        return seconds(item, "RenewableUntil") >= now
+    return now + ttl_seconds <= session.absolute_expires_at
 
 
 def _number(value: int) -> Attribute:

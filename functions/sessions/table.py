@@ -11,18 +11,21 @@ from typing import NamedTuple
 
 from sessions.dynamodb import Attribute, ConditionFailed, DynamoDB, Item, translated_errors
 from sessions.errors import InvalidToken, SessionNotFound, Unavailable
-from sessions.lifetime import seconds
-from sessions.limits import WRITE_SECONDS
+from sessions.lifetime import NUMBERS, seconds
+from sessions.limits import MAX_SECONDS, WRITE_SECONDS
 from sessions.token import Token, Verdict, is_unseen, judge
 
 # The condition of every write but a revocation. All of it is needed: `:now` can be seconds older
 # than the write, and a renewal that began before a revocation must not undo it. The same condition
 # fails when the item does not exist, so no update creates one.
+# Without its numbers and its data, an item is no session, and a write of it would fail or bring
+# something dead to life: `sessions.lifetime.is_live` has the same rule for readers.
 _LIVE = (
     "ExpirationTime > :now",
     "attribute_not_exists(RevokedAt)",
     "CreatedAt >= :not_before",
     "attribute_type(#data, :map)",
+    *(f"{name} BETWEEN :one AND :last_second" for name in NUMBERS),
 )
 # A revocation also marks a session that has just expired: a renewal may be under way whose `:now`
 # is older, and would bring it back.
@@ -207,6 +210,8 @@ class SessionTable:
                 ":now": _number(now),
                 ":not_before": _number(self._not_before),
                 ":map": {"S": "M"},
+                ":one": _number(1),
+                ":last_second": _number(MAX_SECONDS),
             },
         )
         return self._write(session_id, live | update, shows=shows, by=by)

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from decimal import Decimal
 from time import monotonic, sleep
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
 from sessions.cursor import Position
+from sessions.document import check_number
 from sessions.dynamodb import DynamoDB, Item, translated_errors
 from sessions.errors import InvalidField, SessionNotFound, Unavailable
+from sessions.lifetime import NUMBERS
 from sessions.session import Session
 from sessions.store import SessionStore
 from sessions.table import Writer, is_revocable
 
 # What a list shows; the data and the token hashes stay in the table.
-_SUMMARY = (
-    "SessionId, UserId, ExpirationTime, AbsoluteExpirationTime, TtlSeconds, CreatedAt, RenewedAt,"
-    " Version, Client, LastClient, RevokedAt"
-)
+_SUMMARY = ", ".join(("SessionId", "UserId", *NUMBERS, "Client", "LastClient", "RevokedAt"))
 # What decides whether there is something to end.
 _REVOCABILITY = "SessionId, ExpirationTime, RevokedAt"
 # A session may be in the index only now that was created before the first look at it.
@@ -35,9 +35,17 @@ _PARALLEL_WRITES = 10
 
 
 class SessionPosition(Position, frozen=True):
-    """Where a user's list goes on: behind this entry of `UserIndex`."""
+    """Where a user's list goes on: behind this entry of `UserIndex`.
 
-    created_at: Annotated[int, Meta(ge=0, lt=10**10)]
+    `created_at` is the number as DynamoDB spells it, since the index also has the entries of
+    malformed items.
+    """
+
+    created_at: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self.created_at, "/cursor")
 
 
 class Page(Struct, frozen=True):
@@ -137,11 +145,13 @@ class UserSessions:
     ) -> Ended:
         """Revoke all sessions of a user but one; no request begins after `seconds`.
 
-        Raises `InvalidField` for a position that no call came to.
+        Raises `InvalidField` for a position that no call came to. Once something is done, trouble
+        with DynamoDB is no error: the caller goes on from the position.
         """
         deadline = monotonic() + seconds
-        position = after or SignOutPosition(self._clock(), second_look=False, after=None)
-        if position.after and position.after.created_at < position.since:
+        start = after or SignOutPosition(self._clock(), second_look=False, after=None)
+        position = start
+        if position.after and Decimal(position.after.created_at) < position.since:
             raise InvalidField("/cursor", "outside of the time that it is about")
         ended: list[str] = []
 
@@ -167,7 +177,9 @@ class UserSessions:
                     position = SignOutPosition(
                         position.began_at, position.second_look or last is None, last
                     )
-        except _OutOfTime:
+        except (_OutOfTime, Unavailable) as trouble:
+            if isinstance(trouble, Unavailable) and not ended and position == start:
+                raise
             return Ended(len(ended), position)
 
     def _index_page(
@@ -178,7 +190,7 @@ class UserSessions:
         if after:
             start["ExclusiveStartKey"] = {
                 "UserId": {"S": user_id},
-                "CreatedAt": {"N": str(after.created_at)},
+                "CreatedAt": {"N": after.created_at},
                 "SessionId": {"S": after.session_id},
             }
         with translated_errors():
@@ -192,9 +204,7 @@ class UserSessions:
                 **start,
             )
         last = answer.get("LastEvaluatedKey")
-        position = (
-            SessionPosition(last["SessionId"]["S"], int(last["CreatedAt"]["N"])) if last else None
-        )
+        position = SessionPosition(last["SessionId"]["S"], last["CreatedAt"]["N"]) if last else None
         return [item["SessionId"]["S"] for item in answer["Items"]], position
 
     def _batch_get(

@@ -327,6 +327,55 @@ def test_numbers_come_back_equal_in_value(api: Api, text: str) -> None:
         assert exact(answer)["data"]["n"] == Decimal(text)
 
 
+@pytest.mark.parametrize("text", ["1E125", "-1E125", "1E-130", "1E38", "9E37", "1.5E100"])
+def test_answer_is_hardly_longer_than_what_was_sent(api: Api, text: str) -> None:
+    """However large a number is, an answer has no more than 38 digits of it."""
+    numbers = f"[{','.join([text] * 1000)}]"
+    created = api("POST", "/sessions", number(numbers))
+    assert len(created.body) <= 500 + 1000 * max(len(text) + 2, 39)
+
+    path = created.headers["location"]
+    for key in ("a", "b", "c"):
+        answer = api("PATCH", path, f'{{"data": {{"{key}": {numbers}}}}}')
+        assert answer.status == 200
+    assert len(answer.body) <= 500 + 4 * 1000 * max(len(text) + 2, 39)
+
+
+def test_size_counts_numbers_as_they_are_answered(api: Api) -> None:
+    """A few characters that become many are many."""
+    body = number(f"[{','.join(['9E37'] * 1700)}]")
+
+    assert len(body) < 10_000
+    assert api("POST", "/sessions", body).status == 413
+
+
+@pytest.mark.parametrize("backend", ["lean on DynamoDB Local"], indirect=True)
+@pytest.mark.parametrize(
+    "value",
+    [{"N": "1E+37"}, {"N": "1E+125"}, {"S": ""}, {"S": "\x01" * 99}, {"S": '"'}, {"BOOL": False}],
+    ids=repr,
+)
+def test_lambda_carries_the_largest_item(api: Api, tables: Any, value: Any) -> None:
+    """An item of 400 KB may hold whatever makes the longest answer.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+    """
+    session_id = api.create()
+    size = {"N": 3, "S": 1 + len(value.get("S", "")), "BOOL": 2}[next(iter(value))]
+    tables.client.update_item(
+        TableName=tables.sessions,
+        Key={"SessionId": {"S": session_id}},
+        UpdateExpression="SET #data.k = :values",
+        ExpressionAttributeNames={"#data": "Data"},
+        ExpressionAttributeValues={":values": {"L": [value] * (399 * 1024 // size)}},
+    )
+
+    answer = api("GET", f"/sessions/{session_id}")
+
+    payload = {"statusCode": 200, "headers": answer.headers, "body": answer.body}
+    assert len(json.dumps(payload, ensure_ascii=False).encode()) < 6 * 1024 * 1024
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sessions.errors import SessionNotFound, Unavailable
+from dynamodb.errors import TransientError
+from sessions.errors import SessionNotFound
 from sessions.store import SessionStore
 from tests.functional.conftest import BY_OTHER, NOW, Answer, Api, seam
 
@@ -254,16 +255,33 @@ def test_session_that_ended_meanwhile_is_not_counted(
     assert sign_out(api).json == done(1)
 
 
-def test_throttled_write_is_503_and_can_be_repeated(
-    api: Api, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("operation", ["query", "batch_get_item", "update_item"])
+@pytest.mark.parametrize("successes", [0, 1, 2])
+def test_sign_out_that_is_throttled_goes_on_from_its_cursor(
+    api: Api, monkeypatch: pytest.MonkeyPatch, operation: str, successes: int
 ) -> None:
-    for _ in range(3):
-        api.create()
+    """What is done stays done. Only a call that got nothing done is a failure."""
+    monkeypatch.setattr("sessions.user_sessions._BATCH", 1)
+    monkeypatch.setattr("sessions.user_sessions._PARALLEL_WRITES", 1)
+    ids = {api.create() for _ in range(3)}
+    send, sent = getattr(seam.client, operation), list[Any]()
 
-    def refuse(*_: Any, **__: Any) -> None:
-        raise Unavailable("throttled")
+    def throttle(**request: Any) -> Any:
+        sent.append(request)
+        if len(sent) > successes:
+            raise TransientError("throttled")
+        return send(**request)
 
     with monkeypatch.context() as throttled:
-        throttled.setattr(api.handler.sessions, "revoke", refuse)
-        assert sign_out(api).status == 503
-    assert sign_out(api).json == done(3)
+        throttled.setattr(seam.client, operation, throttle)
+        answer = sign_out(api)
+    gone = len(ids - live(api))
+
+    if not gone:
+        assert answer.status == 503
+        assert sign_out(api).json == done(3)
+        return
+    assert answer.status == 200
+    assert (answer.json["revoked"], answer.json["complete"]) == (gone, False)
+    assert sign_out(api, cursor=answer.json["next_cursor"]).json == done(3 - gone)
+    assert live(api) == set()

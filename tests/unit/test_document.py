@@ -12,7 +12,21 @@ from sessions.document import from_attributes
 
 @pytest.mark.parametrize(
     ("spelled", "value"),
-    [("1E+2", 100), ("100.0", 100), ("-1E+125", -(10**125)), ("1.50", Decimal("1.5"))],
+    [
+        ("1E+2", 100),
+        ("100.0", 100),
+        ("-0", 0),
+        ("-7", -7),
+        ("1.50", Decimal("1.5")),
+        ("1E+37", 10**37),
+        (str(10**37), 10**37),
+        ("-1E+38", Decimal("-1E+38")),
+        (str(10**38), Decimal("1E+38")),
+        ("1" + "0" * 125, Decimal("1E+125")),
+        ("9" * 38 + "0", int("9" * 38 + "0")),
+        ("9" * 38 + "00000", int("9" * 38 + "00000")),
+        ("9" * 38 + "0" * 9, Decimal("9." + "9" * 37 + "E46")),
+    ],
 )
 def test_number_looks_alike_however_dynamodb_spells_it(spelled: str, value: Any) -> None:
     [found] = from_attributes({"n": {"N": spelled}}).values()
