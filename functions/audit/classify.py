@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import UNSET
 
 from audit.changes import modification
-from audit.event import AuditEvent, event_id
+from audit.event import UNKNOWN_SESSION, AuditEvent, event_id
 from audit.images import key, number, text
 from sessions.dynamodb import Item, fits_key
 from sessions.lifetime import expiry
@@ -20,9 +20,6 @@ from sessions.limits import MAX_SECONDS
 # What happens behind the API's back, and what can't be read.
 _ALARMING = {"tampered", "deleted", "unreadable"}
 _TTL_SERVICE = ("Service", "dynamodb.amazonaws.com")
-
-# Files the records that do not even tell whose they are; has the shape of a session id.
-UNKNOWN_SESSION = "unreadable__"
 
 
 def classify(record: Mapping[str, Any], *, not_before: int) -> AuditEvent:

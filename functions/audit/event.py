@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
+# Stands in for the session id of a record that does not even tell whose it is. It has the shape of
+# one, so that such events can be read, and no session may have it.
+UNKNOWN_SESSION = "unreadable__"
+
 
 class AuditEvent(Struct, frozen=True):
     """One immutable line of a session's history; encoding one gives the API's JSON.

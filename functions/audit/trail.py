@@ -8,6 +8,7 @@ from functools import cache
 from time import monotonic, sleep
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from audit.event import AuditEvent
@@ -18,6 +19,10 @@ from sessions.errors import InvalidField
 
 # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchExecuteStatement.html
 _STATEMENTS_PER_REQUEST = 25
+# A user's or a caller's name may be any text, and each of its characters may take seven bytes in an
+# answer. Lambda carries 6 MB:
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+_MAX_PAGE_BYTES = 5 * 1024 * 1024
 _TRIES = 4
 _PAUSE_SECONDS = 0.1
 # As a whole request says it, and as a single statement's answer says it. Anything else, a missing
@@ -163,7 +168,21 @@ class AuditTrail:
             )
         key = answer.get("LastEvaluatedKey")
         position = EventPosition(key["SessionId"]["S"], key["EventId"]["S"]) if key else None
-        return Page([from_item(item) for item in answer["Items"]], position)
+        events = [from_item(item) for item in answer["Items"]]
+        fitting = _fitting(events)
+        if len(fitting) < len(events):
+            position = EventPosition(fitting[-1].session_id, fitting[-1].event_id)
+        return Page(fitting, position)
+
+
+def _fitting(events: list[AuditEvent]) -> list[AuditEvent]:
+    """The first of `events` that one answer of Lambda can carry, as JSON within JSON."""
+    room = _MAX_PAGE_BYTES
+    for count, event in enumerate(events):
+        room -= len(msgspec.json.encode(msgspec.json.encode(event).decode()))
+        if room < 0:
+            return events[: max(count, 1)]
+    return events
 
 
 @cache

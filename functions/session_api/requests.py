@@ -15,6 +15,7 @@ import msgspec
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from audit.event import UNKNOWN_SESSION
 from session_api.problems import (
     BODY_TOO_LARGE,
     INVALID_IF_MATCH,
@@ -89,6 +90,8 @@ class CreateSession(BringsSecret, kw_only=True):
             raise InvalidField("", "session_id, family_sha256 and token_sha256 come together")
         if self.session_id is not UNSET and not SESSION_ID.fullmatch(self.session_id):
             raise InvalidField("/session_id", "12 characters of base64url")
+        if self.session_id == UNKNOWN_SESSION:
+            raise InvalidField("/session_id", "reserved for records that name no session")
 
 
 def _missing(body: BringsSecret) -> tuple[bool, bool]:

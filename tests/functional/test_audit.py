@@ -9,6 +9,7 @@ from io import StringIO
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 from boto3.dynamodb.types import TypeSerializer
 from msgspec import structs
@@ -440,6 +441,38 @@ def test_cursor_of_other_events_is_refused(audit: ModuleType, api: Api) -> None:
     assert status(until=NOW) == 422
     assert status(user_id="eve") == 422
     assert api("GET", "/sessions", query={"user_id": "ada", "cursor": cursor}).status == 422
+
+
+def test_page_of_the_longest_events_is_cut_to_what_lambda_carries(
+    audit: ModuleType, api: Api
+) -> None:
+    """Each of these characters takes seven bytes in an answer, and the key of a user has 2 KB."""
+    user_id = "\x01" * 2048
+    batch = inserts(100)
+    for number, stream_record in enumerate(batch["Records"]):
+        new = stream_record["dynamodb"]["NewImage"]
+        new["UserId"] = {"S": user_id}
+        stream_record["dynamodb"]["Keys"]["SessionId"]["S"] = f"{number:02d}" + "\x01" * 2046
+        old = {f"{name:02d}" + "\x01" * 48: {"S": "x"} for name in range(100)}
+        stream_record |= {"eventName": "MODIFY"}
+        stream_record["dynamodb"]["OldImage"] = new | old
+    for start in range(0, 100, 20):  # the trail's own stream holds larger batches
+        record(audit, {"Records": batch["Records"][start : start + 20]})
+
+    trail, position, read = api.handler.trail, None, list[str]()
+    while True:
+        page = trail.read(
+            *("UserId", user_id),
+            **{"since": 0, "until": 10**10 - 1, "newest_first": False, "limit": 100},
+            after=position,
+        )
+        body = json.dumps({"body": msgspec.json.encode(page.events).decode()}, ensure_ascii=False)
+        assert len(body.encode()) < 6 * 1024 * 1024
+        read += [event.session_id for event in page.events]
+        position = page.position
+        if position is None:
+            break
+    assert len(set(read)) == len(read) == 100
 
 
 def expire(api: Api) -> str:

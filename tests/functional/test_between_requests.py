@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from audit.event import UNKNOWN_SESSION
 from dynamodb.errors import RequestRefused, TransientError
 from sessions.errors import SessionNotFound
 from sessions.rotation import Rotation
@@ -297,6 +298,7 @@ def test_superseded_rotation_never_takes_effect_again(
         ({"session_id": SESSION, "family_sha256": _HASH}, ""),
         (own_secret().both | {"session_id": "x"}, "/session_id"),
         (own_secret().both | {"session_id": "A" * 22}, "/session_id"),
+        (own_secret().both | {"session_id": UNKNOWN_SESSION}, "/session_id"),
         *(
             ({"session_id": SESSION, **own_secret().both, name: value}, f"/{name}")
             for name in ("token_sha256", "family_sha256")

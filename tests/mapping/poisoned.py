@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from audit.classify import UNKNOWN_SESSION
+from audit.event import UNKNOWN_SESSION
 from tests.mapping.mapping import Record
 
 _LONG = "é" * 20_000

@@ -10,7 +10,8 @@ import pytest
 from boto3.dynamodb.types import TypeSerializer
 from msgspec import UNSET
 
-from audit.classify import UNKNOWN_SESSION, classify, is_kept
+from audit.classify import classify, is_kept
+from audit.event import UNKNOWN_SESSION
 
 NOW = 1_795_435_200
 LIFE = ("created", "renewed", "updated", "rotated", "confirmed", "revoked", "expired", "purged")
