@@ -13,6 +13,8 @@ from typing import Any, get_args, get_type_hints
 from aws_cdk import RemovalPolicy
 from aws_cdk.aws_logs import RetentionDays
 
+# The bounds that `functions/sessions/limits.py` has, by setting.
+_MOST = {"rotation_grace_seconds": 3600, "max_absolute_ttl_seconds": 400 * 24 * 3600}
 # Beginnings and ends, and what happens behind the API's back, are always on record.
 _UNRECORDABLE = {"confirmed", "renewed", "rotated", "updated"}
 # https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsRequestEntry.html
@@ -116,8 +118,9 @@ class Settings:
                 f"The setting 'event_bus' is {self.event_bus!r}; it must be the name or the ARN of"
                 " an event bus."
             )
-        if self.rotation_grace_seconds > 3600:
-            raise SettingsError("The setting 'rotation_grace_seconds' must be at most 3600.")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise SettingsError(f"The setting '{name}' must be at most {most}.")
         if not re.fullmatch("[!#$%&'*+.^_`|~0-9A-Za-z-]+", self.session_cookie):
             raise SettingsError("The setting 'session_cookie' must be the name of a cookie.")
         if self.alarm_email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+", self.alarm_email):

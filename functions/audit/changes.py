@@ -1,25 +1,61 @@
-"""Which write of the API made one image of an item out of another: it may make no other change.
+"""Which write of the API made a change of an item.
 
-The rules are those of `sessions.store`. Whatever does not fit them was done behind the API's back.
+The rules are those of the writes in `sessions.store` and `sessions.table`: what each of them may
+change, what its condition asks for, and how the new values relate to each other and to the time of
+record. Whatever does not fit them was done behind the API's back.
 """
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
-from audit.images import members, names_of_changes, number, text
+from audit.images import (
+    digest,
+    is_client,
+    is_json,
+    members,
+    names_of_changes,
+    number,
+    text,
+)
 from sessions.dynamodb import Item
-from sessions.limits import MAX_GRACE_SECONDS, WRITE_SECONDS
+from sessions.lifetime import is_live
+from sessions.lifetime import seconds as time_in
+from sessions.limits import (
+    MAX_GRACE_SECONDS,
+    MAX_LAST_USER_AGENT,
+    MAX_LIFETIME_SECONDS,
+    MAX_USER_AGENT,
+    REASON,
+    SESSION_ID,
+    USER_ID,
+    WRITE_SECONDS,
+)
 from sessions.table import TOKEN_ATTRIBUTES
 
+# What a creation writes, beside the optional `UserId` and `Client`.
+_CREATED = {
+    "SessionId",
+    "ExpirationTime",
+    "AbsoluteExpirationTime",
+    "RenewableUntil",
+    "TtlSeconds",
+    "CreatedAt",
+    "RenewedAt",
+    "Version",
+    "Data",
+    "TokenHash",
+    "FamilyHash",
+    "Actor",
+    "RequestId",
+}
 # What each write may change beside `Actor` and `RequestId`; a revocation removes the second set.
 _ROTATED = set(TOKEN_ATTRIBUTES)
 _GONE = {"Data", "Client", "LastClient"} | _ROTATED
 _REVOKED = {"ExpirationTime", "RevokedAt", "RevokedReason"} | _GONE
 _UPDATED = {"Data", "Version"}
 _RENEWED_BY_VERIFY = {"ExpirationTime", "RenewedAt", "LastClient"}
-_RENEWED = _RENEWED_BY_VERIFY | {"TtlSeconds", "RenewableUntil"}
+_RENEWED = _RENEWED_BY_VERIFY | {"TtlSeconds", "RenewableUntil", "AbsoluteExpirationTime"}
 _CONFIRMED = {"PreviousTokenUntil", "PreviousTokenGrace"}
 
 Facts = dict[str, Any]
@@ -29,135 +65,204 @@ class _Foreign(Exception):
     """No write of the API does this."""
 
 
-def modification(old: Item, new: Item, seconds: int) -> Facts:
-    """Type and facts of the event, for a change that was recorded at `seconds`, epoch seconds."""
+def creation(new: Item, recorded_at: int) -> Facts:
+    """Type and facts of the event, for an item that was new at `recorded_at`, epoch seconds."""
+    try:
+        return _creation(new, recorded_at)
+    except _Foreign:
+        return {"type": "tampered"} | names_of_changes({}, new)
+
+
+def modification(old: Item, new: Item, recorded_at: int, not_before: int) -> Facts:
+    """Type and facts of the event, for a change that was recorded at `recorded_at`.
+
+    Sessions from before `not_before` are dead; both are epoch seconds.
+    """
     changed = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
     try:
         if "RequestId" not in changed or "RevokedAt" in old:
             raise _Foreign
+        _require(_names_its_writer(new))
         changed -= {"Actor", "RequestId"}
-        if "RevokedAt" in new:
-            return _revocation(old, new, changed, seconds)
+        if "RevokedAt" in changed:
+            return _revocation(old, new, changed, recorded_at)
         if "TokenHash" in changed:
-            return _rotation(old, new, changed, seconds)
+            return _rotation(old, new, changed, recorded_at, not_before)
         if "Version" in changed:
-            return _update(old, new, changed, seconds)
+            return _update(old, new, changed, recorded_at, not_before)
         if "PreviousTokenGrace" in changed:
-            return _confirmation(old, new, changed, seconds)
-        return _renewal(old, new, changed, seconds)
+            return _confirmation(old, new, changed, recorded_at, not_before)
+        return _renewal(old, new, changed, recorded_at, not_before)
     except _Foreign:
         return {"type": "tampered"} | names_of_changes(old, new)
 
 
-def _revocation(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
-    at, expired_at = _whole(new, "RevokedAt"), _whole(old, "ExpirationTime")
-    if not (
+def _creation(new: Item, recorded_at: int) -> Facts:
+    at, window = _whole(new, "CreatedAt"), _whole(new, "TtlSeconds")
+    expires_at, end = _whole(new, "ExpirationTime"), _whole(new, "AbsoluteExpirationTime")
+    _require(
+        new.keys() - {"UserId", "Client"} == _CREATED
+        and SESSION_ID.fullmatch(text(new, "SessionId") or "")
+        and ("UserId" not in new or USER_ID.fullmatch(new["UserId"].get("S", "")))
+        and ("Client" not in new or is_client(new["Client"], MAX_USER_AGENT))
+        and is_json(new["Data"])
+        and "M" in new["Data"]
+        and _names_its_writer(new)
+        and digest(new, "TokenHash")
+        and digest(new, "FamilyHash")
+        and _whole(new, "Version") == 1
+        and _whole(new, "RenewedAt") == at
+        and _is_recent(at, recorded_at)
+        and 1 <= window <= end - at <= MAX_LIFETIME_SECONDS
+        and expires_at == at + window
+        and _whole(new, "RenewableUntil") == end - window
+    )
+    return {"type": "created", "expires_at": expires_at}
+
+
+def _revocation(old: Item, new: Item, changed: set[str], recorded_at: int) -> Facts:
+    at, expired_at = _whole(new, "RevokedAt"), time_in(old, "ExpirationTime")
+    reason = text(new, "RevokedReason") or ""
+    _require(
         changed <= _REVOKED
         and not new.keys() & _GONE
+        and REASON.fullmatch(reason)
         and _whole(new, "ExpirationTime") == at
-        and abs(at - seconds) <= WRITE_SECONDS
+        and _is_recent(at, recorded_at)
         and expired_at > at - WRITE_SECONDS
-    ):
-        raise _Foreign
+    )
     late = {"expired_at": expired_at} if expired_at <= at else {}
-    return {"type": "revoked", "reason": text(new, "RevokedReason")} | late
+    return {"type": "revoked", "reason": reason} | late
 
 
-def _rotation(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
+def _rotation(old: Item, new: Item, changed: set[str], recorded_at: int, not_before: int) -> Facts:
     """The shifts that `sessions.rotation` makes, and no others."""
-    hashes = [_hash(old, name) for name in ("TokenHash", "PreviousTokenHash", "RetiredTokenHash")]
-    newest, former, _ = hashes
-    shifts = [(newest, former or newest)]
-    if "PreviousTokenGrace" in old and (
-        _whole(old, "PreviousTokenUntil") <= seconds + WRITE_SECONDS
-    ):
-        # The newest token was lost on its way, and was replaced for the holder of the former one.
-        shifts.append((former, newest))
-    token, family = _hash(new, "TokenHash"), _hash(new, "FamilyHash")
-    grace = _whole(new, "PreviousTokenGrace") if "PreviousTokenGrace" in new else 0
-    refused_until = _whole(new, "RetiredTokenUntil") - seconds
-    if not (
+    until, grace = _whole(new, "PreviousTokenUntil"), 0
+    if "PreviousTokenGrace" in new:
+        grace = _whole(new, "PreviousTokenGrace")
+        _require(_is_grace(grace))
+    at = until - grace
+    retired_seconds = _whole(new, "RetiredTokenUntil") - at
+    # Without a grace period, the deployment's own is how long the former token is refused.
+    is_retired_in_time = retired_seconds == grace if grace else _is_grace(retired_seconds)
+    newest, former, retired = (
+        _hash(old, name) for name in ("TokenHash", "PreviousTokenHash", "RetiredTokenHash")
+    )
+    _require(
         changed <= _ROTATED
         and newest
-        and token
-        and family
-        and token not in hashes
-        and (_hash(new, "PreviousTokenHash"), _hash(new, "RetiredTokenHash")) in shifts
-        and 0 <= grace <= MAX_GRACE_SECONDS
-        and (grace > 0 or "PreviousTokenGrace" not in new)
-        and abs(_whole(new, "PreviousTokenUntil") - seconds - grace) <= WRITE_SECONDS
-        and max(grace, 1) - WRITE_SECONDS <= refused_until
-        and refused_until <= (grace or MAX_GRACE_SECONDS) + WRITE_SECONDS
-        and _whole(old, "ExpirationTime") > seconds - WRITE_SECONDS
-    ):
-        raise _Foreign
+        and _hash(new, "TokenHash") not in (None, newest, former, retired)
+        and _hash(new, "FamilyHash")
+        and _is_recent(at, recorded_at)
+        and is_retired_in_time
+    )
+    _require_live(old, at, not_before)
+    shift = _hash(new, "PreviousTokenHash"), _hash(new, "RetiredTokenHash")
+    is_unseen = "PreviousTokenGrace" in old
+    is_in_grace = time_in(old, "PreviousTokenUntil") > at
+    if shift == (newest, former or newest):
+        # Whoever presents no token begins a new family, and waits for the end of a grace period.
+        is_by_token = _hash(new, "FamilyHash") == _hash(old, "FamilyHash")
+        _require(is_by_token or not grace or not (is_unseen or is_in_grace))
+    else:
+        # The newest token was lost on its way, and was replaced for the holder of the former one.
+        _require(former and shift == (former, newest) and is_unseen and not is_in_grace)
     return {"type": "rotated"}
 
 
-def _confirmation(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
-    """The newest token was presented for the first time; a renewal may come with it."""
-    until, renewal = _whole(new, "PreviousTokenUntil"), changed - _CONFIRMED
-    if not (
-        "PreviousTokenGrace" not in new
-        and renewal <= _RENEWED_BY_VERIFY
-        and abs(until - seconds - _whole(old, "PreviousTokenGrace")) <= WRITE_SECONDS
-        and _whole(old, "ExpirationTime") > seconds - WRITE_SECONDS
-    ):
-        raise _Foreign
-    facts = _renewal(old, new, renewal, seconds) if renewal else {}
-    return facts | {"type": "confirmed"}
-
-
-def _update(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
-    if not (
+def _update(old: Item, new: Item, changed: set[str], recorded_at: int, not_before: int) -> Facts:
+    # The time of the write is not in the item.
+    _require_live(old, recorded_at - WRITE_SECONDS, not_before)
+    before, after = members(old, "Data"), members(new, "Data")
+    _require(
         changed <= _UPDATED
         and _whole(new, "Version") == _whole(old, "Version") + 1
         and "M" in new.get("Data", {})
-        and _whole(old, "ExpirationTime") > seconds - WRITE_SECONDS
-    ):
-        raise _Foreign
-    return {"type": "updated"} | names_of_changes(members(old, "Data"), members(new, "Data"))
+        and all(is_json(after[name]) for name in after if after[name] != before.get(name))
+    )
+    return {"type": "updated"} | names_of_changes(before, after)
 
 
-def _renewal(old: Item, new: Item, changed: set[str], seconds: int) -> Facts:
+def _confirmation(
+    old: Item, new: Item, changed: set[str], recorded_at: int, not_before: int
+) -> Facts:
+    """The newest token was presented for the first time; a renewal may come with it."""
+    grace, renewal = _whole(old, "PreviousTokenGrace"), changed - _CONFIRMED
+    at = _whole(new, "PreviousTokenUntil") - grace
+    _require(
+        "PreviousTokenGrace" not in new
+        and _is_grace(grace)
+        and renewal <= _RENEWED_BY_VERIFY
+        and (not renewal or _whole(new, "RenewedAt") == at)
+        and _is_recent(at, recorded_at)
+    )
+    _require_live(old, at, not_before)
+    facts = _renewal(old, new, renewal, recorded_at, not_before) if renewal else {}
+    return facts | {"type": "confirmed"}
+
+
+def _renewal(old: Item, new: Item, changed: set[str], recorded_at: int, not_before: int) -> Facts:
     at, expires_at = _whole(new, "RenewedAt"), _whole(new, "ExpirationTime")
     window, end = _whole(new, "TtlSeconds"), _whole(new, "AbsoluteExpirationTime")
-    is_final = "AbsoluteExpirationTime" in changed
-    if is_final and not (
-        "UserId" not in new and end == expires_at and end < _whole(old, "AbsoluteExpirationTime")
-    ):
-        raise _Foreign
-    if not (
-        changed - {"AbsoluteExpirationTime"} <= _RENEWED
-        and abs(at - seconds) <= WRITE_SECONDS
-        and _whole(old, "RenewedAt") <= at < _whole(old, "ExpirationTime")
-        and window >= 1
+    _require(
+        changed <= _RENEWED
+        and _is_recent(at, recorded_at)
+        and time_in(old, "RenewedAt") <= at
+        and 1 <= window <= MAX_LIFETIME_SECONDS
         and expires_at == min(at + window, end)
         and _whole(new, "RenewableUntil") == end - window
-        and ("LastClient" not in changed or "M" in new.get("LastClient", {}))
-    ):
-        raise _Foreign
+    )
+    _require_live(old, at, not_before)
+    if "LastClient" in changed:
+        _require(
+            changed <= _RENEWED_BY_VERIFY
+            and is_client(new.get("LastClient", {}), MAX_LAST_USER_AGENT)
+        )
+    if "AbsoluteExpirationTime" in changed:
+        # The last window of a visitor: nothing renews the session any more.
+        _require(
+            "UserId" not in new
+            and end == at + window
+            and end < time_in(old, "AbsoluteExpirationTime")
+        )
     bounds = sorted(changed & {"AbsoluteExpirationTime", "TtlSeconds"})
     changes = {"changed": bounds} if bounds else {}
     return {"type": "renewed", "expires_at": expires_at} | changes
 
 
-def _hash(image: Item, name: str) -> bytes | None:
-    """The 32 bytes of a hash, None if there is none. Lambda delivers binary values as base64."""
-    if name not in image:
-        return None
-    value = image[name].get("B")
-    try:
-        digest = value if isinstance(value, bytes) else base64.b64decode(value, validate=True)
-    except (TypeError, ValueError):
-        raise _Foreign from None
-    if len(digest) != 32:
+def _require(condition: object) -> None:
+    if not condition:
         raise _Foreign
-    return digest
+
+
+def _require_live(old: Item, at: int, not_before: int) -> None:
+    """The condition of every write but a revocation, as of the time of the write."""
+    _require(is_live(old, at, not_before) and "M" in old.get("Data", {}))
+
+
+def _names_its_writer(new: Item) -> bool:
+    return bool(text(new, "Actor") and text(new, "RequestId"))
+
+
+def _is_grace(grace_seconds: int) -> bool:
+    return 1 <= grace_seconds <= MAX_GRACE_SECONDS
+
+
+def _is_recent(at: int, recorded_at: int) -> bool:
+    return abs(at - recorded_at) <= WRITE_SECONDS
 
 
 def _whole(image: Item, name: str) -> int:
-    found = number(image, name)
-    if found is None:
+    value = number(image, name)
+    if value is None:
         raise _Foreign
-    return found
+    return value
+
+
+def _hash(image: Item, name: str) -> bytes | None:
+    """The 32 bytes of a hash, None if there is none."""
+    if name not in image:
+        return None
+    value = digest(image, name)
+    _require(value)
+    return value

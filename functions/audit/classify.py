@@ -9,27 +9,50 @@ from hashlib import sha256
 from typing import Any
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
-from audit.changes import modification
+from audit.changes import creation, modification
 from audit.event import UNKNOWN_SESSION, AuditEvent, event_id
-from audit.images import key, number, text
+from audit.images import key, text
 from sessions.dynamodb import Item, fits_key
 from sessions.lifetime import expiry
-from sessions.limits import MAX_SECONDS
+from sessions.lifetime import seconds as time_in
+from sessions.limits import MAX_SECONDS, WRITE_SECONDS
 
 # What happens behind the API's back, and what can't be read.
 _ALARMING = {"tampered", "deleted", "unreadable"}
+_NOBODYS = {"tampered", "deleted", "expired", "purged"}
 _TTL_SERVICE = ("Service", "dynamodb.amazonaws.com")
 
 
-def classify(record: Mapping[str, Any], *, not_before: int) -> AuditEvent:
-    """The event in a stream record as Lambda delivers it.
+def events_in(
+    record: Mapping[str, Any], *, not_before: int, enforced_since: int = 0
+) -> list[AuditEvent]:
+    """The events in a stream record as Lambda delivers it: one, or two for a change of `UserId`.
+
+    Whoever gives a session to another user must not take the change out of the trail of the first
+    one, so it stands in both. `not_before` is the setting, and the API has enforced it since
+    `enforced_since`; both are epoch seconds.
+    """
+    event = classify(record, not_before=not_before, enforced_since=enforced_since)
+    if event.type != "tampered":
+        return [event]
+    former_user = key(record["dynamodb"].get("OldImage", {}), "UserId")
+    if former_user in (None, event.user_id):
+        return [event]
+    # Another key, and the same one whenever the record is delivered again.
+    number = int(sha256(f"{event.event_id}#{former_user}".encode()).hexdigest(), 16)
+    other_id = event_id(event.recorded_at, str(number)[:40])
+    return [event, replace(event, event_id=other_id, user_id=former_user)]
+
+
+def classify(record: Mapping[str, Any], *, not_before: int, enforced_since: int = 0) -> AuditEvent:
+    """The event in a stream record, for the user whose session it is then.
 
     Never raises: what can't be read is an `unreadable` event, since trying again would not help.
-    `not_before` is the setting, in epoch seconds.
     """
     try:
-        return _read(record, not_before)
+        return _read(record, not_before, enforced_since)
     except Exception:
         return unreadable(record)
 
@@ -61,13 +84,13 @@ def is_kept(
 
 
 def _is_anonymous(record: Mapping[str, Any]) -> bool:
-    """A user that can't be read is no missing one."""
+    """An unreadable `UserId` does not make the session anonymous."""
     change = record["dynamodb"]
     images = [change[name] for name in ("OldImage", "NewImage") if change.get(name)]
     return bool(images) and not any("UserId" in image for image in images)
 
 
-def _read(record: Mapping[str, Any], not_before: int) -> AuditEvent:
+def _read(record: Mapping[str, Any], not_before: int, enforced_since: int) -> AuditEvent:
     change = record["dynamodb"]
     seconds = int(change["ApproximateCreationDateTime"])
     sequence_number = change["SequenceNumber"]
@@ -79,17 +102,17 @@ def _read(record: Mapping[str, Any], not_before: int) -> AuditEvent:
     old, new = change.get("OldImage", {}), change.get("NewImage", {})
     match record["eventName"]:
         case "INSERT":
-            facts = {"type": "created", "expires_at": number(new, "ExpirationTime")}
-            written = new
+            facts = creation(new, seconds)
         case "MODIFY":
-            facts = modification(old, new, seconds)
-            written = {} if facts["type"] == "tampered" else new
+            # Before that, the API may have let sessions live that are dead by now.
+            is_enforced = seconds > enforced_since + WRITE_SECONDS
+            facts = modification(old, new, seconds, not_before if is_enforced else 0)
         case "REMOVE":
             facts = _removal(old, seconds, record.get("userIdentity"), not_before)
-            written = {}
         case _:
             raise ValueError("no such change")
-    told: dict[str, Any] = {name: fact for name, fact in facts.items() if fact is not None}
+    # The API wrote what is none of these: nobody else's name is believed.
+    written = {} if facts["type"] in _NOBODYS else new
     return AuditEvent(
         event_id=event_id(seconds, sequence_number),
         session_id=session_id,
@@ -98,7 +121,7 @@ def _read(record: Mapping[str, Any], not_before: int) -> AuditEvent:
         recorded_at=seconds,
         actor=text(written, "Actor"),
         request_id=text(written, "RequestId"),
-        **{"at": seconds, **told},
+        **{"at": seconds, **facts},
     )
 
 
@@ -106,13 +129,13 @@ def _removal(old: Item, seconds: int, identity: Any, not_before: int) -> dict[st
     service = isinstance(identity, Mapping) and (identity.get("type"), identity.get("principalId"))
     by_ttl = service == _TTL_SERVICE
     removal: dict[str, Any] = {"removed_by": "ttl" if by_ttl else "unknown"}
-    expires_at = number(old, "ExpirationTime")
-    if by_ttl and expires_at is not None:
+    expires_at = time_in(old, "ExpirationTime")
+    if by_ttl and expires_at >= 0:
         removal["ttl_lag_seconds"] = seconds - expires_at
     if "RevokedAt" in old:
         return {"type": "purged"} | removal
     ended = expiry(old, not_before)
-    if ended is None or expires_at is None or expires_at > seconds:
+    if ended is None or expires_at > seconds:
         return {"type": "deleted"}
     return {"type": "expired"} | ended | removal
 

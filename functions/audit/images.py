@@ -5,12 +5,13 @@ What is not as the service writes it reads as None.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from sessions.dynamodb import Item, fits_key
+from sessions.dynamodb import Attribute, Item, fits_key
 
 MAX_NAMES = 100
 # An event must fit into an item, whatever the stream brings, and as JSON into the 64 KB that
@@ -20,9 +21,47 @@ _MAX_BYTES_OF_NAMES = 30_000
 
 
 def number(image: Item, name: str) -> int | None:
-    """A whole number: a string or a fraction is not what the service writes."""
-    found = image.get(name, {}).get("N", "")
-    return int(found) if found.removeprefix("-").isdigit() else None
+    """A whole number of at least 0: a string or a fraction is not what the service writes."""
+    value = image.get(name, {}).get("N", "")
+    return int(value) if value.isdecimal() else None
+
+
+def digest(image: Item, name: str) -> bytes | None:
+    """The 32 bytes of a hash. Lambda delivers binary values as base64."""
+    value = image.get(name, {}).get("B")
+    try:
+        decoded = value if isinstance(value, bytes) else base64.b64decode(value, validate=True)
+    except (TypeError, ValueError):
+        return None
+    return decoded if len(decoded) == 32 else None
+
+
+def is_client(attribute: Attribute, max_user_agent: int) -> bool:
+    """Whether this is the map of a client as the service stores one."""
+    longest = {"ip": 45, "user_agent": max_user_agent}
+    client = attribute.get("M")
+    return (
+        isinstance(client, dict)
+        and len(client) > 0
+        and client.keys() <= longest.keys()
+        and all(
+            isinstance(value.get("S"), str) and len(value["S"]) <= longest[name]
+            for name, value in client.items()
+        )
+    )
+
+
+def is_json(attribute: Attribute) -> bool:
+    """Whether a value of a session's data is of the types that JSON has, at every level."""
+    [(kind, value)] = attribute.items()
+    match kind:
+        case "S" | "N" | "BOOL" | "NULL":
+            return True
+        case "M":
+            return all(map(is_json, value.values()))
+        case "L":
+            return all(map(is_json, value))
+    return False
 
 
 def text(image: Item, name: str) -> str | None:

@@ -34,8 +34,9 @@ from sessions.errors import (
     SessionNotFound,
     Unavailable,
 )
+from sessions.limits import SESSION_ID
 from sessions.rotation import Rotation
-from sessions.session import SESSION_ID, Limits, Session, new_session_id
+from sessions.session import Limits, Session, new_session_id
 from sessions.store import SessionStore
 from sessions.table import Writer
 from sessions.token import Hashes, Token

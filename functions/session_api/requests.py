@@ -25,11 +25,10 @@ from session_api.problems import (
 )
 from sessions.document import read_number
 from sessions.errors import InvalidField, member
-from sessions.limits import MAX_GRACE_SECONDS, MAX_SECONDS
-from sessions.session import MAX_CLIENT_CHARACTERS, SESSION_ID, check_user_id
+from sessions.limits import MAX_GRACE_SECONDS, MAX_SECONDS, MAX_USER_AGENT, REASON, SESSION_ID
+from sessions.session import check_user_id
 
 MAX_BODY_BYTES = 128 * 1024
-_REASON = re.compile("[a-z0-9_.-]{1,64}")
 # In a query. msgspec would take 1.0 and 1e1 as well.
 _INTEGERS = ("limit", "since", "until")
 _INTEGER = re.compile("-?(0|[1-9][0-9]{0,17})")
@@ -42,7 +41,7 @@ _Seconds = Annotated[int, Meta(ge=0, le=MAX_SECONDS)]
 class Client(Struct, frozen=True, forbid_unknown_fields=True):
     # The pattern leaves out IPv6 zones, which may be any text and mean nothing on another host.
     ip: Annotated[str, Meta(max_length=45, pattern="^[0-9A-Fa-f.:]+$")] | UnsetType = UNSET
-    user_agent: Annotated[str, Meta(max_length=MAX_CLIENT_CHARACTERS)] | UnsetType = UNSET
+    user_agent: Annotated[str, Meta(max_length=MAX_USER_AGENT)] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.ip is not UNSET:
@@ -196,7 +195,7 @@ class ReadEvents(Struct, forbid_unknown_fields=True):
 
 def _check_reason(reason: str) -> None:
     # `token_reuse` is the service's own verdict.
-    if not _REASON.fullmatch(reason) or reason == "token_reuse":
+    if not REASON.fullmatch(reason) or reason == "token_reuse":
         raise InvalidField("/reason", "1 to 64 of a-z 0-9 _ . -, and not token_reuse")
 
 

@@ -15,7 +15,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from audit import failed_events
-from audit.classify import classify, is_kept, unreadable
+from audit.classify import events_in, is_kept, unreadable
 from audit.event import AuditEvent
 from audit.trail import AuditTrail
 from session_audit import metrics
@@ -27,6 +27,8 @@ retention_seconds = int(os.environ["AUDIT_RETENTION_SECONDS"])
 unrecorded = os.environ["UNRECORDED_EVENTS"].split(",")
 record_anonymous = os.environ["RECORD_ANONYMOUS"] == "true"
 not_before = int(os.environ["NOT_BEFORE"])
+# The setting came with this version of the functions, which is no younger than this environment.
+started_at = int(time())
 bucket = os.environ["FAILED_EVENTS_BUCKET"]
 # Of the function's minute: the rest is for the request under way, the bucket and the answer.
 APPEND_SECONDS = 30
@@ -45,7 +47,11 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     never take, is on record as `unreadable`, and kept whole in the bucket.
     """
     deadline = monotonic() + APPEND_SECONDS
-    batch = _keyed((classify(each, not_before=not_before), each) for each in event["Records"])
+    batch = _keyed(
+        (found, record)
+        for record in event["Records"]
+        for found in events_in(record, not_before=not_before, enforced_since=started_at)
+    )
     recorded, missed, refused = _append(batch, deadline)
     instead = _keyed((unreadable(each), each) for each in refused)
     recorded_too, missed_too, _ = _append(instead, deadline)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -13,15 +12,7 @@ from sessions.document import from_attributes, to_attributes
 from sessions.dynamodb import Attribute, Item
 from sessions.errors import InvalidField
 from sessions.lifetime import is_live, seconds
-
-SESSION_ID = re.compile(r"[A-Za-z0-9_-]{12}")
-# The longest text of a client that a caller may report.
-MAX_CLIENT_CHARACTERS = 512
-# Cuts a user agent to what names the browser and its version. A session of ordinary size stays
-# within 1 KB with it, so its renewal costs one write unit.
-_LAST_CLIENT_CHARACTERS = 128
-# Unicode's category Cc is exactly these 65; a lone surrogate has no UTF-8 form.
-_USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}")
+from sessions.limits import MAX_LAST_USER_AGENT, MAX_USER_AGENT, SESSION_ID, USER_ID
 
 
 def new_session_id() -> str:
@@ -151,16 +142,16 @@ def _client(item: Item, name: str) -> dict[str, str]:
     """What the service stores of a client; nothing else that may stand there is shown."""
     members = item.get(name, {}).get("M", {})
     texts = {member: members.get(member, {}).get("S", "") for member in ("ip", "user_agent")}
-    return {member: text[:MAX_CLIENT_CHARACTERS] for member, text in texts.items() if text}
+    return {member: text[:MAX_USER_AGENT] for member, text in texts.items() if text}
 
 
 def last_client(client: Mapping[str, str]) -> Attribute:
     """`LastClient`, of a client that was reported with a token."""
-    cut = {name: text[:_LAST_CLIENT_CHARACTERS] for name, text in client.items()}
+    cut = {name: text[:MAX_LAST_USER_AGENT] for name, text in client.items()}
     return {"M": to_attributes(cut, "/client")}
 
 
 def check_user_id(user_id: str) -> None:
     """Raise `InvalidField` unless `user_id` is 1 to 256 code points, none of them a control."""
-    if not _USER_ID.fullmatch(user_id):
+    if not USER_ID.fullmatch(user_id):
         raise InvalidField("/user_id", "1 to 256 characters, none of them a control character")

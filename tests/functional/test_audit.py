@@ -182,14 +182,14 @@ def test_renewal_is_not_recorded_by_default(audit: ModuleType, tables: Any) -> N
 # An event of this user can't be written: DynamoDB takes no empty string for an index's key.
 def unwritable(audit: ModuleType, monkeypatch: pytest.MonkeyPatch, *sessions: int) -> None:
     """A bug of ours: the events of these sessions break a rule of DynamoDB's."""
-    classify = audit.classify
+    events_in = audit.events_in
     names = {f"{i:012d}" for i in sessions}
 
-    def wrong(record: Any, *, not_before: int) -> Any:
-        event = classify(record, not_before=not_before)
-        return structs.replace(event, user_id="") if event.session_id in names else event
+    def wrong(record: Any, **switch: int) -> Any:
+        [event] = events_in(record, **switch)
+        return [structs.replace(event, user_id="") if event.session_id in names else event]
 
-    monkeypatch.setattr(audit, "classify", wrong)
+    monkeypatch.setattr(audit, "events_in", wrong)
 
 
 def test_event_that_dynamodb_never_takes_is_unreadable_and_its_record_kept(

@@ -104,12 +104,12 @@ OPERATIONS: dict[str, tuple[Act, str, set[str]]] = {
     "renew with a window": (
         call("POST", "/renew", {"ttl_seconds": 600}),
         "renewed",
-        {"LastClient"},
+        set(),
     ),
     "renew for the last time": (
         call("POST", "/renew", {"ttl_seconds": 60, "final": True}),
         "renewed",
-        {"LastClient"},
+        set(),
     ),
     "verify": (verify, "renewed", {"LastClient"}),
     "verify with a client": (verify_from("curl/8.0"), "renewed", {"LastClient"}),
@@ -158,20 +158,19 @@ def images(api: Api, stored: Any, state: str, operation: str) -> tuple[Any, Any]
     return old, stored(session_id)
 
 
+def modified(old: Any, new: Any, at: int) -> dict[str, Any]:
+    change = {
+        "ApproximateCreationDateTime": at,
+        "SequenceNumber": "1",
+        "Keys": {"SessionId": old["SessionId"]},
+        "OldImage": old,
+        "NewImage": new,
+    }
+    return {"eventName": "MODIFY", "dynamodb": change}
+
+
 def event(old: Any, new: Any, at: int) -> AuditEvent:
-    return classify(
-        {
-            "eventName": "MODIFY",
-            "dynamodb": {
-                "ApproximateCreationDateTime": at,
-                "SequenceNumber": "1",
-                "Keys": {"SessionId": old["SessionId"]},
-                "OldImage": old,
-                "NewImage": new,
-            },
-        },
-        not_before=0,
-    )
+    return classify(modified(old, new, at), not_before=0)
 
 
 @pytest.mark.parametrize(("state", "operation"), CASES)
@@ -183,16 +182,36 @@ def test_operation_is_its_own_event(api: Api, stored: Any, state: str, operation
         assert event(old, new, api.clock.now + late).type == OPERATIONS[operation][1]
 
 
-def variants(new: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The item with one attribute taken away, added or changed in several ways."""
-    names = {"UserId", "RevokedAt", "RevokedReason", "LastClient", "Extra", *TOKEN_ATTRIBUTES}
-    for name in (new.keys() | names) - {"SessionId"}:  # a key can't change
-        others: list[dict[str, Any]] = [{"S": "x"}, {"N": "1"}, {"N": str(NOW * 2)}, {"M": {}}]
-        match new.get(name):
-            case {"N": value}:
-                others += [{"N": str(int(value) + by)} for by in (-1, 1)]
-            case {"B": _} | None:
-                others += [{"B": b"planted"}, {"B": b"p" * 32}]
+WRONG: list[dict[str, Any]] = [
+    *({"N": number} for number in ("0", "1", "-1", "1.5", str(NOW * 2), str(10**30))),
+    *({"S": text} for text in ("", "x", "X y", str(NOW))),
+    *({"B": value} for value in (b"p", b"p" * 31, PLANTED, b"p" * 33)),
+    *({"M": members} for members in ({}, {"x": {"B": b"p"}}, {"x": {"S": "y"}})),
+    {"M": {"ip": {"S": "203.0.113.9"}}},
+    {"M": {"ip": {"S": "2" * 46}}},
+    {"M": {"user_agent": {"N": "1"}}},
+    {"M": {"user_agent": {"S": "x" * 129}}},
+    {"M": {"user_agent": {"S": "x" * 513}}},
+    {"L": []},
+    {"SS": ["x"]},
+    {"NULL": True},
+    {"BOOL": True},
+]
+_EVERY_NAME = {
+    *("UserId", "RevokedAt", "RevokedReason", "Client", "LastClient", "Extra", "Actor"),
+    *TOKEN_ATTRIBUTES,
+}
+
+
+def variants(new: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any] | None, dict[str, Any]]]:
+    """The item with one attribute taken away, or set to each wrong type, bound and neighbour."""
+    hashes = [value for value in new.values() if "B" in value]
+    for name in (new.keys() | _EVERY_NAME) - {"SessionId"}:  # a key can't change
+        others = [*WRONG, *hashes]
+        if "N" in new.get(name, {}):
+            number = int(new[name]["N"])
+            near = (number - 1, number + 1, number + 61, number - 61, number * 1000)
+            others += [{"N": str(other)} for other in (*near, number + 0.5)]
         for other in [None, *others]:
             changed = copy.deepcopy(new)
             if other:
@@ -200,7 +219,33 @@ def variants(new: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             else:
                 changed.pop(name, None)
             if changed != new:
-                yield name, changed
+                yield name, other, changed
+
+
+def is_json_map(value: Any) -> bool:
+    return "M" in value and not any("B" in member for member in value["M"].values())
+
+
+def is_last_client(value: Any, longest: int = 128) -> bool:
+    [(kind, members)] = value.items()
+    return kind == "M" and members in (
+        {"ip": {"S": "203.0.113.9"}},
+        *({"user_agent": {"S": "x" * length}} for length in (129, 513) if length <= longest),
+    )
+
+
+# What a caller may choose: whether such a value could have come from one.
+FREE: dict[str, Callable[[Any], bool]] = {
+    "Data": is_json_map,
+    "LastClient": is_last_client,
+    "RevokedReason": lambda value: value in ({"S": "x"}, {"S": str(NOW)}),
+    "TokenHash": lambda value: value == {"B": PLANTED},
+    "FamilyHash": lambda value: len(value.get("B", b"")) == 32,
+    "Actor": lambda value: "S" in value and value != {"S": ""},
+    "RequestId": lambda value: "S" in value and value != {"S": ""},
+    "UserId": lambda value: "S" in value and value != {"S": ""},
+    "Client": lambda value: is_last_client(value, 512),
+}
 
 
 @pytest.mark.parametrize(("state", "operation"), CASES)
@@ -208,23 +253,87 @@ def test_any_other_change_is_tampered(api: Api, stored: Any, state: str, operati
     """One attribute more, less or otherwise than the operation makes it."""
     old, new = images(api, stored, state, operation)
     _, type, free = OPERATIONS[operation]
-    whose = {"Actor", "RequestId"}
 
     seen = 0
-    for name, changed in variants(new):
+    for name, value, changed in variants(new):
         found = event(old, changed, api.clock.now).type
-        if changed.get("RequestId") == old["RequestId"]:
-            assert found == "tampered", name
-        elif name in free | whose:
-            assert found in (type, "tampered"), name
-        elif changed == old | {each: changed[each] for each in whose}:
-            assert found in ("tampered", "renewed"), name  # nothing but who wrote it
-        elif name == "RenewedAt" and changed["ExpirationTime"] == changed["AbsoluteExpirationTime"]:
-            assert found in (type, "tampered")  # any time of renewal leads to the absolute end
+        may_differ = name in free | {"Actor", "RequestId"}
+        if changed.get("RequestId") == old["RequestId"] or not may_differ:
+            expected = {"tampered"}
+        elif value is None:
+            expected = {"tampered", type}
+        elif name in FREE:
+            expected = {type if FREE[name](value) else "tampered"}
         else:
-            assert found == "tampered", (name, changed)
+            expected = {type, "tampered"}  # a time that depends on when the write was made
+        if changed == old | {who: changed[who] for who in ("Actor", "RequestId") if who in changed}:
+            # Nothing but who wrote it: a renewal within the second of the last one.
+            expected = {"renewed", "tampered"}
+        if name == "FamilyHash" and name in free:
+            expected |= {"tampered"}  # another family is one of a rotation without a token
+        if name == "TokenHash" and value == new.get("FamilyHash"):
+            expected |= {type}  # as good as any
+        if name == "RenewedAt" and changed["ExpirationTime"] == changed["AbsoluteExpirationTime"]:
+            expected = {type, "tampered"}  # any time of renewal leads to the absolute end
+        assert found in expected, (name, value, found)
         seen += 1
-    assert seen > 50
+    assert seen > 500
+
+
+@pytest.mark.parametrize("user_id", ["ada", None])
+@pytest.mark.parametrize("client", [{}, {"ip": "203.0.113.7", "user_agent": "x" * 512}])
+@pytest.mark.parametrize("window", [1, 2500])
+def test_any_other_new_item_is_tampered(
+    api: Api, stored: Any, user_id: str | None, client: dict[str, str], window: int
+) -> None:
+    """A session that its holder made up has its beginning on record as what it is."""
+    data = {"a": 1, "b": [None, True, {"c": "d"}]}
+    session_id = api.create(
+        user_id, data=data, client=client, ttl_seconds=window, absolute_ttl_seconds=2500
+    )
+    new = stored(session_id)
+    for late in (-2, 0, 9):
+        assert inserted(new, api.clock.now + late) == "created"
+    assert inserted(new, NOW + 61) == inserted(new, NOW - 61) == "tampered"
+
+    for name, value, changed in variants(new):
+        is_optional = name in ("UserId", "Client")
+        free = ("TokenHash", "Data", "FamilyHash", "Actor", "RequestId", "UserId", "Client")
+        is_legal = is_optional if value is None else name in free and FREE[name](value)
+        if name == "TokenHash" and value == new["FamilyHash"]:
+            is_legal = True
+        expected = "created" if is_legal else "tampered"
+        assert inserted(changed, NOW) == expected, (name, value)
+
+
+def inserted(new: Any, at: int) -> str:
+    change = {
+        "ApproximateCreationDateTime": at,
+        "SequenceNumber": "1",
+        "Keys": {"SessionId": new["SessionId"]},
+        "NewImage": new,
+    }
+    return classify({"eventName": "INSERT", "dynamodb": change}, not_before=0).type
+
+
+@pytest.mark.parametrize("operation", [op for op in OPERATIONS if applies(op, "seen")])
+def test_session_that_the_switch_killed_is_only_revoked(
+    api: Api, stored: Any, operation: str
+) -> None:
+    """The API refuses every other write, from the moment that it knows the switch."""
+    old, new = images(api, stored, "seen", operation)
+    made, at = OPERATIONS[operation][1], api.clock.now
+    expected = made if made == "revoked" else "tampered"
+
+    def of_killed(**switch: int) -> str:
+        return classify(modified(old, new, at), **{"not_before": NOW + 1, **switch}).type
+
+    assert of_killed() == expected
+    assert of_killed(not_before=NOW) == made
+    # The change was recorded before the function and the API got the setting, or just then.
+    assert of_killed(enforced_since=at + 5) == made
+    assert of_killed(enforced_since=at - 60) == made
+    assert of_killed(enforced_since=at - 61) == expected
 
 
 @pytest.mark.parametrize(
@@ -252,6 +361,13 @@ def test_any_other_change_is_tampered(api: Api, stored: Any, state: str, operati
         {"TokenHash": {"B": PLANTED}},
         {"RevokedAt": {"N": str(NOW)}},
         {"LastClient": {"S": "planted"}},
+        {"LastClient": {"M": {"x": {"B": b"planted"}}}, "RenewedAt": {"N": str(NOW + 1)}},
+        {
+            "TtlSeconds": {"N": str(10**30)},
+            "RenewableUntil": {"N": str(NOW + 86_400 - 10**30)},
+            "ExpirationTime": {"N": str(NOW + 86_400)},
+            "RenewedAt": {"N": str(NOW + 1)},
+        },
         {"Version": {"N": "3"}},
         {"Version": {"N": "2"}, "UserId": {"S": "eve"}},
     ],

@@ -10,7 +10,7 @@ import pytest
 from boto3.dynamodb.types import TypeSerializer
 from msgspec import UNSET
 
-from audit.classify import classify, is_kept
+from audit.classify import classify, events_in, is_kept
 from audit.event import UNKNOWN_SESSION
 
 NOW = 1_795_435_200
@@ -433,7 +433,7 @@ def test_user_that_can_not_be_read_is_no_missing_one(new: Any) -> None:
     made = record("INSERT", new=new)
     found = classify(made, not_before=0)
 
-    assert (found.type, found.user_id) == ("created", None)
+    assert (found.type, found.user_id) == ("tampered", None)
     assert is_kept(found, made, ["renewed"], record_anonymous=False)
 
 
@@ -447,6 +447,31 @@ def test_nobody_hides_by_taking_the_user_away(change: Any) -> None:
     assert (found.type, found.user_id) == ("tampered", "ada")
     assert "UserId" in (found.changed or [])
     assert is_kept(found, made, ["renewed"], record_anonymous=False)
+
+
+def test_change_of_the_user_is_in_the_trails_of_both() -> None:
+    """Neither user's trail loses it, and a repeated delivery makes the same two events."""
+    made = record("MODIFY", old=image(), new=image(**BY, UserId="eve"))
+
+    both = events_in(made, not_before=0)
+
+    assert [(found.type, found.user_id) for found in both] == [
+        ("tampered", "eve"),
+        ("tampered", "ada"),
+    ]
+    assert both[0].changed == both[1].changed == ["Actor", "RequestId", "UserId"]
+    assert both[0].event_id == f"{NOW}#{'442158':0>40}"
+    assert re.fullmatch(f"{NOW}#[0-9]{{40}}", both[1].event_id)
+    assert both[0].event_id != both[1].event_id
+    assert events_in(made, not_before=0) == both
+    assert all(is_kept(found, made, [], record_anonymous=False) for found in both)
+
+
+@pytest.mark.parametrize("new", [image(**BY, UserId=None), image(**BY, Extra=1), image(**BY)])
+def test_other_changes_are_one_event(new: Any) -> None:
+    [found] = events_in(record("MODIFY", old=image(), new=new), not_before=0)
+
+    assert found.user_id == "ada"
 
 
 def test_giving_an_anonymous_session_a_user_is_tampering() -> None:
@@ -598,7 +623,7 @@ def test_user_that_fits_no_index_key_is_left_out(user_id: Any) -> None:
 
     found = classify(record("INSERT", new=new), not_before=0)
 
-    assert (found.type, found.user_id) == ("created", None)
+    assert (found.type, found.user_id) == ("created" if user_id is None else "tampered", None)
 
 
 def test_endless_texts_are_cut() -> None:
