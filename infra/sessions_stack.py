@@ -68,8 +68,9 @@ class SessionsStack(Stack):
         _allow(api.function.role, f"{audit_arn}/index/{USER_INDEX}", "Query")
         # It marks a token seen, and ends the session of one that is used again after a rotation.
         _allow(authorizer.function.role, sessions_arn, "GetItem", "UpdateItem")
-        # INSERT alone: no role of this stack can change or delete an event, and no one else either.
-        _allow(audit.function.role, audit_arn, "PartiQLInsert")
+        # INSERT is its only write: no role of this stack can change or delete an event, and no one
+        # else either. It reads what stands under a key that is taken.
+        _allow(audit.function.role, audit_arn, "PartiQLInsert", "BatchGetItem")
         for statement in append_only(writer=audit.function.role.role_arn):
             storage.audit.add_to_resource_policy(iam.PolicyStatement.from_json(statement))
         if events:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from hashlib import sha256
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
@@ -88,6 +89,28 @@ def _is_anonymous(record: Mapping[str, Any]) -> bool:
     change = record["dynamodb"]
     images = [change[name] for name in ("OldImage", "NewImage") if change.get(name)]
     return bool(images) and not any("UserId" in image for image in images)
+
+
+def beside(event: AuditEvent) -> list[AuditEvent]:
+    """What is recorded of an event whose key holds another one: itself, and that this is so.
+
+    Both have keys of their own, and the same ones whenever the record is delivered again.
+    """
+    text = msgspec.json.encode(event)
+    keys = [
+        event_id(event.recorded_at, str(int(sha256(text + suffix).hexdigest(), 16))[:40])
+        for suffix in (b"", b"#tampered")
+    ]
+    report = AuditEvent(
+        event_id=keys[1],
+        type="tampered",
+        session_id=event.session_id,
+        user_id=event.user_id,
+        at=event.recorded_at,
+        recorded_at=event.recorded_at,
+        changed=["EventId"],
+    )
+    return [replace(event, event_id=keys[0]), report]
 
 
 def _read(record: Mapping[str, Any], not_before: int, enforced_since: int) -> AuditEvent:

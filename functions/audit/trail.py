@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from time import monotonic, sleep
 from typing import Annotated, Any, Literal
@@ -19,6 +20,8 @@ from sessions.errors import InvalidField
 
 # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchExecuteStatement.html
 _STATEMENTS_PER_REQUEST = 25
+# https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
+_KEYS_PER_REQUEST = 100
 # A user's or a caller's name may be any text, and each of its characters may take seven bytes in an
 # answer. Lambda carries 6 MB:
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
@@ -43,10 +46,15 @@ class EventPosition(Position, frozen=True):
 
 
 class Missed(Struct, frozen=True):
-    """Events that are not in the trail: some `for_now`, and others DynamoDB will never take."""
+    """Events that are not in the trail.
+
+    Some are missing `for_now`, and others DynamoDB will never take. The keys of those that are
+    `displaced` hold other events.
+    """
 
     for_now: list[AuditEvent]
     for_good: list[AuditEvent]
+    displaced: list[AuditEvent]
 
 
 class Page(Struct, frozen=True):
@@ -68,23 +76,28 @@ class AuditTrail:
     ) -> Missed:
         """Add events with distinct keys, to be kept for so long after their time of record.
 
-        An event that is already there counts as added, so a repeated delivery changes nothing.
-        PartiQL's INSERT is the one write that can be allowed without overwriting too. No request
-        begins after `deadline`, by `time.monotonic()`.
+        An event that is already there counts as added, so a repeated delivery changes nothing. Only
+        if a key is taken, the table is read, to see whether by the same event. PartiQL's INSERT is
+        the one write that can be allowed without overwriting too. No request begins after
+        `deadline`, by `time.monotonic()`.
         """
         waiting, for_good = list(events), list[AuditEvent]()
+        repeated = list[AuditEvent]()
         for attempt in range(_TRIES):
             if attempt:
                 sleep(_PAUSE_SECONDS * 2**attempt)
             missed = self._insert(waiting, retention_seconds, deadline)
             waiting = missed.for_now
             for_good += missed.for_good
+            repeated += missed.displaced
             if not waiting:
                 break
-        return Missed(waiting, for_good)
+        unknown, displaced = self._compare(repeated, deadline)
+        return Missed(waiting + unknown, for_good, displaced)
 
     def _insert(self, events: list[AuditEvent], retention_seconds: int, deadline: float) -> Missed:
-        missed = Missed([], [])
+        """Add what can be added; all events whose keys are taken count as displaced."""
+        missed = Missed([], [], [])
         lots = deque(
             events[start : start + _STATEMENTS_PER_REQUEST]
             for start in range(0, len(events), _STATEMENTS_PER_REQUEST)
@@ -110,12 +123,39 @@ class AuditTrail:
                 missed.for_now.extend(lot)
                 continue
             for event, response in zip(lot, answer["Responses"], strict=True):
-                code = response.get("Error", {}).get("Code", "DuplicateItem")
+                code = response.get("Error", {}).get("Code")
                 if code in _REFUSED_FOR_GOOD:
                     missed.for_good.append(event)
-                elif code != "DuplicateItem":
+                elif code == "DuplicateItem":
+                    missed.displaced.append(event)
+                elif code:
                     missed.for_now.append(event)
         return missed
+
+    def _compare(
+        self, events: list[AuditEvent], deadline: float
+    ) -> tuple[list[AuditEvent], list[AuditEvent]]:
+        """Return the events whose keys could not be read, and those whose keys hold other events.
+
+        Somebody may have called the function with a made-up record before the real one came.
+        """
+        unknown, displaced = list[AuditEvent](), list[AuditEvent]()
+        for start in range(0, len(events), _KEYS_PER_REQUEST):
+            lot = {_key(event): event for event in events[start : start + _KEYS_PER_REQUEST]}
+            keys = [
+                {"SessionId": {"S": session_id}, "EventId": {"S": event_id}}
+                for session_id, event_id in lot
+            ]
+            request = {self._table_name: {"Keys": keys, "ConsistentRead": True}}
+            items: list[Item] = []
+            if monotonic() <= deadline:
+                with suppress(DynamoDBError):
+                    answer = self._client.batch_get_item(RequestItems=request)
+                    items = answer["Responses"].get(self._table_name, [])
+            stored = {(item["SessionId"]["S"], item["EventId"]["S"]): item for item in items}
+            unknown += [lot[key] for key in lot.keys() - stored.keys()]
+            displaced += [lot[key] for key in stored if not _holds(stored[key], lot[key])]
+        return unknown, displaced
 
     def _statement(self, event: AuditEvent, retention_seconds: int) -> dict[str, Any]:
         item = _to_item(event, event.recorded_at + retention_seconds)
@@ -183,6 +223,16 @@ def _fitting(events: list[AuditEvent]) -> list[AuditEvent]:
         if room < 0:
             return events[: max(count, 1)]
     return events
+
+
+def _key(event: AuditEvent) -> tuple[str, str]:
+    return event.session_id, event.event_id
+
+
+def _holds(item: Item, event: AuditEvent) -> bool:
+    """Whether an item of the table is this event, however long it is to be kept."""
+    other = _to_item(event, 0)
+    return {**item, "ExpirationTime": other["ExpirationTime"]} == other
 
 
 @cache

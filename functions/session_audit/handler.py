@@ -7,7 +7,6 @@ import gc
 gc.disable()  # see the end
 
 import os
-from collections.abc import Iterable
 from time import monotonic, time
 from typing import Any
 
@@ -15,7 +14,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from audit import failed_events
-from audit.classify import events_in, is_kept, unreadable
+from audit.classify import beside, events_in, is_kept, unreadable
 from audit.event import AuditEvent
 from audit.trail import AuditTrail
 from session_audit import metrics
@@ -33,68 +32,69 @@ bucket = os.environ["FAILED_EVENTS_BUCKET"]
 # Of the function's minute: the rest is for the request under way, the bucket and the answer.
 APPEND_SECONDS = 30
 
-# Events by their keys, each with its record.
-Batch = dict[tuple[str, str], tuple[AuditEvent, Any]]
+# Events with the records that they were made of.
+Sourced = list[tuple[AuditEvent, Any]]
 
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Record a batch; answers the lowest record that is not on record, from which Lambda repeats.
+    """Record a batch, and return the lowest record that is not on record: Lambda repeats from it.
 
     https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html
 
     Only an outage makes it repeat. A record that can't be read, and one whose event DynamoDB will
-    never take, is on record as `unreadable`, and kept whole in the bucket.
+    never take, is on record as `unreadable`, and kept whole in the bucket. An event whose key holds
+    another one is recorded under a key of its own, beside a `tampered` event.
     """
     deadline = monotonic() + APPEND_SECONDS
-    batch = _keyed(
-        (found, record)
+    events = [
+        (made, record)
         for record in event["Records"]
-        for found in events_in(record, not_before=not_before, enforced_since=started_at)
-    )
-    recorded, missed, refused = _append(batch, deadline)
-    instead = _keyed((unreadable(each), each) for each in refused)
-    recorded_too, missed_too, _ = _append(instead, deadline)
-    missed += missed_too
+        for made in events_in(record, not_before=not_before, enforced_since=started_at)
+    ]
+    recorded, missed, refused, displaced = _append(events, deadline)
+    instead = [(unreadable(record), record) for _, record in refused]
+    instead += [(made, record) for known, record in displaced for made in beside(known)]
+    recorded_too, missed_too, refused_too, displaced_too = _append(instead, deadline)
     metrics.emit(recorded + recorded_too, function_name=context.function_name, now=time())
 
-    strange = [each for each in (batch | instead).values() if each[0].type == "unreadable"]
-    for found, _ in strange:
-        logger.error("unreadable stream record", event_id=found.event_id)
-    lowest = _lowest(missed)
-    passed = [each for _, each in strange if not _comes_again(each, lowest)]
+    unwritten = [record for _, record in missed + missed_too]
+    strange = [pair for pair in events + instead if pair[0].type == "unreadable"]
+    strange += refused_too + displaced_too
+    for made, _ in strange:
+        logger.error("unreadable stream record", event_id=made.event_id)
+    for known, _ in displaced:
+        logger.error("another event has the key", event_id=known.event_id)
+    lowest = _lowest(unwritten)
+    passed = [record for _, record in strange if not _comes_again(record, lowest)]
     if passed and not failed_events.keep(passed, bucket=bucket):
-        lowest = _lowest(missed + passed)
-    logger.info("recorded", events=len(batch), missed=len(missed), unreadable=len(strange))
+        lowest = _lowest(unwritten + passed)
+    logger.info("recorded", events=len(events), missed=len(unwritten), unreadable=len(strange))
     return {"batchItemFailures": [] if lowest is None else [{"itemIdentifier": lowest}]}
 
 
-def _keyed(found: Iterable[tuple[AuditEvent, Any]]) -> Batch:
+def _append(events: Sourced, deadline: float) -> tuple[list[AuditEvent], Sourced, Sourced, Sourced]:
+    """Return the events that are on record, and those that are not.
+
+    These are the ones that are missing for now, the ones that are refused for good, and the ones
+    whose keys hold other events.
+    """
     # The same key twice would fail the whole request.
-    return {
+    by_key = {
         (event.session_id, event.event_id): (event, record)
-        for event, record in found
+        for event, record in events
         if is_kept(event, record, unrecorded, record_anonymous=record_anonymous)
     }
-
-
-def _append(batch: Batch, deadline: float) -> tuple[list[AuditEvent], list[Any], list[Any]]:
-    """Answers the events that are on record, and the records of those that are not.
-
-    These are the ones that are missing for now, and then the ones that are refused for good.
-    """
     missed = trail.append(
-        [event for event, _ in batch.values()],
+        [event for event, _ in by_key.values()],
         retention_seconds=retention_seconds,
         deadline=deadline,
     )
-    absent = missed.for_now + missed.for_good
-    recorded = [event for event, _ in batch.values() if event not in absent]
-    records = [
-        [batch[event.session_id, event.event_id][1] for event in events]
-        for events in (missed.for_now, missed.for_good)
+    lists = missed.for_now, missed.for_good, missed.displaced
+    absent = [
+        [by_key.pop((event.session_id, event.event_id)) for event in events] for events in lists
     ]
-    return recorded, records[0], records[1]
+    return [event for event, _ in by_key.values()], absent[0], absent[1], absent[2]
 
 
 def _lowest(records: list[Any]) -> str | None:

@@ -47,6 +47,9 @@ def inserts(count: int, *, user_id: str = "ada", start: int = NOW) -> dict[str, 
         change["ApproximateCreationDateTime"] = start + i
         change["NewImage"]["SessionId"]["S"] = f"{i:012d}"
         change["NewImage"]["UserId"]["S"] = user_id
+        for value in change["NewImage"].values():
+            if int(value.get("N", 0)) >= NOW:
+                value["N"] = str(int(value["N"]) - NOW + start + i)
         records.append(each)
     return {"Records": records}
 
@@ -113,6 +116,78 @@ def test_repeated_delivery_changes_nothing(audit: ModuleType, tables: Any) -> No
 
     assert record(audit, batch) == {"batchItemFailures": []}
     assert items(tables) == before
+
+
+def forged_first(audit: ModuleType) -> dict[str, Any]:
+    """A batch whose record somebody has made up before, as that of another user."""
+    real = sample("stream_revoked")
+    forged = json.loads(json.dumps(real))
+    for image in ("OldImage", "NewImage"):
+        forged["Records"][0]["dynamodb"][image]["UserId"] = {"S": "eve"}
+    assert record(audit, forged) == {"batchItemFailures": []}
+    return real
+
+
+def test_event_whose_key_is_taken_is_recorded_all_the_same(
+    audit: ModuleType, tables: Any, failed_events: Kept
+) -> None:
+    """Whoever may call the function could write the key first, so that the real event is lost."""
+    real = forged_first(audit)
+    [forged] = items(tables)
+
+    assert record(audit, real) == {"batchItemFailures": []}
+
+    stored = sorted(items(tables), key=lambda item: str(item["Type"]["S"]))
+    events = [(item["Type"]["S"], item["UserId"]["S"]) for item in stored]
+    assert sorted(events) == [("revoked", "ada"), ("revoked", "eve"), ("tampered", "ada")]
+    assert forged in stored
+    assert stored[2]["Changed"] == {"L": [{"S": "EventId"}]}
+    assert len({item["EventId"]["S"] for item in stored}) == 3
+
+    for _ in range(2):
+        assert record(audit, real) == {"batchItemFailures": []}
+    assert len(items(tables)) == 3
+    assert failed_events() == []
+
+
+def test_repeated_record_is_read_and_no_more(audit: ModuleType, tables: Any) -> None:
+    batch = inserts(30)
+    record(audit, batch)
+    before = items(tables)
+    seam.calls.clear()
+
+    assert record(audit, batch) == {"batchItemFailures": []}
+
+    assert [name for name, _ in seam.calls] == [*["BatchExecuteStatement"] * 2, "BatchGetItem"]
+    assert items(tables) == before
+
+
+def test_change_of_the_retention_displaces_no_event(
+    audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = inserts(1)
+    record(audit, batch)
+    monkeypatch.setattr(audit, "retention_seconds", 60)
+
+    record(audit, batch)
+
+    assert len(items(tables)) == 1
+
+
+def test_key_that_can_not_be_read_is_no_proof(
+    audit: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record comes again."""
+    batch = inserts(3)
+    record(audit, batch)
+
+    def refuse(**_: Any) -> Any:
+        raise TransientError("throttled")
+
+    monkeypatch.setattr(seam.client, "batch_get_item", refuse)
+
+    first = batch["Records"][0]["dynamodb"]["SequenceNumber"]
+    assert record(audit, batch) == {"batchItemFailures": [{"itemIdentifier": first}]}
 
 
 def test_same_record_twice_in_a_batch_is_one_event(audit: ModuleType, tables: Any) -> None:

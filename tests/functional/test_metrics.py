@@ -132,12 +132,12 @@ def test_event_on_record_as_unreadable_counts_as_such(
     audit: ModuleType, printed: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What DynamoDB will never take, like an empty key of an index, is on record once."""
-    classify = audit.classify
+    events_in = audit.events_in
 
-    def wrong(record: Any, *, not_before: int) -> Any:
-        return structs.replace(classify(record, not_before=not_before), user_id="")
+    def wrong(record: Any, **switch: int) -> Any:
+        return [structs.replace(event, user_id="") for event in events_in(record, **switch)]
 
-    monkeypatch.setattr(audit, "classify", wrong)
+    monkeypatch.setattr(audit, "events_in", wrong)
 
     [line] = printed([record("created")])
 

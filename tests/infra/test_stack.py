@@ -190,11 +190,11 @@ def test_api_may_do_to_the_tables_exactly_what_it_does() -> None:
     }
 
 
-def test_audit_may_add_events_and_nothing_else() -> None:
+def test_audit_may_add_events_and_change_none() -> None:
     """PartiQL's INSERT fails on an existing key: append-only by permission."""
     assert actions("AuditSessionAuditRole") == TRACING | {
         "AuditSessionAuditLogs": LOGGING,
-        "StorageSessionAudit": {"dynamodb:PartiQLInsert"},
+        "StorageSessionAudit": {"dynamodb:PartiQLInsert", "dynamodb:BatchGetItem"},
         "StorageSessions.StreamArn": {
             "dynamodb:DescribeStream",
             "dynamodb:GetRecords",
