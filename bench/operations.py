@@ -112,7 +112,7 @@ def _list_event(limit: int) -> Json:
 
 def _page(item: Json, count: int) -> Json:
     """The answers to a list: a page of the index, then the items that it names."""
-    hidden = ("Data", "TokenHash", "FamilyHash", "Actor", "RequestId", "RenewableUntil")
+    hidden = ("Data", "TokenHash", "FamilyHash", "Actor", "RequestId")
     shown = {name: value for name, value in item.items() if name not in hidden}
     items = [shown | {"SessionId": {"S": f"n2qXk8bVQ0{i:02}"}} for i in range(count)]
     keys = [{name: each[name] for name in ("SessionId", "UserId", "CreatedAt")} for each in items]

@@ -40,6 +40,9 @@ class AuditTable(Protocol):
     def items(self) -> list[Item]:
         """All that stands in the table."""
 
+    def put(self, item: Item) -> None:
+        """Write past all rules."""
+
 
 class _Tables(Tables):
     """The tables of the simulation, with rules of DynamoDB that only broken inserts break."""
@@ -68,11 +71,15 @@ class InMemory:
         self._tables = _Tables(lambda: 0.0, lambda: 0.0, lambda *_: None)
 
     def answer(self, headers: dict[str, str], body: bytes) -> Answer:
-        status, answer = self._tables.answer("BatchExecuteStatement", body)
+        operation = headers["x-amz-target"].partition(".")[2]
+        status, answer = self._tables.answer(operation, body)
         return Answer(status, zlib.crc32(answer), answer)
 
     def items(self) -> list[Item]:
         return list(self._tables.items["audit"].values())
+
+    def put(self, item: Item) -> None:
+        self._tables.items["audit"][_key(item)] = item
 
 
 class OnDynamoDBLocal:
@@ -88,6 +95,9 @@ class OnDynamoDBLocal:
     def items(self) -> list[Item]:
         pages = self._sdk.get_paginator("scan").paginate(TableName="audit")
         return [item for page in pages for item in page["Items"]]
+
+    def put(self, item: Item) -> None:
+        self._sdk.put_item(TableName="audit", Item=item)
 
     @contextmanager
     def created(self) -> Iterator[OnDynamoDBLocal]:

@@ -84,7 +84,7 @@ class Network:
             return self._be_out(code, body)
         if self._random.random() < self._kills:
             return self._kill(headers, body)
-        if self._hot and any(map(self._is_hot, json.loads(body)["Statements"])):
+        if self._hot and any(map(self._is_hot, _parts(body))):
             self.seen["partly refused"] += 1
             return self._refuse(headers, body, self._is_hot)
         if self._random.random() >= self._faults:
@@ -109,16 +109,17 @@ class Network:
             self._land(*late[1:])
 
     def _land(self, headers: dict[str, str], body: bytes) -> Answer:
-        return self._upstream(headers, self._spoil(body) if self.spoiled else body)
+        spoils = self.spoiled and not _is_read(body)
+        return self._upstream(headers, self._spoil(body) if spoils else body)
 
     def _be_out(self, code: str, body: bytes) -> Answer:
         self.seen["outage"] += 1
         if code == "silent":
             return self._lose()
-        if code in ("AccessDenied", "ResourceNotFound"):
+        if code in ("AccessDenied", "ResourceNotFound") and not _is_read(body):
             error = {"Error": {"Code": code, "Message": "no"}}
             return _answer(200, {"Responses": [error for _ in json.loads(body)["Statements"]]})
-        return _error(400, code)
+        return _error(400, code if code.endswith("Exception") else f"{code}Exception")
 
     def _kill(self, headers: dict[str, str], body: bytes) -> Answer:
         self.seen["kill"] += 1
@@ -149,14 +150,27 @@ class Network:
     def _refuse_some(self, headers: dict[str, str], body: bytes) -> Answer:
         return self._refuse(headers, body, lambda _: self._random.random() < 0.3)
 
-    def _is_hot(self, statement: Any) -> bool:
-        session_id = insert(statement)["SessionId"]["S"]
+    def _is_hot(self, part: Any) -> bool:
+        """`part` is a statement or a key."""
+        session_id = (insert(part) if "Statement" in part else part)["SessionId"]["S"]
         return zlib.crc32(session_id.encode()) // 7 % _PARTITIONS in self._hot
 
     def _refuse(
         self, headers: dict[str, str], body: bytes, refused: Callable[[Any], bool]
     ) -> Answer:
-        """Some statements are refused, an error each, and the others are carried out."""
+        """Some statements are refused, an error each, and the others are carried out.
+
+        Of a read, some keys are left over.
+        """
+        if _is_read(body):
+            [(name, request)] = json.loads(body)["RequestItems"].items()
+            keys = [key for key in request["Keys"] if not refused(key)]
+            left = [key for key in request["Keys"] if key not in keys]
+            result: dict[str, Any] = {"Responses": {}}
+            if keys:
+                part = json.dumps({"RequestItems": {name: {**request, "Keys": keys}}}).encode()
+                result = json.loads(self._land(headers, part).body)
+            return _answer(200, {**result, "UnprocessedKeys": {name: {**request, "Keys": left}}})
         statements = json.loads(body)["Statements"]
         passed = [i for i, statement in enumerate(statements) if not refused(statement)]
         responses: list[Any] = [
@@ -183,6 +197,19 @@ class Network:
                 wrong = {"number": {"N": "1" * 39}, "size": {"S": "x" * 410_000}}[how]
                 statement["Parameters"][list(item).index("At")] = wrong
         return json.dumps(request).encode()
+
+
+def _is_read(body: bytes) -> bool:
+    return "RequestItems" in json.loads(body)
+
+
+def _parts(body: bytes) -> list[Any]:
+    """The statements of a request, or the keys that it reads."""
+    request = json.loads(body)
+    if "Statements" in request:
+        statements: list[Any] = request["Statements"]
+        return statements
+    return [key for table in request["RequestItems"].values() for key in table["Keys"]]
 
 
 def insert(statement: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,7 +18,7 @@ from audit.trail import AuditTrail
 from tests.functional.conftest import function
 from tests.mapping.delivery import InMemory
 from tests.mapping.mapping import Settings
-from tests.mapping.scenarios import Outcome, day, morning, poisoned, trouble
+from tests.mapping.scenarios import Outcome, day, forged, morning, poisoned, trouble
 from tests.simulation.planted_faults import Plant, in_source
 
 
@@ -41,6 +42,10 @@ def _day() -> Outcome:
 
 def _poisoned(seed: int = 1) -> Outcome:
     return poisoned(InMemory(), seed=seed)
+
+
+def _forged(seed: int = 1) -> Outcome:
+    return forged(InMemory(), seed=seed)
 
 
 def _handler(name: str, old: str, new: str) -> Plant:
@@ -70,6 +75,11 @@ def _new_key_each_time(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(classify, "event_id", lambda at, number: ids(at + next(made) % 2, number))
 
 
+def _new_key_beside(patch: pytest.MonkeyPatch) -> None:
+    made = itertools.count()
+    patch.setattr(classify, "sha256", lambda text: sha256(text + str(next(made)).encode()))
+
+
 FAULTS: dict[str, Fault] = {
     "the checkpoint is the highest failed record": Fault(
         _handler("_lowest", "min(", "max("), worse_trouble
@@ -78,7 +88,7 @@ FAULTS: dict[str, Fault] = {
         _handler("_lowest", "key=int", "key=str"), worse_trouble
     ),
     "a statement that is refused counts as written": Fault(
-        in_source(AuditTrail._insert, 'elif code != "DuplicateItem"', "elif False"), worse_trouble
+        in_source(AuditTrail._insert, "elif code:", "elif False:"), worse_trouble
     ),
     "a request that is not answered counts as written": Fault(
         in_source(
@@ -89,9 +99,29 @@ FAULTS: dict[str, Fault] = {
         worse_trouble,
     ),
     "an event that is there counts as refused": Fault(
-        in_source(AuditTrail._insert, 'elif code != "DuplicateItem"', 'elif response.get("Error")'),
+        in_source(AuditTrail._insert, 'elif code == "DuplicateItem"', "elif False"),
         worse_trouble,
     ),
+    "an event that is there counts as another one": Fault(
+        in_source(audit_trail._holds, "== other", "!= other"), worse_trouble
+    ),
+    "a key that can't be read counts as that of the same event": Fault(
+        in_source(
+            AuditTrail._compare,
+            "unknown += [lot[key] for key in lot.keys() - stored.keys()]",
+            "pass",
+        ),
+        _forged,
+    ),
+    "a key that is taken counts as that of the same event": Fault(
+        in_source(
+            AuditTrail._compare,
+            "displaced += [lot[key] for key in stored if not _holds(stored[key], lot[key])]",
+            "pass",
+        ),
+        _forged,
+    ),
+    "an event whose key is taken gets a new one each time": Fault(_new_key_beside, _forged),
     "errors go to the wrong statements": Fault(
         in_source(
             AuditTrail._insert, 'zip(lot, answer["Responses"]', 'zip(lot[::-1], answer["Responses"]'
@@ -109,7 +139,7 @@ FAULTS: dict[str, Fault] = {
     "retries for as long as the stream keeps records": Fault(_mapping(age=-1), _day),
     "a queue as destination": Fault(_mapping(keeps_records=False), _day),
     "what is refused for good is dropped": Fault(
-        _handler("lambda_handler", "for each in refused)", "for each in [])"), _poisoned
+        _handler("lambda_handler", "for _, record in refused]", "for _, record in []]"), _poisoned
     ),
     "a request that is refused for good takes its neighbours along": Fault(
         in_source(AuditTrail._insert, "elif len(lot) > 1", "elif False"), _poisoned
@@ -133,7 +163,7 @@ def find(fault: Fault) -> list[str]:
         fault.plant(patch)
         broken = fault.scenario().broken
         # What a fault needs may not happen in one small run.
-        for seed in range(2, 6) if fault.scenario in (worse_trouble, _poisoned) else ():
+        for seed in range(2, 6) if fault.scenario in (worse_trouble, _poisoned, _forged) else ():
             broken = broken or fault.scenario(seed).broken
         return broken
 

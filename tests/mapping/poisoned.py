@@ -45,7 +45,7 @@ def poison(name: str, after: Record) -> Poison:
         case "no change's name":
             del whole["eventName"]
         case "INSERT without its image":
-            event = "created"
+            event = "tampered"
         case "MODIFY without its images":
             whole["eventName"], event = "MODIFY", "tampered"
         case "REMOVE without its image":
@@ -58,16 +58,16 @@ def poison(name: str, after: Record) -> Poison:
         case "an expiration time that is a text":
             change["NewImage"], event = (
                 old | {"ExpirationTime": {"S": str(after.arrived)}},
-                "created",
+                "tampered",
             )
         case "an expiration time that is no whole number":
-            change["NewImage"], event = old | {"ExpirationTime": {"N": "1E9"}}, "created"
+            change["NewImage"], event = old | {"ExpirationTime": {"N": "1E9"}}, "tampered"
         case "a user's id that is a list":
-            change["NewImage"], event = old | {"UserId": {"L": [{"S": "ada"}]}}, "created"
+            change["NewImage"], event = old | {"UserId": {"L": [{"S": "ada"}]}}, "tampered"
         case "a user's id that is empty":
-            change["NewImage"], event = old | {"UserId": {"S": ""}}, "created"
+            change["NewImage"], event = old | {"UserId": {"S": ""}}, "tampered"
         case "a user's id of 40 KB":
-            change["NewImage"], event = old | {"UserId": {"S": _LONG}}, "created"
+            change["NewImage"], event = old | {"UserId": {"S": _LONG}}, "tampered"
         case "an actor of 40 KB with half a character":
             change["NewImage"], event = old | {"Actor": {"S": "\ud800" + _LONG}}, "created"
         case "an item of 400 KB":
@@ -157,8 +157,8 @@ def _item(session_id: str, created_at: int) -> dict[str, Any]:
         "RenewedAt": {"N": str(created_at)},
         "Version": {"N": "1"},
         "Data": {"M": {"cart": {"N": "1"}}},
-        "TokenHash": {"B": "AAAA"},
-        "FamilyHash": {"B": "AAAA"},
+        "TokenHash": {"B": "A" * 43 + "="},
+        "FamilyHash": {"B": "A" * 43 + "="},
         "Actor": {"S": "arn:aws:iam::111122223333:user/backend"},
         "RequestId": {"S": "old"},
     }

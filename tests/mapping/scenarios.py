@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import NamedTuple
 
-from tests.mapping.changes import Changes, changes
+from tests.mapping.changes import Changes, Item, changes
 from tests.mapping.delivery import AuditTable, Delivery
 from tests.mapping.mapping import LONGEST_PAUSE, Record
 from tests.mapping.poisoned import NAMES, Poison, poison
@@ -84,6 +84,47 @@ def poisoned(table: AuditTable, *, seed: int = 1) -> Outcome:
     besides = {each.session_id for each in poisons}
     broken = delivery.broken(story, besides) + _unrecorded(delivery, poisons)
     return Outcome(delivery, broken)
+
+
+def forged(table: AuditTable, *, seed: int = 1) -> Outcome:
+    """Somebody has written a third of the keys before, with events of their own."""
+    story = changes(300, sessions=30, seed=seed)
+    taken = sorted(story.expected)[::3]
+    for key in taken:
+        table.put(_of_eve(story.expected[key]))
+    delivery = Delivery(story.records, table, begins=story.ended, faults=0.3, seed=seed)
+    delivery.run(until=story.ended + HOUR)
+    trail = {(item["SessionId"]["S"], item["EventId"]["S"]): item for item in delivery.trail}
+    broken = [
+        f"{key} is not as it was"
+        for key, event in story.expected.items()
+        if trail.pop(key) != (_of_eve(event) if key in taken else event)
+    ]
+    beside: Counter[str] = Counter(_but_for_its_key(item) for item in trail.values())
+    for key in taken:
+        event = story.expected[key]
+        report = {
+            "Type": {"S": "tampered"},
+            "Changed": {"L": [{"S": "EventId"}]},
+            "At": event["RecordedAt"],
+            **{
+                name: event[name]
+                for name in ("SessionId", "UserId", "RecordedAt", "ExpirationTime")
+                if name in event
+            },
+        }
+        beside -= Counter([_but_for_its_key(event), _but_for_its_key(report)])
+    broken += [f"{times} times {text}" for text, times in beside.items()]
+    missing = 2 * len(taken) - len(trail)
+    return Outcome(delivery, broken + ([f"{missing} events are missing"] if missing else []))
+
+
+def _of_eve(event: Item) -> Item:
+    return {**event, "UserId": {"S": "eve"}}
+
+
+def _but_for_its_key(item: Item) -> str:
+    return json.dumps({**item, "EventId": None}, sort_keys=True)
 
 
 def _outage(story: Changes, hours: float) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.mapping.delivery import AuditTable, InMemory, OnDynamoDBLocal
-from tests.mapping.scenarios import day, morning, poisoned, trouble
+from tests.mapping.scenarios import day, forged, morning, poisoned, trouble
 
 # On DynamoDB Local, which takes 20 s for 10,000; in memory it is always 10,000.
 RECORDS = int(os.environ.get("RECORDS", "1000"))
@@ -89,3 +89,11 @@ def test_poisoned_records_are_events_and_cost_no_neighbour() -> None:
 
 def test_poisoned_records_are_events_in_dynamodb_local(local: AuditTable) -> None:
     assert poisoned(local).broken == []
+
+
+def test_event_whose_key_somebody_wrote_before_is_on_record_once() -> None:
+    """Beside a `tampered` event, however often it is delivered and whatever request is lost."""
+    outcome = forged(InMemory())
+
+    assert outcome.broken == []
+    assert outcome.delivery.mapping.reports > 0

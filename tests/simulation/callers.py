@@ -172,12 +172,13 @@ class _Cast:
         """Make a call until it is answered, as the contract has it."""
         call = self._call(step, slot, kind, how, **facts)
         first = call.began
+        facts = {"first": first, **facts}
         for _ in range(_REPEATS):
             if call.status != 503 or self.world.time.now > first + _REPEAT_SECONDS:
                 break
             self.world.time.wait(1)
             rest = step._replace(fates=tuple(call.fates))
-            call = self._call(rest, slot, kind, how, **facts, first=first)
+            call = self._call(rest, slot, kind, how, **facts)
         return call
 
     def _create(self, step: Step, slot: Slot, timeouts: tuple[int, int] | None = None) -> None:

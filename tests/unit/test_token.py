@@ -22,7 +22,12 @@ def item(**changes: Any) -> dict[str, Any]:
     """A session whose token was rotated twice; None leaves an attribute out."""
     attributes = {
         "ExpirationTime": NOW + 1800,
+        "AbsoluteExpirationTime": NOW + 86_400,
+        "RenewableUntil": NOW + 84_600,
+        "TtlSeconds": 1800,
         "CreatedAt": NOW - 600,
+        "RenewedAt": NOW,
+        "Version": 1,
         "TokenHash": NEWEST.hashes.secret,
         "FamilyHash": NEWEST.hashes.family,
         "PreviousTokenHash": FORMER.hashes.secret,
