@@ -103,16 +103,10 @@ def forged(table: AuditTable, *, seed: int = 1) -> Outcome:
     beside: Counter[str] = Counter(_but_for_its_key(item) for item in trail.values())
     for key in taken:
         event = story.expected[key]
-        report = {
-            "Type": {"S": "tampered"},
-            "Changed": {"L": [{"S": "EventId"}]},
-            "At": event["RecordedAt"],
-            **{
-                name: event[name]
-                for name in ("SessionId", "UserId", "RecordedAt", "ExpirationTime")
-                if name in event
-            },
-        }
+        shared = ("SessionId", "UserId", "RecordedAt", "ExpirationTime")
+        report = {name: event[name] for name in shared if name in event}
+        report |= {"Type": {"S": "tampered"}, "At": event["RecordedAt"]}
+        report["Changed"] = {"L": [{"S": "EventId"}]}
         beside -= Counter([_but_for_its_key(event), _but_for_its_key(report)])
     broken += [f"{times} times {text}" for text, times in beside.items()]
     missing = 2 * len(taken) - len(trail)

@@ -8,6 +8,7 @@ import pytest
 from aws_cdk import RemovalPolicy
 
 from infra.settings import Settings, SettingsError
+from sessions import limits
 from tests.template import context
 
 
@@ -89,6 +90,10 @@ def test_whole_numbers_may_come_as_floats() -> None:
         ({"renewal_fraction": -0.1}, "'renewal_fraction' must be between 0 and 1"),
         ({"renewal_fraction": "0.1"}, "'renewal_fraction' is '0.1'; it must be of type float"),
         ({"rotation_grace_seconds": 3601}, "'rotation_grace_seconds' must be at most 3600"),
+        (
+            {"max_absolute_ttl_seconds": 34_560_001},
+            "'max_absolute_ttl_seconds' must be at most 34560000",
+        ),
         ({"not_before": -1}, "'not_before' is -1; it must be a time in the past"),
         ({"not_before": 10**10 - 1}, "'not_before' is 9999999999; it must be a time in the past"),
         ({"session_cookie": "a;b"}, "'session_cookie' must be the name of a cookie"),
@@ -108,3 +113,17 @@ def test_wrong_settings_are_named(overrides: dict[str, Any], culprit: str) -> No
 def test_unknown_stage_is_named_with_those_there_are(stage: str) -> None:
     with pytest.raises(SettingsError, match=f"no stage '{stage}'; it has dev, prod, local"):
         settings(stage)
+
+
+def test_bounds_are_those_of_the_functions() -> None:
+    """A longer grace period or window would be `tampered` in the trail."""
+    settings(
+        rotation_grace_seconds=limits.MAX_GRACE_SECONDS,
+        max_absolute_ttl_seconds=limits.MAX_LIFETIME_SECONDS,
+    )
+    for name, most in (
+        ("rotation_grace_seconds", limits.MAX_GRACE_SECONDS),
+        ("max_absolute_ttl_seconds", limits.MAX_LIFETIME_SECONDS),
+    ):
+        with pytest.raises(SettingsError, match=f"at most {most}"):
+            settings(**{name: most + 1})
