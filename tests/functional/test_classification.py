@@ -278,6 +278,7 @@ def test_any_other_change_is_tampered(api: Api, stored: Any, state: str, operati
         assert found in expected, (name, value, found)
         seen += 1
     assert seen > 500
+    assert event(old, new | {"RequestId": old["RequestId"]}, api.clock.now).type == "tampered"
 
 
 @pytest.mark.parametrize("user_id", ["ada", None])
@@ -394,6 +395,8 @@ def test_revoked_session_changes_no_more(api: Api, stored: Any) -> None:
     assert event(revoked, live | {"RequestId": {"S": "forged"}}, NOW).type == "tampered"
     again = revoked | {"RevokedReason": {"S": "other"}, "RequestId": {"S": "forged"}}
     assert event(revoked, again, NOW).type == "tampered"
+    later = {name: {"N": str(NOW + 1)} for name in ("RevokedAt", "ExpirationTime")}
+    assert event(revoked, again | later, NOW).type == "tampered"
 
 
 def test_expired_session_is_not_renewed(api: Api, stored: Any) -> None:
