@@ -95,6 +95,11 @@ def test_insert_is_created() -> None:
     }
 
 
+def test_item_of_another_id_is_no_creation() -> None:
+    """Ids of sessions have 12 characters of base64url."""
+    assert event(record("INSERT", new=image(SessionId="by hand")))["type"] == "tampered"
+
+
 REVOKED = {"ExpirationTime": NOW + 60, "RevokedAt": NOW + 60, "RevokedReason": "admin"}
 GONE = {"Data": None, "Client": None, "TokenHash": None, "FamilyHash": None}
 # Once and never before; once more, while its newest token is unseen; and that one seen.
