@@ -126,4 +126,4 @@ def test_bounds_are_those_of_the_functions() -> None:
         ("max_absolute_ttl_seconds", limits.MAX_LIFETIME_SECONDS),
     ):
         with pytest.raises(SettingsError, match=f"at most {most}"):
-            settings(**{name: most + 1})
+            settings("dev", **{name: most + 1})
