@@ -641,9 +641,9 @@ def test_cursor_of_a_sign_out_is_good_for_the_same_call_only(
     assert status(cursor) == 200
     position, digest = json.loads(base64.urlsafe_b64decode(cursor))
     for forged, expected in (
-        ([NOW, True, [SESSION, NOW - 60]], 200),
-        ([NOW, True, [SESSION, NOW - 61]], 422),
-        ([NOW, True, [SESSION, -1]], 422),
+        ([NOW, True, [SESSION, str(NOW - 60)]], 200),
+        ([NOW, True, [SESSION, str(NOW - 61)]], 422),
+        ([NOW, True, [SESSION, "-1"]], 422),
         ([NOW, 1, None], 422),
         ([-1, True, None], 422),
         ([10**10, True, None], 422),
