@@ -233,6 +233,22 @@ def test_host_where_nobody_listens_is_an_outage(monkeypatch: pytest.MonkeyPatch)
         get(client)
 
 
+def test_next_address_of_a_host_is_tried(
+    client: Client, server: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name may have one on which nobody listens."""
+    server.plan(always=GOOD)
+    with socket.create_server((HOST, 0)) as gone:
+        [refused] = socket.getaddrinfo(*gone.getsockname(), type=socket.SOCK_STREAM)
+    look_up = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *host, type: [refused, *look_up(*host, type=type)]
+    )
+
+    assert get(client) == ITEM
+    assert len(server.operations) == 1
+
+
 def test_connection_is_kept(client: Client, server: Proxy) -> None:
     server.plan(always=GOOD)
 
@@ -539,6 +555,8 @@ class Endpoint(ThreadingHTTPServer):
         self.lifetime = datetime.timedelta(hours=6)
         self.asked: list[str] = []
         self.status = 200
+        self.may_answer = threading.Event()
+        self.may_answer.set()
 
     @property
     def url(self) -> str:
@@ -551,6 +569,7 @@ class EndpointHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         endpoint = self.server
         endpoint.asked.append(self.headers["Authorization"])
+        endpoint.may_answer.wait(20)
         expiration = datetime.datetime.now(datetime.UTC) + endpoint.lifetime
         body = json.dumps(
             {
@@ -644,3 +663,17 @@ def test_endpoint_that_fails_is_an_outage(
     endpoint.status = 200
     server.plan(GOOD)
     assert get(client) == ITEM
+
+
+def test_endpoint_that_is_silent_is_an_outage(
+    endpoint: Endpoint, client: Client, server: Proxy
+) -> None:
+    """After a second: an attempt has 3 s in all."""
+    endpoint.may_answer.clear()
+
+    with pytest.raises(TransientError, match="CredentialRetrievalError"):
+        get(client)
+
+    endpoint.may_answer.set()
+    assert len(endpoint.asked) == lean.ATTEMPTS
+    assert server.operations == []
