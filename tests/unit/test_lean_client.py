@@ -239,11 +239,13 @@ def test_next_address_of_a_host_is_tried(
     """Its name may have one on which nobody listens."""
     server.plan(always=GOOD)
     with socket.create_server((HOST, 0)) as gone:
-        [refused] = socket.getaddrinfo(*gone.getsockname(), type=socket.SOCK_STREAM)
+        port = gone.getsockname()[1]
     look_up = socket.getaddrinfo
-    monkeypatch.setattr(
-        socket, "getaddrinfo", lambda *host, type: [refused, *look_up(*host, type=type)]
-    )
+
+    def find(host: str, *more: Any, **named: Any) -> list[Any]:
+        return [*look_up(host, port, type=socket.SOCK_STREAM), *look_up(host, *more, **named)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", find)
 
     assert get(client) == ITEM
     assert len(server.operations) == 1
