@@ -245,7 +245,7 @@ def test_repeated_send_is_no_second_change(
 def test_creation_whose_session_ended_between_two_sends_is_tried_again(
     api: Api, network: Proxy, other: SessionStore, tables: Any
 ) -> None:
-    """The service made the id, so no conflict over it is the caller's: the next call has another."""
+    """The service made the id, so the conflict is not the caller's: the next call has another."""
 
     def end() -> None:
         [item] = tables.client.scan(TableName=tables.sessions)["Items"]
