@@ -15,7 +15,7 @@ from serverless_sessions import DirectReader, IssuedSession, Sessions
 from serverless_sessions import direct as direct_module
 from serverless_sessions import operations as operations_module
 from serverless_sessions.secret import Token
-from tests.client.service import Service
+from tests.client.service import Call, Service
 from tests.functional.conftest import function, lambda_context, sample
 from tests.proxy import Exchange, Fault, answering, dripping, http_answer, proxy_to, silent
 
@@ -337,6 +337,51 @@ def test_an_answer_without_a_time_is_judged_by_the_api(
             service.plan()
             assert sessions.verify(issued.token) == issued.session
             assert (service.calls == []) == by_table, header
+
+
+def test_a_damaged_item_is_judged_by_the_api(
+    connect: Callable[..., Sessions], service: Service
+) -> None:
+    """Its checksum is that of what DynamoDB sent."""
+
+    def damage(exchange: Exchange) -> None:
+        line, _, rest = http_answer(*exchange.forward()).partition(b"\r\n")
+        assert b'"ada"' in rest
+        date = f"Date: {formatdate(usegmt=True)}\r\n".encode()
+        exchange.send(line + b"\r\n" + date + rest.replace(b'"ada"', b'"eve"'))
+
+    with proxy_to(service.dynamodb) as proxy:
+        proxy.plan(always=damage)
+        reader = DirectReader(service.table, endpoint=proxy.endpoint)
+        reader.learn("not_before=0, renewal_fraction=0.1", time.time())
+        verify_through(connect(reader=reader), service)
+
+
+def test_rules_count_from_the_call_that_brought_them(
+    connect: Callable[..., Sessions],
+    service: Service,
+    reader: DirectReader,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However late its answer comes: the service may have new rules by then."""
+    clock = Clock()
+    monkeypatch.setattr(direct_module, "time", clock)
+    monkeypatch.setattr(operations_module, "time", clock)
+    sessions = connect(reader=reader)
+    issued = sessions.create("ada", ttl_seconds=80_000)
+
+    def answer_late(call: Call) -> None:
+        reply = call.forward()
+        clock.ahead = 30
+        call.send(reply)
+
+    service.plan(answer_late)
+    assert sessions.verify(issued.token)
+
+    clock.ahead = 61
+    service.plan()
+    assert sessions.verify(issued.token)
+    assert service.calls == ["POST /sessions/verify"]
 
 
 def test_any_number_is_a_fraction(
