@@ -172,11 +172,12 @@ class TestChangeWithoutVersion:
         assert (session.data, session.version) == ({"a": 1}, 2)
         assert sent(service) == 1
 
-    def test_no_effect_is_unknown(self, sessions: Sessions, service: Service) -> None:
+    @pytest.mark.parametrize("method", ["change", "replace"])
+    def test_no_effect_is_unknown(self, sessions: Sessions, service: Service, method: str) -> None:
         session_id = sessions.create("ada", data={"a": True}).session.session_id
         service.plan(faults.reset)
         with pytest.raises(OutcomeUnknown):
-            sessions.change(session_id, {"a": 1})
+            getattr(sessions, method)(session_id, {"a": 1})
         assert sent(service) == 1
 
     def test_what_was_not_carried_out_is_sent_again(
