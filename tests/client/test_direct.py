@@ -321,19 +321,19 @@ def test_an_answer_without_a_time_is_judged_by_the_api(
         "Thu, 26 Nov 20261126 16:56:51 GMT": False,
         "": False,
     }
-    headers = {f"Date: {date}\r\n": by_table for date, by_table in dates.items()}
-    for header, by_table in (headers | {"": False}).items():
+    headers = {f"Date: {date}\r\n": by_table for date, by_table in dates.items()} | {"": False}
 
-        def answer(exchange: Exchange, header: str = header) -> None:
-            line, _, rest = http_answer(*exchange.forward()).partition(b"\r\n")
-            exchange.send(line + b"\r\n" + header.encode() + rest)
+    def answer(exchange: Exchange) -> None:
+        line, _, rest = http_answer(*exchange.forward()).partition(b"\r\n")
+        exchange.send(line + b"\r\n" + header.encode() + rest)
 
-        with proxy_to(service.dynamodb) as proxy:
-            proxy.plan(always=answer)
-            reader = DirectReader(service.table, endpoint=proxy.endpoint)
-            reader.learn("not_before=0, renewal_fraction=0.1", time.time())
-            sessions = connect(reader=reader)
-            issued = sessions.create("ada")
+    with proxy_to(service.dynamodb) as proxy:
+        proxy.plan(always=answer)
+        reader = DirectReader(service.table, endpoint=proxy.endpoint)
+        reader.learn("not_before=0, renewal_fraction=0.1", time.time())
+        sessions = connect(reader=reader)
+        issued = sessions.create("ada")
+        for header, by_table in headers.items():
             service.plan()
             assert sessions.verify(issued.token) == issued.session
             assert (service.calls == []) == by_table, header
@@ -412,15 +412,17 @@ UNREADABLE = [
 
 
 def test_rules_that_can_not_be_read_end_with_those_before_them(
-    connect: Callable[..., Sessions], service: Service, monkeypatch: pytest.MonkeyPatch
+    sessions: Sessions,
+    service: Service,
+    reader: DirectReader,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Calls go to the API then, and none of them fails."""
-    issued = connect().create("ada", ttl_seconds=80_000)
+    issued = sessions.create("ada", ttl_seconds=80_000)
+    monkeypatch.setattr(direct_module, "time", clock := Clock())
     for header in UNREADABLE:
-        monkeypatch.setattr(direct_module, "time", clock := Clock())
-        reader = DirectReader(service.table, endpoint=service.dynamodb)
+        clock.ahead = 0
         reader.learn("not_before=0, renewal_fraction=0.1", clock.time())
-        sessions = connect(reader=reader)
         clock.ahead = 50
         reader.learn(header, clock.time())
         service.plan()
