@@ -10,6 +10,7 @@ import re
 import time
 import zlib
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from serverless_sessions.calls import Answer, Deadline, Plan, Request
@@ -23,7 +24,9 @@ _POLICY_SECONDS = 60
 _REFRESH_SECONDS = 55
 # A read takes a few milliseconds. After so long the API does better.
 _READ_SECONDS = 0.5
-_POLICY = re.compile(r"not_before=([0-9]+), renewal_fraction=([0-9.]+)")
+_POLICY = re.compile(
+    r"not_before=([0-9]{1,15}), renewal_fraction=([0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)"
+)
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,10 @@ class DirectReader:
     """Lets `verify` read the table `table` first, with one strongly consistent GetItem.
 
     The read answers for the newest token of a live session that is not due for renewal, if that
-    token has been presented before. The API decides
-    everything else, also when the read fails. One `verify` a minute goes to the API in any case,
-    for its answer brings the rules. Until the first such answer, every call goes to the API.
+    token has been presented before. What time it is comes with DynamoDB's answer, so the clock of
+    this host ends and prolongs no session. The API decides everything else, also when the read
+    fails or its answer has no time. One `verify` a minute goes to the API in any case, for its
+    answer brings the rules. Until the first such answer, every call goes to the API.
 
     Needs `dynamodb:GetItem` on the table, and nothing else. Without `region`, the table is in the
     region of the API; without `endpoint`, it is behind that region's own.
@@ -66,14 +70,18 @@ class DirectReader:
             return None
         try:
             item = json.loads(outcome.body)["Item"]
-            return _judge(item, token, policy, int(time.time()), renew=renew)
+            return _judge(item, token, policy, _answered_at(outcome), renew=renew)
         except (KeyError, ValueError, TypeError, AttributeError):
             return None
 
     def learn(self, header: str, asked_at: float) -> None:
-        """The rules in the header `Sessions-Policy` of an answer to a call of that time."""
-        if found := _POLICY.fullmatch(header):
-            self._policy = _Policy(int(found[1]), float(found[2]), asked_at)
+        """The rules in the header `Sessions-Policy` of an answer to a call of that time.
+
+        Without rules that can be read, those from before are used until their time is over.
+        """
+        found = _POLICY.fullmatch(header)
+        if found and (fraction := float(found[2])) <= 1:
+            self._policy = _Policy(int(found[1]), fraction, asked_at)
 
     def _current_policy(self) -> _Policy | None:
         """None if this call has to go to the API. Wall-clock time: it goes on while a process is
@@ -112,6 +120,14 @@ class DirectReader:
 def _is_whole(answer: Answer) -> bool:
     checksum = answer.headers.get("x-amz-crc32")
     return checksum is None or checksum == str(zlib.crc32(answer.body))
+
+
+def _answered_at(answer: Answer) -> int:
+    """DynamoDB's time. Raises `KeyError` and `ValueError` for an answer that does not have it."""
+    moment = parsedate_to_datetime(answer.headers["date"])
+    if moment.tzinfo is None:  # Python would take it for the time zone of this host
+        raise ValueError("no GMT")
+    return int(moment.timestamp())
 
 
 def _judge(

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -64,8 +65,9 @@ limits = Limits(
 renewal_fraction = float(os.environ["RENEWAL_FRACTION"])
 record_anonymous = os.environ["RECORD_ANONYMOUS"] == "true"
 default_grace_seconds = int(os.environ["ROTATION_GRACE_SECONDS"])
-# For clients that read the table themselves.
-policy = {"Sessions-Policy": f"not_before={not_before}, renewal_fraction={renewal_fraction:g}"}
+# For clients that read the table themselves: a number without an exponent.
+_fraction = f"{Decimal(os.environ['RENEWAL_FRACTION']):f}"
+policy = {"Sessions-Policy": f"not_before={not_before}, renewal_fraction={_fraction}"}
 # API Gateway waits 30 s: time is left for the request under way, 7 s at most, and the answer.
 SIGN_OUT_SECONDS = 20
 # Numbers leave as they came: a Decimal as a JSON number.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterator, Mapping
 from time import monotonic, sleep
@@ -17,15 +18,20 @@ SOURCE = "serverless-sessions"
 _ENTRIES_PER_REQUEST = 10
 # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevent-size.html
 _BYTES_PER_REQUEST = 256 * 1024
-# What stands around the detail in the event that the bus makes of an entry.
-_ENVELOPE_BYTES = 1024
 _TRIES = 4
 _PAUSE_SECONDS = 0.1
-# The first is said of a request, the others of an entry. Anything else, a missing permission or bus
-# too, may be different when the event comes again.
-# https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsResultEntry.html
-_REFUSED_FOR_GOOD = {
+# What is wrong with a request itself, or with one of its entries. The last is boto3's own verdict.
+# Any other error, a missing permission or bus too, may be gone when the event comes again. The HTTP
+# status does not tell these apart: AWS's JSON protocols answer 400 to throttled requests as well.
+_TOO_LARGE = "RequestEntityTooLarge"
+_REQUEST_REFUSED = {
+    _TOO_LARGE,
+    "SerializationException",
     "ValidationException",
+    "ParamValidationError",
+}
+# https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsResultEntry.html
+_ENTRY_REFUSED = {
     "InvalidArgument",
     "MalformedDetail",
     "NotAuthorizedForDetailTypeException",
@@ -65,13 +71,14 @@ class EventBus:
             lots = deque(_lots({key: waiting[key] for key in missed.for_now}))
             while lots and monotonic() <= deadline:
                 lot = lots.popleft()
-                for key, code in self._send(lot).items():
-                    if code == "ValidationException" and len(lot) > 1:
-                        # Sent alone, an entry costs no neighbour.
-                        lots.appendleft({key: lot[key]})
-                        continue
+                codes = self._send(lot)
+                if len(lot) > 1 and _REQUEST_REFUSED.issuperset(codes.values()):
+                    # Sent apart from each other, an entry costs no neighbour.
+                    lots.extendleft(reversed(_halves(lot)))
+                    continue
+                for key, code in codes.items():
                     del missed.for_now[key]
-                    if code in _REFUSED_FOR_GOOD:
+                    if code in _REQUEST_REFUSED | _ENTRY_REFUSED:
                         missed.for_good[key] = code
                     elif code:
                         missed.for_now[key] = code
@@ -92,7 +99,10 @@ class EventBus:
         try:
             answer = self._client.put_events(Entries=list(lot.values()))
         except ClientError as error:
-            return dict.fromkeys(lot, error.response["Error"]["Code"])
+            # Such an answer has no body: its code is the status, as a text.
+            # https://github.com/boto/boto3/issues/3411
+            too_large = error.response["ResponseMetadata"]["HTTPStatusCode"] == 413
+            return dict.fromkeys(lot, _TOO_LARGE if too_large else error.response["Error"]["Code"])
         except BotoCoreError as error:
             return dict.fromkeys(lot, type(error).__name__)
         codes = [each.get("ErrorCode", "") for each in answer["Entries"]]
@@ -102,13 +112,22 @@ class EventBus:
 def _lots(entries: Mapping[str, Entry]) -> Iterator[dict[str, Entry]]:
     """The entries in as many parts as it takes for each to fit into a request."""
     lot: dict[str, Entry] = {}
-    size = 0
+    # A separator stands between entries alone.
+    empty = size = len(json.dumps({"Entries": []})) - len(", ")
     for key, entry in entries.items():
-        added = len(entry["Detail"].encode()) + _ENVELOPE_BYTES
+        # As boto3 spells it: quotes in `Detail` and all that is not ASCII become longer.
+        added = len(json.dumps(entry)) + len(", ")
         if lot and (len(lot) == _ENTRIES_PER_REQUEST or size + added > _BYTES_PER_REQUEST):
             yield lot
-            lot, size = {}, 0
+            lot, size = {}, empty
         lot[key] = entry
         size += added
     if lot:
         yield lot
+
+
+def _halves(lot: Mapping[str, Entry]) -> list[dict[str, Entry]]:
+    """Two lots, in the order of the entries."""
+    entries = list(lot.items())
+    middle = len(entries) // 2
+    return [dict(entries[:middle]), dict(entries[middle:])]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from serverless_sessions._web.cookies import read_tokens
+from serverless_sessions._web.session import WebSession
+from serverless_sessions.calls import Answer
+from serverless_sessions.operations import Operations
 from tests.client.service import Service
 from tests.client.sites import FRAMEWORKS, Browser
 
@@ -35,6 +40,34 @@ STRANGE = ("\u2000", "\u00a0", "\u0085", "\u3000", "\u2028", "\x1c", "\x0b", "\x
 def test_tokens_of_a_cookie_header(header: str, tokens: list[str]) -> None:
     """Names count to the byte: a subdomain can plant a cookie whose name only looks like it."""
     assert read_tokens(header, "session") == tokens
+
+
+def test_cookie_of_a_session_at_its_end_is_set_all_the_same() -> None:
+    """The answer took long, or the clock is ahead. A `Max-Age` of 0 would delete what is there."""
+    operations = Operations(
+        "http://localhost", "us-east-1", deadline_seconds=1, verify_deadline_seconds=1, reader=None
+    )
+    web = WebSession(
+        operations,
+        [],
+        client=None,
+        user_of=lambda values: "ada",
+        dumps=json.dumps,
+        loads=json.loads,
+    )
+    now = int(time.time())
+    session = {
+        "session_id": "A" * 12, "user_id": "ada", "data": {}, "client": {}, "version": 1,
+        "created_at": now - 70, "renewed_at": now - 70, "ttl_seconds": 60,
+        "expires_at": now - 10, "absolute_expires_at": now - 10,
+    }  # fmt: skip
+    saving = web.save({"a": 1}, ttl_seconds=60)
+    next(saving)
+    with pytest.raises(StopIteration):
+        saving.send(Answer(201, {}, json.dumps(session).encode()))
+
+    [change] = web.cookie_changes()
+    assert (change.for_visitor, change.token, change.max_age) == (False, web.token, 1)
 
 
 @pytest.fixture(params=FRAMEWORKS)

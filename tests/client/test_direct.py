@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from email.utils import formatdate
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 
 from serverless_sessions import DirectReader, IssuedSession, Sessions
 from serverless_sessions import direct as direct_module
+from serverless_sessions import operations as operations_module
 from serverless_sessions.secret import Token
-from tests.client.service import Service
+from tests.client.service import Call, Service
 from tests.functional.conftest import function, lambda_context, sample
-from tests.proxy import Fault, answering, dripping, proxy_to, silent
+from tests.proxy import Exchange, Fault, answering, dripping, http_answer, proxy_to, silent
 
 HOUR = 3600
 
@@ -226,8 +228,8 @@ def test_one_call_a_minute_asks_for_the_rules(
 class Clock:
     """`time`, some seconds ahead."""
 
-    def __init__(self) -> None:
-        self.ahead = 0
+    def __init__(self, ahead: int = 0) -> None:
+        self.ahead = ahead
 
     def time(self) -> float:
         return time.time() + self.ahead
@@ -259,3 +261,178 @@ def test_a_session_from_before_the_switch_goes_to_the_api(
     service.plan()
     assert sessions.verify(issued.token)  # this service's switch is off
     assert service.calls == ["POST /sessions/verify"]
+
+
+def test_a_wrong_clock_ends_and_prolongs_no_session(
+    connect: Callable[..., Sessions],
+    service: Service,
+    reader: DirectReader,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DynamoDB says when it answered. It takes signatures that are up to 5 minutes off."""
+    clock = Clock()
+    monkeypatch.setattr(direct_module, "time", clock)
+    monkeypatch.setattr(operations_module, "time", clock)
+    sessions = connect(reader=reader)
+    for clock.ahead in (-280, 280):
+        assert sessions.verify(sessions.create("warm").token)
+        for left in (-100, 100):
+            issued = sessions.create("ada", ttl_seconds=1800)
+            store(service, issued, {"ExpirationTime": left, "RenewedAt": left - 1800}, [])
+            service.plan()
+            session = sessions.verify(issued.token, renew=False)
+            assert (session is not None) == (service.calls == []) == (left > 0)
+
+
+def test_a_wrong_clock_neither_hastens_nor_delays_a_renewal(
+    sessions: Sessions,
+    service: Service,
+    reader: DirectReader,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is due after a tenth of the window, 180 s here."""
+    for ahead, age, due in ((280, 60, False), (-280, 240, True)):
+        monkeypatch.setattr(direct_module, "time", clock := Clock(ahead))
+        reader.learn("not_before=0, renewal_fraction=0.1", clock.time())
+        assert is_due(sessions, service, age) == due
+
+
+def is_due(sessions: Sessions, service: Service, age: int) -> bool:
+    """Whether `verify` goes to the API with a session of 1800 s that was renewed `age` s ago."""
+    issued = sessions.create("ada", ttl_seconds=1800)
+    store(service, issued, {"ExpirationTime": 1800 - age, "RenewedAt": -age}, [])
+    service.plan()
+    assert sessions.verify(issued.token)
+    return service.calls != []
+
+
+def test_an_answer_without_a_time_is_judged_by_the_api(
+    connect: Callable[..., Sessions], service: Service
+) -> None:
+    """And so is one that says that the session has expired."""
+    now = formatdate(usegmt=True)
+    dates = {
+        now: True,
+        formatdate(time.time() + 2 * HOUR, usegmt=True): False,
+        now.removesuffix(" GMT"): False,
+        f"{now}\r\nDate: {now}": False,
+        f"{int(time.time())}": False,
+        "Thu, 32 Nov 2026 25:61:61 GMT": False,
+        "Thu, 26 Nov 20261126 16:56:51 GMT": False,
+        "": False,
+    }
+    headers = {f"Date: {date}\r\n": by_table for date, by_table in dates.items()} | {"": False}
+
+    def answer(exchange: Exchange) -> None:
+        line, _, rest = http_answer(*exchange.forward()).partition(b"\r\n")
+        exchange.send(line + b"\r\n" + header.encode() + rest)
+
+    with proxy_to(service.dynamodb) as proxy:
+        proxy.plan(always=answer)
+        reader = DirectReader(service.table, endpoint=proxy.endpoint)
+        reader.learn("not_before=0, renewal_fraction=0.1", time.time())
+        sessions = connect(reader=reader)
+        issued = sessions.create("ada")
+        for header, by_table in headers.items():
+            service.plan()
+            assert sessions.verify(issued.token) == issued.session
+            assert (service.calls == []) == by_table, header
+
+
+def test_a_damaged_item_is_judged_by_the_api(
+    connect: Callable[..., Sessions], service: Service
+) -> None:
+    """Its checksum is that of what DynamoDB sent."""
+
+    def damage(exchange: Exchange) -> None:
+        line, _, rest = http_answer(*exchange.forward()).partition(b"\r\n")
+        assert b'"ada"' in rest
+        date = f"Date: {formatdate(usegmt=True)}\r\n".encode()
+        exchange.send(line + b"\r\n" + date + rest.replace(b'"ada"', b'"eve"'))
+
+    with proxy_to(service.dynamodb) as proxy:
+        proxy.plan(always=damage)
+        reader = DirectReader(service.table, endpoint=proxy.endpoint)
+        reader.learn("not_before=0, renewal_fraction=0.1", time.time())
+        verify_through(connect(reader=reader), service)
+
+
+def test_rules_count_from_the_call_that_brought_them(
+    connect: Callable[..., Sessions],
+    service: Service,
+    reader: DirectReader,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However late its answer comes: the service may have new rules by then."""
+    clock = Clock()
+    monkeypatch.setattr(direct_module, "time", clock)
+    monkeypatch.setattr(operations_module, "time", clock)
+    sessions = connect(reader=reader)
+    issued = sessions.create("ada", ttl_seconds=80_000)
+
+    def answer_late(call: Call) -> None:
+        reply = call.forward()
+        clock.ahead = 30
+        call.send(reply)
+
+    service.plan(answer_late)
+    assert sessions.verify(issued.token)
+
+    clock.ahead = 61
+    service.plan()
+    assert sessions.verify(issued.token)
+    assert service.calls == ["POST /sessions/verify"]
+
+
+def test_any_number_is_a_fraction(
+    sessions: Sessions, service: Service, reader: DirectReader
+) -> None:
+    fractions = {
+        "0": 0, "0.0": 0, "1e-05": 0, "1E-5": 0, "0.00001": 0, "0." + "0" * 400 + "1": 0,
+        "0.5": 900, "5e-1": 900, "1": 1800, "1.0": 1800,
+    }  # fmt: skip
+    for fraction, due_at in fractions.items():
+        for age in (due_at + 20, due_at - 20):
+            if 0 <= age < 1800:
+                reader.learn(f"not_before=0, renewal_fraction={fraction}", time.time())
+                assert is_due(sessions, service, age) == (age > due_at), fraction
+
+
+UNREADABLE = [
+    "", "garbage", "not_before=0", "renewal_fraction=0.1, not_before=0",
+    "not_before=, renewal_fraction=0.1", "not_before=-1, renewal_fraction=0.1",
+    "not_before=1.5, renewal_fraction=0.1", "not_before=0, renewal_fraction=",
+    "not_before=0, renewal_fraction=.", "not_before=0, renewal_fraction=1.2.3",
+    "not_before=0, renewal_fraction=1.1", "not_before=0, renewal_fraction=1e400",
+    "not_before=0, renewal_fraction=-0.1", "not_before=0, renewal_fraction=nan",
+    "not_before=0, renewal_fraction=inf", "not_before=0, renewal_fraction=1e",
+    "not_before=0, renewal_fraction=\u0661", "not_before=\u0661, renewal_fraction=0.1",
+    f"not_before={'9' * 5000}, renewal_fraction=0.1", "not_before=0, renewal_fraction=0.1\n",
+]  # fmt: skip
+
+
+def test_rules_that_can_not_be_read_end_with_those_before_them(
+    sessions: Sessions,
+    service: Service,
+    reader: DirectReader,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Calls go to the API then, and none of them fails."""
+    issued = sessions.create("ada", ttl_seconds=80_000)
+    monkeypatch.setattr(direct_module, "time", clock := Clock())
+    for header in UNREADABLE:
+        clock.ahead = 0
+        reader.learn("not_before=0, renewal_fraction=0.1", clock.time())
+        clock.ahead = 50
+        reader.learn(header, clock.time())
+        service.plan()
+        assert sessions.verify(issued.token)
+        assert service.calls == [], header
+
+        clock.ahead = 61
+        if header.isascii() and header.isprintable():
+            policy = {"Sessions-Policy": header}
+            monkeypatch.setattr(service.handler, "policy", policy)
+        for _ in range(2):
+            assert sessions.verify(issued.token)
+        assert service.calls == ["POST /sessions/verify"] * 2, header

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 
+from local.stack import HOST
 from serverless_sessions import (
     AsyncSessions,
     InternalError,
@@ -22,6 +27,8 @@ from serverless_sessions import (
     VersionMismatch,
 )
 from serverless_sessions.aws import find_region
+from serverless_sessions.calls import Answer, failed
+from serverless_sessions.transport import AsyncTransport
 from tests.client import service as faults
 from tests.client.service import Call, Fault, Service
 
@@ -147,6 +154,14 @@ def test_retry_after_is_honoured(connect: Callable[..., Sessions], service: Serv
     assert len(service.calls) == 1
 
 
+@pytest.mark.parametrize("text", ["", "Fri, 27 Nov 2026 10:00:00 GMT", "-1", "1e9", "inf", "²"])
+def test_retry_after_that_is_no_number_of_seconds_is_none(text: str) -> None:
+    """A date is legal, too, but then clocks would matter."""
+    failure = failed(Answer(503, {"retry-after": text}, b"{}"))
+    assert failure
+    assert failure.retry_after == 0
+
+
 def test_a_failure_that_nobody_foresaw_keeps_its_request_id(
     sessions: Sessions, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,11 +187,12 @@ class TestChangeWithoutVersion:
         assert (session.data, session.version) == ({"a": 1}, 2)
         assert sent(service) == 1
 
-    def test_no_effect_is_unknown(self, sessions: Sessions, service: Service) -> None:
+    @pytest.mark.parametrize("method", ["change", "replace"])
+    def test_no_effect_is_unknown(self, sessions: Sessions, service: Service, method: str) -> None:
         session_id = sessions.create("ada", data={"a": True}).session.session_id
         service.plan(faults.reset)
         with pytest.raises(OutcomeUnknown):
-            sessions.change(session_id, {"a": 1})
+            getattr(sessions, method)(session_id, {"a": 1})
         assert sent(service) == 1
 
     def test_what_was_not_carried_out_is_sent_again(
@@ -295,6 +311,45 @@ def test_each_event_loop_has_its_own_connections(
     asyncio.run(use_and_close())
     asyncio.run_coroutine_threadsafe(use_and_close(), loop).result()
     assert service.connections == 3
+
+
+def test_an_address_that_takes_no_connection_leaves_time_for_the_next(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's name has two; the backlog of the first one is full."""
+    port, look_up = urlsplit(service.url).port, socket.getaddrinfo
+
+    def find(host: str, *more: Any, **named: Any) -> list[Any]:
+        hosts = ["127.0.0.2", HOST] if host == "sessions.test" else [host]
+        return [address for each in hosts for address in look_up(each, *more, **named)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", find)
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.2", port), backlog=0))
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        with Sessions(
+            f"http://sessions.test:{port}", region=service.region, deadline_seconds=6.0
+        ) as sessions:
+            sessions.create("ada")
+    assert service.calls == ["POST /sessions"]
+
+
+def test_connections_of_a_closed_loop_are_forgotten() -> None:
+    """An app may run a new loop for each of its calls."""
+    transport = AsyncTransport()
+    ended = asyncio.new_event_loop()
+    ended.close()
+    transport._transports[ended] = httpx2.AsyncHTTPTransport()
+
+    async def use() -> None:
+        current = transport._current()
+        assert list(transport._transports.values()) == [current]
+        await transport.aclose()
+
+    asyncio.run(use())
 
 
 def test_a_forked_process_has_its_own_connections(

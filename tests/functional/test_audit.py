@@ -410,6 +410,33 @@ def test_refused_record_without_a_place_repeats_the_batch(
     assert record(audit, batch) == {"batchItemFailures": [{"itemIdentifier": ""}]}
 
 
+def test_everything_behind_the_deadline_is_reported(
+    audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused lot goes out in single statements, the last one first. Whatever is left of it when
+    the time is over comes before those that are written, and must not count as written too.
+    """
+    clock = [0.0]
+    original = seam.client.batch_execute_statement
+
+    def answer(Statements: Any) -> Any:
+        clock[0] += 7
+        if len(Statements) > 1:
+            raise RequestRefused("ValidationException", "not a number", {})
+        return original(Statements=Statements)
+
+    monkeypatch.setattr(seam.client, "batch_execute_statement", answer)
+    monkeypatch.setattr(audit, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("audit.trail.monotonic", lambda: clock[0])
+
+    reported = record(audit, inserts(60))["batchItemFailures"]
+
+    written = {item["SessionId"]["S"] for item in items(tables)}
+    assert 0 < len(written) < 10
+    missing = min(set(range(60)) - set(map(int, written)))
+    assert reported == [{"itemIdentifier": str(10**20 + missing)}]
+
+
 def test_silent_table_refuses_all(audit: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within the function's time: killed by Lambda, it could not report anything."""
     clock = [0.0]

@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Callable
 from io import StringIO
+from runpy import run_path
 from types import ModuleType
 from typing import Any
 
@@ -760,3 +761,19 @@ def test_verify_tells_the_policy(api: Api) -> None:
     answer = verify(api, api.log_in())
 
     assert answer.headers["sessions-policy"] == "not_before=0, renewal_fraction=0.1"
+
+
+@pytest.mark.parametrize(
+    ("setting", "spelled"),
+    [(0.00001, "0.00001"), (0.1234567, "0.1234567"), (5e-17, "0.00000000000000005")],
+)
+def test_policy_is_spelled_as_the_contract_says(
+    api: Api, monkeypatch: pytest.MonkeyPatch, setting: float, spelled: str
+) -> None:
+    """No exponent, which `str` makes of small numbers, and no digit less than the setting has."""
+    monkeypatch.setenv("RENEWAL_FRACTION", str(setting))
+    monkeypatch.setattr(api.handler, "policy", run_path(api.handler.__file__ or "")["policy"])
+
+    answer = verify(api, api.log_in())  # held against the contract
+
+    assert answer.headers["sessions-policy"] == f"not_before=0, renewal_fraction={spelled}"

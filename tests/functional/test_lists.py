@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sessions.errors import Unavailable
-from tests.functional.conftest import NOW, Api, sample
+from tests.functional.conftest import NOW, Api, sample, seam
 
 
 def create_in_turn(api: Api, count: int, **fields: Any) -> list[str]:
@@ -118,6 +118,29 @@ def test_page_may_be_short_while_a_cursor_is_set(api: Api) -> None:
     assert pages(api, limit=1)[:2] == [[], [oldest]]
     api("GET", "/sessions", query={"user_id": "ada", "limit": 1})
     assert api.requests == ["Query", "BatchGetItem"] * 4
+
+
+def test_page_stays_short_when_its_time_is_over(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow table is no outage: what has been read is answered, with a cursor."""
+    [oldest] = create_in_turn(api, 1)
+    for session_id in create_in_turn(api, 2):
+        api("DELETE", f"/sessions/{session_id}")
+    clock = [0.0]
+
+    def be_slow() -> None:
+        clock[0] += 6
+
+    seam.before = be_slow
+    monkeypatch.setattr("sessions.user_sessions.monotonic", lambda: clock[0])
+
+    first = api("GET", "/sessions", query={"user_id": "ada", "limit": 1})
+    assert (first.status, first.json["items"]) == (200, [])
+    assert api.requests == ["Query", "BatchGetItem"]
+
+    seam.before = lambda: None
+    cursor = first.json["next_cursor"]
+    rest = api("GET", "/sessions", query={"user_id": "ada", "limit": 1, "cursor": cursor})
+    assert [session["session_id"] for session in rest.json["items"]] == [oldest]
 
 
 def test_malformed_item_does_not_break_the_list(api: Api, tables: Any) -> None:

@@ -242,6 +242,23 @@ def test_repeated_send_is_no_second_change(
         assert api("POST", "/sessions/verify", {"token": answer.json["token"]}).status == 200
 
 
+def test_creation_whose_session_ended_between_two_sends_is_tried_again(
+    api: Api, network: Proxy, other: SessionStore, tables: Any
+) -> None:
+    """The service made the id, so the conflict is not the caller's: the next call has another."""
+
+    def end() -> None:
+        [item] = tables.client.scan(TableName=tables.sessions)["Items"]
+        other.revoke(item["SessionId"]["S"], reason="logout", by=BY_OTHER)
+
+    network.plan(network.lose_answer(then=end))
+
+    answer = api("POST", "/sessions", {"user_id": "ada"})
+
+    assert network.statuses == [200, 400]
+    assert (answer.status, answer.json["code"]) == (503, "unavailable")
+
+
 @pytest.mark.parametrize("grace_seconds", [0, 30])
 def test_repeated_rotation_is_one_though_another_wrote_between(
     api: Api, network: Proxy, other: SessionStore, stored: Any, grace_seconds: int

@@ -67,7 +67,7 @@ def day(table: AuditTable, *, hours: float = 24.5) -> Outcome:
     return Outcome(delivery, delivery.broken(story) + broken)
 
 
-def poisoned(table: AuditTable, *, seed: int = 1) -> Outcome:
+def poisoned(table: AuditTable, *, faults: float = 0.3, shards: int = 4, seed: int = 1) -> Outcome:
     """Records that can't be read, or whose events DynamoDB never takes, among others."""
     story = changes(300, sessions=30, seed=seed)
     records, poisons = list[Record](), list[Poison]()
@@ -78,7 +78,7 @@ def poisoned(table: AuditTable, *, seed: int = 1) -> Outcome:
             poisons.append(poison(NAMES[len(poisons)], record))
             records += [poisons[-1].record] * 2
     # All of it waits already, so that neighbours share a batch.
-    delivery = Delivery(records, table, begins=story.ended, faults=0.3, seed=seed)
+    delivery = Delivery(records, table, begins=story.ended, faults=faults, shards=shards, seed=seed)
     delivery.network.spoiled = {each.session_id: each.refused for each in poisons if each.refused}
     delivery.run(until=story.ended + HOUR)
     besides = {each.session_id for each in poisons}

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from dynamodb import client as lean
+from dynamodb import connection as connection_module
 from dynamodb.client import Client
 from dynamodb.connection import ANSWER_SECONDS, CONNECT_SECONDS
 from dynamodb.credentials import Credentials
@@ -232,6 +233,24 @@ def test_host_where_nobody_listens_is_an_outage(monkeypatch: pytest.MonkeyPatch)
         get(client)
 
 
+def test_next_address_of_a_host_is_tried(
+    client: Client, server: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name may have one on which nobody listens."""
+    server.plan(always=GOOD)
+    with socket.create_server((HOST, 0)) as gone:
+        port = gone.getsockname()[1]
+    look_up = socket.getaddrinfo
+
+    def find(host: str, *more: Any, **named: Any) -> list[Any]:
+        return [*look_up(host, port, type=socket.SOCK_STREAM), *look_up(host, *more, **named)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", find)
+
+    assert get(client) == ITEM
+    assert len(server.operations) == 1
+
+
 def test_connection_is_kept(client: Client, server: Proxy) -> None:
     server.plan(always=GOOD)
 
@@ -297,6 +316,73 @@ def test_connection_on_which_something_came_unasked_is_not_used(
     assert get(client) == ITEM
     assert len(server.operations) == 2
     assert server.connections == 2
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
+    """The sockets of all connections, in the order in which they were opened."""
+    sockets: list[socket.socket] = []
+    connect = connection_module._connect
+
+    def note(*to: Any) -> socket.socket:
+        sockets.append(connect(*to))
+        return sockets[-1]
+
+    monkeypatch.setattr(connection_module, "_connect", note)
+    return sockets
+
+
+def open_three(client: Client, server: Proxy) -> None:
+    """Leave three idle connections."""
+    together = threading.Barrier(3)
+
+    def answer_together(exchange: Exchange) -> None:
+        together.wait(20)
+        GOOD(exchange)
+
+    server.plan(always=answer_together)
+    threads = [threading.Thread(target=get, args=(client,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(idle(client)) == 3
+
+
+@pytest.mark.parametrize("noticed", ["before it is used", "while it is used"])
+def test_all_idle_connections_go_with_one_that_is_dead(
+    client: Client, server: Proxy, opened: list[socket.socket], noticed: str
+) -> None:
+    """They are as old, and each of them would cost a request of its own to find out."""
+    open_three(client, server)
+    if noticed == "before it is used":
+        idle(client)[-1]._socket.shutdown(socket.SHUT_RDWR)
+        server.plan(always=GOOD)
+    else:
+        server.plan(closing, always=GOOD)
+
+    assert get(client) == ITEM
+
+    assert [each.fileno() == -1 for each in opened] == [True, True, True, False]
+    assert len(idle(client)) == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "header"), [("1.1", "Connection: close"), ("1.0", "Content-Type: text/plain")]
+)
+def test_connection_that_the_server_will_not_keep_is_closed(
+    client: Client, server: Proxy, opened: list[socket.socket], version: str, header: str
+) -> None:
+    """Its answer counts all the same."""
+    body = json.dumps(ITEM).encode()
+    head = f"HTTP/{version} 200 OK\r\n{header}\r\nContent-Length: {len(body)}\r\n\r\n"
+    server.plan(always=lambda exchange: exchange.send(head.encode() + body))
+
+    assert get(client) == get(client) == ITEM
+
+    assert server.connections == 2
+    assert [each.fileno() for each in opened] == [-1, -1]
+    assert idle(client) == []
 
 
 def idle(client: Client) -> list[Any]:
@@ -471,6 +557,8 @@ class Endpoint(ThreadingHTTPServer):
         self.lifetime = datetime.timedelta(hours=6)
         self.asked: list[str] = []
         self.status = 200
+        self.may_answer = threading.Event()
+        self.may_answer.set()
 
     @property
     def url(self) -> str:
@@ -483,6 +571,7 @@ class EndpointHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         endpoint = self.server
         endpoint.asked.append(self.headers["Authorization"])
+        endpoint.may_answer.wait(20)
         expiration = datetime.datetime.now(datetime.UTC) + endpoint.lifetime
         body = json.dumps(
             {
@@ -576,3 +665,17 @@ def test_endpoint_that_fails_is_an_outage(
     endpoint.status = 200
     server.plan(GOOD)
     assert get(client) == ITEM
+
+
+def test_endpoint_that_is_silent_is_an_outage(
+    endpoint: Endpoint, client: Client, server: Proxy
+) -> None:
+    """After a second: an attempt has 3 s in all."""
+    endpoint.may_answer.clear()
+
+    with pytest.raises(TransientError, match="CredentialRetrievalError"):
+        get(client)
+
+    endpoint.may_answer.set()
+    assert len(endpoint.asked) == lean.ATTEMPTS
+    assert server.operations == []

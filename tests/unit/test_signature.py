@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import random
 import string
+import time
 
 import pytest
 from botocore import auth
@@ -14,7 +15,7 @@ from botocore.credentials import Credentials as BotoCredentials
 from dynamodb.credentials import Credentials
 from dynamodb.signature import signed_headers
 
-MIDNIGHT = 1_795_435_200
+MIDNIGHT = 1_795_392_000
 OPERATIONS = ("GetItem", "PutItem", "UpdateItem", "Query", "BatchGetItem", "BatchExecuteStatement")
 HOSTS = {
     "us-east-1": ("dynamodb.us-east-1.amazonaws.com", "127.0.0.1:4566", "dynamodb.internal"),
@@ -70,3 +71,23 @@ def test_signature_is_botocores(seed: int, monkeypatch: pytest.MonkeyPatch) -> N
         auth.SigV4Auth(BotoCredentials(*credentials), "dynamodb", region).add_auth(request)
         theirs = {name.lower(): value for name, value in request.headers.items()}
         assert ours == {"host": host} | theirs
+
+
+def test_time_is_utc_wherever_the_host_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "HERE-9")
+    time.tzset()
+    try:
+        headers = signed_headers(
+            "GetItem",
+            b"",
+            host="localhost",
+            region="us-east-1",
+            credentials=Credentials("key", "secret", ""),
+            now=MIDNIGHT,
+        )
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert headers["x-amz-date"] == "20261123T000000Z"
+    assert "/20261123/us-east-1/" in headers["authorization"]
