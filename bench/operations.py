@@ -100,6 +100,8 @@ def _api(method: str, path: str, answers: Json, body: Json | None = None) -> Ope
     event["routeKey"] = event["requestContext"]["routeKey"] = f"{method} {route}"
     event["rawPath"] = event["requestContext"]["http"]["path"] = path
     event["requestContext"]["http"]["method"] = method
+    if route == path:
+        del event["pathParameters"]
     if body:
         event["headers"]["content-type"] = "application/json"
         event["body"] = json.dumps(body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from bench.stores.serve import serve
 from session_api import handler as api
 from session_audit import handler as audit
 from session_authorizer import handler as authorizer
+from sessions.limits import SESSION_ID
 from sessions.session import Session, new_session_id
 
 EVENTS = Path(__file__).parent.parent.parent / "events"
@@ -26,6 +28,7 @@ CONTEXT: Any = SimpleNamespace(
 )
 CALL = json.loads((EVENTS / "api_get_session.json").read_text())
 PROTECTED_CALL = json.loads((EVENTS / "authorizer_http_api.json").read_text())
+_ONE_SESSION = re.compile(f"/sessions/({SESSION_ID.pattern})")
 by_authorizer = "authorizer" in sys.argv
 _calls = 0
 
@@ -35,9 +38,11 @@ def call(method: str, path: str, body: Any = None, **query: Any) -> Any:
     global _calls
     _calls += 1
     http = CALL["requestContext"]["http"] | {"method": method, "path": path}
+    one_session = _ONE_SESSION.match(path)
     event = CALL | {
         "requestContext": CALL["requestContext"] | {"http": http, "requestId": f"r-{_calls}"},
-        "routeKey": f"{method} {path}",
+        "routeKey": f"{method} {_ONE_SESSION.sub('/sessions/{session_id}', path)}",
+        "pathParameters": {"session_id": one_session[1]} if one_session else None,
         "rawPath": path,
         "rawQueryString": urlencode(query),
         "headers": {"content-type": "application/json"},

@@ -7,6 +7,7 @@ import gc
 gc.disable()  # see the end
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -70,6 +71,8 @@ _fraction = f"{Decimal(os.environ['RENEWAL_FRACTION']):f}"
 policy = {"Sessions-Policy": f"not_before={not_before}, renewal_fraction={_fraction}"}
 # API Gateway waits 30 s: time is left for the request under way, 7 s at most, and the answer.
 SIGN_OUT_SECONDS = 20
+# What no path of a route has. The router would accept some of these characters in an id, not all.
+_FOREIGN = re.compile("[^A-Za-z0-9_/-]")
 # Numbers leave as they came: a Decimal as a JSON number.
 encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -95,7 +98,8 @@ def create_session() -> Response[str]:
         if token:  # it ended between two sends; the next call has another id
             raise Unavailable("ended before its creation was answered") from exists
         raise
-    location = {"Location": f"/sessions/{session.session_id}"}
+    # Relative to the request's URL, `…/sessions`: only the caller knows what comes before that.
+    location = {"Location": f"sessions/{session.session_id}"}
     return _answer(201, _with_token(session, token), location | _etag(session))
 
 
@@ -255,13 +259,8 @@ def read_events() -> Response[str]:
 
 @app.not_found
 def answer_no_route(_: NotFoundError) -> Response[str]:
-    """API Gateway has matched a route, so an id with characters that no path of ours has, a quote
-    say, is but a malformed one.
-    """
-    route = app.current_event.route_key or ""
-    if route == "DELETE /sessions/{session_id}":
-        return revoke_session("")
-    return _problem(SessionNotFound() if "{" in route else RequestProblem(NO_SUCH_ROUTE))
+    """API Gateway itself refuses what none of its routes matches; a function URL does not."""
+    return _problem(RequestProblem(NO_SUCH_ROUTE))
 
 
 @app.exception_handler(Exception)  # type: ignore[untyped-decorator]
@@ -280,8 +279,7 @@ def _writer() -> Writer:
 
 def _checked_id(session_id: str) -> str:
     """No request to DynamoDB for what can't be the id of a session."""
-    # The router lets a newline at the end of a path go by.
-    if not SESSION_ID.fullmatch(session_id) or app.current_event.path.endswith("\n"):
+    if not SESSION_ID.fullmatch(session_id):
         raise SessionNotFound
     return session_id
 
@@ -350,9 +348,30 @@ def _answer(status: int, body: object, headers: Mapping[str, str] | None = None)
     )
 
 
+def _path(event: dict[str, Any]) -> str:
+    """Return the path that `app` routes by: the one of the route that API Gateway matched.
+
+    `rawPath` can begin with something else, such as the mapping key of a custom domain. It is used
+    only if no route was matched (`$default`, as from a function URL), or the match has no id. A
+    malformed id becomes one that the router accepts, and that is still malformed.
+    """
+    route = event["routeKey"].partition(" ")[2]
+    if "{" in route:
+        session_id = (event.get("pathParameters") or {}).get("session_id")
+        if not session_id:
+            route = ""
+        elif SESSION_ID.fullmatch(session_id):
+            route = route.replace("{session_id}", session_id)
+    if not route:
+        return _FOREIGN.sub("~", event["rawPath"])
+    stage = event["requestContext"]["stage"]
+    # The router removes the name of a stage from the path.
+    return route if stage == "$default" else f"/{stage}{route}"
+
+
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    return app.resolve(event, context)
+    return app.resolve(event | {"rawPath": _path(event)}, context)
 
 
 # What has been imported stays for good. To look for garbage among it would take a tenth of a cold

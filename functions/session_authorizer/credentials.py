@@ -42,12 +42,16 @@ def _sources(event: Mapping[str, Any]) -> list[str]:
 
 
 def _candidates(source: str, cookie: str) -> Iterator[str]:
-    """What `source` offers as a token, be it an Authorization or a Cookie header's value."""
+    """What `source` offers as a token, be it an Authorization or a Cookie header's value.
+
+    Only space and tab are white space in a header. Other characters that Python's `strip` removes
+    belong to the name of a cookie, which a subdomain can plant: it does not begin with `__Host-`.
+    """
     scheme, _, credentials = source.partition(" ")
     if scheme.lower() == "bearer":
-        yield credentials.strip()
+        yield credentials.strip(" \t")
         return
     for pair in source.split(";"):
-        name, _, value = pair.strip().partition("=")
+        name, _, value = pair.strip(" \t").partition("=")
         if name == cookie:
             yield value

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from types import ModuleType
@@ -25,8 +24,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from local.stack import HOST
-from tests.functional.conftest import lambda_context, sample
-from tests.template import resources
+from tests.functional.conftest import lambda_context
+from tests.gateway import api_event, routes
 
 REGION = "us-east-1"
 ACTOR = "arn:aws:iam::111122223333:user/backend"
@@ -92,7 +91,7 @@ class Service:
         self._ids = count()
         self._stopped = False
         self._open: set[socket.socket] = set()
-        _routes()
+        routes()
         self._server = self._listen(0)
         self.url = f"http://{HOST}:{self._server.server_port}"
 
@@ -132,16 +131,10 @@ class Service:
         """What API Gateway and the function answer."""
         if not self._is_signed(call):
             return Reply(403, {"Content-Type": "application/json"}, b'{"message":"Forbidden"}')
-        by_id = re.sub("^/sessions/[^/]+", "/sessions/{session_id}", call.path)
-        asked = (f"{call.method} {path}" for path in (call.path, by_id))
-        route = next((each for each in asked if each in _routes()), None)
-        if route is None:
+        event = api_event(call.method, unquote(call.path))
+        if event["routeKey"] == "$default":
             return Reply(404, {"Content-Type": "application/json"}, b'{"message":"Not Found"}')
-        event = sample("api_get_session")
         context = event["requestContext"]
-        event["rawPath"] = context["http"]["path"] = unquote(call.path)
-        context["http"]["method"] = call.method
-        event["routeKey"] = route
         context["requestId"] = f"request-{next(self._ids)}"
         context["authorizer"]["iam"]["userArn"] = ACTOR
         event["rawQueryString"] = call.query
@@ -213,13 +206,6 @@ class Service:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         return server
-
-
-@cache
-def _routes() -> frozenset[str]:
-    """Those of the template. To ask it takes milliseconds, and one thread at a time."""
-    routes = resources("AWS::ApiGatewayV2::Route").values()
-    return frozenset(route["RouteKey"] for route in routes)
 
 
 def _spelled(reply: Reply) -> bytes:

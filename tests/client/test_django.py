@@ -392,6 +392,13 @@ def test_cookie_of_another_engine_goes_with_a_log_out(browser: Client, service: 
     assert calls(service) == []
 
 
+def test_log_out_leaves_a_cookie_of_another_name(browser: Client) -> None:
+    """Django's parser takes it for the session cookie, which may be that of a log-in by now."""
+    planted = f"\u00a0{COOKIE}=planted".encode().decode("latin-1")
+
+    assert COOKIE not in browser.get("/flush", HTTP_COOKIE=planted).cookies
+
+
 def test_change_of_password_cycles_the_key(browser: Client, service: Service) -> None:
     browser.get("/log-in/ada")
     before = browser.cookies[COOKIE].value

@@ -16,6 +16,7 @@ from botocore.awsrequest import AWSRequest
 
 from tests.caller import Answer, Caller
 from tests.e2e import host
+from tests.gateway import api_event
 from tests.template import ROOT
 
 
@@ -32,13 +33,9 @@ class HostCaller(Caller):
         self._process = process
 
     def send(self, request: AWSRequest) -> Answer:
-        event, path = sample("api_get_session"), str(request.url)
-        context = event["requestContext"]
-        context["http"] |= {"method": request.method, "path": path}
-        context["requestId"] = str(uuid.uuid4())
+        event = api_event(str(request.method), str(request.url))
+        event["requestContext"]["requestId"] = str(uuid.uuid4())
         event |= {
-            "routeKey": f"{request.method} {path}",
-            "rawPath": path,
             "rawQueryString": urlencode(request.params or {}),
             "headers": {name.lower(): value for name, value in request.headers.items()},
             "body": request.data and request.data.decode(),

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from local.demo import COMMANDS, exports
 from local.invoke import invoke
 from local.stack import LocalStack
-from tests.caller import Answer
+from tests.caller import Answer, Caller
 from tests.e2e.conftest import HeldCaller, eventually
 from tests.template import ROOT
 
@@ -195,6 +195,18 @@ def test_renewals_that_race_a_revocation_never_undo_it(call: HeldCaller) -> None
 
     assert set(statuses) <= {200, 204, 404}
     assert call("GET", path).status == 404
+
+
+def test_revocation_with_a_doubled_slash_ends_the_session(
+    call: HeldCaller, stack: LocalStack
+) -> None:
+    """It reaches the route of the session, with a path that is none of the contract's."""
+    session_id = call("POST", "/sessions", {"user_id": "ada"}).json["session_id"]
+
+    answer = Caller(stack.url, call.credentials)("DELETE", f"//sessions/{session_id}")
+
+    assert answer.status == 204
+    assert call("GET", f"/sessions/{session_id}").status == 404
 
 
 def test_data_grown_over_the_items_limit_is_413(call: HeldCaller) -> None:

@@ -175,6 +175,57 @@ def test_what_is_no_single_token_is_refused_without_a_request(
     assert api.requests == []
 
 
+# Some of what Python's `strip` removes beside space and tab.
+STRANGE = ("\u2000", "\u00a0", "\u0085", "\u3000", "\u2028", "\x0b", "\x0c", "\x1c", "\x1f", "\r\n")
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        "?" + COOKIE + "={}",
+        "a=b; ?" + COOKIE + "={}; c=d",
+        COOKIE + "?={}",
+        COOKIE + "={}?",
+        COOKIE + "=?{}",
+        "Bearer ?{}",
+        "Bearer {}?",
+        "Bearer?{}",
+    ],
+)
+def test_only_space_and_tab_are_white_space(
+    authorizer: ModuleType, api: Api, identity: str
+) -> None:
+    """To a browser another character before `__Host-` makes a cookie that a subdomain may set."""
+    token = api.log_in()
+    seam.calls.clear()
+
+    for strange in STRANGE:
+        text = identity.replace("?", strange).replace("{}", token)
+        assert not allowed(authorizer, http_event(text)), text
+    assert api.requests == []
+
+
+def test_cookie_with_a_name_like_ours_signs_nobody_out(authorizer: ModuleType, api: Api) -> None:
+    """It is another cookie, so there are not two of one name."""
+    token = api.log_in()
+
+    for strange in STRANGE:
+        assert allowed(authorizer, http_event(f"{strange}{COOKIE}=planted; {COOKIE}={token}"))
+
+
+@pytest.mark.parametrize("space", [" ", "\t", " \t "])
+def test_space_and_tab_are_white_space(authorizer: ModuleType, api: Api, space: str) -> None:
+    token = api.log_in()
+
+    for text in (
+        f"{space}a=b{space};{space}{COOKIE}={token}{space};",
+        f"Bearer {space}{token}{space}",
+    ):
+        assert allowed(authorizer, http_event(text)), text
+    assert not allowed(authorizer, http_event(f"{COOKIE}{space}={token}"))
+    assert not allowed(authorizer, http_event(f"{COOKIE}={token}; {space}{COOKIE}={token}"))
+
+
 def test_only_the_configured_source_counts(authorizer: ModuleType, api: Api) -> None:
     """The answer is cached under the identity source: a token elsewhere must not vouch for it."""
     token = api.log_in()

@@ -26,7 +26,6 @@ from tests.functional.conftest import (
     Api,
     function,
     lambda_context,
-    sample,
     seam,
 )
 from tests.functional.tokens import (
@@ -38,6 +37,7 @@ from tests.functional.tokens import (
     successor,
     verify,
 )
+from tests.gateway import api_event
 
 
 def test_token_is_the_session_id_and_a_secret_of_162_bits(api: Api) -> None:
@@ -339,8 +339,8 @@ def test_wrong_secret_and_absent_session_can_not_be_told_apart(
     seam.client = Client(Replay(seam.client._transport, {}), region="us-east-1")
     answers: dict[str, set[Any]] = {session_id: set(), ABSENT: set()}
     spent: dict[str, list[int]] = {session_id: [], ABSENT: []}
-    event = sample("api_create_session")
-    event["rawPath"] = event["requestContext"]["http"]["path"] = "/sessions/verify"
+    event = api_event("POST", "/sessions/verify")
+    event["headers"]["content-type"] = "application/json"
 
     def handle(session_id: str) -> Any:
         body = msgspec.json.encode({"token": f"{session_id}.{SECRET}"}).decode()

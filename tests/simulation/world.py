@@ -23,7 +23,8 @@ from dynamodb.connection import ANSWER_SECONDS, Answer
 from dynamodb.errors import TransientError
 from sessions import session, token, user_sessions
 from sessions.errors import Unavailable
-from tests.functional.conftest import function, lambda_context, sample, seam
+from tests.functional.conftest import function, lambda_context, seam
+from tests.gateway import api_event
 from tests.simulation.expressions import Item
 from tests.simulation.story import UNDER_WAY_SECONDS, Fate
 from tests.simulation.tables import Tables
@@ -33,7 +34,6 @@ START = 1_795_435_200.0
 # For so long a token without grace is refused before its use is a theft: short, as stories are.
 RETIRED_SECONDS = 5
 _PROMPT = Fate()
-_EVENT = json.dumps(sample("api_get_session"))
 
 
 class Request:
@@ -167,10 +167,8 @@ class World:
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        event = json.loads(_EVENT)
+        event = api_event(method, path)
         context = event["requestContext"]
-        event["rawPath"] = context["http"]["path"] = path
-        context["http"]["method"] = method
         context["requestId"] = call.request_id
         context["authorizer"]["iam"]["userArn"] = f"arn:aws:iam::111122223333:user/{call.caller}"
         event["rawQueryString"] = urlencode(query or {})

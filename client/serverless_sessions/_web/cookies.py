@@ -27,18 +27,20 @@ class CookieChange:
     max_age: int = 0
 
 
-def read_tokens(header: str, name: str) -> list[str]:
-    """The well-formed tokens under this cookie name in a raw `Cookie` header, in order.
+def read_values(header: str, name: str) -> list[str]:
+    """The values under this cookie name in a raw `Cookie` header, in order.
 
     Only space and tab are removed around a pair, and names are compared exactly: other characters
     that Python calls white space may belong to a cookie that somebody else has planted.
     """
-    tokens: list[str] = []
-    for pair in header.split(";"):
-        key, _, value = pair.strip(" \t").partition("=")
-        if key == name and Token.parse(value) and value not in tokens:
-            tokens.append(value)
-    return tokens[:_MOST_TOKENS]
+    pairs = (pair.strip(" \t").partition("=") for pair in header.split(";"))
+    return [value for key, _, value in pairs if key == name]
+
+
+def read_tokens(header: str, name: str) -> list[str]:
+    """The well-formed tokens under this cookie name in a raw `Cookie` header, in order."""
+    tokens = [value for value in read_values(header, name) if Token.parse(value)]
+    return list(dict.fromkeys(tokens))[:_MOST_TOKENS]
 
 
 def cookie_name(name: str, *, secure: bool, domain: str | None, path: str) -> str:

@@ -21,7 +21,7 @@ from django.template.loader import render_to_string
 from django.utils.cache import patch_vary_headers
 from django.utils.http import http_date
 
-from serverless_sessions._web.cookies import CookieChange, read_tokens
+from serverless_sessions._web.cookies import CookieChange, read_tokens, read_values
 from serverless_sessions._web.session import RETRY_AFTER_SECONDS
 from serverless_sessions.django import SessionStore
 from serverless_sessions.errors import Unavailable
@@ -41,13 +41,14 @@ class SessionMiddleware(middleware.SessionMiddleware):
 
     def _open(self, request: HttpRequest, session: SessionStore) -> SessionStore:
         name = settings.SESSION_COOKIE_NAME
+        has_cookie = name in request.COOKIES
         # A request that was made by hand, as in a test, may have no header.
         if header := request.META.get("HTTP_COOKIE"):
+            has_cookie = bool(read_values(header, name))
             tokens = read_tokens(header, name)
             session = type(session)(tokens[0] if tokens else None)
             session.other_keys = tokens[1:]
-        is_token = Token.parse(session.session_key or "")
-        session.has_foreign_cookie = name in request.COOKIES and not is_token
+        session.has_foreign_cookie = has_cookie and not Token.parse(session.session_key or "")
         # Behind a proxy this is the proxy's address, unless something before here mends it.
         session.client = Client(
             ip=request.META.get("REMOTE_ADDR"), user_agent=request.META.get("HTTP_USER_AGENT")

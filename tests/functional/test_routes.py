@@ -1,0 +1,222 @@
+"""Which function answers: by the route that API Gateway matched, by the path if it matched none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urljoin
+
+import pytest
+
+from tests.functional.conftest import Answer, Api, sample
+from tests.functional.tokens import id_of
+from tests.gateway import api_event, routes
+
+Entrance = Callable[[dict[str, Any]], None]
+
+
+def behind(prefix: str) -> Entrance:
+    """A custom domain's mapping key."""
+
+    def enter(event: dict[str, Any]) -> None:
+        path = prefix + event["rawPath"]
+        event["rawPath"] = event["requestContext"]["http"]["path"] = path
+
+    return enter
+
+
+def in_stage(event: dict[str, Any]) -> None:
+    """A stage with a name is the first segment of the path."""
+    event["requestContext"]["stage"] = "prod"
+    behind("/prod")(event)
+
+
+def mapped_to_stage(event: dict[str, Any]) -> None:
+    """On a custom domain the path has the mapping key and not the stage."""
+    event["requestContext"]["stage"] = "prod"
+    behind("/internal")(event)
+
+
+def by_function_url(event: dict[str, Any]) -> None:
+    """A function URL has no routes."""
+    event["routeKey"] = event["requestContext"]["routeKey"] = "$default"
+    event.pop("pathParameters", None)
+
+
+ENTRANCES = {
+    "API": behind(""),
+    "mapping key": behind("/auth"),
+    "mapping key of two segments": behind("/auth/v1"),
+    "mapping key like a route": behind("/sessions"),
+    "stage": in_stage,
+    "mapping key of a stage": mapped_to_stage,
+    "function URL": by_function_url,
+}
+
+
+@pytest.fixture(params=ENTRANCES)
+def entered(request: pytest.FixtureRequest, api: Api) -> Api:
+    """The API, entered in one of these ways."""
+    api.entrance = ENTRANCES[request.param]
+    return api
+
+
+def test_every_route_works_from_every_entrance(entered: Api) -> None:
+    called: set[str] = set()
+
+    def call(route: str, body: object = None, query: str = "", status: int = 200) -> Answer:
+        called.add(route)
+        method, _, path = route.partition(" ")
+        answer = entered(method, path.replace("{session_id}", session_id), body, query=query)
+        assert answer.status == status, (route, answer)
+        return answer
+
+    session_id = ""
+    token = call("POST /sessions", {"user_id": "ada"}, status=201).json["token"]
+    session_id = id_of(token)
+    one_session = "/sessions/{session_id}"
+    assert call("POST /sessions/verify", {"token": token}).json["session_id"] == session_id
+    assert call(f"GET {one_session}").json["session_id"] == session_id
+    assert call(f"PATCH {one_session}", {"data": {"a": 1}}).json["data"] == {"a": 1}
+    assert call(f"PUT {one_session}", {"data": {"b": 2}}).json["data"] == {"b": 2}
+    assert call(f"POST {one_session}/renew").json["session_id"] == session_id
+    assert call(f"POST {one_session}/rotate", {"token": token}).json["token"] != token
+    assert len(call("GET /sessions", query="user_id=ada").json["items"]) == 1
+    assert call("GET /events", query="user_id=ada").json["items"] == []
+    call(f"DELETE {one_session}", status=204)
+    call(f"GET {one_session}", status=404)
+    assert call("DELETE /sessions", query="user_id=ada").json["complete"]
+    assert called == routes()
+
+
+def test_revocation_from_every_entrance_ends_the_session(entered: Api, stored: Any) -> None:
+    session_id = entered.create()
+
+    assert entered("DELETE", f"/sessions/{session_id}").status == 204
+
+    assert "RevokedAt" in stored(session_id)
+
+
+def test_revocation_with_a_doubled_slash_ends_the_session(api: Api, stored: Any) -> None:
+    """API Gateway selects the route as if there were one slash, and leaves the path as it was."""
+    session_id = api.create()
+    event = api_event("DELETE", f"//sessions/{session_id}")
+    assert event["routeKey"] == "DELETE /sessions/{session_id}"
+
+    assert api.send(event, f"/sessions/{session_id}").status == 204
+
+    assert "RevokedAt" in stored(session_id)
+
+
+MALFORMED = (
+    *("x", "A" * 11, "A" * 13, "A" * 11 + "%", "%41" + "A" * 11, "ä" * 12, '"', "\\", "`", "~"),
+    *("a\nb", "A" * 12 + "\n", "A" * 12 + "\r", "\n" + "A" * 12, " " + "A" * 12, "\ud800"),
+    *("{session_id}", "<session_id>", "$&", "\\g<0>", "verify"),
+)
+
+
+def test_malformed_id_costs_no_request(entered: Api) -> None:
+    for session_id in MALFORMED:
+        path = f"/sessions/{session_id}"
+        calls: list[tuple[str, str, object]] = [
+            ("GET", path, None),
+            ("PATCH", path, {"data": {"a": 1}}),
+            ("PUT", path, {"data": {}}),
+            ("POST", f"{path}/renew", None),
+            ("POST", f"{path}/rotate", None),
+        ]
+        for method, where, body in calls:
+            assert entered(method, where, body).json["code"] == "session_not_found", where
+            assert entered.requests == []
+        assert entered("DELETE", path).status == 204, path
+        assert entered.requests == []
+
+
+@pytest.mark.parametrize("session_id", ["a/b", f"{'A' * 12}/renew", "/", f"/{'A' * 12}"])
+def test_id_that_arrives_with_a_slash_is_malformed(api: Api, session_id: str) -> None:
+    """The parameter of a route can be decoded further than the path that was matched."""
+    for method, status in (("GET", 404), ("DELETE", 204)):
+        event = api_event(method, "/sessions/x")
+        event["pathParameters"] = {"session_id": session_id}
+        assert api.send(event).status == status
+
+
+UNKNOWN = (
+    "GET /",
+    "GET ",
+    "POST /events",
+    "POST /sessions/AAAAAAAAAAAA",
+    "GET /sessions/a/b",
+    "DELETE /sessions/",
+    "DELETE /sessions/AAAAAAAAAAAA/",
+    "DELETE /sessions/AAAAAAAAAAAA/renew",
+    "DELETE /sessions/a/b",
+    "DELETE //sessions//AAAAAAAAAAAA",
+    "DELETE /auth/sessions/AAAAAAAAAAAA",
+    "DELETE /sessions\n/AAAAAAAAAAAA",
+    "DELETE /\nsessions/AAAAAAAAAAAA",
+    "DELETE /sessions\n",
+    "DELETE /Sessions/AAAAAAAAAAAA",
+    "DELETE /events",
+    "DELETE /sessions/~/~",
+    "HEAD /sessions/AAAAAAAAAAAA",
+    "HEAD /sessions",
+    "OPTIONS /sessions/AAAAAAAAAAAA",
+    "OPTIONS /sessions",
+    "TRACE /sessions/AAAAAAAAAAAA",
+)
+
+
+def test_unknown_route_is_a_problem_too(api: Api) -> None:
+    """API Gateway sends none. A function URL does, and `make invoke` can."""
+    for route in UNKNOWN:
+        answer = api(*route.split(" ", 1))
+        assert (answer.status, answer.json["code"]) == (404, "route_not_found"), route
+        assert api.requests == []
+
+
+@pytest.mark.parametrize("route", ["/sessions/{session_id}", "/sessions/{id}", "/{proxy+}"])
+@pytest.mark.parametrize("parameters", [None, {"session_id": ""}, {"id": "A" * 12}])
+def test_route_that_names_no_session_goes_by_the_path(
+    api: Api, stored: Any, route: str, parameters: Any
+) -> None:
+    """204 is for a session that has ended, and not for a request that nobody understood."""
+    session_id = api.create()
+    path = f"/sessions/{session_id}"
+
+    def revoke(raw_path: str) -> Answer:
+        event = api_event("DELETE", raw_path)
+        event["routeKey"] = f"DELETE {route}"
+        event["pathParameters"] = parameters
+        return api.send(event, path)
+
+    assert revoke(f"/auth{path}").json["code"] == "route_not_found"
+    assert "RevokedAt" not in stored(session_id)
+    assert revoke(path).status == 204
+    assert "RevokedAt" in stored(session_id)
+
+
+def test_sample_of_a_custom_domain_is_a_list(api: Api) -> None:
+    """The local stack knows no mapping keys; `make invoke` shows one with this event."""
+    session_id = api.create("ada")
+
+    answer = api.send(sample("api_custom_domain"), "/sessions")
+
+    assert [item["session_id"] for item in answer.json["items"]] == [session_id]
+
+
+@pytest.mark.parametrize(
+    ("base", "resource"),
+    [
+        ("https://example.execute-api.us-east-1.amazonaws.com", "/sessions/"),
+        ("https://example.execute-api.us-east-1.amazonaws.com/prod", "/prod/sessions/"),
+        ("https://api.example.com/auth", "/auth/sessions/"),
+    ],
+)
+def test_location_is_relative_to_the_request(api: Api, base: str, resource: str) -> None:
+    """Only the caller knows what stands before `/sessions` (RFC 9110, 10.2.2; RFC 3986, 5.2)."""
+    answer = api("POST", "/sessions", {"user_id": "ada"})
+
+    location = urljoin(f"{base}/sessions", answer.headers["location"])
+
+    assert location == urljoin(base, f"{resource}{answer.json['session_id']}")
