@@ -121,6 +121,198 @@ UNSEEN = {
 SEEN = UNSEEN | {"PreviousTokenGrace": None}
 
 
+YEAR = 400 * 86_400
+
+
+def begun(window: int, lifetime: int = 86_400, at: int = NOW) -> dict[str, Any]:
+    """The times of a session that begins at `at`."""
+    return {
+        "CreatedAt": at,
+        "RenewedAt": at,
+        "TtlSeconds": window,
+        "ExpirationTime": at + window,
+        "AbsoluteExpirationTime": at + lifetime,
+        "RenewableUntil": at + lifetime - window,
+    }
+
+
+@pytest.mark.parametrize(
+    ("times", "type"),
+    [
+        (begun(1), "created"),
+        (begun(0), "tampered"),
+        (begun(86_400), "created"),
+        (begun(86_401), "tampered"),
+        (begun(1, YEAR), "created"),
+        (begun(1, YEAR + 1), "tampered"),
+        (begun(1800, at=NOW + 60), "created"),
+        (begun(1800, at=NOW + 61), "tampered"),
+        (begun(1800, at=NOW - 60), "created"),
+        (begun(1800, at=NOW - 61), "tampered"),
+    ],
+)
+def test_bounds_of_a_creation(times: Any, type: str) -> None:
+    assert event(record("INSERT", new=image(**times)))["type"] == type
+
+
+def revoked(at: int) -> dict[str, Any]:
+    return GONE | {"ExpirationTime": at, "RevokedAt": at, "RevokedReason": "admin"}
+
+
+def rotated(at: int, grace: int = 30, retired: int | None = None) -> dict[str, Any]:
+    """A rotation of a session that had none before."""
+    return {
+        "TokenHash": NEXT,
+        "PreviousTokenHash": NEWEST,
+        "PreviousTokenUntil": at + grace,
+        "PreviousTokenGrace": grace or None,
+        "RetiredTokenHash": NEWEST,
+        "RetiredTokenUntil": at + (grace if retired is None else retired),
+    }
+
+
+def renewed(at: int, window: int = 1800, end: int = NOW + 86_400) -> dict[str, Any]:
+    return {
+        "RenewedAt": at,
+        "TtlSeconds": window,
+        "ExpirationTime": min(at + window, end),
+        "AbsoluteExpirationTime": end,
+        "RenewableUntil": end - window,
+    }
+
+
+def lost(until: int, **others: Any) -> dict[str, Any]:
+    """A session whose newest token nobody has used."""
+    return UNSEEN | {"PreviousTokenUntil": until} | others
+
+
+def replaced(at: int) -> dict[str, Any]:
+    """What becomes of such a session when the holder of its former token rotates."""
+    return rotated(at) | {"PreviousTokenHash": FORMER}
+
+
+def shifted(at: int, grace: int = 30) -> dict[str, Any]:
+    """A rotation of the newest token of a session that was rotated before."""
+    return rotated(at, grace, None if grace else 30) | {"RetiredTokenHash": FORMER}
+
+
+def seen(at: int, grace: int = 30) -> dict[str, Any]:
+    return {"PreviousTokenUntil": at + grace, "PreviousTokenGrace": None}
+
+
+OTHER = {"FamilyHash": RETIRED}
+AT = NOW + 300
+EXPIRES, DEAD = {"ExpirationTime": AT + 1}, {"ExpirationTime": AT}
+
+
+@pytest.mark.parametrize(
+    ("old", "change", "late", "type"),
+    [
+        ({}, revoked(AT), 60, "revoked"),
+        ({}, revoked(AT), 61, "tampered"),
+        ({}, revoked(AT), -60, "revoked"),
+        ({}, revoked(AT), -61, "tampered"),
+        ({"ExpirationTime": AT - 59}, revoked(AT), 0, "revoked"),
+        ({"ExpirationTime": AT - 60}, revoked(AT), 0, "tampered"),
+        ({"CreatedAt": NOW - 9}, revoked(AT), 0, "revoked"),
+        ({}, rotated(AT), 60, "rotated"),
+        ({}, rotated(AT), 61, "tampered"),
+        ({}, rotated(AT), -60, "rotated"),
+        ({}, rotated(AT), -61, "tampered"),
+        (EXPIRES, rotated(AT), 0, "rotated"),
+        (DEAD, rotated(AT), 0, "tampered"),
+        ({}, rotated(AT, 1), 0, "rotated"),
+        ({}, rotated(AT, 3600), 0, "rotated"),
+        ({}, rotated(AT, 3601), 0, "tampered"),
+        ({}, rotated(AT, 30, 31), 0, "tampered"),
+        ({}, rotated(AT, 30, 29), 0, "tampered"),
+        ({}, rotated(AT, 0, 0), 0, "tampered"),
+        ({}, rotated(AT, 0, 1), 0, "rotated"),
+        ({}, rotated(AT, 0, 3600), 0, "rotated"),
+        ({}, rotated(AT, 0, 3601), 0, "tampered"),
+        ({}, rotated(AT, 0, 30) | {"PreviousTokenGrace": 0}, 0, "tampered"),
+        ({}, rotated(AT) | {"TokenHash": NEWEST}, 0, "tampered"),
+        ({"TokenHash": None}, rotated(AT), 0, "tampered"),
+        ({"TokenHash": "text"}, rotated(AT), 0, "tampered"),
+        ({}, rotated(AT) | {"TokenHash": "text"}, 0, "tampered"),
+        ({}, rotated(AT) | {"TokenHash": b"short"}, 0, "tampered"),
+        ({}, rotated(AT) | {"FamilyHash": "text"}, 0, "tampered"),
+        ({}, rotated(AT) | OTHER, 0, "rotated"),
+        (lost(AT), shifted(AT) | {"TokenHash": FORMER}, 0, "tampered"),
+        (lost(AT), shifted(AT) | {"TokenHash": RETIRED}, 0, "tampered"),
+        # With a token any grace period may run; without one, the family is new, and none may.
+        (lost(AT + 9), shifted(AT), 0, "rotated"),
+        (lost(AT + 9), shifted(AT) | OTHER, 0, "tampered"),
+        (lost(AT - 9), shifted(AT) | OTHER, 0, "tampered"),
+        (lost(AT - 9), shifted(AT, 0) | OTHER, 0, "rotated"),
+        (SEEN | {"PreviousTokenUntil": AT + 1}, shifted(AT) | OTHER, 0, "tampered"),
+        (SEEN | {"PreviousTokenUntil": AT + 1}, shifted(AT, 0) | OTHER, 0, "rotated"),
+        (SEEN | {"PreviousTokenUntil": AT}, shifted(AT) | OTHER, 0, "rotated"),
+        # A newest token that nobody has used is replaced once its grace period has passed.
+        (lost(AT), replaced(AT), 0, "rotated"),
+        (lost(AT), replaced(AT) | OTHER, 0, "rotated"),
+        (lost(AT + 1), replaced(AT), 0, "tampered"),
+        (SEEN | {"PreviousTokenUntil": AT}, replaced(AT), 0, "tampered"),
+        (UNSEEN | {"PreviousTokenHash": None}, replaced(AT), 0, "tampered"),
+        ({"ExpirationTime": AT - 59}, {"Version": 2}, 0, "updated"),
+        ({"ExpirationTime": AT - 60}, {"Version": 2}, 0, "tampered"),
+        ({}, {"Version": 2, "Data": {"a": b"x"}}, 0, "tampered"),
+        ({}, {"Version": 2, "Data": {"a": [{"b": b"x"}]}}, 0, "tampered"),
+        ({"Data": {"a": b"x"}}, {"Version": 2, "Data": {"a": b"x", "b": 1}}, 0, "updated"),
+        ({"Data": "text"}, {"Version": 2, "Data": {}}, 0, "tampered"),
+        (UNSEEN, seen(AT), 60, "confirmed"),
+        (UNSEEN, seen(AT), 61, "tampered"),
+        (UNSEEN, seen(AT), -60, "confirmed"),
+        (UNSEEN, seen(AT), -61, "tampered"),
+        (UNSEEN | EXPIRES, seen(AT), 0, "confirmed"),
+        (UNSEEN | DEAD, seen(AT), 0, "tampered"),
+        (UNSEEN | {"PreviousTokenGrace": 3600}, seen(AT, 3600), 0, "confirmed"),
+        (UNSEEN | {"PreviousTokenGrace": 3601}, seen(AT, 3601), 0, "tampered"),
+        (UNSEEN | {"PreviousTokenGrace": 0}, seen(AT, 0), 0, "tampered"),
+        (UNSEEN, seen(AT) | renewed(AT), 0, "confirmed"),
+        (UNSEEN, seen(AT) | renewed(AT + 1), 0, "tampered"),
+        (UNSEEN, seen(AT) | renewed(AT, 600), 0, "tampered"),
+        (UNSEEN, {"PreviousTokenUntil": AT + 30, "PreviousTokenGrace": 29}, 0, "tampered"),
+        ({}, renewed(AT), 60, "renewed"),
+        ({}, renewed(AT), 61, "tampered"),
+        ({}, renewed(AT), -60, "renewed"),
+        ({}, renewed(AT), -61, "tampered"),
+        (EXPIRES, renewed(AT), 0, "renewed"),
+        (DEAD, renewed(AT), 0, "tampered"),
+        ({"RenewedAt": AT}, renewed(AT), 0, "renewed"),
+        ({"RenewedAt": AT + 1}, renewed(AT), 0, "tampered"),
+        ({}, renewed(AT, 1), 0, "renewed"),
+        ({}, renewed(AT, 0), 0, "tampered"),
+        ({}, renewed(AT, YEAR), 0, "renewed"),
+        ({}, renewed(AT, YEAR + 1), 0, "tampered"),
+        ({}, renewed(AT) | {"LastClient": {"ip": "192.0.2.1"}}, 0, "renewed"),
+        ({}, renewed(AT) | {"LastClient": {"user_agent": "x" * 128}}, 0, "renewed"),
+        ({}, renewed(AT) | {"LastClient": {"user_agent": "x" * 129}}, 0, "tampered"),
+        ({}, renewed(AT) | {"LastClient": {"user_agent": 7}}, 0, "tampered"),
+        ({}, renewed(AT) | {"LastClient": {}}, 0, "tampered"),
+        ({}, renewed(AT, 600) | {"LastClient": {"ip": "192.0.2.1"}}, 0, "tampered"),
+        ({"UserId": None}, renewed(AT, 60, AT + 60), 0, "renewed"),
+        ({"UserId": None}, renewed(AT, 60, AT + 59), 0, "tampered"),
+        ({"UserId": None}, renewed(AT, 60, NOW + 86_401), 0, "tampered"),
+        ({"Version": None}, renewed(AT), 0, "tampered"),
+        ({"Data": None}, renewed(AT), 0, "tampered"),
+    ],
+)
+def test_bounds_of_a_change(old: Any, change: Any, late: int, type: str) -> None:
+    """All values agree with each other, and are at a bound or just beyond it."""
+    before = image(**old)
+    made = record("MODIFY", old=before, new=image(**old | BY | change), at=AT + late)
+
+    assert classify(made, not_before=0).type == type
+
+
+@pytest.mark.parametrize(("expired", "late"), [(AT + 1, UNSET), (AT, AT), (AT - 59, AT - 59)])
+def test_revocation_of_an_expired_session_says_so(expired: int, late: Any) -> None:
+    made = record("MODIFY", old=image(ExpirationTime=expired), new=image(**BY | revoked(AT)), at=AT)
+
+    assert classify(made, not_before=0).expired_at == late
+
+
 @pytest.mark.parametrize(
     ("change", "type", "facts"),
     [
