@@ -24,6 +24,8 @@ _POLICY_SECONDS = 60
 _REFRESH_SECONDS = 55
 # A read takes a few milliseconds. After so long the API does better.
 _READ_SECONDS = 0.5
+# Times have ten digits at most, so that one in milliseconds is none.
+_TOO_LATE = 10**10
 _POLICY = re.compile(
     r"not_before=([0-9]{1,15}), renewal_fraction=([0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)"
 )
@@ -150,6 +152,7 @@ def _judge(
 
 def _session(item: dict[str, Any]) -> Session:
     """The session in `item`. Raises `KeyError` and `ValueError` for what the API never stores."""
+    _seconds(item, "RenewableUntil")  # not shown, but every session has it
     return Session(
         session_id=item["SessionId"]["S"],
         user_id=item["UserId"]["S"] if "UserId" in item else None,
@@ -168,7 +171,7 @@ def _session(item: dict[str, Any]) -> Session:
 def _seconds(item: dict[str, Any], name: str) -> int:
     """A whole Number, as TTL and the service read it."""
     text: str = item[name]["N"]
-    if not text.isdigit():
+    if not text.isdecimal() or not 1 <= int(text) < _TOO_LATE:
         raise ValueError(name)
     return int(text)
 

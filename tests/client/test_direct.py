@@ -95,7 +95,10 @@ CASES: dict[str, tuple[dict[str, Any], list[str], str | None, bool, bool]] = {
         [], None, True, True,
     ),
     "expiring at a text": ({"ExpirationTime": "text"}, [], None, False, False),
-    "expiring at a fraction": ({"ExpirationTime": "fraction"}, [], None, False, False),
+    "expiring at a fraction": ({"ExpirationTime": "fraction"}, [], None, True, False),
+    "without a version": ({}, ["Version"], None, False, False),
+    "without a last renewal to a full window": ({}, ["RenewableUntil"], None, False, False),
+    "expiring in milliseconds": ({"ExpirationTime": 1000 * 1_800_000_000}, [], None, False, False),
     "without an end": ({}, ["ExpirationTime"], None, False, False),
     "without a beginning": ({}, ["CreatedAt"], None, False, False),
 }  # fmt: skip
