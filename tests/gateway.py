@@ -35,8 +35,8 @@ def api_event(method: str, path: str) -> dict[str, Any]:
 def _match(method: str, path: str) -> tuple[str, dict[str, str]]:
     # API Gateway selects the route of a path with more leading slashes as if it had one.
     for route, pattern in _patterns():
-        if found := pattern.fullmatch(f"{method} /{path.lstrip('/')}"):
-            return route, found.groupdict()
+        if match := pattern.fullmatch(f"{method} /{path.lstrip('/')}"):
+            return route, match.groupdict()
     return "$default", {}
 
 

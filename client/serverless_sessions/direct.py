@@ -81,9 +81,9 @@ class DirectReader:
 
         Without rules that can be read, those from before are used until their time is over.
         """
-        found = _POLICY.fullmatch(header)
-        if found and (fraction := float(found[2])) <= 1:
-            self._policy = _Policy(int(found[1]), fraction, asked_at)
+        match = _POLICY.fullmatch(header)
+        if match and (fraction := float(match[2])) <= 1:
+            self._policy = _Policy(int(match[1]), fraction, asked_at)
 
     def _current_policy(self) -> _Policy | None:
         """None if this call has to go to the API. Wall-clock time: it goes on while a process is

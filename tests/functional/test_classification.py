@@ -256,7 +256,7 @@ def test_any_other_change_is_tampered(api: Api, stored: Any, state: str, operati
 
     seen = 0
     for name, value, changed in variants(new):
-        found = event(old, changed, api.clock.now).type
+        kind = event(old, changed, api.clock.now).type
         may_differ = name in free | {"Actor", "RequestId"}
         if changed.get("RequestId") == old["RequestId"] or not may_differ:
             expected = {"tampered"}
@@ -275,7 +275,7 @@ def test_any_other_change_is_tampered(api: Api, stored: Any, state: str, operati
             expected |= {type}  # as good as any
         if name == "RenewedAt" and changed["ExpirationTime"] == changed["AbsoluteExpirationTime"]:
             expected = {type, "tampered"}  # any time of renewal leads to the absolute end
-        assert found in expected, (name, value, found)
+        assert kind in expected, (name, value, kind)
         seen += 1
     assert seen > 500
     assert event(old, new | {"RequestId": old["RequestId"]}, api.clock.now).type == "tampered"

@@ -177,7 +177,7 @@ def test_malformed_item_at_the_end_of_a_page_breaks_nothing(
         },
     )
 
-    listed = [each for page in pages(api, limit=1) for each in page]
+    listed = [session_id for page in pages(api, limit=1) for session_id in page]
     assert sorted(listed) == sorted(kept)
     revoke, calls = api.handler.sessions.revoke, list[str]()
 

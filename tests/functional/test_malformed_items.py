@@ -83,7 +83,7 @@ def test_readers_and_writers_agree(
     is_live = api("GET", path).status == 200
     listed = api("GET", "/sessions", query={"user_id": "ada"}).json["items"]
     if name != "UserId":
-        assert [each["session_id"] for each in listed] == ([session_id] if is_live else [])
+        assert [session["session_id"] for session in listed] == ([session_id] if is_live else [])
     for method, suffix, body in (
         ("PATCH", "", {"data": {"a": 1}}),
         ("PUT", "", {"data": {}}),

@@ -652,7 +652,7 @@ def test_change_of_the_user_is_in_the_trails_of_both() -> None:
 
     both = events_in(made, not_before=0)
 
-    assert [(found.type, found.user_id) for found in both] == [
+    assert [(one.type, one.user_id) for one in both] == [
         ("tampered", "eve"),
         ("tampered", "ada"),
     ]
@@ -661,14 +661,14 @@ def test_change_of_the_user_is_in_the_trails_of_both() -> None:
     assert re.fullmatch(f"{NOW}#[0-9]{{40}}", both[1].event_id)
     assert both[0].event_id != both[1].event_id
     assert events_in(made, not_before=0) == both
-    assert all(is_kept(found, made, [], record_anonymous=False) for found in both)
+    assert all(is_kept(one, made, [], record_anonymous=False) for one in both)
 
 
 @pytest.mark.parametrize("new", [image(**BY, UserId=None), image(**BY, Extra=1), image(**BY)])
 def test_other_changes_are_one_event(new: Any) -> None:
-    [found] = events_in(record("MODIFY", old=image(), new=new), not_before=0)
+    [only] = events_in(record("MODIFY", old=image(), new=new), not_before=0)
 
-    assert found.user_id == "ada"
+    assert only.user_id == "ada"
 
 
 def test_giving_an_anonymous_session_a_user_is_tampering() -> None:
