@@ -19,7 +19,7 @@ from serverless_sessions import (
     Sessions,
     SessionsError,
 )
-from serverless_sessions.secret import Token
+from serverless_sessions._core.token import Token
 
 _EXPECTED = {"created", "updated", "rotated", "revoked", "expired"}
 _DEADLINE_SECONDS = 120

@@ -1,7 +1,8 @@
 """The client of a serverless-sessions service."""
 
-from serverless_sessions.async_sessions import AsyncSessions
-from serverless_sessions.direct import DirectReader
+from serverless_sessions._core.async_sessions import AsyncSessions
+from serverless_sessions._core.direct import DirectReader
+from serverless_sessions._core.sessions import Sessions
 from serverless_sessions.errors import (
     BodyTooLarge,
     DataTooLarge,
@@ -26,8 +27,7 @@ from serverless_sessions.errors import (
     UnsupportedMediaType,
     VersionMismatch,
 )
-from serverless_sessions.session import Client, Event, IssuedSession, PendingExpiry, Session
-from serverless_sessions.sessions import Sessions
+from serverless_sessions.models import Client, Event, IssuedSession, PendingExpiry, Session
 
 __all__ = [
     "AsyncSessions",

@@ -25,12 +25,12 @@ from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.exceptions import ServiceUnavailable
 
+from serverless_sessions._core.sessions import Sessions
 from serverless_sessions._web.cookies import CookieChange, cookie_name, read_tokens
 from serverless_sessions._web.mapping import SessionValues
 from serverless_sessions._web.session import LONGEST_SECONDS, RETRY_AFTER_SECONDS
 from serverless_sessions.errors import Unavailable
-from serverless_sessions.session import Client
-from serverless_sessions.sessions import Sessions
+from serverless_sessions.models import Client
 
 _EXTENSION = "serverless_sessions"
 _OWN_OPTIONS = {"user_key", "absolute_ttl_seconds", "insecure_cookie"}
@@ -57,7 +57,7 @@ class FlaskSession(SessionValues, SessionMixin):
     """`flask.session`. An outage is Flask's own 503, `werkzeug.exceptions.ServiceUnavailable`."""
 
     def __init__(self, sessions: Sessions, *tokens: list[str], **options: Any) -> None:
-        super().__init__(sessions._operations, *tokens, **options)
+        super().__init__(sessions.operations, *tokens, **options)
         self._sessions = sessions
         self._outage: Unavailable | None = None
         # Threads that the app starts may touch the session of the request.
@@ -78,13 +78,13 @@ class FlaskSession(SessionValues, SessionMixin):
                 # Whatever renders the 503 may touch the session once more.
                 if self._outage:
                     raise self._outage
-                self._sessions._run(self.loading())
+                self._sessions.run(self.loading())
             except Unavailable as error:
                 self._outage = error
                 raise _service_unavailable(error) from error
 
     def save_now(self, *, ttl_seconds: int | None, absolute_ttl_seconds: int | None) -> None:
-        self._sessions._run(
+        self._sessions.run(
             self.saving(ttl_seconds=ttl_seconds, absolute_ttl_seconds=absolute_ttl_seconds)
         )
 
@@ -108,10 +108,10 @@ class ServerlessSessions(SessionInterface):
         app.session_interface = self
 
     @property
-    def client(self) -> Sessions:
+    def sessions(self) -> Sessions:
         """The current app's client, for lists, the trail and ending other sessions."""
-        client: Sessions = current_app.extensions[_EXTENSION]
-        return client
+        sessions: Sessions = current_app.extensions[_EXTENSION]
+        return sessions
 
     def get_cookie_name(self, app: Flask) -> str:
         return self._prefixed(app, super().get_cookie_name(app))

@@ -1,6 +1,6 @@
 """Sessions of Starlette, FastAPI and whatever else speaks ASGI.
 
-    app.add_middleware(SessionMiddleware, client=AsyncSessions(os.environ["SESSIONS_URL"]))
+    app.add_middleware(SessionMiddleware, sessions=AsyncSessions(os.environ["SESSIONS_URL"]))
 
 A session is loaded when it is first touched. In a plain `def` endpoint `request.session` does that
 by itself. Code on the event loop can't wait in the middle of an expression, so it says when:
@@ -17,10 +17,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from inspect import iscoroutinefunction
 from typing import Any, Literal, cast
 
 from anyio import from_thread
-from starlette._utils import is_async_callable
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException, WebSocketException
@@ -28,12 +28,12 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serverless_sessions._core.async_sessions import AsyncSessions
 from serverless_sessions._web.cookies import CookieChange, cookie_name, read_tokens
 from serverless_sessions._web.mapping import SessionValues
 from serverless_sessions._web.session import LONGEST_SECONDS, RETRY_AFTER_SECONDS
-from serverless_sessions.async_sessions import AsyncSessions
 from serverless_sessions.errors import Unavailable
-from serverless_sessions.session import Client
+from serverless_sessions.models import Client
 
 _TRY_AGAIN_LATER = 1013  # of the WebSocket close codes registered at IANA
 
@@ -69,7 +69,7 @@ class StarletteSession(SessionValues):
     is_accepted = False
 
     def __init__(self, sessions: AsyncSessions, *tokens: list[str], **options: Any) -> None:
-        super().__init__(sessions._operations, *tokens, **options)
+        super().__init__(sessions.operations, *tokens, **options)
         self._sessions = sessions
         self._outage: Unavailable | None = None
         # Tasks of the app may need the session of the request at the same time.
@@ -83,7 +83,7 @@ class StarletteSession(SessionValues):
                 # Whatever renders the 503 may touch the session once more.
                 if self._outage:
                     raise self._outage
-                await self._sessions._run(self.loading())
+                await self._sessions.run(self.loading())
             except Unavailable as error:
                 self._outage = error
                 if self.is_accepted:
@@ -91,7 +91,7 @@ class StarletteSession(SessionValues):
                 raise SessionUnavailable(error) from error
 
     async def save(self, *, ttl_seconds: int | None, absolute_ttl_seconds: int | None) -> None:
-        await self._sessions._run(
+        await self._sessions.run(
             self.saving(ttl_seconds=ttl_seconds, absolute_ttl_seconds=absolute_ttl_seconds)
         )
 
@@ -146,7 +146,7 @@ class SessionMiddleware:
     def __init__(
         self,
         app: ASGIApp,
-        client: AsyncSessions,
+        sessions: AsyncSessions,
         *,
         user_key: str = "user_id",
         autoload: bool = False,
@@ -162,7 +162,7 @@ class SessionMiddleware:
         if max_age is not None and not 0 < max_age <= absolute_ttl_seconds:
             raise ValueError(f"max_age is 1 to {absolute_ttl_seconds} seconds, or None")
         self.app = app
-        self.client = client
+        self.sessions = sessions
         self.user_key = user_key
         self.autoload = autoload
         visitor_cookie = "visitor" if session_cookie == "session" else f"{session_cookie}_visitor"
@@ -220,7 +220,7 @@ class SessionMiddleware:
     def _open(self, connection: HTTPConnection) -> StarletteSession:
         header = "; ".join(connection.headers.getlist("cookie"))
         session = StarletteSession(
-            self.client,
+            self.sessions,
             read_tokens(header, self.cookie),
             read_tokens(header, self.visitor_cookie),
             client=Client(
@@ -260,7 +260,8 @@ async def _refuse(
     handlers = getattr(scope.get("app"), "exception_handlers", {})
     if handler := handlers.get(503) or handlers.get(HTTPException):
         request = Request(scope, receive)
-        if is_async_callable(handler):
+        # A handler may be an object with an async `__call__`.
+        if iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
             response = await handler(request, unavailable)
         else:
             response = await run_in_threadpool(handler, request, unavailable)

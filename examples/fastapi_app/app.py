@@ -22,7 +22,7 @@ app = FastAPI()
 sessions = AsyncSessions(os.environ["SESSIONS_URL"])
 app.add_middleware(
     SessionMiddleware,
-    client=sessions,
+    sessions=sessions,
     user_key="user",
     https_only=False,  # this example is served over HTTP
 )

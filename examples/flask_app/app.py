@@ -37,7 +37,7 @@ def page() -> str:
         "page.html",
         user=session["user"],
         count=session.get("count", 0),
-        devices=server_sessions.client.list(session["user"]),
+        devices=server_sessions.sessions.list(session["user"]),
         current=session.session_id,  # type: ignore[attr-defined]  # for types it is Flask's own
     )
 
@@ -58,12 +58,12 @@ def count() -> Response:
 @app.post("/devices/<session_id>/sign-out")
 def sign_out_device(session_id: str) -> Response:
     try:
-        device = server_sessions.client.get(session_id)
+        device = server_sessions.sessions.get(session_id)
     except SessionNotFound:
         abort(404)
     if device.user_id != signed_in():
         abort(404)  # somebody else's
-    server_sessions.client.revoke(session_id)
+    server_sessions.sessions.revoke(session_id)
     return redirect("/")
 
 
@@ -75,7 +75,7 @@ def log_out() -> Response:
 
 @app.post("/sign-out-everywhere")
 def sign_out_everywhere() -> Response:
-    server_sessions.client.revoke_all(signed_in())
+    server_sessions.sessions.revoke_all(signed_in())
     return redirect("/")
 
 

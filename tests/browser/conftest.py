@@ -33,7 +33,7 @@ def let_in(console: Console, page: Page) -> None:
 def command(stack: LocalStack) -> str:
     """What starts the console as `sessions console` does."""
     arguments = ["--url", stack.url, "console", "--no-browser"]
-    return f"from serverless_sessions.cli import main; main({arguments!r})"
+    return f"from serverless_sessions.cli.commands import main; main({arguments!r})"
 
 
 @pytest.fixture(scope="session")

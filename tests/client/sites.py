@@ -246,7 +246,7 @@ def _starlette(service: Service) -> Iterator[Browser]:
 
     app = Starlette(
         routes=[Route("/do/{name}", view)],
-        middleware=[Middleware(SessionMiddleware, client=sessions)],
+        middleware=[Middleware(SessionMiddleware, sessions=sessions)],
         lifespan=lifespan,
     )
     with TestClient(app, base_url="https://testserver") as client:

@@ -31,10 +31,10 @@ from serverless_sessions import (
     SessionsError,
     Unavailable,
     VersionMismatch,
-    calls,
     errors,
 )
-from serverless_sessions.client_details import fitted
+from serverless_sessions._core import calls
+from serverless_sessions._core.client_details import fitted
 from tests.client import service as faults
 from tests.client.service import Reply, Service
 from tests.template import ROOT
@@ -205,7 +205,7 @@ def test_a_version_guards_a_change(sessions: Sessions) -> None:
 def test_lists_and_sign_out_go_through_all_pages(
     sessions: Sessions, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serverless_sessions.operations._PAGE", 2)
+    monkeypatch.setattr("serverless_sessions._core.operations._PAGE", 2)
     created = [sessions.create("a/b &c=é").session.session_id for _ in range(5)]
     listed = list(sessions.list("a/b &c=é"))
     assert sorted(each.session_id for each in listed) == sorted(created)
@@ -236,7 +236,7 @@ def signed_out(revoked: int, next_cursor: str | None = None) -> faults.Fault:
 def test_events_are_paged_in_either_order(
     sessions: Sessions, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serverless_sessions.operations._PAGE", 2)
+    monkeypatch.setattr("serverless_sessions._core.operations._PAGE", 2)
     session_id = sessions.create("ada").session.session_id
     for second in range(5):
         event: dict[str, Any] = {

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from serverless_sessions import Client, Sessions
-from serverless_sessions.cli import Service as Cli
-from serverless_sessions.cli import main
-from serverless_sessions.stage import Account
+from serverless_sessions.cli.commands import Service as Cli
+from serverless_sessions.cli.commands import main
+from serverless_sessions.operate.account import Account
 from tests.client.service import Service
 from tests.functional.conftest import function, lambda_context, sample
 
@@ -39,8 +39,8 @@ def sessions(service: Service) -> Iterator[Sessions]:
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Standard output is a terminal."""
-    monkeypatch.setattr("serverless_sessions.output.on_terminal", lambda: True)
-    monkeypatch.setattr("serverless_sessions.cli.on_terminal", lambda: True)
+    monkeypatch.setattr("serverless_sessions.cli.output.on_terminal", lambda: True)
+    monkeypatch.setattr("serverless_sessions.cli.commands.on_terminal", lambda: True)
 
 
 def test_list_is_tab_separated_in_a_pipe(run: Run, sessions: Sessions) -> None:

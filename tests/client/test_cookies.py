@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from serverless_sessions._core.calls import Answer
+from serverless_sessions._core.operations import Operations
 from serverless_sessions._web.cookies import read_tokens
 from serverless_sessions._web.session import WebSession
-from serverless_sessions.calls import Answer
-from serverless_sessions.operations import Operations
 from tests.client.service import Service
 from tests.client.sites import FRAMEWORKS, Browser
 

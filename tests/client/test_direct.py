@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from serverless_sessions import DirectReader, IssuedSession, Sessions
-from serverless_sessions import direct as direct_module
-from serverless_sessions import operations as operations_module
-from serverless_sessions.secret import Token
+from serverless_sessions._core import direct as direct_module
+from serverless_sessions._core import operations as operations_module
+from serverless_sessions._core.token import Token
 from tests.client.service import Call, Service
 from tests.functional.conftest import function, lambda_context, sample
 from tests.proxy import Exchange, Fault, answering, dripping, http_answer, proxy_to, silent

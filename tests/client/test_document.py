@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from serverless_sessions.document import changes, pack, parts, unpack
+from serverless_sessions._web.packing import changes, pack, parts, unpack
 from sessions.document import from_attributes, read_number, to_attributes
 
 DEEP: Any = [1]

@@ -26,9 +26,9 @@ from serverless_sessions import (
     Unavailable,
     VersionMismatch,
 )
-from serverless_sessions.aws import find_region
-from serverless_sessions.calls import Answer, failed
-from serverless_sessions.transport import AsyncTransport
+from serverless_sessions._core.calls import Answer, failed
+from serverless_sessions._core.signing import find_region
+from serverless_sessions._core.transport import AsyncTransport
 from tests.client import service as faults
 from tests.client.service import Call, Fault, Service
 
@@ -280,7 +280,7 @@ def test_a_count_with_an_unknown_outcome_is_not_computed_again(
 def test_a_conflict_that_lasts_ends_in_an_error(
     sessions: Sessions, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serverless_sessions.operations._MAX_CONFLICTS", 3)
+    monkeypatch.setattr("serverless_sessions._core.operations._MAX_CONFLICTS", 3)
     created = sessions.create("ada", data={"n": 0}).session
     with Sessions(service.url, region=service.region) as other:
 

@@ -659,7 +659,7 @@ def test_one_extension_serves_several_apps(options: dict[str, Any]) -> None:
         app.config["SERVERLESS_SESSIONS"] = options
         sessions.init_app(app)
         with app.app_context():
-            clients.append(sessions.client)
+            clients.append(sessions.sessions)
 
     assert clients[0] is not clients[1]
     for client in clients:

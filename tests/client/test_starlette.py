@@ -48,7 +48,7 @@ def closing(client: AsyncSessions) -> Callable[[Any], AbstractAsyncContextManage
 
 def make_app(client: AsyncSessions, **options: Any) -> FastAPI:
     app = FastAPI(lifespan=closing(client))
-    app.add_middleware(SessionMiddleware, client=client, **options)
+    app.add_middleware(SessionMiddleware, sessions=client, **options)
 
     @app.get("/plain")
     async def plain() -> str:
@@ -324,7 +324,7 @@ def test_requests_side_by_side_keep_each_other_s_keys(service: Service) -> None:
 
             app = Starlette(
                 routes=[Route("/slowly/{key}", slowly)],
-                middleware=[Middleware(SessionMiddleware, client=client, max_age=None)],
+                middleware=[Middleware(SessionMiddleware, sessions=client, max_age=None)],
             )
             async with httpx2.AsyncClient(
                 transport=httpx2.ASGITransport(app),
@@ -472,7 +472,7 @@ def test_outage_while_saving_is_answered_by_the_app_s_own_handler(service: Servi
     for handlers, expected in (({503: sorry}, "Come back soon"), ({}, "Service Unavailable")):
         app = Starlette(
             routes=[Route("/", touch)],
-            middleware=[Middleware(SessionMiddleware, client=client)],
+            middleware=[Middleware(SessionMiddleware, sessions=client)],
             lifespan=closing(client),
             exception_handlers=handlers,
         )
@@ -489,7 +489,7 @@ def test_outage_is_a_503_in_another_middleware_too(service: Service) -> None:
     client = sessions_of(service, **IMPATIENT)
     app = Starlette(
         middleware=[
-            Middleware(SessionMiddleware, client=client),
+            Middleware(SessionMiddleware, sessions=client),
             Middleware(AuthenticationMiddleware, backend=Backend()),
         ],
         lifespan=closing(client),

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from local.stack import HOST
-from serverless_sessions.cli import main
-from serverless_sessions.stage import Account
+from serverless_sessions.cli.commands import main
+from serverless_sessions.operate.account import Account
 from tests.console.conftest import OPERATOR
 from tests.console.process import running_console, serving
 

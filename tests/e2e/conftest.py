@@ -11,7 +11,7 @@ import pytest
 from botocore.awsrequest import AWSRequest
 
 from local.stack import HOST, LocalStack, running
-from serverless_sessions.secret import Token
+from serverless_sessions._core.token import Token
 from tests.caller import Answer, Caller
 from tests.contract import assert_matches_contract
 

@@ -20,7 +20,7 @@ from botocore.credentials import Credentials
 
 from local.stack import ACCOUNT, REGION, ROOT, LocalStack
 from serverless_sessions import Client, SessionNotFound, Unavailable
-from serverless_sessions.secret import Token
+from serverless_sessions._core.token import Token
 from tests.caller import Caller
 from tests.e2e.conftest import eventually
 

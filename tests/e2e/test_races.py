@@ -26,7 +26,7 @@ import pytest
 from bench import service as on_dynamodb_local
 from local.dynamodb import dynamodb_local
 from local.stack import LocalStack
-from serverless_sessions.secret import Token, new_session_id
+from serverless_sessions._core.token import Token, new_session_id
 from tests.caller import Answer, Caller
 from tests.e2e import host
 from tests.e2e.conftest import HeldCaller, parsed

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from serverless_sessions._core.token import Token
 from serverless_sessions._web import session as web_session
 from serverless_sessions._web.session import WebSession
-from serverless_sessions.secret import Token
 from sessions import token
 from sessions.rotation import Rotation
 from sessions.table import Proof, SessionTable

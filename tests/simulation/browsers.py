@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 
-from serverless_sessions.calls import Answer
+from serverless_sessions._core.calls import Answer
 from tests.simulation.browser_model import BrowserModel, Exchange
 from tests.simulation.browser_stories import Step, Story, Way, draw, shrink
 from tests.simulation.story import Fate

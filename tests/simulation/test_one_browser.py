@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from serverless_sessions.calls import Answer, Request
+from serverless_sessions._core.calls import Answer, Request
 from tests.simulation.browser_stories import Story
 from tests.simulation.browsers import Jar, _Cast
 from tests.simulation.web_apps import APPS, WebAnswer, WebApp, web_app

@@ -223,7 +223,7 @@ def _flask(_: ExitStack) -> WebApp:
 
     def clients() -> list[Any]:
         with app.app_context():
-            return [server_sessions.client]
+            return [server_sessions.sessions]
 
     return _Wsgi("flask", app.wsgi_app, clients)
 
@@ -239,7 +239,7 @@ def _starlette(stack: ExitStack) -> WebApp:
 
     app = Starlette(
         routes=[Route("/{action}", view, methods=["POST"])],
-        middleware=[Middleware(SessionMiddleware, client=client)],
+        middleware=[Middleware(SessionMiddleware, sessions=client)],
     )
     return _Asgi("starlette", app, lambda: [client], stack)
 

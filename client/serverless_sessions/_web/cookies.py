@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serverless_sessions.secret import Token
+from serverless_sessions._core.token import Token
 
 # A name can come more often than once if somebody planted a cookie for a parent domain or a path.
 _MOST_TOKENS = 3

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from serverless_sessions._core.calls import Plan
+from serverless_sessions._core.operations import Operations
+from serverless_sessions._web.packing import Dumps
 from serverless_sessions._web.session import WebSession
-from serverless_sessions.calls import Plan
-from serverless_sessions.document import Dumps
 from serverless_sessions.errors import SessionNotFound
-from serverless_sessions.operations import Operations
-from serverless_sessions.session import Client
+from serverless_sessions.models import Client
 
 # Flask's name for whether the cookie outlives the browser.
 PERMANENT = "_permanent"

@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from serverless_sessions._core.calls import Plan
+from serverless_sessions._core.operations import Operations
+from serverless_sessions._core.token import Token, new_session_id
 from serverless_sessions._web.cookies import CookieChange
-from serverless_sessions.calls import Plan
-from serverless_sessions.document import Dumps, changes, pack, parts, unpack
+from serverless_sessions._web.packing import Dumps, changes, pack, parts, unpack
 from serverless_sessions.errors import (
     InvalidToken,
     NotAnonymous,
@@ -24,9 +26,7 @@ from serverless_sessions.errors import (
     TokenSuperseded,
     Unavailable,
 )
-from serverless_sessions.operations import Operations
-from serverless_sessions.secret import Token, new_session_id
-from serverless_sessions.session import Client, IssuedSession, Session
+from serverless_sessions.models import Client, IssuedSession, Session
 
 Values = dict[str, Any]
 

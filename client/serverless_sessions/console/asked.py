@@ -9,8 +9,8 @@ from urllib.parse import parse_qs
 
 from starlette.requests import Request
 
+from serverless_sessions._core.token import SESSION_ID
 from serverless_sessions.console.plain import has_token
-from serverless_sessions.secret import SESSION_ID
 
 _MAX_FORM_BYTES = 16 * 1024
 _REASON = re.compile(r"[a-z0-9_.-]{1,64}")

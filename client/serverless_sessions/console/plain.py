@@ -6,6 +6,7 @@ import json
 import re
 
 from serverless_sessions import Client
+from serverless_sessions.cli.output import text
 from serverless_sessions.errors import (
     InvalidRequest,
     NoCredentials,
@@ -15,8 +16,7 @@ from serverless_sessions.errors import (
     SessionsError,
     Unavailable,
 )
-from serverless_sessions.output import text
-from serverless_sessions.session import Data
+from serverless_sessions.models import Data
 
 _TOKEN = re.compile(r"(?<![A-Za-z0-9_-])([A-Za-z0-9_-]{12})\.[A-Za-z0-9_-]{27}")
 # A page stays small. The command line prints all of it.

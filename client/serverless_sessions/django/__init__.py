@@ -36,15 +36,15 @@ from django.core.signals import setting_changed
 from django.dispatch import receiver
 from django.utils import timezone
 
+from serverless_sessions._core.async_sessions import AsyncSessions
+from serverless_sessions._core.calls import Plan
+from serverless_sessions._core.operations import Operations
+from serverless_sessions._core.sessions import Sessions
+from serverless_sessions._core.token import Token
 from serverless_sessions._web.cookies import CookieChange
 from serverless_sessions._web.session import LONGEST_SECONDS, Values, WebSession
-from serverless_sessions.async_sessions import AsyncSessions
-from serverless_sessions.calls import Plan
 from serverless_sessions.errors import SessionNotFound, SessionsError, Unavailable
-from serverless_sessions.operations import Operations
-from serverless_sessions.secret import Token
-from serverless_sessions.session import Client
-from serverless_sessions.sessions import Sessions
+from serverless_sessions.models import Client
 
 Result = TypeVar("Result")
 
@@ -320,14 +320,14 @@ class SessionStore(SessionBase):
 
     def _run(self, plan: Plan[Result]) -> Result:
         try:
-            return _sessions()._run(plan)
+            return _sessions().run(plan)
         except Unavailable as error:
             self.outage = error
             raise
 
     async def _arun(self, plan: Plan[Result]) -> Result:
         try:
-            return await _async_sessions()._run(plan)
+            return await _async_sessions().run(plan)
         except Unavailable as error:
             self.outage = error
             raise
@@ -373,7 +373,7 @@ def _async_sessions() -> AsyncSessions:
 
 def _calls() -> Operations:
     """The calls as plans, of which each method makes its own: one for threads and asyncio."""
-    return _sessions()._operations
+    return _sessions().operations
 
 
 @receiver(setting_changed)

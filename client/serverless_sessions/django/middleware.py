@@ -21,12 +21,12 @@ from django.template.loader import render_to_string
 from django.utils.cache import patch_vary_headers
 from django.utils.http import http_date
 
+from serverless_sessions._core.token import Token
 from serverless_sessions._web.cookies import CookieChange, read_tokens, read_values
 from serverless_sessions._web.session import RETRY_AFTER_SECONDS
 from serverless_sessions.django import SessionStore
 from serverless_sessions.errors import Unavailable
-from serverless_sessions.secret import Token
-from serverless_sessions.session import Client
+from serverless_sessions.models import Client
 
 logger = logging.getLogger(__name__)
 

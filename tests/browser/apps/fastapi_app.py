@@ -16,7 +16,7 @@ from tests.browser.apps import CSRF_FIELD, DEADLINES, PORT, VISITORS, is_csrf_to
 
 example.sessions = AsyncSessions(os.environ["SESSIONS_URL"], **DEADLINES)
 [middleware] = app.user_middleware
-middleware.kwargs.update(https_only=True, client=example.sessions)
+middleware.kwargs.update(https_only=True, sessions=example.sessions)
 
 
 @app.get("/who")

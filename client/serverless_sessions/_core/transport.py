@@ -17,7 +17,7 @@ from typing import Any
 import httpcore2
 import httpx2
 
-from serverless_sessions.calls import Answer, NoAnswer, Request
+from serverless_sessions._core.calls import Answer, NoAnswer, Request
 
 _MAX_CONNECTIONS = 100
 _KEEP_SECONDS = 30.0

@@ -22,9 +22,8 @@ except ImportError:
 from botocore.exceptions import BotoCoreError, ClientError
 
 from serverless_sessions import AsyncSessions, Event, Sessions
-from serverless_sessions.aws import find_region
-from serverless_sessions.errors import NotAllowed, SessionNotFound, SessionsError
-from serverless_sessions.output import (
+from serverless_sessions._core.signing import find_region
+from serverless_sessions.cli.output import (
     EVENT_TITLES,
     SESSION_TITLES,
     Moment,
@@ -35,7 +34,8 @@ from serverless_sessions.output import (
     show,
     text,
 )
-from serverless_sessions.stage import Account
+from serverless_sessions.errors import NotAllowed, SessionNotFound, SessionsError
+from serverless_sessions.operate.account import Account
 
 _NOT_ALLOWED = 4
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{12}")

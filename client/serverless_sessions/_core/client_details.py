@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from serverless_sessions.session import Client
+from serverless_sessions.models import Client
 
 _MAX_USER_AGENT = 512
 # [2001:db8::1]:443, 192.0.2.1:443

@@ -12,7 +12,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from serverless_sessions import exact_json
+from serverless_sessions._core import exact_json
 from serverless_sessions.errors import (
     BodyTooLarge,
     FieldError,

@@ -13,7 +13,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError
 from botocore.session import Session as BotocoreSession
 
-from serverless_sessions.calls import Request
+from serverless_sessions._core.calls import Request
 from serverless_sessions.errors import NoCredentials
 
 _API_HOST = re.compile(r"[^.]+\.execute-api\.([^.]+)\.amazonaws\.com(\.cn)?")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
-from serverless_sessions import exact_json
-from serverless_sessions.calls import (
+from serverless_sessions._core import exact_json
+from serverless_sessions._core.calls import (
     Answer,
     Deadline,
     Plan,
@@ -21,16 +21,16 @@ from serverless_sessions.calls import (
     jitter,
     unknown_outcome,
 )
-from serverless_sessions.client_details import fitted
-from serverless_sessions.direct import DirectReader
+from serverless_sessions._core.client_details import fitted
+from serverless_sessions._core.direct import DirectReader
+from serverless_sessions._core.token import SESSION_ID, Token, new_session_id
 from serverless_sessions.errors import (
     InvalidToken,
     SessionNotFound,
     Unavailable,
     VersionMismatch,
 )
-from serverless_sessions.secret import SESSION_ID, Token, new_session_id
-from serverless_sessions.session import Client, Data, Event, IssuedSession, PendingExpiry, Session
+from serverless_sessions.models import Client, Data, Event, IssuedSession, PendingExpiry, Session
 
 _MAX_CONFLICTS = 30
 _PAGE = 100

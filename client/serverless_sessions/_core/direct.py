@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from serverless_sessions.calls import Answer, Deadline, Plan, Request
-from serverless_sessions.exact_json import number
-from serverless_sessions.secret import Token
-from serverless_sessions.session import Client, Session
+from serverless_sessions._core.calls import Answer, Deadline, Plan, Request
+from serverless_sessions._core.exact_json import number
+from serverless_sessions._core.token import Token
+from serverless_sessions.models import Client, Session
 
 # So long the rules of the last answer hold: the kill switch arrives within that time.
 _POLICY_SECONDS = 60

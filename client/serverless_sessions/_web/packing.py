@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from serverless_sessions.exact_json import encode
+from serverless_sessions._core.exact_json import encode
 
 # What a framework's serializer makes of one value, and the other way round.
 Dumps = Callable[[Any], str | bytes]

@@ -1,0 +1,159 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from serverless_sessions._core.base import BaseSessions
+from serverless_sessions._core.calls import Outcome, Plan, Request, Result, Wait
+from serverless_sessions._core.transport import AsyncTransport
+from serverless_sessions.models import Client, Data, Event, IssuedSession, PendingExpiry, Session
+
+
+class AsyncSessions(BaseSessions[AsyncTransport]):
+    """The client for asyncio. It can be shared between event loops."""
+
+    transport_class = AsyncTransport
+
+    async def __aenter__(self) -> AsyncSessions:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections. A later call opens new ones."""
+        await self._transport.aclose()
+
+    async def create(
+        self,
+        user_id: str | None = None,
+        *,
+        data: Mapping[str, Any] | None = None,
+        ttl_seconds: int | None = None,
+        absolute_ttl_seconds: int | None = None,
+        client: Client | None = None,
+    ) -> IssuedSession:
+        return await self.run(
+            self.operations.create(
+                user_id,
+                data=data,
+                ttl_seconds=ttl_seconds,
+                absolute_ttl_seconds=absolute_ttl_seconds,
+                client=client,
+            )
+        )
+
+    async def verify(
+        self, token: str, *, renew: bool = True, client: Client | None = None
+    ) -> Session | None:
+        return await self.run(self.operations.verify(token, renew=renew, client=client))
+
+    async def inspect(self, token: str) -> Session | None:
+        return await self.run(self.operations.inspect(token))
+
+    async def get(self, session_id: str) -> Session:
+        return await self.run(self.operations.get(session_id))
+
+    async def change(
+        self, session_id: str, changes: Mapping[str, Any], *, version: int | None = None
+    ) -> Session:
+        return await self.run(self.operations.change(session_id, changes, version=version))
+
+    async def replace(
+        self, session_id: str, data: Mapping[str, Any], *, version: int | None = None
+    ) -> Session:
+        return await self.run(self.operations.replace(session_id, data, version=version))
+
+    async def update(self, session_id: str, function: Callable[[Data], Data | None]) -> Session:
+        return await self.run(self.operations.update(session_id, function))
+
+    async def renew(
+        self, session_id: str, *, ttl_seconds: int | None = None, final: bool = False
+    ) -> Session:
+        return await self.run(
+            self.operations.renew(session_id, ttl_seconds=ttl_seconds, final=final)
+        )
+
+    async def rotate(
+        self, session_id: str, *, token: str | None = None, grace_seconds: int | None = None
+    ) -> IssuedSession:
+        return await self.run(
+            self.operations.rotate(session_id, token=token, grace_seconds=grace_seconds)
+        )
+
+    async def revoke(self, session_id: str, *, reason: str = "logout") -> None:
+        await self.run(self.operations.revoke(session_id, reason=reason))
+
+    async def revoke_all(
+        self, user_id: str, *, keep: str | None = None, reason: str = "logout"
+    ) -> int:
+        return await self.run(self.operations.revoke_all(user_id, keep=keep, reason=reason))
+
+    async def list(self, user_id: str) -> AsyncIterator[Session]:
+        cursor = None
+        while True:
+            page = await self.run(self.operations.list_page(user_id, cursor))
+            for each in page.items:
+                yield each
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def events(
+        self,
+        *,
+        session_id: str | None = None,
+        user_id: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        newest_first: bool = True,
+    ) -> AsyncIterator[Event]:
+        query = {
+            "session_id": session_id,
+            "user_id": user_id,
+            "since": since,
+            "until": until,
+            "order": "desc" if newest_first else "asc",
+        }
+        cursor = None
+        while True:
+            page = await self.run(self.operations.events_page(query, cursor))
+            for each in page.items:
+                yield each
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def pending(self, session_id: str) -> PendingExpiry | None:
+        return await self.run(self.operations.pending(session_id))
+
+    async def run(self, plan: Plan[Result]) -> Result:
+        """Carry out a plan step by step, as the adapters do."""
+        outcome: Outcome = None
+        while True:
+            try:
+                step = plan.send(outcome)
+            except StopIteration as done:
+                result: Result = done.value
+                return result
+            if isinstance(step, Wait):
+                await asyncio.sleep(step.seconds)
+                outcome = None
+            else:
+                outcome = await self._send(step)
+
+    async def _send(self, request: Request) -> Outcome:
+        if self._signer.may_block:
+            headers = await asyncio.to_thread(self._signer.sign, request)
+        else:
+            headers = self._signer.sign(request)
+        return await self._transport.send(request, headers)

@@ -1,0 +1,146 @@
+"""The client for threads and plain functions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+from serverless_sessions._core.base import BaseSessions
+from serverless_sessions._core.calls import Outcome, Plan, Result, Wait
+from serverless_sessions._core.transport import Transport
+from serverless_sessions.models import Client, Data, Event, IssuedSession, PendingExpiry, Session
+
+
+class Sessions(BaseSessions[Transport]):
+    """The client for threads and plain functions. One can be shared between threads."""
+
+    transport_class = Transport
+
+    def __enter__(self) -> Sessions:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. A later call opens new ones."""
+        self._transport.close()
+
+    def create(
+        self,
+        user_id: str | None = None,
+        *,
+        data: Mapping[str, Any] | None = None,
+        ttl_seconds: int | None = None,
+        absolute_ttl_seconds: int | None = None,
+        client: Client | None = None,
+    ) -> IssuedSession:
+        return self.run(
+            self.operations.create(
+                user_id,
+                data=data,
+                ttl_seconds=ttl_seconds,
+                absolute_ttl_seconds=absolute_ttl_seconds,
+                client=client,
+            )
+        )
+
+    def verify(
+        self, token: str, *, renew: bool = True, client: Client | None = None
+    ) -> Session | None:
+        return self.run(self.operations.verify(token, renew=renew, client=client))
+
+    def inspect(self, token: str) -> Session | None:
+        return self.run(self.operations.inspect(token))
+
+    def get(self, session_id: str) -> Session:
+        return self.run(self.operations.get(session_id))
+
+    def change(
+        self, session_id: str, changes: Mapping[str, Any], *, version: int | None = None
+    ) -> Session:
+        return self.run(self.operations.change(session_id, changes, version=version))
+
+    def replace(
+        self, session_id: str, data: Mapping[str, Any], *, version: int | None = None
+    ) -> Session:
+        return self.run(self.operations.replace(session_id, data, version=version))
+
+    def update(self, session_id: str, function: Callable[[Data], Data | None]) -> Session:
+        return self.run(self.operations.update(session_id, function))
+
+    def renew(
+        self, session_id: str, *, ttl_seconds: int | None = None, final: bool = False
+    ) -> Session:
+        return self.run(self.operations.renew(session_id, ttl_seconds=ttl_seconds, final=final))
+
+    def rotate(
+        self, session_id: str, *, token: str | None = None, grace_seconds: int | None = None
+    ) -> IssuedSession:
+        return self.run(
+            self.operations.rotate(session_id, token=token, grace_seconds=grace_seconds)
+        )
+
+    def revoke(self, session_id: str, *, reason: str = "logout") -> None:
+        self.run(self.operations.revoke(session_id, reason=reason))
+
+    def revoke_all(self, user_id: str, *, keep: str | None = None, reason: str = "logout") -> int:
+        return self.run(self.operations.revoke_all(user_id, keep=keep, reason=reason))
+
+    def list(self, user_id: str) -> Iterator[Session]:
+        cursor = None
+        while True:
+            page = self.run(self.operations.list_page(user_id, cursor))
+            yield from page.items
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def events(
+        self,
+        *,
+        session_id: str | None = None,
+        user_id: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        newest_first: bool = True,
+    ) -> Iterator[Event]:
+        query = {
+            "session_id": session_id,
+            "user_id": user_id,
+            "since": since,
+            "until": until,
+            "order": "desc" if newest_first else "asc",
+        }
+        cursor = None
+        while True:
+            page = self.run(self.operations.events_page(query, cursor))
+            yield from page.items
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def pending(self, session_id: str) -> PendingExpiry | None:
+        return self.run(self.operations.pending(session_id))
+
+    def run(self, plan: Plan[Result]) -> Result:
+        """Carry out a plan step by step, as the adapters do."""
+        outcome: Outcome = None
+        while True:
+            try:
+                step = plan.send(outcome)
+            except StopIteration as done:
+                result: Result = done.value
+                return result
+            if isinstance(step, Wait):
+                time.sleep(step.seconds)
+                outcome = None
+            else:
+                outcome = self._transport.send(step, self._signer.sign(step))
