@@ -151,7 +151,7 @@ def _rotation(old: Item, new: Item, changed: set[str], recorded_at: int, not_bef
     _require(
         changed <= _ROTATED
         and newest
-        and _hash(new, "TokenHash") not in (None, newest, former, retired)
+        and _hash(new, "TokenHash") not in (None, former, retired)
         and _hash(new, "FamilyHash")
         and _is_recent(at, recorded_at)
         and is_retired_in_time

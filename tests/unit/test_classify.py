@@ -233,6 +233,12 @@ EXPIRES, DEAD = {"ExpirationTime": AT + 1}, {"ExpirationTime": AT}
         ({}, rotated(AT, 0, 30) | {"PreviousTokenGrace": 0}, 0, "tampered"),
         ({}, rotated(AT) | {"TokenHash": NEWEST}, 0, "tampered"),
         ({"TokenHash": None}, rotated(AT), 0, "tampered"),
+        (
+            {"TokenHash": None},
+            rotated(AT) | {"PreviousTokenHash": None, "RetiredTokenHash": None},
+            0,
+            "tampered",
+        ),
         ({"TokenHash": "text"}, rotated(AT), 0, "tampered"),
         ({}, rotated(AT) | {"TokenHash": "text"}, 0, "tampered"),
         ({}, rotated(AT) | {"TokenHash": b"short"}, 0, "tampered"),
