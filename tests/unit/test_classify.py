@@ -734,7 +734,7 @@ def test_giving_an_anonymous_session_a_user_is_tampering() -> None:
     """It would make a log-in of it."""
     made = record("MODIFY", old=image(UserId=None), new=image(**BY))
 
-    found = classify(made, not_before=0)
+    [found] = events_in(made, not_before=0)
 
     assert (found.type, found.user_id, found.changed) == (
         "tampered",
