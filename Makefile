@@ -11,7 +11,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo console example invoke test test-browser test-frameworks fuzz soak bench check format bootstrap deploy smoke redrive lock clean
+.PHONY: help setup run demo console example invoke test test-browser test-frameworks test-wheels wheels fuzz soak bench check format bootstrap deploy smoke redrive lock clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -49,6 +49,20 @@ test-browser: ## Try the console and the examples in a real browser: the Chromiu
 # SUITES="flask allauth" runs these alone.
 test-frameworks: setup .local/frameworks/.ready ## Run the frameworks' own test suites on our sessions (SUITES=…)
 	@PYTHONPATH=.:functions:client .venv/bin/python -m tests.frameworks $(SUITES)
+
+wheels: setup ## Build the client's distribution into dist/, the same bytes each time
+	@rm -rf dist
+	@.venv/bin/uv build --quiet --offline --no-build-isolation --python .venv --out-dir dist .
+
+test-wheels: wheels ## Try it in clean environments, with the lowest and the newest dependencies
+	@for resolution in lowest-direct highest; do \
+	  echo "Trying the wheel with the $$resolution dependencies …"; \
+	  .venv/bin/uv venv --quiet --clear --python .venv .local/wheel && \
+	  .venv/bin/uv pip install --quiet --python .local/wheel --resolution $$resolution \
+	    --requirement pyproject.toml --all-extras && \
+	  .venv/bin/uv pip install --quiet --python .local/wheel --no-deps dist/*.whl && \
+	  .local/wheel/bin/python tests/wheels.py || exit 1; \
+	done
 
 fuzz: setup ## Make up calls from docs/openapi.yaml and check the answers (EXAMPLES=200, SEED=…)
 	@EXAMPLES=$(or $(EXAMPLES),200) SEED=$(or $(SEED),$(shell date +%s)) \
@@ -101,7 +115,7 @@ lock: setup ## Compile the dependencies of pyproject.toml into requirements/
 	  --constraint requirements/frameworks.txt -o requirements/frameworks-sdists.txt
 
 clean: ## Remove environments, caches and build output
-	rm -rf .venv .venv-local .venv-dynamodb .venv-browser .venv-bench .venv-frameworks .local node_modules bench/stores/node_modules cdk.out .mypy_cache .pytest_cache .ruff_cache
+	rm -rf dist .venv .venv-local .venv-dynamodb .venv-browser .venv-bench .venv-frameworks .local node_modules bench/stores/node_modules cdk.out .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -exec rm -rf {} +
 
 setup: .venv/.ready .venv-local/.ready node_modules/.ready
