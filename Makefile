@@ -79,17 +79,17 @@ bootstrap: setup ## Prepare the AWS account and region of your credentials for t
 deploy: setup ## Deploy to the AWS account of your credentials (STAGE=dev), then prove that it works
 	@[ "$(STAGE)" != local ] || { echo "The stage local is deployed by make run."; exit 1; }
 	@node_modules/.bin/cdk deploy --context stage=$(STAGE)
-	@.venv/bin/python -m infra.smoke $(STAGE)
+	@.venv/bin/sessions --stage $(STAGE) smoke
 
 # The stage local is that of the running local stack: there its root user is the operator.
 OPERATE = $(if $(filter local,$(STAGE)),env -u AWS_PROFILE -u AWS_SESSION_TOKEN AWS_REGION=us-east-1 \
   AWS_ENDPOINT_URL=http://127.0.0.1:$(PORT) AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test)
 
 smoke: setup ## Prove that what is deployed works: live one short session on it (STAGE=dev)
-	@$(OPERATE) .venv/bin/python -m infra.smoke $(STAGE)
+	@$(OPERATE) .venv/bin/sessions --stage $(STAGE) smoke
 
 redrive: setup ## Play failed events back into the audit trail (STAGE=dev, DRY_RUN=1, YES=1)
-	@$(OPERATE) .venv/bin/python -m infra.redrive $(STAGE) $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes)
+	@$(OPERATE) .venv/bin/sessions --stage $(STAGE) redrive $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes)
 
 lock: setup ## Compile the dependencies of pyproject.toml into requirements/
 	@for group in uv functions local dynamodb-local bench browser; do \
