@@ -106,7 +106,8 @@ clean: ## Remove environments, caches and build output
 
 setup: .venv/.ready .venv-local/.ready node_modules/.ready
 
-.venv/.ready: requirements/uv.txt requirements/development.txt
+# From pyproject.toml come the commands of the distribution.
+.venv/.ready: pyproject.toml requirements/uv.txt requirements/development.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with PYTHON=….")'
 	@echo "Installing development packages …"
 	@$(PYTHON) -m venv .venv || { echo "Python's venv module is needed to set up .venv."; exit 1; }

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -15,8 +16,10 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 
 from serverless_sessions import Client, Sessions
+from serverless_sessions.cli import commands, output
 from serverless_sessions.cli.commands import Service as Cli
-from serverless_sessions.cli.commands import main
+from serverless_sessions.cli.commands import Since, main
+from serverless_sessions.cli.output import Moment
 from serverless_sessions.operate.account import Account
 from tests.client.service import Service
 from tests.functional.conftest import function, lambda_context, sample
@@ -191,6 +194,42 @@ def test_since_has_a_form(run: Run, since: str) -> None:
 
     assert done.exit_code == 2
     assert "2026-11-22" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("since", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7_200), ("3d", 259_200)]
+)
+def test_since_counts_back_from_now(
+    monkeypatch: pytest.MonkeyPatch, since: str, seconds: int
+) -> None:
+    monkeypatch.setattr(commands, "time", SimpleNamespace(time=lambda: 1_795_435_200.5))
+
+    assert Since().convert(since, None, None) == 1_795_435_200 - seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (1, "1 s"),
+        (59, "59 s"),
+        (60, "1 minute"),
+        (3_599, "59 minutes"),
+        (3_600, "1 hour"),
+        (86_399, "23 hours"),
+        (86_400, "1 day"),
+        (3 * 86_400, "3 days"),
+    ],
+)
+def test_length_of_time_shows_in_its_largest_unit(
+    monkeypatch: pytest.MonkeyPatch, seconds: int, words: str
+) -> None:
+    now = 1_795_435_200
+    monkeypatch.setattr(output, "time", SimpleNamespace(time=lambda: now + 0.5))
+
+    assert output.duration(seconds) == words
+    assert Moment(now + seconds).distance() == f"in {words}"
+    assert Moment(now - seconds).distance() == f"{words} ago"
+    assert Moment(now).distance() == "now"
 
 
 def test_trail_is_of_one_thing(run: Run) -> None:

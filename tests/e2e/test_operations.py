@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from secrets import token_urlsafe
 from typing import Any
 
@@ -22,6 +21,9 @@ from tests.e2e.conftest import HeldCaller
 from tests.e2e.service import sample
 from tests.template import ROOT
 
+# What the script `sessions` does, which may be that of another version installed here.
+_SESSIONS = "from serverless_sessions.cli.commands import main; main()"
+
 
 def operator(stack: LocalStack, keys: Credentials | None = None) -> dict[str, str]:
     """The environment of someone with these keys; MiniStack's root user by default."""
@@ -36,7 +38,7 @@ def operator(stack: LocalStack, keys: Credentials | None = None) -> dict[str, st
 def start(*arguments: str, env: dict[str, str], stage: str = "local") -> subprocess.Popen[str]:
     """`sessions --stage …` with these arguments, without a terminal."""
     return subprocess.Popen(
-        [Path(sys.executable).parent / "sessions", "--stage", stage, *arguments],
+        [sys.executable, "-c", _SESSIONS, "--stage", stage, *arguments],
         cwd=ROOT,
         env=os.environ | env,
         stdin=subprocess.DEVNULL,
@@ -147,7 +149,7 @@ READS = (
     ("user", "actions", "said"),
     [
         ("may-nothing", (), "DescribeStacks"),
-        ("may-read", READS, "may this caller do execute-api:Invoke"),
+        ("may-read", READS, "May this caller do execute-api:Invoke"),
         ("may-call", (*READS, "execute-api:Invoke"), "the Invoke operation"),
     ],
     ids=["nothing", "read", "call"],
