@@ -7,9 +7,6 @@ import time
 from typing import Any
 from uuid import uuid4
 
-from aws_lambda_powertools import Logger
-
-logger = Logger()
 # Below the prefix that Lambda itself uses, beside what its mapping gives up on.
 _KEY = "aws/lambda/refused/%Y/%m/%d/%Y-%m-%dT%H.%M.%S"
 
@@ -22,6 +19,7 @@ def keep(records: list[Any], *, bucket: str) -> bool:
     """
     # Needed in case of trouble alone, and takes longer to import than all else here.
     import boto3
+    from aws_lambda_powertools import Logger
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -41,6 +39,6 @@ def keep(records: list[Any], *, bucket: str) -> bool:
         )
     except (BotoCoreError, ClientError) as error:
         # The name alone: a message may quote the request.
-        logger.error("records not kept", cause=type(error).__name__, records=len(records))
+        Logger().error("records not kept", cause=type(error).__name__, records=len(records))
         return False
     return True

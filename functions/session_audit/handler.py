@@ -13,8 +13,8 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from audit import failed_events
-from audit.classify import beside, events_in, is_kept, unreadable
+from audit import batch
+from audit.classify import beside, events_in, is_kept, is_reading, unreadable
 from audit.event import AuditEvent
 from audit.trail import AuditTrail
 from session_audit import metrics
@@ -38,9 +38,7 @@ Sourced = list[tuple[AuditEvent, Any]]
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Record a batch, and return the lowest record that is not on record: Lambda repeats from it.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html
+    """Record a batch. Lambda repeats it from the first record on that could not be recorded.
 
     Only an outage makes it repeat. A record that can't be read, and one whose event DynamoDB will
     never take, is on record as `unreadable`, and kept whole in the bucket. An event whose key holds
@@ -65,12 +63,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         logger.error("unreadable stream record", event_id=made.event_id)
     for known, _ in displaced:
         logger.error("another event has the key", event_id=known.event_id)
-    lowest = _lowest(unwritten)
-    passed = [record for _, record in strange if not _comes_again(record, lowest)]
-    if passed and not failed_events.keep(passed, bucket=bucket):
-        lowest = _lowest(unwritten + passed)
     logger.info("recorded", events=len(events), missed=len(unwritten), unreadable=len(strange))
-    return {"batchItemFailures": [] if lowest is None else [{"itemIdentifier": lowest}]}
+    return batch.answer(unwritten, [record for _, record in strange], bucket=bucket)
 
 
 def _append(events: Sourced, deadline: float) -> tuple[list[AuditEvent], Sourced, Sourced, Sourced]:
@@ -90,35 +84,16 @@ def _append(events: Sourced, deadline: float) -> tuple[list[AuditEvent], Sourced
         retention_seconds=retention_seconds,
         deadline=deadline,
     )
-    lists = missed.for_now, missed.for_good, missed.displaced
+    displaced = [
+        event
+        for event, other in missed.displaced
+        if other is None or not is_reading(other, by_key[event.session_id, event.event_id][1])
+    ]
     absent = [
-        [by_key.pop((event.session_id, event.event_id)) for event in events] for events in lists
+        [by_key.pop((event.session_id, event.event_id)) for event in events]
+        for events in (missed.for_now, missed.for_good, displaced)
     ]
     return [event for event, _ in by_key.values()], absent[0], absent[1], absent[2]
-
-
-def _lowest(records: list[Any]) -> str | None:
-    """The first of these in the stream's order, None if there are none.
-
-    Empty, which makes Lambda repeat the whole batch, if one of them does not tell its place.
-    """
-    if not records:
-        return None
-    try:
-        lowest: str = min((each["dynamodb"]["SequenceNumber"] for each in records), key=int)
-    except (KeyError, TypeError, ValueError):
-        return ""
-    return lowest
-
-
-def _comes_again(record: Any, lowest: str | None) -> bool:
-    """Whether Lambda repeats `record` when it repeats from `lowest` on."""
-    if not lowest:
-        return lowest == ""
-    try:
-        return int(record["dynamodb"]["SequenceNumber"]) >= int(lowest)
-    except (KeyError, TypeError, ValueError):
-        return False
 
 
 # What has been imported stays for good. To look for garbage among it would take a tenth of a cold

@@ -14,7 +14,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from audit import failed_events
+from audit import batch
 from audit.event import AuditEvent
 from audit.trail import from_item
 from session_events.event_bus import EventBus
@@ -36,24 +36,17 @@ PUT_SECONDS = 30
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Send a batch out; answers the lowest record that did not go, from which Lambda repeats.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html
+    """Send a batch out. Lambda repeats it from the first record on that could not be sent.
 
     Only an outage makes it repeat. A record that the bus will never take is kept in the bucket.
     """
-    records = {each["dynamodb"]["SequenceNumber"]: each for each in event["Records"]}
-    events = {number: found for number, each in records.items() if (found := _event(each))}
+    records = {record["dynamodb"]["SequenceNumber"]: record for record in event["Records"]}
+    events = {number: made for number, record in records.items() if (made := _event(record))}
     missed = bus.put(events, deadline=monotonic() + PUT_SECONDS)
     refused = dict.fromkeys(records.keys() - events.keys(), "no event") | missed.for_good
 
     for number, code in refused.items():
         logger.error("event refused", event_id=_event_id(records[number]), cause=code)
-    lowest = min(missed.for_now, key=int, default=None)
-    # What comes after the lowest comes again.
-    passed = [number for number in refused if lowest is None or int(number) < int(lowest)]
-    if passed and not failed_events.keep([records[each] for each in passed], bucket=bucket):
-        lowest = min(passed, key=int)
     logger.info(
         "sent",
         events=len(events) - len(missed.for_now) - len(missed.for_good),
@@ -61,7 +54,11 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         missed=len(missed.for_now),
         causes=sorted(set(missed.for_now.values())),
     )
-    return {"batchItemFailures": [] if lowest is None else [{"itemIdentifier": lowest}]}
+    return batch.answer(
+        [records[number] for number in missed.for_now],
+        [records[number] for number in refused],
+        bucket=bucket,
+    )
 
 
 def _event(record: dict[str, Any]) -> AuditEvent | None:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx2
+import httpcore2
 import pytest
 
 from local.stack import HOST
@@ -342,11 +342,11 @@ def test_connections_of_a_closed_loop_are_forgotten() -> None:
     transport = AsyncTransport()
     ended = asyncio.new_event_loop()
     ended.close()
-    transport._transports[ended] = httpx2.AsyncHTTPTransport()
+    transport._pools[ended] = httpcore2.AsyncConnectionPool()
 
     async def use() -> None:
         current = transport._current()
-        assert list(transport._transports.values()) == [current]
+        assert list(transport._pools.values()) == [current]
         await transport.aclose()
 
     asyncio.run(use())
@@ -358,7 +358,7 @@ def test_a_forked_process_has_its_own_connections(
     """Two that share one would read each other's answers."""
     with Sessions(service.url, region=service.region) as sessions:
         sessions.create("ada")
-        parents = sessions._transport._transport
+        parents = sessions._transport._pool
         monkeypatch.setattr(os, "getpid", lambda: -1)
         sessions.create("ada")
         assert service.connections == 2

@@ -76,7 +76,7 @@ class Service(NamedTuple):
             TableName=self.table,
             Key={"SessionId": {"S": session_id}},
             UpdateExpression="SET RenewedAt = :long_ago",
-            ExpressionAttributeValues={":long_ago": {"N": "0"}},
+            ExpressionAttributeValues={":long_ago": {"N": "1"}},
         )
 
     def lose_newest(self, session_id: str) -> None:
@@ -85,7 +85,7 @@ class Service(NamedTuple):
             TableName=self.table,
             Key={"SessionId": {"S": session_id}},
             UpdateExpression="SET PreviousTokenUntil = :long_ago",
-            ExpressionAttributeValues={":long_ago": {"N": "0"}},
+            ExpressionAttributeValues={":long_ago": {"N": "1"}},
         )
 
     def race(self, *calls: Callable[[], Any]) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from audit import classify, event
+from audit import batch, classify, event
 from audit import trail as audit_trail
 from audit.trail import AuditTrail
 from tests.functional.conftest import function
@@ -87,10 +87,10 @@ def _new_key_beside(patch: pytest.MonkeyPatch) -> None:
 
 FAULTS: dict[str, Fault] = {
     "the checkpoint is the highest failed record": Fault(
-        _handler("_lowest", "min(", "max("), worse_trouble
+        in_source(batch._lowest, "min(", "max("), worse_trouble
     ),
     "the checkpoint goes by the spelling of numbers": Fault(
-        _handler("_lowest", "key=int", "key=str"), worse_trouble
+        in_source(batch._lowest, "key=int", "key=str"), worse_trouble
     ),
     "a statement that is refused counts as written": Fault(
         in_source(AuditTrail._insert, "elif code:", "elif False:"), worse_trouble
@@ -158,11 +158,11 @@ FAULTS: dict[str, Fault] = {
         _poisoned_and_slow,
     ),
     "a record counts as kept though the bucket refused it": Fault(
-        _handler("lambda_handler", "if passed and not failed", "if passed and None is failed"),
+        in_source(batch.answer, "if passed and not failed", "if passed and None is failed"),
         _poisoned,
     ),
     "a record that does not come again is not kept": Fault(
-        _handler("_comes_again", ">= int(lowest)", "< int(lowest)"), _poisoned
+        in_source(batch._comes_again, ">= int(lowest)", "< int(lowest)"), _poisoned
     ),
     "what can't be read breaks the function": Fault(
         in_source(classify.classify, "return unreadable(record)", "raise"), _poisoned

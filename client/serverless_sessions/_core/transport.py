@@ -1,6 +1,6 @@
-"""Sends requests with httpx2's transports and keeps the connections.
+"""Sends requests over httpcore2's connection pools, which keep connections open.
 
-The transports and not `httpx2.Client`: that one logs each URL, and a URL can name a user.
+Not `httpx2.Client`: that one logs each URL, and a URL can name a user.
 """
 
 from __future__ import annotations
@@ -15,44 +15,48 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import httpcore2
-import httpx2
 
 from serverless_sessions._core.calls import Answer, NoAnswer, Request
 
-_MAX_CONNECTIONS = 100
-_KEEP_SECONDS = 30.0
-# Over the transport's own timeouts, which tell whether anything was sent.
+_POOL: dict[str, Any] = {
+    "max_connections": 100,
+    "max_keepalive_connections": 100,
+    "keepalive_expiry": 30.0,
+}
+# Over the pool's own timeouts, which tell whether anything was sent.
 _SLACK_SECONDS = 0.02
 _HEADERS = {"User-Agent": "serverless-sessions", "Accept-Encoding": "identity"}
-_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+_NOT_SENT = (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.PoolTimeout)
+_FAILURES = (
+    httpcore2.TimeoutException,
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.UnsupportedProtocol,
+)
 
 
-def _limits() -> httpx2.Limits:
-    return httpx2.Limits(
-        max_connections=_MAX_CONNECTIONS,
-        max_keepalive_connections=_MAX_CONNECTIONS,
-        keepalive_expiry=_KEEP_SECONDS,
-    )
-
-
-def _spelled(request: Request, headers: Mapping[str, str]) -> httpx2.Request:
+def _arguments(request: Request, headers: Mapping[str, str]) -> dict[str, Any]:
+    """What the `request` methods of both pools take."""
     phases = dict.fromkeys(("connect", "pool", "read", "write"), request.seconds)
-    return httpx2.Request(
-        request.method,
-        request.url,
-        headers=_HEADERS | dict(headers),
-        content=request.body,
-        extensions={"timeout": phases},
-    )
+    return {
+        "method": request.method,
+        "url": request.url,
+        "headers": list((_HEADERS | dict(headers)).items()),
+        "content": request.body,
+        "extensions": {"timeout": phases},
+    }
 
 
 def _failed(error: Exception) -> NoAnswer:
     return NoAnswer(f"no answer ({type(error).__name__})", sent=not isinstance(error, _NOT_SENT))
 
 
-def _answer(response: httpx2.Response) -> Answer:
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Answer(response.status_code, headers, response.content)
+def _answer(response: httpcore2.Response) -> Answer:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in response.headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return Answer(response.status, headers, response.content)
 
 
 class Transport:
@@ -61,32 +65,28 @@ class Transport:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process = 0
-        self._transport: _DeadlineTransport | None = None
+        self._pool: httpcore2.ConnectionPool | None = None
 
     def send(self, request: Request, headers: Mapping[str, str]) -> Answer | NoAnswer:
-        transport = self._current()
+        pool = self._current()
         _thread.deadline = time.monotonic() + request.seconds
         try:
-            response = transport.handle_request(_spelled(request, headers))
-            try:
-                response.read()
-            finally:
-                response.close()
-        except httpx2.RequestError as error:
+            return _answer(pool.request(**_arguments(request, headers)))
+        except _FAILURES as error:
             return _failed(error)
-        return _answer(response)
 
     def close(self) -> None:
         with self._lock:
-            transport, self._transport = self._transport, None
-        if transport:
-            transport.close()
+            pool, self._pool = self._pool, None
+        if pool:
+            pool.close()
 
-    def _current(self) -> _DeadlineTransport:
+    def _current(self) -> httpcore2.ConnectionPool:
         with self._lock:
-            if self._transport is None or self._process != os.getpid():
-                self._transport, self._process = _DeadlineTransport(), os.getpid()
-            return self._transport
+            if self._pool is None or self._process != os.getpid():
+                self._pool = httpcore2.ConnectionPool(**_POOL, network_backend=_DeadlineBackend())
+                self._process = os.getpid()
+            return self._pool
 
 
 class AsyncTransport:
@@ -94,57 +94,39 @@ class AsyncTransport:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._transports: dict[asyncio.AbstractEventLoop, httpx2.AsyncHTTPTransport] = {}
+        self._pools: dict[asyncio.AbstractEventLoop, httpcore2.AsyncConnectionPool] = {}
 
     async def send(self, request: Request, headers: Mapping[str, str]) -> Answer | NoAnswer:
         try:
             async with asyncio.timeout(request.seconds + _SLACK_SECONDS):
-                response = await self._current().handle_async_request(_spelled(request, headers))
-                try:
-                    await response.aread()
-                finally:
-                    await response.aclose()
-        except (httpx2.RequestError, TimeoutError) as error:
+                return _answer(await self._current().request(**_arguments(request, headers)))
+        except (*_FAILURES, TimeoutError) as error:
             return _failed(error)
-        return _answer(response)
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
         with self._lock:
-            transport = self._transports.pop(asyncio.get_running_loop(), None)
-        if transport:
-            await transport.aclose()
+            pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool:
+            await pool.aclose()
 
-    def _current(self) -> httpx2.AsyncHTTPTransport:
+    def _current(self) -> httpcore2.AsyncConnectionPool:
         loop = asyncio.get_running_loop()
         with self._lock:
-            if loop not in self._transports:
-                for ended in [each for each in self._transports if each.is_closed()]:
-                    del self._transports[ended]
-                self._transports[loop] = httpx2.AsyncHTTPTransport(limits=_limits())
-            return self._transports[loop]
+            if loop not in self._pools:
+                for ended in [known for known in self._pools if known.is_closed()]:
+                    del self._pools[ended]
+                self._pools[loop] = httpcore2.AsyncConnectionPool(**_POOL)
+            return self._pools[loop]
 
 
 # When the thread's request has to end.
 _thread = threading.local()
 
 
-class _DeadlineTransport(httpx2.HTTPTransport):
-    """httpx2's timeouts are for each piece that arrives; a server that drips never meets one."""
-
-    def __init__(self) -> None:
-        super().__init__(limits=_limits())
-        self._pool.close()
-        self._pool = httpcore2.ConnectionPool(
-            ssl_context=httpx2.create_ssl_context(),
-            max_connections=_MAX_CONNECTIONS,
-            max_keepalive_connections=_MAX_CONNECTIONS,
-            keepalive_expiry=_KEEP_SECONDS,
-            network_backend=_DeadlineBackend(),
-        )
-
-
 class _DeadlineBackend(httpcore2.SyncBackend):
+    """httpcore2's timeouts are for each piece that arrives; a server that drips never meets one."""
+
     def connect_tcp(
         self,
         host: str,
