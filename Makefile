@@ -104,15 +104,18 @@ clean: ## Remove environments, caches and build output
 	rm -rf .venv .venv-local .venv-dynamodb .venv-browser .venv-bench .venv-frameworks .local node_modules bench/stores/node_modules cdk.out .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -exec rm -rf {} +
 
-setup: .venv/.ready .venv-local/.ready node_modules/.ready
+setup: .venv/.client .venv-local/.ready node_modules/.ready
 
-# From pyproject.toml come the commands of the distribution.
-.venv/.ready: pyproject.toml requirements/uv.txt requirements/development.txt
+.venv/.ready: requirements/uv.txt requirements/development.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with PYTHON=….")'
 	@echo "Installing development packages …"
 	@$(PYTHON) -m venv .venv || { echo "Python's venv module is needed to set up .venv."; exit 1; }
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@.venv/bin/uv pip sync --quiet --python .venv requirements/uv.txt requirements/development.txt
+	@touch $@
+
+# The client itself, anew when pyproject.toml may have changed its commands.
+.venv/.client: pyproject.toml .venv/.ready
 	@.venv/bin/uv pip install --quiet --python .venv --no-deps --no-build-isolation --offline --editable .
 	@touch $@
 
