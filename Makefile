@@ -93,17 +93,17 @@ bootstrap: setup ## Prepare the AWS account and region of your credentials for t
 deploy: setup ## Deploy to the AWS account of your credentials (STAGE=dev), then prove that it works
 	@[ "$(STAGE)" != local ] || { echo "The stage local is deployed by make run."; exit 1; }
 	@node_modules/.bin/cdk deploy --context stage=$(STAGE)
-	@.venv/bin/python -m infra.smoke $(STAGE)
+	@.venv/bin/sessions --stage $(STAGE) smoke
 
 # The stage local is that of the running local stack: there its root user is the operator.
 OPERATE = $(if $(filter local,$(STAGE)),env -u AWS_PROFILE -u AWS_SESSION_TOKEN AWS_REGION=us-east-1 \
   AWS_ENDPOINT_URL=http://127.0.0.1:$(PORT) AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test)
 
 smoke: setup ## Prove that what is deployed works: live one short session on it (STAGE=dev)
-	@$(OPERATE) .venv/bin/python -m infra.smoke $(STAGE)
+	@$(OPERATE) .venv/bin/sessions --stage $(STAGE) smoke
 
 redrive: setup ## Play failed events back into the audit trail (STAGE=dev, DRY_RUN=1, YES=1)
-	@$(OPERATE) .venv/bin/python -m infra.redrive $(STAGE) $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes)
+	@$(OPERATE) .venv/bin/sessions --stage $(STAGE) redrive $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes)
 
 lock: setup ## Compile the dependencies of pyproject.toml into requirements/
 	@for group in uv functions local dynamodb bench browser; do \
@@ -118,7 +118,7 @@ clean: ## Remove environments, caches and build output
 	rm -rf dist .venv .venv-local .venv-dynamodb .venv-browser .venv-bench .venv-frameworks .local node_modules bench/stores/node_modules cdk.out .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -exec rm -rf {} +
 
-setup: .venv/.ready .venv-local/.ready node_modules/.ready
+setup: .venv/.client .venv-local/.ready node_modules/.ready
 
 .venv/.ready: requirements/uv.txt requirements/development.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with PYTHON=….")'
@@ -126,6 +126,10 @@ setup: .venv/.ready .venv-local/.ready node_modules/.ready
 	@$(PYTHON) -m venv .venv || { echo "Python's venv module is needed to set up .venv."; exit 1; }
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@.venv/bin/uv pip sync --quiet --python .venv requirements/uv.txt requirements/development.txt
+	@touch $@
+
+# The client itself, anew when pyproject.toml may have changed its commands.
+.venv/.client: pyproject.toml .venv/.ready
 	@.venv/bin/uv pip install --quiet --python .venv --no-deps --no-build-isolation --offline --editable .
 	@touch $@
 
