@@ -1,4 +1,4 @@
-"""AWS's side of a request: credentials, region, signature. All of it is botocore's."""
+"""AWS credentials, the region and the signature of a request. botocore does the work."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ _API_HOST = re.compile(r"[^.]+\.execute-api\.([^.]+)\.amazonaws\.com(\.cn)?")
 
 
 def find_region(url: str, profile: str | None) -> str:
-    """The region in an API's own host name, else the configured one. Raises `ValueError`."""
-    if found := _API_HOST.fullmatch(urlsplit(url).hostname or ""):
-        return found[1]
+    """Return the region in the API's host name, or else the configured region.
+
+    Raises `ValueError` if there is neither.
+    """
+    if match := _API_HOST.fullmatch(urlsplit(url).hostname or ""):
+        return match[1]
     session = BotocoreSession(profile=profile)
-    # AWS_REGION is set by Lambda and read by the newer SDKs; botocore reads AWS_DEFAULT_REGION.
+    # Lambda sets AWS_REGION, and newer AWS SDKs read it. botocore reads AWS_DEFAULT_REGION.
     configured = os.environ.get("AWS_REGION") or session.get_config_variable("region")
     if not configured:
         raise ValueError("the URL does not tell the region: name it with region=…")
@@ -32,7 +35,7 @@ def find_region(url: str, profile: str | None) -> str:
 
 
 class Signer:
-    """Signs with `credentials`, or with those that botocore finds and renews."""
+    """Signs requests with `credentials`, or with those that botocore finds and refreshes."""
 
     def __init__(self, profile: str | None, credentials: Credentials | None) -> None:
         self._profile = profile
@@ -41,27 +44,27 @@ class Signer:
 
     @property
     def may_block(self) -> bool:
-        """Whether the next signature may read files or ask AWS for credentials first."""
+        """Whether the next signature may have to read files or to request credentials from AWS."""
         if self._credentials is None:
             return True
         refresh_needed = getattr(self._credentials, "refresh_needed", None)
         return bool(refresh_needed and refresh_needed())
 
     def sign(self, request: Request) -> dict[str, str]:
-        """All headers to send. Raises `NoCredentials`."""
+        """Return the request's headers and its signature. Raises `NoCredentials`."""
         aws = AWSRequest(request.method, request.url, dict(request.headers), request.body)
         try:
-            found = self._find().get_frozen_credentials()
-            SigV4Auth(found, request.signed_for, request.region).add_auth(aws)
+            credentials = self._find_credentials().get_frozen_credentials()
+            SigV4Auth(credentials, request.aws_service, request.region).add_auth(aws)
         except BotoCoreError as error:
             raise NoCredentials(str(error)) from error
         return dict(aws.headers.items())
 
-    def _find(self) -> Credentials:
+    def _find_credentials(self) -> Credentials:
         with self._lock:
             if self._credentials is None:
-                found = BotocoreSession(profile=self._profile).get_credentials()
-                if found is None:
+                credentials = BotocoreSession(profile=self._profile).get_credentials()
+                if credentials is None:
                     raise NoCredentials("botocore finds no AWS credentials")
-                self._credentials = found
+                self._credentials = credentials
             return self._credentials
