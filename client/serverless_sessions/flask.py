@@ -78,14 +78,14 @@ class FlaskSession(SessionValues, SessionMixin):
                 # Whatever renders the 503 may touch the session once more.
                 if self._outage:
                     raise self._outage
-                self._sessions.run(self.loading())
+                self._sessions.run(self.load_plan())
             except Unavailable as error:
                 self._outage = error
                 raise _service_unavailable(error) from error
 
     def save_now(self, *, ttl_seconds: int | None, absolute_ttl_seconds: int | None) -> None:
         self._sessions.run(
-            self.saving(ttl_seconds=ttl_seconds, absolute_ttl_seconds=absolute_ttl_seconds)
+            self.save_plan(ttl_seconds=ttl_seconds, absolute_ttl_seconds=absolute_ttl_seconds)
         )
 
 

@@ -83,7 +83,7 @@ class StarletteSession(SessionValues):
                 # Whatever renders the 503 may touch the session once more.
                 if self._outage:
                     raise self._outage
-                await self._sessions.run(self.loading())
+                await self._sessions.run(self.load_plan())
             except Unavailable as error:
                 self._outage = error
                 if self.is_accepted:
@@ -92,7 +92,7 @@ class StarletteSession(SessionValues):
 
     async def save(self, *, ttl_seconds: int | None, absolute_ttl_seconds: int | None) -> None:
         await self._sessions.run(
-            self.saving(ttl_seconds=ttl_seconds, absolute_ttl_seconds=absolute_ttl_seconds)
+            self.save_plan(ttl_seconds=ttl_seconds, absolute_ttl_seconds=absolute_ttl_seconds)
         )
 
     def load_now(self) -> None:

@@ -104,7 +104,7 @@ FAULTS: dict[str, tuple[Plant, bool]] = {
     ),
     "a log-out only deletes the cookie": (
         rewritten(
-            WebSession._leave,
+            WebSession._end_former,
             ("yield from self._operations.revoke(former.session_id, reason=reason)", "pass"),
         ),
         False,
