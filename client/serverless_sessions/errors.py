@@ -113,7 +113,7 @@ class NotAnonymous(SessionsError):
 
 
 class TokenSuperseded(SessionsError):
-    """A later rotation replaced the new token before the answer to this one arrived."""
+    """A later rotation replaced the new token before this rotation was answered."""
 
     code = "token_superseded"
 
