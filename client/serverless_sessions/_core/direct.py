@@ -61,7 +61,8 @@ class DirectReader:
         self._region = region
         self._endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_DYNAMODB")
         self._policy: _Policy | None = None
-        self._refreshing: _Policy | None = None
+        # The last policy for whose refresh a call has gone to the API.
+        self._refreshed_policy: _Policy | None = None
 
     def read(
         self, token: Token, region: str, deadline: Deadline, *, renew: bool
@@ -103,8 +104,8 @@ class DirectReader:
         age = time.time() - policy.learned_at if policy else -1
         if not 0 <= age < _POLICY_SECONDS:
             return None
-        if age >= _REFRESH_SECONDS and self._refreshing is not policy:
-            self._refreshing = policy
+        if age >= _REFRESH_SECONDS and self._refreshed_policy is not policy:
+            self._refreshed_policy = policy
             return None
         return policy
 

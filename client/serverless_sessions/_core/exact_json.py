@@ -67,12 +67,12 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     Return None if `change` cannot express them: it cannot set a key to None, use an empty key, or
     change more than 100 keys.
     """
-    changed = {
+    result = {
         key: value
         for key, value in after.items()
         if key not in before or not same(before[key], value)
     }
-    if None in changed.values() or "" in changed:
+    if None in result.values() or "" in result:
         return None
-    changed |= {key: None for key in before if key not in after}
-    return changed if len(changed) <= 100 else None
+    result |= {key: None for key in before if key not in after}
+    return result if len(result) <= 100 else None

@@ -216,17 +216,17 @@ class Operations:
         """
         body: dict[str, Any] = {"token": token, "grace_seconds": grace_seconds}
         if token is None:
-            new = Token.issue(session_id)
-            body["family_sha256"] = new.family_sha256
+            new_token = Token.issue(session_id)
+            body["family_sha256"] = new_token.family_sha256
         else:
-            presented = Token.parse(token)
-            if presented is None or presented.session_id != session_id:
+            old_token = Token.parse(token)
+            if old_token is None or old_token.session_id != session_id:
                 raise InvalidToken("The token is malformed, or of another session.")
-            new = successor or presented.successor()
-        body["token_sha256"] = new.token_sha256
+            new_token = successor or old_token.successor()
+        body["token_sha256"] = new_token.token_sha256
         request = self._request("POST", _path(session_id, "/rotate"), body)
         answer = yield from call(request, self._deadline())
-        return IssuedSession(Session.from_json(answer.json), new.text)
+        return IssuedSession(Session.from_json(answer.json), new_token.text)
 
     def revoke(self, session_id: str, *, reason: str) -> Plan[None]:
         if SESSION_ID.fullmatch(session_id):
@@ -234,15 +234,15 @@ class Operations:
             yield from call(request, self._deadline())
 
     def revoke_all(self, user_id: str, *, keep: str | None, reason: str) -> Plan[int]:
-        revoked: int = 0
+        count: int = 0
         cursor: str | None = None
         while True:
             query = {"user_id": user_id, "except": keep, "reason": reason, "cursor": cursor}
             request = self._request("DELETE", "/sessions", query=query)
             answer = (yield from call(request, self._deadline())).json
-            revoked += answer["revoked"]
+            count += answer["revoked"]
             if answer["complete"]:
-                return revoked
+                return count
             if not answer["revoked"] and answer["next_cursor"] == cursor:
                 raise Unavailable("signing out makes no progress")
             cursor = answer["next_cursor"]
@@ -303,12 +303,12 @@ def _path(session_id: str, suffix: str = "") -> str:
 
 def _has_data(session: Session, method: str, data: Mapping[str, Any]) -> bool:
     """Return whether the session has the data that the change was meant to write."""
-    stored = session.data or {}
+    current = session.data or {}
     if method == "PUT":
-        return exact_json.same(stored, data)
+        return exact_json.same(current, data)
     return all(
-        key not in stored
+        key not in current
         if value is None
-        else key in stored and exact_json.same(stored[key], value)
+        else key in current and exact_json.same(current[key], value)
         for key, value in data.items()
     )
