@@ -72,7 +72,7 @@ class SessionValues(_Values):
     def session_id(self) -> str | None:
         """The id of the stored session, for `revoke`, lists and the trail. It is no credential."""
         self.touch()
-        return self.web.stored.session_id if self.web.stored else None
+        return self.web.session.session_id if self.web.session else None
 
     def regenerate(self) -> None:
         """Give the session a new token with this response. Call it when its privileges change.
@@ -81,7 +81,7 @@ class SessionValues(_Values):
         period after that, so that requests in progress still succeed.
         """
         self.touch()
-        if self.web.stored:
+        if self.web.session:
             self.web.prepare_rotation()
 
     def touch(self) -> None:
@@ -115,7 +115,7 @@ class SessionValues(_Values):
         values = dict(dict.items(self))
         is_permanent = bool(values.get(PERMANENT))
         is_other_kind = is_permanent != self._was_permanent
-        if is_other_kind and self.web.stored:
+        if is_other_kind and self.web.session:
             self.web.prepare_rotation()
         self._was_permanent = is_permanent
         try:

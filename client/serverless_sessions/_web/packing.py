@@ -70,7 +70,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     return removed | changed
 
 
-def parts(changed: Mapping[str, Any]) -> list[dict[str, Any]]:
+def parts(members: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Split changes into as few requests as possible. Without changes the list is empty.
 
     The service accepts 100 members and 64 KiB of JSON in a request. A value that is larger gets a
@@ -78,7 +78,7 @@ def parts(changed: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     requests: list[dict[str, Any]] = []
     size = 0
-    for name, value in changed.items():
+    for name, value in members.items():
         # json.dumps escapes characters that the service does not, so this is never too small.
         length = len(json.dumps({name: value}))
         if not requests or len(requests[-1]) == _MAX_MEMBERS or size + length > _MAX_BYTES:
@@ -94,12 +94,12 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=repr)
 
 
-def _pack_value(dumped: str | bytes) -> Any:
+def _pack_value(content: str | bytes) -> Any:
     try:
-        text = dumped if isinstance(dumped, str) else dumped.decode()
+        text = content if isinstance(content, str) else content.decode()
         value = json.loads(text)
     except ValueError:
-        raw = dumped.encode() if isinstance(dumped, str) else dumped
+        raw = content.encode() if isinstance(content, str) else content
         return {_BYTES: base64.b64encode(raw).decode()}
     if value is None or not _round_trips(value, _MAX_LEVELS):
         return {_TEXT: text if _is_text(text) else json.dumps(value)}

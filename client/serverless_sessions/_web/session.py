@@ -52,7 +52,7 @@ class WebSession:
     `user_of` returns the id of the user to whom the given values belong. A session whose values all
     have names in `trivial` is not stored.
 
-    `token` and `stored` are the current token and the session in the service. Both are None while
+    `token` and `session` are the current token and session. Both are None while
     there is no session.
     """
 
@@ -70,7 +70,7 @@ class WebSession:
     ) -> None:
         self.client = client
         self.token: str | None = None
-        self.stored: Session | None = None
+        self.session: Session | None = None
         self.is_loaded = False
         self._operations = operations
         self._tokens = tokens
@@ -97,8 +97,8 @@ class WebSession:
             yield from self._find()
             self.is_loaded = True
         values: Values = {}
-        if self.stored:
-            values = unpack(self.stored.data or {}, self._loads)
+        if self.session:
+            values = unpack(self.session.data or {}, self._loads)
         self._saved, self._user_id = self._pack(values), self._user_of(values)
         return values
 
@@ -108,7 +108,7 @@ class WebSession:
             for token in tokens:
                 session = yield from self._operations.verify(token, renew=True, client=self.client)
                 if session and (is_shared or (session.user_id is None) == for_visitor):
-                    self.token, self.stored = token, session
+                    self.token, self.session = token, session
                     return
 
     @property
@@ -119,20 +119,20 @@ class WebSession:
     @property
     def makes_session(self) -> bool:
         """Whether that new token belongs to a new session."""
-        stored_id = self.stored.session_id if self.stored else None
-        return self._new_token is not None and self._new_token.session_id != stored_id
+        session_id = self.session.session_id if self.session else None
+        return self._new_token is not None and self._new_token.session_id != session_id
 
     def forget(self) -> None:
         """Continue without the session. The stored session and its cookie do not change."""
-        self.token = self.stored = self._new_token = None
+        self.token = self.session = self._new_token = None
         self._saved, self._user_id = {}, None
 
     def prepare_rotation(self) -> str:
         """Generate the token to which the next save will rotate, and return it."""
         if self._new_token is None and self.token:
-            presented = Token.parse(self.token)
-            assert presented  # noqa: S101  # the token has been verified or was generated here
-            self._new_token = presented.successor()
+            token = Token.parse(self.token)
+            assert token  # noqa: S101  # the token has been verified or was generated here
+            self._new_token = token.successor()
         elif self._new_token is None:
             return self.prepare_session()
         return self._new_token.text
@@ -150,11 +150,11 @@ class WebSession:
         if the session has ended.
         """
         self.prepare_rotation()
-        if self.stored and self._new_token:
+        if self.session and self._new_token:
             try:
-                yield from self._rotate(self.stored, self._new_token)
+                yield from self._rotate(self.session, self._new_token)
             except SessionNotFound:
-                self.token = self.stored = self._new_token = None
+                self.token = self.session = self._new_token = None
                 raise
 
     def save(
@@ -177,35 +177,35 @@ class WebSession:
         request are lost. The cookie is left alone, because it may already contain the token of a
         newer session.
         """
-        data, user_id, former = self._pack(values), self._user_of(values), self.stored
-        if former and user_id == self._user_id and not self.makes_session:
-            yield from self._update(former, data, ttl_seconds if is_new_window else None)
+        data, user_id, former_session = self._pack(values), self._user_of(values), self.session
+        if former_session and user_id == self._user_id and not self.makes_session:
+            yield from self._update(former_session, data, ttl_seconds if is_new_window else None)
         elif self.makes_session or data.keys() - self._trivial:
             issued = yield from self._create(data, user_id, ttl_seconds, absolute_ttl_seconds)
-            if former:
+            if former_session:
                 # The former session ends last, so that nothing is lost if a call fails before.
-                yield from self._end_former(former, user_id)
+                yield from self._end_former(former_session, user_id)
             self._accept_token(issued)
-        elif former:
-            yield from self._end_former(former, None)
-            self.token = self.stored = self._new_token = None
+        elif former_session:
+            yield from self._end_former(former_session, None)
+            self.token = self.session = self._new_token = None
         self._saved, self._user_id = data, user_id
 
     def end(self, *, reason: str) -> Plan[None]:
         """End the session now."""
-        if self.stored:
-            yield from self._operations.revoke(self.stored.session_id, reason=reason)
-            self._has_ended_users_session |= self.stored.user_id is not None
-        self.token = self.stored = self._new_token = None
+        if self.session:
+            yield from self._operations.revoke(self.session.session_id, reason=reason)
+            self._has_ended_users_session |= self.session.user_id is not None
+        self.token = self.session = self._new_token = None
 
     def cookie_changes(self) -> list[CookieChange]:
         """Return the changes that the response makes to the cookies. The list may be empty."""
         changes: list[CookieChange] = []
-        is_visitor = bool(self.stored and self.stored.user_id is None)
+        is_visitor = bool(self.session and self.session.user_id is None)
         with_visitors = self._visitor_tokens is not None
-        if self._is_issued and self.stored:
-            seconds_left = self.stored.absolute_expires_at - max(
-                int(time.time()), self.stored.created_at
+        if self._is_issued and self.session:
+            seconds_left = self.session.absolute_expires_at - max(
+                int(time.time()), self.session.created_at
             )
             changes.append(
                 CookieChange(with_visitors and is_visitor, self.token, max(seconds_left, 1))
@@ -240,56 +240,56 @@ class WebSession:
             yield from self._operations.change(issued.session.session_id, part, version=None)
         return issued
 
-    def _update(self, stored: Session, data: Values, new_window: int | None) -> Plan[None]:
+    def _update(self, session: Session, data: Values, new_window: int | None) -> Plan[None]:
         try:
             for part in parts(changes(self._saved, data)):
-                yield from self._operations.change(stored.session_id, part, version=None)
+                yield from self._operations.change(session.session_id, part, version=None)
             if new_window is not None:
-                stored = yield from self._operations.renew(
-                    stored.session_id, ttl_seconds=new_window
+                session = yield from self._operations.renew(
+                    session.session_id, ttl_seconds=new_window
                 )
-                self.stored = stored
+                self.session = session
             if self._new_token:
                 # The rotation comes last. If a later call failed, the new token would be lost.
-                yield from self._rotate(stored, self._new_token)
+                yield from self._rotate(session, self._new_token)
         except SessionNotFound:
-            self.token = self.stored = self._new_token = None
+            self.token = self.session = self._new_token = None
             raise
 
-    def _rotate(self, stored: Session, successor: Token) -> Plan[None]:
+    def _rotate(self, session: Session, successor: Token) -> Plan[None]:
         try:
             issued = yield from self._operations.rotate(
-                stored.session_id, token=self.token, grace_seconds=None, successor=successor
+                session.session_id, token=self.token, grace_seconds=None, successor=successor
             )
         except (RotationInGrace, TokenSuperseded, InvalidToken) as error:
             # Another request has given the browser a newer token. The current token is still valid
             # for the rest of this request.
-            logger.info("session %s keeps its token: %s", stored.session_id, error.code)
+            logger.info("session %s keeps its token: %s", session.session_id, error.code)
             self._new_token = None
         else:
             self._accept_token(issued)
 
     def _accept_token(self, issued: IssuedSession) -> None:
-        self.token, self.stored = issued.token, issued.session
+        self.token, self.session = issued.token, issued.session
         self._is_issued, self._new_token = True, None
 
-    def _end_former(self, former: Session, user_id: str | None) -> Plan[None]:
+    def _end_former(self, former_session: Session, user_id: str | None) -> Plan[None]:
         """End the former session after a log-in or a log-out."""
-        if former.user_id is not None:
+        if former_session.user_id is not None:
             reason = "logout" if user_id is None else "signed_in"
-            yield from self._operations.revoke(former.session_id, reason=reason)
+            yield from self._operations.revoke(former_session.session_id, reason=reason)
             self._has_ended_users_session = True
             return
         try:
             yield from self._operations.renew(
-                former.session_id, ttl_seconds=_LAST_WINDOW_SECONDS, final=True
+                former_session.session_id, ttl_seconds=_LAST_WINDOW_SECONDS, final=True
             )
         except (SessionNotFound, NotAnonymous):
             pass  # the session has already ended
         except Unavailable as error:
             # A visitor's session signs nobody in, and the log-in that has just succeeded must not
             # fail because of it.
-            logger.warning("session %s is left to its expiry: %s", former.session_id, error)
+            logger.warning("session %s is left to its expiry: %s", former_session.session_id, error)
 
     def _pack(self, values: Mapping[Any, Any]) -> Values:
         named = {

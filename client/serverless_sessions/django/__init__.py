@@ -87,8 +87,8 @@ class SessionStore(SessionBase):
             client=self.client,
             user_of=_user_of,
             dumps=serializer.dumps,
-            loads=lambda dumped: serializer.loads(
-                dumped.encode() if isinstance(dumped, str) else dumped
+            loads=lambda content: serializer.loads(
+                content.encode() if isinstance(content, str) else content
             ),
         )
 
@@ -200,14 +200,14 @@ class SessionStore(SessionBase):
             raise
         except Exception:
             # SESSION_SERIALIZER cannot read the stored data.
-            session_id = self._web.stored and self._web.stored.session_id
+            session_id = self._web.session and self._web.session.session_id
             logger.warning("the data of session %s can't be read", session_id)
             self._web.forget()
             values = {}
-        if self._web.stored and self._seconds_left(values) <= 0:
+        if self._web.session and self._seconds_left(values) <= 0:
             # `set_expiry` set a fixed time. The service only knows an idle timeout, which every
             # renewal extends.
-            yield from _operations().revoke(self._web.stored.session_id, reason="expired")
+            yield from _operations().revoke(self._web.session.session_id, reason="expired")
             self._web.forget()
             values = {}
         self._session_key = self._web.token
@@ -239,16 +239,16 @@ class SessionStore(SessionBase):
         values = yield from self._values()
         yield from self._ensure_loaded()
         web = self._web
-        if web.stored is None and not web.is_prepared:
+        if web.session is None and not web.is_prepared:
             raise UpdateError
         seconds = self._seconds_left(values)
         if seconds <= 0:
-            if web.stored:
+            if web.session:
                 yield from web.end(reason="expired")
             self._session_key = web.prepare_session()
             return
         expiry, saved = values.get(_EXPIRY), self._saved_expiry
-        if web.stored and _ends_with_browser(expiry) != _ends_with_browser(saved):
+        if web.session and _ends_with_browser(expiry) != _ends_with_browser(saved):
             # The cookie gets, or loses, its date. A cookie is only set with a new token.
             web.prepare_rotation()
         try:
@@ -296,8 +296,8 @@ class SessionStore(SessionBase):
 
     def _cycle_key(self) -> Plan[None]:
         yield from self._values()
-        stored = self._web.stored
-        if stored and stored.user_id is not None:
+        session = self._web.session
+        if session and session.user_id is not None:
             # The rotation happens now, as in Django's own stores, because apps may end the session
             # of the former key next.
             try:
