@@ -179,9 +179,9 @@ class Console:
         types = [name for name in query.getlist("type") if name in TYPES]
         since, until = inputs.time(query.get("since", "")), inputs.time(query.get("until", ""))
         pending = await self._sessions.pending(session_id) if session_id else None
-        shown: list[Event] = []
+        events: list[Event] = []
         older = None
-        read, previous = 0, ""
+        read_count, previous = 0, ""
         before = query.get("before", "")
         # The API filters by whole seconds. Events of the last second that the previous page has
         # already shown are skipped below.
@@ -194,13 +194,13 @@ class Console:
         ):
             if before and event.event_id >= before:
                 continue
-            if len(shown) == _EVENTS or read == _MAX_EVENTS:
+            if len(events) == _EVENTS or read_count == _MAX_EVENTS:
                 older = previous
                 break
-            read += 1
+            read_count += 1
             previous = event.event_id
             if not types or event.type in types:
-                shown.append(event)
+                events.append(event)
         filters = {"session": session_id} if session_id else {"user": user_id}
         filters |= {name: query[name] for name in ("since", "until") if query.get(name)}
         return self._render(
@@ -208,11 +208,11 @@ class Console:
             user_id=user_id,
             session_id=session_id,
             pending=pending,
-            events=shown,
+            events=events,
             older=[*filters.items(), *(("type", name) for name in types), ("before", older)]
             if older
             else None,
-            read=read,
+            read_count=read_count,
             types=types,
             all_types=TYPES,
             since=query.get("since", ""),
@@ -268,7 +268,7 @@ class Console:
         user_id, session_id, keep = inputs.target(fields)
         sessions = await self._target_sessions(user_id, session_id)
         kept_session = next((session for session in sessions if session.session_id == keep), None)
-        ending = [session for session in sessions if session.session_id != keep]
+        sessions_to_end = [session for session in sessions if session.session_id != keep]
         return self._render(
             "end.html",
             status,
@@ -276,8 +276,8 @@ class Console:
             session_id=session_id,
             keep=keep,
             kept_session=kept_session,
-            ending=ending[:_CARDS],
-            count=len(ending),
+            sessions_to_end=sessions_to_end[:_CARDS],
+            count=len(sessions_to_end),
             more=len(sessions) == _MAX_SESSIONS,
             error=error,
             now=int(time.time()),
@@ -292,8 +292,8 @@ class Console:
             return await self._confirmation(form, error, 422)
         # The service does not return which sessions it ends, nor whether a single session was live.
         # So the live sessions are read first.
-        ending = await self._target_sessions(user_id, session_id)
-        session_ids = frozenset(session.session_id for session in ending) - {keep}
+        live_sessions = await self._target_sessions(user_id, session_id)
+        session_ids = frozenset(session.session_id for session in live_sessions) - {keep}
         started_at = int(time.time())
         if session_id:
             await self._sessions.revoke(session_id, reason=reason)
@@ -303,7 +303,7 @@ class Console:
             ended = await self._sessions.revoke_all(user_id, keep=keep, reason=reason)
         key = token_urlsafe(8)
         self._outcomes[key] = Outcome(
-            user_id or (ending[0].user_id if ending else None),
+            user_id or (live_sessions[0].user_id if live_sessions else None),
             session_id,
             reason,
             session_ids,
