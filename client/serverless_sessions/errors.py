@@ -8,7 +8,7 @@ SessionsError
 ├── SessionExists         the id is, or was, the id of another session
 ├── RotationInGrace       another request has just rotated the token
 ├── NotAnonymous          the session has a user
-├── TokenSuperseded       a later rotation has already replaced the new token
+├── TokenSuperseded       another rotation has already replaced the new token
 ├── NoToken               the session has no token to rotate
 ├── VersionMismatch       the data has changed since the caller read it
 ├── DataTooLarge          the data exceeds the limit of a request or of an item
@@ -113,7 +113,7 @@ class NotAnonymous(SessionsError):
 
 
 class TokenSuperseded(SessionsError):
-    """A later rotation replaced the new token before this rotation was answered."""
+    """Another rotation has already replaced the new token of this call."""
 
     code = "token_superseded"
 
