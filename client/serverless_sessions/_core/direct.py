@@ -18,7 +18,7 @@ from serverless_sessions._core.exact_json import parse_number
 from serverless_sessions._core.token import Token
 from serverless_sessions.models import Client, Session
 
-# How long a policy from the API is used. The kill switch takes effect within this time.
+# How long a policy from the API is used. A new `not_before` takes effect within this time.
 _POLICY_SECONDS = 60
 # After this time one call goes to the API to refresh the policy, and the others still use it.
 _REFRESH_SECONDS = 55
@@ -46,9 +46,10 @@ class DirectReader:
     the clock of this host can neither end nor prolong a session. In all other cases the API
     decides, including a failed read and a response without a time.
 
-    One `verify` a minute always goes to the API, because its response contains the policy: the
-    kill switch and the share of the idle timeout after which a session is renewed. Until the first
-    such response, every call goes to the API.
+    One `verify` a minute always goes to the API, because its response contains the policy:
+    `not_before`, before which a session must not have been created, and the fraction of the idle
+    timeout after which a session is renewed. Until the first such response, every call goes to the
+    API.
 
     The reader needs the permission `dynamodb:GetItem` on the table, and no other. By default the
     table is in the region of the API, and `endpoint` is DynamoDB's endpoint in that region.
