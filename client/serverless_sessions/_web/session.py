@@ -52,8 +52,8 @@ class WebSession:
     `user_of` returns the id of the user to whom the given values belong. A session whose values all
     have names in `trivial` is not stored.
 
-    `token` and `session` are the current token and session. Both are None while
-    there is no session.
+    `token` and `session` are the current token and session. Both are None while there is no
+    session.
     """
 
     def __init__(
