@@ -487,7 +487,7 @@ def test_missing_credentials_are_a_sentence(
     def none_found(_: object) -> None:
         raise NoCredentials("botocore finds no AWS credentials")
 
-    monkeypatch.setattr("serverless_sessions._core.signing.Signer._find", none_found)
+    monkeypatch.setattr("serverless_sessions._core.signing.Signer._find_credentials", none_found)
 
     answer = browser.get("/user?id=ada")
 

@@ -27,10 +27,10 @@ from tests.simulation.world import authorizer_module
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 _FIRST_USE = Proof.is_first_use.fget  # type: ignore[attr-defined]
-_COOKIE_OF_A_NEW_TOKEN = ("if self._is_issued and self.stored:", "if self.stored:")
+_COOKIE_OF_A_NEW_TOKEN = ("if self._is_issued and self.session:", "if self.session:")
 _COOKIE_IS_DELETED = (
     "if self._has_ended_users_session and False",
-    "if (self._has_ended_users_session or self._tokens and not self.stored) and False",
+    "if (self._has_ended_users_session or self._tokens and not self.session) and False",
 )
 _FORMER_WHILE_UNSEEN = ("is_unseen(item) or ", "")
 _FAMILY = ('_matches(hashes.family, item, "FamilyHash")', "False")
@@ -104,8 +104,11 @@ FAULTS: dict[str, tuple[Plant, bool]] = {
     ),
     "a log-out only deletes the cookie": (
         rewritten(
-            WebSession._leave,
-            ("yield from self._operations.revoke(former.session_id, reason=reason)", "pass"),
+            WebSession._end_former,
+            (
+                "yield from self._operations.revoke(former_session.session_id, reason=reason)",
+                "pass",
+            ),
         ),
         False,
     ),
