@@ -23,9 +23,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from serverless_sessions import AsyncSessions, Event, Sessions
 from serverless_sessions._core.signing import find_region
+from serverless_sessions._core.token import SESSION_ID
 from serverless_sessions.cli.output import (
     EVENT_TITLES,
     SESSION_TITLES,
+    UNITS,
     Moment,
     event_row,
     on_terminal,
@@ -38,9 +40,8 @@ from serverless_sessions.errors import NotAllowed, SessionNotFound, SessionsErro
 from serverless_sessions.operate.account import Account
 
 _NOT_ALLOWED = 4
-_SESSION_ID = re.compile(r"[A-Za-z0-9_-]{12}")
 _AGO = re.compile(r"([1-9][0-9]{0,5})([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SECONDS = {"s": 1} | {unit[0]: length for unit, length in UNITS}
 # An event may come to the trail after one that is younger.
 _LATE_SECONDS = 120
 _POLL_SECONDS = 2
@@ -62,7 +63,7 @@ class SessionId(click.ParamType[Any]):
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         if "." in value:
             self.fail("this looks like a token; a session id is the part before the dot", param)
-        if not _SESSION_ID.fullmatch(value):
+        if not SESSION_ID.fullmatch(value):
             self.fail("a session id has 12 letters, digits, - and _", param)
         return str(value)
 
