@@ -22,7 +22,7 @@ from playwright.sync_api import Browser
 from local.stack import ROOT, LocalStack, cdk, execute_api_url
 from tests.browser.example_app import ExampleApp, Person, serving
 from tests.browser.second_stage import STACK
-from tests.e2e.conftest import eventually
+from tests.support.waiting import eventually
 
 LOG_INS = int(os.environ.get("LOG_INS") or 17)
 DOUBLE_CLICKS = int(os.environ.get("DOUBLE_CLICKS") or 7)

@@ -15,9 +15,9 @@ from serverless_sessions import DirectReader, IssuedSession, Sessions
 from serverless_sessions._core import direct as direct_module
 from serverless_sessions._core import operations as operations_module
 from serverless_sessions._core.token import Token
-from tests.client.service import Call, Service
-from tests.functional.conftest import function, lambda_context, sample
-from tests.proxy import Exchange, Fault, answering, dripping, http_answer, proxy_to, silent
+from tests.support.functions import function, lambda_context, sample
+from tests.support.proxy import Exchange, Fault, answering, dripping, http_answer, proxy_to, silent
+from tests.support.service import Call, Service
 
 HOUR = 3600
 

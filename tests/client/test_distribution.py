@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from zipfile import ZipFile
 
-from tests.template import ROOT
+from tests.support.template import ROOT
 
 
 def test_the_wheel_holds_the_package_alone(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from infra import smoke
 from infra.deployment import Deployment, OperationError
 from local.stack import REGION, LocalStack
 from serverless_sessions import IssuedSession, SessionNotFound
-from tests.e2e.conftest import HeldCaller
-from tests.e2e.service import sample
-from tests.template import ROOT
+from tests.e2e.calls import HeldCaller
+from tests.support.functions import sample
+from tests.support.template import ROOT
 
 
 def operator(stack: LocalStack, keys: Credentials | None = None) -> dict[str, str]:

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-import tests.conftest  # noqa: F401  (it replaces the AWS settings of whoever runs this)
 from dynamodb import client as lean
 from dynamodb.connection import Answer
-from tests.client.service import Service
-from tests.functional.conftest import function, seam
 from tests.simulation.tables import Tables
+from tests.support.environment import replace_aws_settings
+from tests.support.functions import function
+from tests.support.seam import seam
+from tests.support.service import Service
 
 
 class _InMemory:
@@ -40,6 +41,7 @@ class _InMemory:
 @contextmanager
 def running_service() -> Iterator[Service]:
     """Run the service until the end of the block. Callers sign with the tests' credentials."""
+    replace_aws_settings()
     handler = function("session_api")
     seam.reset(lean.Client(_InMemory(), region=Service.region))
     logging.disable()

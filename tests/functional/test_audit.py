@@ -15,8 +15,10 @@ from boto3.dynamodb.types import TypeSerializer
 from msgspec import structs
 
 from dynamodb.errors import RequestRefused, TransientError
-from tests.functional.conftest import NOW, Api, function, lambda_context, sample, seam
-from tests.template import resources
+from tests.support.api import NOW, Api
+from tests.support.functions import function, lambda_context, sample
+from tests.support.seam import seam
+from tests.support.template import resources
 
 SESSION = "n2qXk8bVQ0mF"
 RETENTION = 400 * 86_400

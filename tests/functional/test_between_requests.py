@@ -20,8 +20,9 @@ from sessions.rotation import Rotation
 from sessions.store import SessionStore
 from sessions.table import Writer
 from sessions.token import Token
-from tests.functional.conftest import BY_OTHER, NOW, Answer, Api, seam
-from tests.functional.tokens import id_of, is_authorized, own_secret, rotate, token_of, verify
+from tests.support.api import BY_OTHER, NOW, Answer, Api
+from tests.support.seam import seam
+from tests.support.tokens import id_of, is_authorized, own_secret, rotate, token_of, verify
 
 
 def _by(request_id: str) -> Writer:

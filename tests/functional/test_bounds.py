@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.functional.conftest import Answer, Api, lambda_context, sample
-from tests.gateway import api_event
+from tests.support.api import Answer, Api
+from tests.support.functions import lambda_context, sample
+from tests.support.gateway import api_event
 
 ABSENT = "AAAAAAAAAAAA"
 

@@ -11,9 +11,9 @@ import pytest
 from audit.classify import classify
 from audit.event import AuditEvent
 from sessions.table import TOKEN_ATTRIBUTES
-from tests.functional.conftest import NOW, Api
-from tests.functional.tokens import rotate as call_rotate
-from tests.functional.tokens import token_of
+from tests.support.api import NOW, Api
+from tests.support.tokens import rotate as call_rotate
+from tests.support.tokens import token_of
 
 # The rules do not depend on which DynamoDB has stored the items.
 pytestmark = pytest.mark.parametrize("backend", ["boto3 on moto"], indirect=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.functional.conftest import NOW, Answer, Api
+from tests.support.api import NOW, Answer, Api
 
 FIRST = {"ip": "203.0.113.7", "user_agent": "Firefox/150.0"}
 SECOND = {"ip": "2001:db8::1", "user_agent": "curl/8.0"}

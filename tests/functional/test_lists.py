@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from sessions.errors import Unavailable
-from tests.functional.conftest import NOW, Api, sample, seam
+from tests.support.api import NOW, Api
+from tests.support.functions import sample
+from tests.support.seam import seam
 
 
 def create_in_turn(api: Api, count: int, **fields: Any) -> list[str]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.functional.conftest import NOW, Api, lambda_context, sample
-from tests.functional.tokens import rotate
+from tests.support.api import NOW, Api
+from tests.support.functions import lambda_context, sample
+from tests.support.tokens import rotate
 
 # moto compares numbers with texts in ways of its own.
 pytestmark = pytest.mark.parametrize("backend", ["lean on DynamoDB Local"], indirect=True)

@@ -12,9 +12,11 @@ import pytest
 from msgspec import structs
 
 from dynamodb.errors import TransientError
-from tests.functional.conftest import NOW, function, lambda_context, sample, seam
 from tests.infra import picture
-from tests.template import resources
+from tests.support.api import NOW
+from tests.support.functions import function, lambda_context, sample
+from tests.support.seam import seam
+from tests.support.template import resources
 
 # What is printed does not depend on which DynamoDB has stored the events.
 pytestmark = pytest.mark.parametrize("backend", ["boto3 on moto"], indirect=True)

@@ -14,7 +14,7 @@ import pytest
 from infra.deployment import OperationError, run
 from infra.smoke import confirm_append_only, confirm_trail, confirm_ttl, live
 from serverless_sessions import Event, NotAllowed, SessionNotFound, Unavailable
-from tests.template import resources
+from tests.support.template import resources
 
 WRITER = "arn:aws:iam::123456789012:role/session_audit"
 

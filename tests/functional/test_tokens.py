@@ -19,16 +19,11 @@ from audit.classify import classify
 from dynamodb.client import Client, Transport
 from dynamodb.connection import Answer as HttpAnswer
 from sessions.token import Token
-from tests.functional.conftest import (
-    BY_OTHER,
-    NOW,
-    Answer,
-    Api,
-    function,
-    lambda_context,
-    seam,
-)
-from tests.functional.tokens import (
+from tests.support.api import BY_OTHER, NOW, Answer, Api
+from tests.support.functions import function, lambda_context
+from tests.support.gateway import api_event
+from tests.support.seam import seam
+from tests.support.tokens import (
     ABSENT,
     SECRET,
     family_of,
@@ -37,7 +32,6 @@ from tests.functional.tokens import (
     successor,
     verify,
 )
-from tests.gateway import api_event
 
 
 def test_token_is_the_session_id_and_a_secret_of_162_bits(api: Api) -> None:

@@ -14,7 +14,7 @@ from aws_cdk.assertions import Match, Template
 from cdk_nag import AwsSolutionsChecks, ServerlessChecks
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.template import ROOT, resources, synthesize, template
+from tests.support.template import ROOT, resources, synthesize, template
 
 STAGES = ["dev", "prod", "local"]
 DAY = 86_400

@@ -9,7 +9,7 @@ from aws_cdk import RemovalPolicy
 
 from infra.settings import Settings, SettingsError
 from sessions import limits
-from tests.template import context
+from tests.support.template import context
 
 
 def settings(stage: str = "dev", **overrides: Any) -> Settings:

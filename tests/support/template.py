@@ -14,7 +14,7 @@ from aws_cdk.assertions import Template
 from infra.sessions_stack import SessionsStack
 from infra.settings import Settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def context() -> dict[str, Any]:
