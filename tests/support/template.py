@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,45 @@ from infra.settings import Settings
 ROOT = Path(__file__).parents[2]
 
 
-def context() -> dict[str, Any]:
+# What tests rely on: the defaults, whatever a deployer sets in `cdk.json`.
+SETTINGS: dict[str, Any] = {
+    "default_ttl_seconds": 1800,
+    "default_absolute_ttl_seconds": 86_400,
+    "max_absolute_ttl_seconds": 34_560_000,
+    "max_data_bytes": 65_536,
+    "renewal_fraction": 0.1,
+    "rotation_grace_seconds": 30,
+    "not_before": 0,
+    "session_cookie": "__Host-session",
+    "authorize_anonymous": False,
+    "audit_retention_days": 400,
+    "unrecorded_events": ["renewed", "confirmed"],
+    "record_anonymous": False,
+    "dynamodb_client": "lean",
+    "memory_mb": 512,
+    "snap_start": False,
+    "throttle_rate_per_second": 500,
+    "throttle_burst": 1000,
+    "log_retention": "ONE_MONTH",
+    "removal_policy": "DESTROY",
+    "deletion_protection": False,
+}
+STAGES: dict[str, dict[str, Any]] = {
+    "dev": {},
+    "prod": {"log_retention": "ONE_YEAR", "removal_policy": "RETAIN", "deletion_protection": True},
+    "local": {"event_bus": "default", "log_retention": "ONE_DAY"},
+}
+
+
+def cdk_context() -> dict[str, Any]:
     """What `cdk.json` gives to the app; only the CDK CLI reads it by itself."""
     found: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
     return found
+
+
+def context() -> dict[str, Any]:
+    """The context of `cdk.json` with the settings and the stages that tests rely on."""
+    return cdk_context() | {"settings": dict(SETTINGS), "stages": deepcopy(STAGES)}
 
 
 def synthesize(stage: str = "dev", **settings: Any) -> tuple[App, SessionsStack]:
