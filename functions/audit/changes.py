@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from audit.event import UNKNOWN_SESSION
 from audit.images import (
     digest,
     is_client,
@@ -103,6 +104,7 @@ def _creation(new: Item, recorded_at: int) -> Facts:
     _require(
         new.keys() - {"UserId", "Client"} == _CREATED
         and SESSION_ID.fullmatch(text(new, "SessionId") or "")
+        and new["SessionId"] != {"S": UNKNOWN_SESSION}
         and ("UserId" not in new or USER_ID.fullmatch(new["UserId"].get("S", "")))
         and ("Client" not in new or is_client(new["Client"], MAX_USER_AGENT))
         and is_json(new["Data"])
@@ -151,22 +153,19 @@ def _rotation(old: Item, new: Item, changed: set[str], recorded_at: int, not_bef
     _require(
         changed <= _ROTATED
         and newest
-        and _hash(new, "TokenHash") not in (None, newest, former, retired)
+        and _hash(new, "TokenHash") not in (None, former, retired)
         and _hash(new, "FamilyHash")
         and _is_recent(at, recorded_at)
         and is_retired_in_time
     )
     _require_live(old, at, not_before)
     shift = _hash(new, "PreviousTokenHash"), _hash(new, "RetiredTokenHash")
-    is_unseen = "PreviousTokenGrace" in old
-    is_in_grace = time_in(old, "PreviousTokenUntil") > at
-    if shift == (newest, former or newest):
-        # Whoever presents no token begins a new family, and waits for the end of a grace period.
-        is_by_token = _hash(new, "FamilyHash") == _hash(old, "FamilyHash")
-        _require(is_by_token or not grace or not (is_unseen or is_in_grace))
-    else:
-        # The newest token was lost on its way, and was replaced for the holder of the former one.
-        _require(former and shift == (former, newest) and is_unseen and not is_in_grace)
+    # Either the newest token was presented, whatever grace period runs, or it was lost on its way
+    # and is replaced for the holder of the former one.
+    was_lost = "PreviousTokenGrace" in old and time_in(old, "PreviousTokenUntil") <= at
+    _require(
+        shift == (newest, former or newest) or (former and was_lost and shift == (former, newest))
+    )
     return {"type": "rotated"}
 
 

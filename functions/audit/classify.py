@@ -36,15 +36,33 @@ def events_in(
     `enforced_since`; both are epoch seconds.
     """
     event = classify(record, not_before=not_before, enforced_since=enforced_since)
-    if event.type != "tampered":
-        return [event]
-    former_user = key(record["dynamodb"].get("OldImage", {}), "UserId")
+    former_user = _former_user(record) if event.type == "tampered" else None
     if former_user in (None, event.user_id):
         return [event]
     # Another key, and the same one whenever the record is delivered again.
     number = int(sha256(f"{event.event_id}#{former_user}".encode()).hexdigest(), 16)
     other_id = event_id(event.recorded_at, str(number)[:40])
     return [event, replace(event, event_id=other_id, user_id=former_user)]
+
+
+def _former_user(record: Mapping[str, Any]) -> str | None:
+    try:
+        return key(record["dynamodb"]["OldImage"], "UserId")
+    except Exception:
+        return None
+
+
+def is_reading(event: AuditEvent, record: Mapping[str, Any]) -> bool:
+    """Whether `event` is what the record says under another `not_before`.
+
+    The setting may have been raised since the record was delivered first. It decides whether a
+    change of an older session is tampering, and when and why a session expired.
+    """
+    readings = [classify(record, not_before=setting) for setting in (0, MAX_SECONDS)]
+    return any(
+        event == (replace(one, at=event.at, cause=event.cause) if one.type == "expired" else one)
+        for one in readings
+    )
 
 
 def classify(record: Mapping[str, Any], *, not_before: int, enforced_since: int = 0) -> AuditEvent:

@@ -6,14 +6,20 @@ What is not as the service writes it reads as None.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from sessions.dynamodb import Attribute, Item, fits_key
+from sessions.limits import MAX_KEY_CHARACTERS, MAX_LEVELS
 
 MAX_NAMES = 100
+# What stands in for the member of a client that is not there.
+_ABSENT = {"ip": "::", "user_agent": ""}
+# The characters of an IPv4 or IPv6 address.
+_ADDRESS = re.compile("[0-9A-Fa-f.:]{2,45}")
 # An event must fit into an item, whatever the stream brings, and as JSON into the 64 KB that
 # EventBridge charges as one event. So many bytes of names leave room for the longest of all else.
 _MAX_CHARACTERS = 512
@@ -38,29 +44,32 @@ def digest(image: Item, name: str) -> bytes | None:
 
 def is_client(attribute: Attribute, max_user_agent: int) -> bool:
     """Whether this is the map of a client as the service stores one."""
-    longest = {"ip": 45, "user_agent": max_user_agent}
-    client = attribute.get("M")
+    members = attribute.get("M")
+    if not isinstance(members, dict) or not members or members.keys() - {"ip", "user_agent"}:
+        return False
+    ip, agent = (members.get(name, {"S": absent}).get("S") for name, absent in _ABSENT.items())
     return (
-        isinstance(client, dict)
-        and len(client) > 0
-        and client.keys() <= longest.keys()
-        and all(
-            isinstance(value.get("S"), str) and len(value["S"]) <= longest[name]
-            for name, value in client.items()
-        )
+        isinstance(ip, str)
+        and bool(_ADDRESS.fullmatch(ip))
+        and isinstance(agent, str)
+        and len(agent) <= max_user_agent
     )
 
 
-def is_json(attribute: Attribute) -> bool:
-    """Whether a value of a session's data is of the types that JSON has, at every level."""
+def is_json(attribute: Attribute, level: int = 1) -> bool:
+    """Whether a value of a session's data is of the types that JSON has, at every level.
+
+    `level` is the one that it takes if it nests.
+    """
     [(kind, value)] = attribute.items()
     match kind:
         case "S" | "N" | "BOOL" | "NULL":
             return True
-        case "M":
-            return all(map(is_json, value.values()))
-        case "L":
-            return all(map(is_json, value))
+        case "M" if level <= MAX_LEVELS:
+            names_fit = all(0 < len(name) <= MAX_KEY_CHARACTERS for name in value)
+            return names_fit and all(is_json(member, level + 1) for member in value.values())
+        case "L" if level <= MAX_LEVELS:
+            return all(is_json(member, level + 1) for member in value)
     return False
 
 

@@ -49,12 +49,12 @@ class Missed(Struct, frozen=True):
     """Events that are not in the trail.
 
     Some are missing `for_now`, and others DynamoDB will never take. The keys of those that are
-    `displaced` hold other events.
+    `displaced` hold other events, which come with them; None for an item that is no event.
     """
 
     for_now: list[AuditEvent]
     for_good: list[AuditEvent]
-    displaced: list[AuditEvent]
+    displaced: list[tuple[AuditEvent, AuditEvent | None]]
 
 
 class Page(Struct, frozen=True):
@@ -86,18 +86,21 @@ class AuditTrail:
         for attempt in range(_TRIES):
             if attempt:
                 sleep(_PAUSE_SECONDS * 2**attempt)
-            missed = self._insert(waiting, retention_seconds, deadline)
-            waiting = missed.for_now
-            for_good += missed.for_good
-            repeated += missed.displaced
+            waiting, refused, taken = self._insert(waiting, retention_seconds, deadline)
+            for_good += refused
+            repeated += taken
             if not waiting:
                 break
         unknown, displaced = self._compare(repeated, deadline)
         return Missed(waiting + unknown, for_good, displaced)
 
-    def _insert(self, events: list[AuditEvent], retention_seconds: int, deadline: float) -> Missed:
-        """Add what can be added; all events whose keys are taken count as displaced."""
-        missed = Missed([], [], [])
+    def _insert(
+        self, events: list[AuditEvent], retention_seconds: int, deadline: float
+    ) -> tuple[list[AuditEvent], list[AuditEvent], list[AuditEvent]]:
+        """Add what can be added. Return what is missing for now, what is missing for good, and the
+        events whose keys are taken.
+        """
+        for_now, for_good, taken = list[AuditEvent](), list[AuditEvent](), list[AuditEvent]()
         lots = deque(
             events[start : start + _STATEMENTS_PER_REQUEST]
             for start in range(0, len(events), _STATEMENTS_PER_REQUEST)
@@ -105,41 +108,42 @@ class AuditTrail:
         while lots:
             lot = lots.popleft()
             if monotonic() > deadline:
-                missed.for_now.extend(lot)
+                for_now.extend(lot)
                 continue
             statements: Any = [self._statement(event, retention_seconds) for event in lot]
             try:
                 answer = self._client.batch_execute_statement(Statements=statements)
             except RequestRefused as refused:
                 if refused.code not in _REFUSED_FOR_GOOD:
-                    missed.for_now.extend(lot)
+                    for_now.extend(lot)
                 elif len(lot) > 1:
                     # A malformed number, say, fails its neighbours too.
                     lots.extendleft([event] for event in lot)
                 else:
-                    missed.for_good.extend(lot)
+                    for_good.extend(lot)
                 continue
             except DynamoDBError:
-                missed.for_now.extend(lot)
+                for_now.extend(lot)
                 continue
             for event, response in zip(lot, answer["Responses"], strict=True):
                 code = response.get("Error", {}).get("Code")
                 if code in _REFUSED_FOR_GOOD:
-                    missed.for_good.append(event)
+                    for_good.append(event)
                 elif code == "DuplicateItem":
-                    missed.displaced.append(event)
+                    taken.append(event)
                 elif code:
-                    missed.for_now.append(event)
-        return missed
+                    for_now.append(event)
+        return for_now, for_good, taken
 
     def _compare(
         self, events: list[AuditEvent], deadline: float
-    ) -> tuple[list[AuditEvent], list[AuditEvent]]:
+    ) -> tuple[list[AuditEvent], list[tuple[AuditEvent, AuditEvent | None]]]:
         """Return the events whose keys could not be read, and those whose keys hold other events.
 
         Somebody may have called the function with a made-up record before the real one came.
         """
-        unknown, displaced = list[AuditEvent](), list[AuditEvent]()
+        unknown = list[AuditEvent]()
+        displaced = list[tuple[AuditEvent, AuditEvent | None]]()
         for start in range(0, len(events), _KEYS_PER_REQUEST):
             lot = {_key(event): event for event in events[start : start + _KEYS_PER_REQUEST]}
             keys = [
@@ -154,7 +158,11 @@ class AuditTrail:
                     items = answer["Responses"].get(self._table_name, [])
             stored = {(item["SessionId"]["S"], item["EventId"]["S"]): item for item in items}
             unknown += [lot[key] for key in lot.keys() - stored.keys()]
-            displaced += [lot[key] for key in stored if not _holds(stored[key], lot[key])]
+            displaced += [
+                (lot[key], _event_in(item))
+                for key, item in stored.items()
+                if not _holds(item, lot[key])
+            ]
         return unknown, displaced
 
     def _statement(self, event: AuditEvent, retention_seconds: int) -> dict[str, Any]:
@@ -233,6 +241,13 @@ def _holds(item: Item, event: AuditEvent) -> bool:
     """Whether an item of the table is this event, however long it is to be kept."""
     other = _to_item(event, 0)
     return {**item, "ExpirationTime": other["ExpirationTime"]} == other
+
+
+def _event_in(item: Item) -> AuditEvent | None:
+    try:
+        return from_item(item)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 @cache

@@ -14,7 +14,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from audit import batch
-from audit.classify import beside, events_in, is_kept, unreadable
+from audit.classify import beside, events_in, is_kept, is_reading, unreadable
 from audit.event import AuditEvent
 from audit.trail import AuditTrail
 from session_audit import metrics
@@ -84,9 +84,14 @@ def _append(events: Sourced, deadline: float) -> tuple[list[AuditEvent], Sourced
         retention_seconds=retention_seconds,
         deadline=deadline,
     )
-    lists = missed.for_now, missed.for_good, missed.displaced
+    displaced = [
+        event
+        for event, other in missed.displaced
+        if other is None or not is_reading(other, by_key[event.session_id, event.event_id][1])
+    ]
     absent = [
-        [by_key.pop((event.session_id, event.event_id)) for event in events] for events in lists
+        [by_key.pop((event.session_id, event.event_id)) for event in events]
+        for events in (missed.for_now, missed.for_good, displaced)
     ]
     return [event for event, _ in by_key.values()], absent[0], absent[1], absent[2]
 

@@ -9,14 +9,12 @@ from typing import Any
 
 from sessions.dynamodb import Attribute
 from sessions.errors import InvalidField, member
+from sessions.limits import MAX_KEY_CHARACTERS, MAX_LEVELS
 
-# DynamoDB refuses the 33rd level; the attribute itself and a scalar at the bottom count too.
-MAX_LEVELS = 30
-MAX_KEY_CHARACTERS = 255
 # What a Number holds without rounding it:
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
 _NUMBERS = Context(prec=38, Emin=-130, Emax=125, traps=[Inexact, Overflow, Subnormal])
-_NUMBER = re.compile(r"-?[0-9]{1,126}(\.[0-9]{1,130})?(E[+-]?[0-9]{1,3})?")
+_NUMBER = re.compile(r"-?[0-9]{1,126}(\.[0-9]{1,200})?(E[+-]?[0-9]{1,3})?")
 _NUMBER_RULE = "a number has at most 38 digits and a magnitude of 1E-130 to 9.9E125"
 
 

@@ -10,7 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from sessions.dynamodb import Item
-from sessions.limits import MAX_SECONDS
+from sessions.limits import MAX_LIFETIME_SECONDS, MAX_SECONDS
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -37,9 +37,10 @@ def is_live(item: Item, now: int, not_before: int) -> bool:
     """
     return (
         "RevokedAt" not in item
-        and _number(item, "ExpirationTime") > now
-        and _number(item, "CreatedAt") >= not_before
-        and all(1 <= _number(item, name) <= MAX_SECONDS for name in NUMBERS)
+        and number(item, "ExpirationTime") > now
+        and number(item, "CreatedAt") >= not_before
+        and all(1 <= number(item, name) <= MAX_SECONDS for name in NUMBERS)
+        and number(item, "TtlSeconds") <= MAX_LIFETIME_SECONDS
     )
 
 
@@ -62,10 +63,10 @@ def seconds(item: Item, name: str) -> int:
 
     A fraction is rounded up: a whole `now` is before the one if it is before the other.
     """
-    return ceil(_number(item, name))
+    return ceil(number(item, name))
 
 
-def _number(item: Item, name: str) -> int | Decimal:
+def number(item: Item, name: str) -> int | Decimal:
     """A number of `item` as DynamoDB compares it, -1 if there is none."""
     text: str = item.get(name, {}).get("N", "")
     if text.isdecimal():

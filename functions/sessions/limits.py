@@ -13,6 +13,10 @@ REASON = re.compile(r"[a-z0-9_.-]{1,64}")
 # costs one write unit.
 MAX_USER_AGENT = 512
 MAX_LAST_USER_AGENT = 128
+# Of a session's data. DynamoDB refuses the 33rd level; the attribute itself and a scalar at the
+# bottom count too.
+MAX_LEVELS = 30
+MAX_KEY_CHARACTERS = 255
 # The longest absolute timeout that a deployment may allow, and so the longest window.
 MAX_LIFETIME_SECONDS = 400 * 24 * 3600
 # The longest grace period that a caller or a deployment may choose for a former token.

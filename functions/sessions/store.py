@@ -21,7 +21,7 @@ from sessions.errors import (
     Unavailable,
     VersionMismatch,
 )
-from sessions.lifetime import expiry, seconds
+from sessions.lifetime import expiry, number
 from sessions.rotation import Rotation
 from sessions.session import Session, last_client
 from sessions.table import Proof, SessionTable, Update, Writer, as_read
@@ -135,7 +135,7 @@ class SessionStore(SessionTable):
         """
         now, renewal = self._clock(), None
         if client is not None:
-            full = _is_full(proof.item, session, now)
+            full = _is_full(proof.item, now)
             renewal = _renewal(now, full=full) | as_read(proof.item, "TtlSeconds")
             if client:
                 renewal |= Update(
@@ -306,7 +306,7 @@ class SessionStore(SessionTable):
                     if ttl_seconds is None:
                         return session
                     now = session.renewed_at
-                full = _is_full(failed.item, session, now, ttl_seconds)
+                full = _is_full(failed.item, now, ttl_seconds)
             else:
                 return self._require_live(item, now)
         raise Unavailable("overtaken by other renewals")
@@ -370,13 +370,13 @@ def _renewal(
     )
 
 
-def _is_full(item: Item, session: Session, now: int, ttl_seconds: int | None = None) -> bool:
-    """Whether a renewal leads to the end of a full window; the rule of the condition it has to meet
-    (`_renewal`).
+def _is_full(item: Item, now: int, ttl_seconds: int | None = None) -> bool:
+    """Whether a renewal leads to the end of a full window; the rule of the condition that it has to
+    meet (`_renewal`).
     """
     if ttl_seconds is None:
-        return seconds(item, "RenewableUntil") >= now
-    return now + ttl_seconds <= session.absolute_expires_at
+        return number(item, "RenewableUntil") >= now
+    return number(item, "AbsoluteExpirationTime") >= now + ttl_seconds
 
 
 def _number(value: int) -> Attribute:

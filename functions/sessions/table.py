@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sessions.dynamodb import Attribute, ConditionFailed, DynamoDB, Item, translated_errors
 from sessions.errors import InvalidToken, SessionNotFound, Unavailable
 from sessions.lifetime import NUMBERS, seconds
-from sessions.limits import MAX_SECONDS, WRITE_SECONDS
+from sessions.limits import MAX_LIFETIME_SECONDS, MAX_SECONDS, WRITE_SECONDS
 from sessions.token import Token, Verdict, is_unseen, judge
 
 # The condition of every write but a revocation. All of it is needed: `:now` can be seconds older
@@ -26,6 +26,7 @@ _LIVE = (
     "CreatedAt >= :not_before",
     "attribute_type(#data, :map)",
     *(f"{name} BETWEEN :one AND :last_second" for name in NUMBERS),
+    "TtlSeconds <= :longest",
 )
 # A revocation also marks a session that has just expired: a renewal may be under way whose `:now`
 # is older, and would bring it back.
@@ -212,6 +213,7 @@ class SessionTable:
                 ":map": {"S": "M"},
                 ":one": _number(1),
                 ":last_second": _number(MAX_SECONDS),
+                ":longest": _number(MAX_LIFETIME_SECONDS),
             },
         )
         return self._write(session_id, live | update, shows=shows, by=by)

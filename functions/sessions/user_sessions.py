@@ -151,8 +151,6 @@ class UserSessions:
         deadline = monotonic() + seconds
         start = after or SignOutPosition(self._clock(), second_look=False, after=None)
         position = start
-        if position.after and Decimal(position.after.created_at) < position.since:
-            raise InvalidField("/cursor", "outside of the time that it is about")
         ended: list[str] = []
 
         def end(session_id: str) -> None:
@@ -188,6 +186,8 @@ class UserSessions:
         """Ids of a user's sessions that were created from `since` on, newest first."""
         start: dict[str, Any] = {}
         if after:
+            if Decimal(after.created_at) < since:
+                raise InvalidField("/cursor", "outside of the time that it is about")
             start["ExclusiveStartKey"] = {
                 "UserId": {"S": user_id},
                 "CreatedAt": {"N": after.created_at},

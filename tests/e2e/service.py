@@ -70,7 +70,7 @@ class Service(NamedTuple):
             TableName=self.table,
             Key={"SessionId": {"S": session_id}},
             UpdateExpression="SET RenewedAt = :long_ago",
-            ExpressionAttributeValues={":long_ago": {"N": "0"}},
+            ExpressionAttributeValues={":long_ago": {"N": "1"}},
         )
 
     def lose_newest(self, session_id: str) -> None:
@@ -79,7 +79,7 @@ class Service(NamedTuple):
             TableName=self.table,
             Key={"SessionId": {"S": session_id}},
             UpdateExpression="SET PreviousTokenUntil = :long_ago",
-            ExpressionAttributeValues={":long_ago": {"N": "0"}},
+            ExpressionAttributeValues={":long_ago": {"N": "1"}},
         )
 
     def race(self, *calls: Callable[[], Any]) -> list[Any]:

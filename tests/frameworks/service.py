@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from dynamodb import client as lean
 from dynamodb.connection import Answer
-from tests.simulation.tables import Tables
+from serverless_sessions.serve.tables import Tables
 from tests.support.environment import replace_aws_settings
 from tests.support.functions import function
 from tests.support.seam import seam

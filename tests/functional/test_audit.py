@@ -152,6 +152,32 @@ def test_event_whose_key_is_taken_is_recorded_all_the_same(
     assert failed_events() == []
 
 
+def test_raised_switch_displaces_no_event(
+    audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that is played back says something else of a session that the switch has ended."""
+    expired, renewed = sample("stream_expired"), sample("stream_updated")
+    batch = {"Records": expired["Records"] + renewed["Records"]}
+    record(audit, batch)
+    before = sorted(items(tables), key=str)
+    monkeypatch.setattr(audit, "not_before", NOW + 1)
+    monkeypatch.setattr(audit, "started_at", 0)
+
+    record(audit, batch)
+    assert sorted(items(tables), key=str) == before
+
+    # The other way round, too: an environment that is older knows less.
+    for item in before:
+        key = {name: item[name] for name in ("SessionId", "EventId")}
+        tables.client.delete_item(TableName=tables.audit, Key=key)
+    record(audit, batch)
+    judged = sorted(items(tables), key=str)
+    assert {item["Type"]["S"] for item in judged} == {"expired", "tampered"}
+    monkeypatch.setattr(audit, "started_at", NOW * 2)
+    record(audit, batch)
+    assert sorted(items(tables), key=str) == judged
+
+
 def test_repeated_record_is_read_and_no_more(audit: ModuleType, tables: Any) -> None:
     batch = inserts(30)
     record(audit, batch)

@@ -160,7 +160,11 @@ def test_malformed_item_does_not_break_the_list(api: Api, tables: Any) -> None:
     assert pages(api) == [[kept]]
 
 
-@pytest.mark.parametrize("created_at", [f"{NOW - 5}.5", f"{NOW}000", "-1", "0.001", "9E125"])
+# boto3 reads no such numbers, and moto uses it.
+@pytest.mark.parametrize("backend", ["lean on DynamoDB Local"], indirect=True)
+@pytest.mark.parametrize(
+    "created_at", [f"{NOW - 5}.5", f"{NOW}000", "-1", "0.001", "9E125", f"1.{'2' * 37}E-130"]
+)
 @pytest.mark.parametrize("session_id", ["AAAAAAAAAAAA", "by hand"])
 def test_malformed_item_at_the_end_of_a_page_breaks_nothing(
     api: Api, tables: Any, monkeypatch: pytest.MonkeyPatch, created_at: str, session_id: str
@@ -218,7 +222,21 @@ def test_cursor_is_good_for_its_own_query_only(api: Api) -> None:
     assert status(forged([session_id, created_at], "x")) == 422
     assert status(forged([7, created_at], digest)) == 422
     assert status(forged([session_id, int(created_at)], digest)) == 422
-    for number in ("", "x", "NaN", "Infinity", "1E999", "1E126", "1" * 39, " 1", "1\n", "٣"):
+    for number in (
+        "-1",
+        "-1E-130",
+        "-1E125",
+        "",
+        "x",
+        "NaN",
+        "Infinity",
+        "1E999",
+        "1E126",
+        "1" * 39,
+        " 1",
+        "1\n",
+        "٣",
+    ):
         assert status(forged([session_id, number], digest)) == 422, number
     assert status(forged(["", created_at], digest)) == 422
     assert status(forged([session_id], digest)) == 422

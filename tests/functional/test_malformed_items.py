@@ -153,7 +153,21 @@ def test_client_of_another_shape_is_not_shown(api: Api, tables: Any) -> None:
 def test_renewal_goes_by_the_time_that_its_condition_looks_at(api: Api, tables: Any) -> None:
     """Wherever `RenewableUntil` is: no renewal goes round in circles until it gives up."""
     session_id = api.create(ttl_seconds=1800)
-    for until in (NOW - 1, NOW, NOW + 10**6):
+    for until in (NOW - 1, NOW, NOW + 10**6, f"{NOW - 1}.5", f"{NOW}.5"):
         spoil(tables, session_id, "RenewableUntil", {"N": str(until)})
         assert api("POST", f"/sessions/{session_id}/renew").status == 200
         assert len(api.requests) <= 2
+    for end in (f"{NOW + 899}.5", NOW + 900, f"{NOW + 900}.5"):
+        spoil(tables, session_id, "AbsoluteExpirationTime", {"N": str(end)})
+        answer = api("POST", f"/sessions/{session_id}/renew", {"ttl_seconds": 900})
+        assert answer.status == 200
+        assert len(api.requests) <= 2
+
+
+def test_window_that_no_deployment_allows_is_no_session(api: Api, tables: Any, stored: Any) -> None:
+    """A renewal would write a time that no reader accepts."""
+    session_id = api.create()
+    for window, status in ((34_560_000, 200), (34_560_001, 404), (10**10 - 1, 404)):
+        spoil(tables, session_id, "TtlSeconds", {"N": str(window)})
+        assert api("GET", f"/sessions/{session_id}").status == status
+        assert api("POST", f"/sessions/{session_id}/renew").status == status

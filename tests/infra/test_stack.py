@@ -190,6 +190,20 @@ def test_api_may_do_to_the_tables_exactly_what_it_does() -> None:
     }
 
 
+def test_audit_function_is_updated_after_those_that_write() -> None:
+    """It judges sessions by `not_before` from its start on; the others must know it by then."""
+    [version] = [
+        version
+        for name, version in template().find_resources("AWS::Lambda::Version").items()
+        if name.startswith("AuditSessionAudit")
+    ]
+    aliases = {name[:-8] for name in resources("AWS::Lambda::Alias")}
+
+    writers = {"ApiSessionApiLive", "AuthorizerSessionAuthorizerLive"}
+    assert writers <= aliases
+    assert writers <= {name[:-8] for name in version["DependsOn"]}
+
+
 def test_audit_may_add_events_and_change_none() -> None:
     """PartiQL's INSERT fails on an existing key: append-only by permission."""
     assert actions("AuditSessionAuditRole") == TRACING | {

@@ -19,11 +19,11 @@ from botocore.exceptions import ClientError
 from audit import trail as audit_trail
 from dynamodb import client as lean
 from dynamodb.connection import Answer, Connections
+from serverless_sessions.serve.expressions import Invalid
+from serverless_sessions.serve.tables import Tables
 from tests.mapping.changes import Changes, Item, Key
 from tests.mapping.mapping import Clock, EventSourceMapping, Record, Settings
 from tests.mapping.network import Network, insert
-from tests.simulation.expressions import Invalid
-from tests.simulation.tables import Tables
 from tests.support.functions import function, lambda_context
 from tests.support.seam import seam
 from tests.support.tables import created_tables, sdk

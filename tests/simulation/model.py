@@ -13,8 +13,8 @@ import base64
 from collections import Counter
 from typing import Any
 
+from serverless_sessions.serve.expressions import Item
 from sessions.document import from_attributes
-from tests.simulation.expressions import Item
 from tests.simulation.world import RETIRED_SECONDS, Call, Request, World, base64url, sha256
 from tests.support.functions import ROLE
 

@@ -21,11 +21,11 @@ from audit import trail as audit_trail
 from dynamodb import client as lean
 from dynamodb.connection import ANSWER_SECONDS, Answer
 from dynamodb.errors import TransientError
+from serverless_sessions.serve.expressions import Item
+from serverless_sessions.serve.tables import Tables
 from sessions import session, token, user_sessions
 from sessions.errors import Unavailable
-from tests.simulation.expressions import Item
 from tests.simulation.story import UNDER_WAY_SECONDS, Fate
-from tests.simulation.tables import Tables
 from tests.simulation.turnstile import Turnstile
 from tests.support.functions import function, lambda_context
 from tests.support.gateway import api_event

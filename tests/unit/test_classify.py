@@ -83,6 +83,11 @@ def removed(recorded_at: int, type: str, **facts: Any) -> dict[str, Any]:
     return {"type": type, "at": recorded_at, "recorded_at": recorded_at, **nobody, **facts}
 
 
+def nested(levels: int) -> Any:
+    """Lists in lists."""
+    return [nested(levels - 1)] if levels else 1
+
+
 BY = {"Actor": "writer", "RequestId": "second"}
 
 
@@ -95,9 +100,42 @@ def test_insert_is_created() -> None:
     }
 
 
-def test_item_of_another_id_is_no_creation() -> None:
-    """Ids of sessions have 12 characters of base64url."""
-    assert event(record("INSERT", new=image(SessionId="by hand")))["type"] == "tampered"
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"SessionId": "by hand"},
+        {"SessionId": UNKNOWN_SESSION},
+        {"Client": {"ip": ""}},
+        {"Client": {"ip": "<b>"}},
+        {"Client": {"ip": "192.0.2.1", "user_agent": 7}},
+        {"Client": {"user_agent": "x" * 513}},
+        {"Data": {"": 1}},
+        {"Data": {"k" * 256: 1}},
+        {"Data": {"a": {"k" * 256: 1}}},
+        {"Data": {"a": nested(30)}},
+    ],
+)
+def test_item_that_no_call_could_have_created_is_tampered(change: Any) -> None:
+    assert event(record("INSERT", new=image(**change)))["type"] == "tampered"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Client": {"ip": "::1"}},
+        {"Client": {"user_agent": ""}},
+        {"Client": {"ip": "192.0.2.1", "user_agent": "x" * 512}},
+        {"Data": {"k" * 255: {"k" * 255: None}}},
+        {"Data": {"a": nested(29)}},
+        {"Data": {}},
+    ],
+)
+def test_item_at_the_bounds_of_a_call_is_created(change: Any) -> None:
+    new = image(**{name: {} for name in change}) | {
+        name: TypeSerializer().serialize(value) for name, value in change.items()
+    }
+
+    assert event(record("INSERT", new=new))["type"] == "created"
 
 
 REVOKED = {"ExpirationTime": NOW + 60, "RevokedAt": NOW + 60, "RevokedReason": "admin"}
@@ -233,6 +271,12 @@ EXPIRES, DEAD = {"ExpirationTime": AT + 1}, {"ExpirationTime": AT}
         ({}, rotated(AT, 0, 30) | {"PreviousTokenGrace": 0}, 0, "tampered"),
         ({}, rotated(AT) | {"TokenHash": NEWEST}, 0, "tampered"),
         ({"TokenHash": None}, rotated(AT), 0, "tampered"),
+        (
+            {"TokenHash": None},
+            rotated(AT) | {"PreviousTokenHash": None, "RetiredTokenHash": None},
+            0,
+            "tampered",
+        ),
         ({"TokenHash": "text"}, rotated(AT), 0, "tampered"),
         ({}, rotated(AT) | {"TokenHash": "text"}, 0, "tampered"),
         ({}, rotated(AT) | {"TokenHash": b"short"}, 0, "tampered"),
@@ -240,20 +284,24 @@ EXPIRES, DEAD = {"ExpirationTime": AT + 1}, {"ExpirationTime": AT}
         ({}, rotated(AT) | OTHER, 0, "rotated"),
         (lost(AT), shifted(AT) | {"TokenHash": FORMER}, 0, "tampered"),
         (lost(AT), shifted(AT) | {"TokenHash": RETIRED}, 0, "tampered"),
-        # With a token any grace period may run; without one, the family is new, and none may.
+        # With a token any grace period may run, and the store can't see whether a caller that
+        # brings a hash of its own has kept the family.
         (lost(AT + 9), shifted(AT), 0, "rotated"),
-        (lost(AT + 9), shifted(AT) | OTHER, 0, "tampered"),
-        (lost(AT - 9), shifted(AT) | OTHER, 0, "tampered"),
-        (lost(AT - 9), shifted(AT, 0) | OTHER, 0, "rotated"),
-        (SEEN | {"PreviousTokenUntil": AT + 1}, shifted(AT) | OTHER, 0, "tampered"),
-        (SEEN | {"PreviousTokenUntil": AT + 1}, shifted(AT, 0) | OTHER, 0, "rotated"),
-        (SEEN | {"PreviousTokenUntil": AT}, shifted(AT) | OTHER, 0, "rotated"),
+        (lost(AT + 9), shifted(AT) | OTHER, 0, "rotated"),
+        (SEEN | {"PreviousTokenUntil": AT + 1}, shifted(AT) | OTHER, 0, "rotated"),
         # A newest token that nobody has used is replaced once its grace period has passed.
         (lost(AT), replaced(AT), 0, "rotated"),
         (lost(AT), replaced(AT) | OTHER, 0, "rotated"),
         (lost(AT + 1), replaced(AT), 0, "tampered"),
         (SEEN | {"PreviousTokenUntil": AT}, replaced(AT), 0, "tampered"),
         (UNSEEN | {"PreviousTokenHash": None}, replaced(AT), 0, "tampered"),
+        (
+            UNSEEN | {"PreviousTokenHash": None},
+            replaced(AT) | {"PreviousTokenHash": None},
+            0,
+            "tampered",
+        ),
+        (UNSEEN | {"PreviousTokenHash": "text"}, rotated(AT), 0, "tampered"),
         ({"ExpirationTime": AT - 59}, {"Version": 2}, 0, "updated"),
         ({"ExpirationTime": AT - 60}, {"Version": 2}, 0, "tampered"),
         ({}, {"Version": 2, "Data": {"a": b"x"}}, 0, "tampered"),
@@ -294,6 +342,7 @@ EXPIRES, DEAD = {"ExpirationTime": AT + 1}, {"ExpirationTime": AT}
         ({"UserId": None}, renewed(AT, 60, AT + 60), 0, "renewed"),
         ({"UserId": None}, renewed(AT, 60, AT + 59), 0, "tampered"),
         ({"UserId": None}, renewed(AT, 60, NOW + 86_401), 0, "tampered"),
+        ({"UserId": None}, renewed(AT, 86_101, NOW + 86_401), 0, "tampered"),
         ({"Version": None}, renewed(AT), 0, "tampered"),
         ({"Data": None}, renewed(AT), 0, "tampered"),
     ],
@@ -671,11 +720,21 @@ def test_other_changes_are_one_event(new: Any) -> None:
     assert only.user_id == "ada"
 
 
+@pytest.mark.parametrize("user_id", [{"S": "\ud800"}, {"S": 7}, "text", None])
+def test_former_user_that_can_not_be_read_breaks_nothing(user_id: Any) -> None:
+    """Only somebody who calls the function with a record of their own sends one."""
+    made = record("MODIFY", old=image() | {"UserId": user_id}, new=image(**BY))
+
+    [only] = events_in(made, not_before=0)
+
+    assert only.type in ("tampered", "unreadable")
+
+
 def test_giving_an_anonymous_session_a_user_is_tampering() -> None:
     """It would make a log-in of it."""
     made = record("MODIFY", old=image(UserId=None), new=image(**BY))
 
-    found = classify(made, not_before=0)
+    [found] = events_in(made, not_before=0)
 
     assert (found.type, found.user_id, found.changed) == (
         "tampered",
