@@ -19,24 +19,41 @@ from dynamodb import client as lean
 from dynamodb.boto3_client import Boto3Client
 from sessions.store import SessionStore
 from tests.support.api import Api, Clock
-from tests.support.backend import Backend, insert_statements, on_moto
+from tests.support.backend import (
+    DEFAULT,
+    MEMORY,
+    MOTO,
+    Backend,
+    in_memory,
+    insert_statements,
+    on_moto,
+)
 from tests.support.functions import function, log_stream
 from tests.support.seam import seam
 from tests.support.tables import created_tables, sdk
 
 
-@pytest.fixture(params=["boto3 on moto", "lean on DynamoDB Local"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let each test run on the backends that it is marked for, by default on one."""
+    if "backend" in metafunc.fixturenames and not hasattr(metafunc.module, "backend"):
+        mark = metafunc.definition.get_closest_marker("backends")
+        metafunc.parametrize("backend", mark.args if mark else [DEFAULT], indirect=True)
+
+
+@pytest.fixture
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
-    """Each client on the DynamoDB that suits it: one suite stands behind both."""
-    if request.param == "boto3 on moto":
+    """Each client on the DynamoDB that suits it; see the marks beside `Backend`."""
+    if request.param == MEMORY:
+        yield in_memory()
+    elif request.param == MOTO:
         monkeypatch.setattr(DynamoDBBackend, "batch_execute_statement", insert_statements)
         with moto.mock_aws():
             yield on_moto()
-        return
-    endpoint = request.getfixturevalue("dynamodb")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", endpoint)
-    with closing(lean.connect()) as client:
-        yield Backend(client, sdk(endpoint))
+    else:
+        endpoint = request.getfixturevalue("dynamodb")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", endpoint)
+        with closing(lean.connect()) as client:
+            yield Backend(client, sdk(endpoint))
 
 
 @pytest.fixture

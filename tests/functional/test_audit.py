@@ -16,9 +16,13 @@ from msgspec import structs
 
 from dynamodb.errors import RequestRefused, TransientError
 from tests.support.api import NOW, Api
+from tests.support.backend import ON_BOTH, ON_DYNAMODB_LOCAL
 from tests.support.functions import function, lambda_context, sample
 from tests.support.seam import seam
 from tests.support.template import resources
+
+# PartiQL, batches and refusals are where the clients differ most.
+pytestmark = ON_BOTH
 
 SESSION = "n2qXk8bVQ0mF"
 RETENTION = 400 * 86_400
@@ -152,6 +156,7 @@ def test_event_whose_key_is_taken_is_recorded_all_the_same(
     assert failed_events() == []
 
 
+@ON_DYNAMODB_LOCAL
 def test_raised_switch_displaces_no_event(
     audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -358,6 +363,7 @@ def test_missing_permission_or_table_is_an_outage(
     assert failed_events() == []
 
 
+@ON_DYNAMODB_LOCAL
 def test_record_that_comes_again_is_not_kept_yet(
     audit: ModuleType, tables: Any, failed_events: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,6 +378,7 @@ def test_record_that_comes_again_is_not_kept_yet(
     assert json.loads(kept["payload"])["Records"] == [batch["Records"][3]]
 
 
+@ON_DYNAMODB_LOCAL
 def test_bucket_that_takes_nothing_is_an_outage(
     audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch, logged: StringIO
 ) -> None:

@@ -20,6 +20,7 @@ from dynamodb.client import Client, Transport
 from dynamodb.connection import Answer as HttpAnswer
 from sessions.token import Token
 from tests.support.api import BY_OTHER, NOW, Answer, Api
+from tests.support.backend import ON_DYNAMODB_LOCAL
 from tests.support.functions import function, lambda_context
 from tests.support.gateway import api_event
 from tests.support.seam import seam
@@ -322,7 +323,7 @@ class Replay(NamedTuple):
         """Nothing is kept here."""
 
 
-@pytest.mark.parametrize("backend", ["lean on DynamoDB Local"], indirect=True)
+@ON_DYNAMODB_LOCAL
 def test_wrong_secret_and_absent_session_can_not_be_told_apart(
     api: Api, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cache
 from typing import Any, NamedTuple
 
+import pytest
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 
 from dynamodb import boto3_client
+from dynamodb import client as lean
+from serverless_sessions.serve.tables import Tables
+from tests.support.memory import InMemory, MemorySdk
+
+MOTO = "boto3 on moto"
+DYNAMODB_LOCAL = "lean on DynamoDB Local"
+MEMORY = "lean in memory"
+# AWS's own engine, with the client that ships; `make test-quick` does without Java.
+DEFAULT = os.environ.get("BACKEND", DYNAMODB_LOCAL)
+
+
+# Marks for modules and tests; the nearest one counts.
+ON_BOTH = pytest.mark.backends(MOTO, DEFAULT)
+ON_DYNAMODB_LOCAL = pytest.mark.backends(DYNAMODB_LOCAL)
+IN_MEMORY = pytest.mark.backends(MEMORY)
 
 
 class Backend(NamedTuple):
@@ -21,8 +38,15 @@ class Backend(NamedTuple):
 
 @cache
 def on_moto() -> Backend:
+    """It has no tables outside `moto.mock_aws`."""
     client = boto3_client.connect()
     return Backend(client, client.sdk)
+
+
+def in_memory() -> Backend:
+    """It has both tables, empty."""
+    tables = Tables(lambda: 0.0, lambda: 0.0, lambda old, new: None)
+    return Backend(lean.Client(InMemory(tables), region="us-east-1"), MemorySdk(tables))
 
 
 def insert_statements(
