@@ -34,10 +34,16 @@ from tests.support.tables import created_tables, sdk
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Let each test run on the backends that it is marked for, by default on one."""
+    """Let each test run on the backends that it is marked for, by default on one.
+
+    Where the default is the one in memory, all others are left out.
+    """
     if "backend" in metafunc.fixturenames and not hasattr(metafunc.module, "backend"):
         mark = metafunc.definition.get_closest_marker("backends")
-        metafunc.parametrize("backend", mark.args if mark else [DEFAULT], indirect=True)
+        names = mark.args if mark else (DEFAULT,)
+        if DEFAULT == MEMORY:
+            names = tuple(name for name in names if name == MEMORY)
+        metafunc.parametrize("backend", names, indirect=True)
 
 
 @pytest.fixture

@@ -19,13 +19,15 @@ from tests.support.memory import InMemory, MemorySdk
 MOTO = "boto3 on moto"
 DYNAMODB_LOCAL = "lean on DynamoDB Local"
 MEMORY = "lean in memory"
-# AWS's own engine, with the client that ships; `make test-quick` does without Java.
+# AWS's own engine, with the client that ships; `make test-quick` has the tables in memory.
 DEFAULT = os.environ.get("BACKEND", DYNAMODB_LOCAL)
 
 
 # Marks for modules and tests; the nearest one counts.
 ON_BOTH = pytest.mark.backends(MOTO, DEFAULT)
 ON_DYNAMODB_LOCAL = pytest.mark.backends(DYNAMODB_LOCAL)
+# The tables in memory take values that DynamoDB refuses.
+NOT_IN_MEMORY = pytest.mark.backends(MOTO, DYNAMODB_LOCAL)
 IN_MEMORY = pytest.mark.backends(MEMORY)
 
 
