@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 from copy import deepcopy
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aws_cdk import App, BootstraplessSynthesizer
-from aws_cdk.assertions import Template
+if TYPE_CHECKING:
+    from aws_cdk import App
+    from aws_cdk.assertions import Template
 
-from infra.sessions_stack import SessionsStack
-from infra.settings import Settings
+    from infra.sessions_stack import SessionsStack
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,8 +62,16 @@ def context() -> dict[str, Any]:
     return cdk_context() | {"settings": dict(SETTINGS), "stages": deepcopy(STAGES)}
 
 
+# The CDK is imported where it is needed: it starts Node.js, which most tests do without.
+
+
 def synthesize(stage: str = "dev", **settings: Any) -> tuple[App, SessionsStack]:
     """The app and its stack as `app.py` makes them, some of its settings changed."""
+    from aws_cdk import App
+
+    from infra.sessions_stack import SessionsStack
+    from infra.settings import Settings
+
     given = context()
     app = App(context={**given, "aws:cdk:bundling-stacks": []})
     given["settings"].update(settings)
@@ -69,17 +80,57 @@ def synthesize(stage: str = "dev", **settings: Any) -> tuple[App, SessionsStack]
 
 @cache
 def template(stage: str = "dev") -> Template:
+    from aws_cdk.assertions import Template
+
     return Template.from_stack(synthesize(stage)[1])
 
 
 def resources(kind: str, stage: str = "dev") -> dict[str, Any]:
     """The properties of the resources of a type, by their logical ids."""
-    found = template(stage).find_resources(kind)
-    return {name: resource["Properties"] for name, resource in found.items()}
+    return {
+        name: resource["Properties"]
+        for name, resource in document(stage)["Resources"].items()
+        if resource["Type"] == kind
+    }
+
+
+@cache
+def document(stage: str) -> dict[str, Any]:
+    """The template as JSON, kept on disk until something changes that it is made from."""
+    folder = ROOT / ".local/templates"
+    file = folder / f"{stage}-{_digest()}.json"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        for outdated in folder.glob(f"{stage}-*.json"):
+            outdated.unlink(missing_ok=True)
+        # Another process of the tests may do the same.
+        written = file.with_suffix(f".{os.getpid()}")
+        written.write_text(json.dumps(template(stage).to_json()))
+        written.replace(file)
+    kept: dict[str, Any] = json.loads(file.read_text())
+    return kept
+
+
+@cache
+def _digest() -> str:
+    """Of all that a template is made from."""
+    sources = [
+        *sorted((ROOT / "infra").rglob("*.py")),
+        *sorted((ROOT / "functions").rglob("*.py")),
+        *sorted((ROOT / "requirements").glob("*.txt")),
+        *(ROOT / "cdk.json", Path(__file__)),
+    ]
+    digest = hashlib.sha256(version("aws-cdk-lib").encode())
+    for source in sources:
+        digest.update(f"{source.relative_to(ROOT)}\0".encode() + source.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def documented_rule() -> Template:
     """The stack with a rule on the bus that docs/events.md shows."""
+    from aws_cdk import App, BootstraplessSynthesizer
+    from aws_cdk.assertions import Template
+
     [snippet] = re.findall(
         "^```python\n(.*?)^```", (ROOT / "docs/events.md").read_text(), re.MULTILINE | re.DOTALL
     )
