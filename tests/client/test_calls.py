@@ -35,9 +35,9 @@ from serverless_sessions import (
 )
 from serverless_sessions._core import calls
 from serverless_sessions._core.client_details import normalize
-from tests.client import service as faults
-from tests.client.service import Reply, Service
-from tests.template import ROOT
+from tests.support import service as faults
+from tests.support.service import Reply, Service
+from tests.support.template import ROOT
 
 UNKNOWN_ID = "A" * 12
 

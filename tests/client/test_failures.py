@@ -29,8 +29,8 @@ from serverless_sessions import (
 from serverless_sessions._core.calls import Answer, find_failure
 from serverless_sessions._core.signing import find_region
 from serverless_sessions._core.transport import AsyncTransport
-from tests.client import service as faults
-from tests.client.service import Call, Fault, Service
+from tests.support import service as faults
+from tests.support.service import Call, Fault, Service
 
 # Far less than a server takes that freezes or drips, far more than a busy machine needs.
 SOON = 15.0

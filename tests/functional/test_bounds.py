@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.functional.conftest import Answer, Api, lambda_context, sample
-from tests.gateway import api_event
+from tests.support.api import Answer, Api
+from tests.support.backend import ON_DYNAMODB_LOCAL
+from tests.support.functions import lambda_context, sample
+from tests.support.gateway import api_event
 
 ABSENT = "AAAAAAAAAAAA"
 
@@ -350,7 +352,7 @@ def test_size_counts_numbers_as_they_are_answered(api: Api) -> None:
     assert api("POST", "/sessions", body).status == 413
 
 
-@pytest.mark.parametrize("backend", ["lean on DynamoDB Local"], indirect=True)
+@ON_DYNAMODB_LOCAL
 @pytest.mark.parametrize(
     "value",
     [{"N": "1E+37"}, {"N": "1E+125"}, {"S": "\x01" * 99}],

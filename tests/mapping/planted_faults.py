@@ -15,11 +15,11 @@ import pytest
 from audit import batch, classify, event
 from audit import trail as audit_trail
 from audit.trail import AuditTrail
-from tests.functional.conftest import function
 from tests.mapping.delivery import InMemory
 from tests.mapping.mapping import Settings
 from tests.mapping.scenarios import Outcome, day, forged, morning, poisoned, trouble
-from tests.simulation.planted_faults import Plant, in_source
+from tests.support.functions import function
+from tests.support.plant import Plant, in_source
 
 
 class Fault(NamedTuple):
@@ -98,7 +98,7 @@ FAULTS: dict[str, Fault] = {
     "a request that is not answered counts as written": Fault(
         in_source(
             AuditTrail._insert,
-            "except DynamoDBError:\n            missed.for_now.extend(lot)",
+            "except DynamoDBError:\n            for_now.extend(lot)",
             "except DynamoDBError:\n            pass",
         ),
         worse_trouble,
@@ -121,8 +121,8 @@ FAULTS: dict[str, Fault] = {
     "a key that is taken counts as that of the same event": Fault(
         in_source(
             AuditTrail._compare,
-            "displaced += [lot[key] for key in stored if not _holds(stored[key], lot[key])]",
-            "pass",
+            "if not _holds(item, lot[key])",
+            "if False",
         ),
         _forged,
     ),
@@ -152,8 +152,8 @@ FAULTS: dict[str, Fault] = {
     "the lots behind the deadline are forgotten": Fault(
         in_source(
             AuditTrail._insert,
-            "missed.for_now.extend(lot)\n            continue\n        statements",
-            "missed.for_now.extend(lot)\n            break\n        statements",
+            "for_now.extend(lot)\n            continue\n        statements",
+            "for_now.extend(lot)\n            break\n        statements",
         ),
         _poisoned_and_slow,
     ),
