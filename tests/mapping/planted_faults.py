@@ -98,7 +98,7 @@ FAULTS: dict[str, Fault] = {
     "a request that is not answered counts as written": Fault(
         in_source(
             AuditTrail._insert,
-            "except DynamoDBError:\n            missed.for_now.extend(lot)",
+            "except DynamoDBError:\n            for_now.extend(lot)",
             "except DynamoDBError:\n            pass",
         ),
         worse_trouble,
@@ -106,9 +106,6 @@ FAULTS: dict[str, Fault] = {
     "an event that is there counts as refused": Fault(
         in_source(AuditTrail._insert, 'elif code == "DuplicateItem"', "elif False"),
         worse_trouble,
-    ),
-    "an event that is there counts as another one": Fault(
-        in_source(audit_trail._holds, "== other", "!= other"), worse_trouble
     ),
     "a key that can't be read counts as that of the same event": Fault(
         in_source(
@@ -121,8 +118,8 @@ FAULTS: dict[str, Fault] = {
     "a key that is taken counts as that of the same event": Fault(
         in_source(
             AuditTrail._compare,
-            "displaced += [lot[key] for key in stored if not _holds(stored[key], lot[key])]",
-            "pass",
+            "if (other := _event_in(item)) != lot[key]",
+            "if not (other := lot[key])",
         ),
         _forged,
     ),
@@ -152,8 +149,8 @@ FAULTS: dict[str, Fault] = {
     "the lots behind the deadline are forgotten": Fault(
         in_source(
             AuditTrail._insert,
-            "missed.for_now.extend(lot)\n            continue\n        statements",
-            "missed.for_now.extend(lot)\n            break\n        statements",
+            "for_now.extend(lot)\n            continue\n        statements",
+            "for_now.extend(lot)\n            break\n        statements",
         ),
         _poisoned_and_slow,
     ),
