@@ -35,12 +35,16 @@ def is_live(item: Item, now: int, not_before: int) -> bool:
     DynamoDB deletes expired items up to days late, so every reader decides for itself. An item
     without one of the numbers that every session has is no session.
     """
+    if "RevokedAt" in item:
+        return False
+    numbers = [number(item, name) for name in NUMBERS]
+    expires_at, _, _, window, created_at, _, _ = numbers
     return (
-        "RevokedAt" not in item
-        and number(item, "ExpirationTime") > now
-        and number(item, "CreatedAt") >= not_before
-        and all(1 <= number(item, name) <= MAX_SECONDS for name in NUMBERS)
-        and number(item, "TtlSeconds") <= MAX_LIFETIME_SECONDS
+        expires_at > now
+        and created_at >= not_before
+        and min(numbers) >= 1
+        and max(numbers) <= MAX_SECONDS
+        and window <= MAX_LIFETIME_SECONDS
     )
 
 
@@ -68,11 +72,12 @@ def seconds(item: Item, name: str) -> int:
 
 def number(item: Item, name: str) -> int | Decimal:
     """A number of `item` as DynamoDB compares it, -1 if there is none."""
-    text: str = item.get(name, {}).get("N", "")
+    try:
+        text: str = item[name]["N"]
+    except KeyError:
+        return -1
     if text.isdecimal():
         return int(text)
-    if not text:
-        return -1
     # Not at the top of the module: the service writes no such number, and every cold start of the
     # authorizer would pay for the import.
     from decimal import Decimal

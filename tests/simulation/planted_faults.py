@@ -42,7 +42,7 @@ FAULTS: dict[str, Plant] = {
     "a write in the second of expiry": _constant(
         "_LIVE", "ExpirationTime > :now", "ExpirationTime >= :now"
     ),
-    "a revoked session is live": in_source(lifetime.is_live, '"RevokedAt" not in item', "True"),
+    "a revoked session is live": in_source(lifetime.is_live, '"RevokedAt" in item', "False"),
     "a revoked session keeps who used it": in_source(SessionTable.revoke, '"LastClient", ', ""),
     "a revoked session keeps its hashes": in_source(SessionTable.revoke, ", *TOKEN_ATTRIBUTES", ""),
     "an own request id counts without its effect": in_source(
