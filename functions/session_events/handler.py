@@ -54,7 +54,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         missed=len(missed.for_now),
         causes=sorted(set(missed.for_now.values())),
     )
-    return batch.answer(
+    return batch.response(
         [records[number] for number in missed.for_now],
         [records[number] for number in refused],
         bucket=bucket,

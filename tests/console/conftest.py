@@ -89,8 +89,9 @@ def tell(service: Service) -> Iterator[Tell]:
                 recorded_at=recorded_at,
                 **{"at": recorded_at, "actor": OPERATOR} | facts,
             )
-            missed = trail.append([event], retention_seconds=86_400, deadline=time.monotonic() + 60)
-            assert not missed.for_now + missed.for_good
+            deadline = time.monotonic() + 60
+            failures = trail.append([event], retention_seconds=86_400, deadline=deadline)
+            assert not failures.temporary + failures.permanent
             return event.event_id
 
         yield tell
