@@ -163,9 +163,9 @@ class AuditTrail:
             stored = {(item["SessionId"]["S"], item["EventId"]["S"]): item for item in items}
             unknown += [lot[key] for key in lot.keys() - stored.keys()]
             displaced += [
-                (lot[key], _event_in(item))
+                (lot[key], other)
                 for key, item in stored.items()
-                if not _holds(item, lot[key])
+                if (other := _event_in(item)) != lot[key]
             ]
         return unknown, displaced
 
@@ -242,12 +242,6 @@ def _fitting(events: list[AuditEvent]) -> list[AuditEvent]:
 
 def _key(event: AuditEvent) -> tuple[str, str]:
     return event.session_id, event.event_id
-
-
-def _holds(item: Item, event: AuditEvent) -> bool:
-    """Whether an item of the table is this event, regardless of how long it is kept."""
-    other = _to_item(event, 0)
-    return {**item, "ExpirationTime": other["ExpirationTime"]} == other
 
 
 def _event_in(item: Item) -> AuditEvent | None:

@@ -107,9 +107,6 @@ FAULTS: dict[str, Fault] = {
         in_source(AuditTrail._insert, 'elif code == "DuplicateItem"', "elif False"),
         worse_trouble,
     ),
-    "an event that is there counts as another one": Fault(
-        in_source(audit_trail._holds, "== other", "!= other"), worse_trouble
-    ),
     "a key that can't be read counts as that of the same event": Fault(
         in_source(
             AuditTrail._compare,
@@ -121,8 +118,8 @@ FAULTS: dict[str, Fault] = {
     "a key that is taken counts as that of the same event": Fault(
         in_source(
             AuditTrail._compare,
-            "if not _holds(item, lot[key])",
-            "if False",
+            "if (other := _event_in(item)) != lot[key]",
+            "if not (other := lot[key])",
         ),
         _forged,
     ),
