@@ -30,7 +30,8 @@ not_before = int(os.environ["NOT_BEFORE"])
 # started.
 started_at = int(time())
 bucket = os.environ["FAILED_EVENTS_BUCKET"]
-# The function has a minute. The rest is for the request under way, the bucket and the response.
+# Lambda ends the function after a minute. The rest is for the request under way, the bucket and the
+# response.
 APPEND_SECONDS = 30
 
 # Events with the records that they were made of.
@@ -76,14 +77,14 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     metrics.emit(first.recorded + second.recorded, function_name=context.function_name, now=time())
 
     unwritten = [record for _, record in first.unwritten + second.unwritten]
-    lost = [pair for pair in events + substitutes if pair[0].type == "unreadable"]
-    lost += second.refused + second.displaced
-    for audit_event, _ in lost:
+    to_keep = [pair for pair in events + substitutes if pair[0].type == "unreadable"]
+    to_keep += second.refused + second.displaced
+    for audit_event, _ in to_keep:
         logger.error("unreadable stream record", event_id=audit_event.event_id)
     for audit_event, _ in first.displaced:
         logger.error("another event has the key", event_id=audit_event.event_id)
-    logger.info("recorded", events=len(events), missed=len(unwritten), unreadable=len(lost))
-    return batch.response(unwritten, [record for _, record in lost], bucket=bucket)
+    logger.info("recorded", events=len(events), missed=len(unwritten), unreadable=len(to_keep))
+    return batch.response(unwritten, [record for _, record in to_keep], bucket=bucket)
 
 
 def _append(events: Pairs, deadline: float) -> _Outcome:
