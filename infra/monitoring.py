@@ -192,10 +192,10 @@ class Monitoring(Construct):
         periods: int = 1,
         breaching: int | None = None,
     ) -> None:
-        """Add an alarm that goes off when enough values of `metric` are `at_least` this large.
+        """Add an alarm that goes off when values of `metric` reach `at_least`.
 
-        Enough are `breaching` of the last `periods`, or all of them by default. Missing data is
-        normal: these metrics have no data while nothing happens.
+        `breaching` of the last `periods` values have to reach it, or all of them if it is None.
+        Missing data counts as normal, because these metrics have no data while nothing happens.
         """
         alarm = Alarm(
             self,
