@@ -1,4 +1,4 @@
-"""How much CPU it takes until a function is ready, over that until there is a boto3 client."""
+"""The CPU time of a function's cold start, relative to the creation of a boto3 client."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _BOTO3 = 'import boto3; boto3.client("dynamodb")'
 
 
 def measure(shipped: Shipped, *, rounds: int) -> dict[str, dict[str, float]]:
-    """By function, medians: `over_boto3`, of the ratios within a round, and `cpu_ms`."""
-    programs = {"boto3": _BOTO3} | {each: f"import {each}.handler" for each in FUNCTIONS}
+    """Return medians by function: `over_boto3`, of the ratios within a round, and `cpu_ms`."""
+    programs = {"boto3": _BOTO3} | {name: f"import {name}.handler" for name in FUNCTIONS}
     for program in programs.values():
-        _cpu_seconds(shipped, program)  # reads the files once, so that none is read from the disk
+        _cpu_seconds(shipped, program)  # from now on, the files are in the cache of the system
     times: dict[str, list[float]] = {name: [] for name in programs}
     print(f"cold starts, {rounds} rounds …", file=sys.stderr)
     for _ in range(rounds):
@@ -24,15 +24,15 @@ def measure(shipped: Shipped, *, rounds: int) -> dict[str, dict[str, float]]:
             times[name].append(_cpu_seconds(shipped, program))
     return {
         name: {
-            "over_boto3": median(a / b for a, b in zip(each, times["boto3"], strict=True)),
-            "cpu_ms": median(each) * 1000,
+            "over_boto3": median(a / b for a, b in zip(seconds, times["boto3"], strict=True)),
+            "cpu_ms": median(seconds) * 1000,
         }
-        for name, each in times.items()
+        for name, seconds in times.items()
     }
 
 
 def _cpu_seconds(shipped: Shipped, program: str) -> float:
-    """User and system time of a process that ends once it has run `program`."""
+    """Return the user and system time of a process that runs `program`."""
     process = subprocess.Popen(
         shipped.command("-c", f"{program}; import os; os._exit(0)"),
         cwd=shipped.folder,

@@ -1,4 +1,4 @@
-"""CPU of an invocation, over that of the bare boto3 calls that it needs, against a local stub."""
+"""The CPU time of an invocation, relative to the bare boto3 calls that it needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from tests.template import ROOT
 
 
 def measure(shipped: Shipped, *, rounds: int) -> dict[str, dict[str, Any]]:
-    """By operation: `over_boto3`, `over_floor`, `cpu_us`, medians, and its DynamoDB `requests`."""
+    """Return the `requests` of every operation, and medians: `over_boto3`, `over_floor`, `cpu_us`.
+
+    The functions and boto3 send their requests to a local stub of DynamoDB.
+    """
     stub = subprocess.Popen(
         [sys.executable, "-m", "bench.stub"],
         cwd=ROOT,
@@ -38,13 +41,13 @@ def _run_worker(shipped: Shipped, port: str, rounds: int) -> dict[str, dict[str,
         stdout=subprocess.PIPE,
         text=True,
     )
-    found = {}
+    results = {}
     with worker:
         assert worker.stdout
         for line in worker.stdout:
             result = json.loads(line)
-            found[name := result.pop("name")] = result
+            results[name := result.pop("name")] = result
             print(f"warm {name}: {result['over_boto3']:.2f} ×", file=sys.stderr)
     if worker.returncode:
         raise subprocess.CalledProcessError(worker.returncode, command)
-    return found
+    return results
