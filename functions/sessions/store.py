@@ -31,7 +31,7 @@ from sessions.token import Hashes, Token, Verdict, judge
 _RENEWAL_TRIES = 4
 
 
-class Verified(NamedTuple):
+class Verification(NamedTuple):
     """The session that a token proves.
 
     A renewal may be due, or the first use of the token may have to be recorded. `failure` is the
@@ -110,7 +110,7 @@ class SessionStore(SessionTable):
         renewal_fraction: float,
         client: Mapping[str, str],
         by: Writer,
-    ) -> Verified:
+    ) -> Verification:
         """Return the session that `token` proves. Raises `InvalidToken` if the token is not valid.
 
         With `renew`, the session is renewed if at least `renewal_fraction` of its window has passed
@@ -126,12 +126,12 @@ class SessionStore(SessionTable):
             raise InvalidToken from malformed
         is_due = renew and _is_renewal_due(session, renewal_fraction, proof.now)
         if not is_due and not proof.is_first_use:
-            return Verified(session, None)
+            return Verification(session, None)
         return self._verify_and_write(proof, session, client if is_due else None, by)
 
     def _verify_and_write(
         self, proof: Proof, session: Session, client: Mapping[str, str] | None, by: Writer
-    ) -> Verified:
+    ) -> Verification:
         """Record that the token has been seen. Unless `client` is None, renew the session as well.
 
         The token must still be valid: it may have been rotated away since the session was read.
@@ -146,7 +146,7 @@ class SessionStore(SessionTable):
                 )
         try:
             item = self.use(proof, renewal, now=now, by=by)
-            return Verified(self._require_live(item, now), None)
+            return Verification(self._require_live(item, now), None)
         except SessionNotFound as ended:
             raise InvalidToken from ended
         except InvalidToken:
@@ -158,7 +158,7 @@ class SessionStore(SessionTable):
             # Whether the write took effect is unknown, so the session may still be live.
             if session.expires_at <= self._clock():
                 raise Unavailable("expired while its renewal failed") from failure
-            return Verified(session, failure)
+            return Verification(session, failure)
 
     def rotate(self, session_id: str, rotation: Rotation, *, by: Writer) -> Session:
         """Give a session a new token. A repeated call with the same hash is the same rotation.
@@ -289,8 +289,8 @@ class SessionStore(SessionTable):
         earlier.
 
         `ttl_seconds` becomes the session's window. Without it, a session that was renewed by a
-        later clock stays as it is. Less than a window before the absolute end, the renewal takes a
-        second request.
+        later clock stays as it is. The renewal takes a second request if less than a window is left
+        until the absolute end.
 
         With `final`, which requires `ttl_seconds`, the absolute end moves to the end of this
         window, so that the session can't be renewed any more. Raises `NotAnonymous` if the session
