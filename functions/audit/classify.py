@@ -1,4 +1,4 @@
-"""Makes an audit event of a stream record of the `Sessions` table."""
+"""Turns stream records of the `Sessions` table into audit events."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _former_user(record: Mapping[str, Any]) -> str | None:
 
 
 def is_from_record(event: AuditEvent, record: Mapping[str, Any]) -> bool:
-    """Whether `event` was made of this record, possibly under another `not_before`.
+    """Whether `event` was made from this record, possibly under another `not_before`.
 
     The setting may have been raised since the first delivery of the record. It decides whether a
     change of an older session counts as tampering, and when and why a session expired.
@@ -160,7 +160,7 @@ def _read(record: Mapping[str, Any], not_before: int, enforced_since: int) -> Au
             facts = _removal(old, seconds, record.get("userIdentity"), not_before)
         case _:
             raise ValueError("no such change")
-    # Only the API's own writes say truthfully who made them.
+    # Only the API's own writes have a reliable `Actor` and `RequestId`.
     trusted = {} if facts["type"] in _WITHOUT_ACTOR else new
     return AuditEvent(
         event_id=event_id(seconds, sequence_number),
