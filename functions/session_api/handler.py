@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-gc.disable()  # see the end
+gc.disable()  # the reason is at the end of the file
 
 import os
 import re
