@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-gc.disable()  # see the end
+gc.disable()  # the reason is at the end of the file
 
 import os
 from time import monotonic, time
@@ -34,7 +34,7 @@ bucket = os.environ["FAILED_EVENTS_BUCKET"]
 # response.
 APPEND_SECONDS = 30
 
-# Events with the records that they were made of.
+# Events with the records that they were made from.
 Pairs = list[tuple[AuditEvent, Any]]
 
 
