@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 
-gc.disable()  # see the end
+gc.disable()  # the reason is at the end of the file
 
 import logging
 import os
@@ -73,7 +73,7 @@ def _session(event: dict[str, Any], by: Writer) -> dict[str, Any] | None:
 
 
 def _mark_seen(proof: Proof, by: Writer) -> Item:
-    """Record the first use of a token. If that fails, the next request with it does it instead."""
+    """Record the first use of a token. If that fails, its next request tries again."""
     try:
         return table.use(proof, now=_now(), by=by)
     except InvalidToken:
