@@ -101,7 +101,7 @@ def _spell(cost: Mapping[str, float]) -> str:
 
 
 def _store(client: Any, worker: Worker, **session: Any) -> None:
-    """Store 25 sessions of a user without the API, as it would have stored them."""
+    """Store 25 sessions of a user directly in the table, in the form that the API uses."""
     items = worker.do("items", {"count": _BATCH, "ttl_seconds": 1800, **session}).answer
     puts = [{"PutRequest": {"Item": item}} for item in items]
     answer = client.batch_write_item(RequestItems={service.SESSIONS: puts})
