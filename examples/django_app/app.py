@@ -1,4 +1,4 @@
-"""Django's sessions in the service: log in, count, see where you are signed in, sign out.
+"""A Django app with its sessions in the service: log in, count, see your devices, sign out.
 
 SESSIONS_URL=… python examples/django_app/app.py
 """
@@ -20,7 +20,7 @@ settings.configure(
         "django.contrib.auth.middleware.AuthenticationMiddleware",
     ],
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
-    # Users only, in memory; the threads of this process share it.
+    # The database holds only users. It is in memory, and the threads of this process share it.
     DATABASES={
         "default": {
             "ENGINE": "django.db.backends.sqlite3",

@@ -1,4 +1,4 @@
-"""FastAPI's sessions in the service: log in, count, see where you are signed in, sign out.
+"""A FastAPI app with its sessions in the service: log in, count, see your devices, sign out.
 
 SESSIONS_URL=… python examples/fastapi_app/app.py
 

@@ -1,4 +1,4 @@
-"""Flask's sessions in the service: log in, count, see where you are signed in, sign out.
+"""A Flask app with its sessions in the service: log in, count, see your devices, sign out.
 
 SESSIONS_URL=… python examples/flask_app/app.py
 
