@@ -73,7 +73,7 @@ def _session(event: dict[str, Any], by: Writer) -> dict[str, Any] | None:
 
 
 def _mark_seen(proof: Proof, by: Writer) -> Item:
-    """Record the first use of a token. If that fails, its next request tries again."""
+    """Record the first use of a token. After a failure, the next use is recorded instead."""
     try:
         return table.use(proof, now=_now(), by=by)
     except InvalidToken:
