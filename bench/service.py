@@ -7,8 +7,8 @@ from typing import Any
 
 import boto3
 
+from bench.template import resources
 from local.stack import REGION, ROOT
-from tests.template import resources
 
 COMMAND = (sys.executable, "-m", "bench.stores.ours")
 SESSIONS, AUDIT = "sessions", "audit"

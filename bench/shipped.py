@@ -13,10 +13,11 @@ from platform import python_version
 from tempfile import TemporaryDirectory
 
 from bench.operations import TABLE
+from bench.template import resources
 from infra import bundle
 from infra.bundle import LAMBDA, Target
 from infra.interpreter import Interpreter, find_interpreter
-from tests.template import ROOT, resources
+from local.stack import ROOT
 
 FUNCTIONS = ("session_api", "session_authorizer", "session_audit")
 

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from bench.shipped import Shipped
-from tests.template import ROOT
+from local.stack import ROOT
 
 
 def measure(shipped: Shipped, *, rounds: int) -> dict[str, dict[str, Any]]:

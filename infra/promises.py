@@ -1,4 +1,4 @@
-"""What fails silently if it is wrong: the stack sets it, the smoke reads it back."""
+"""What fails silently if it is wrong: the stack sets it, and `sessions smoke` reads it back."""
 
 from __future__ import annotations
 

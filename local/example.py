@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 
-from local.stack import HOST, ROOT, LocalError, LocalStack, cdk, environment, execute_api_url
+from local.stack import HOST, ROOT, LocalError, LocalStack, cdk, environment
+from serverless_sessions.operate.deployment import execute_api_url
 
 _WEB_APPS = ("django", "flask", "fastapi")
 

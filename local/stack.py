@@ -18,6 +18,7 @@ import boto3
 from botocore.credentials import Credentials
 
 from serverless_sessions import Sessions
+from serverless_sessions.operate.deployment import execute_api_url
 
 ROOT = Path(__file__).parent.parent
 HOST = "127.0.0.1"
@@ -107,12 +108,6 @@ class LocalStack:
             "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
             "SESSIONS_URL": self.url,
         }
-
-
-def execute_api_url(endpoint: str, output: str) -> str:
-    """Return the URL of an API in MiniStack at `endpoint`. `output` is its URL on AWS."""
-    api_id = output.partition("//")[2].partition(".")[0]
-    return f"{endpoint}/_aws/execute-api/{api_id}/default"
 
 
 @contextmanager

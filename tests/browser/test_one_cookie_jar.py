@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import pytest
 from playwright.sync_api import Browser
 
-from local.stack import ROOT, LocalStack, cdk, execute_api_url
+from local.stack import ROOT, LocalStack, cdk
+from serverless_sessions.operate.deployment import execute_api_url
 from tests.browser.example_app import ExampleApp, Person, serving
 from tests.browser.second_stage import STACK
 from tests.e2e.conftest import eventually

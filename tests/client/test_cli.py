@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import boto3
+import moto
 import pytest
+from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 
 from serverless_sessions import Client, Sessions
+from serverless_sessions.cli import commands, output
 from serverless_sessions.cli.commands import Service as Cli
-from serverless_sessions.cli.commands import main
+from serverless_sessions.cli.commands import Since, main
+from serverless_sessions.cli.output import Moment
 from serverless_sessions.operate.account import Account
 from tests.client.service import Service
 from tests.functional.conftest import function, lambda_context, sample
@@ -189,6 +196,42 @@ def test_since_has_a_form(run: Run, since: str) -> None:
     assert "2026-11-22" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("since", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7_200), ("3d", 259_200)]
+)
+def test_since_counts_back_from_now(
+    monkeypatch: pytest.MonkeyPatch, since: str, seconds: int
+) -> None:
+    monkeypatch.setattr(commands, "time", SimpleNamespace(time=lambda: 1_795_435_200.5))
+
+    assert Since().convert(since, None, None) == 1_795_435_200 - seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (1, "1 s"),
+        (59, "59 s"),
+        (60, "1 minute"),
+        (3_599, "59 minutes"),
+        (3_600, "1 hour"),
+        (86_399, "23 hours"),
+        (86_400, "1 day"),
+        (3 * 86_400, "3 days"),
+    ],
+)
+def test_length_of_time_shows_in_its_largest_unit(
+    monkeypatch: pytest.MonkeyPatch, seconds: int, words: str
+) -> None:
+    now = 1_795_435_200
+    monkeypatch.setattr(output, "time", SimpleNamespace(time=lambda: now + 0.5))
+
+    assert output.duration(seconds) == words
+    assert Moment(now + seconds).distance() == f"in {words}"
+    assert Moment(now - seconds).distance() == f"{words} ago"
+    assert Moment(now).distance() == "now"
+
+
 def test_trail_is_of_one_thing(run: Run) -> None:
     assert run("trail").exit_code == 2
     assert run("trail", "ada", "--session", "A" * 12).exit_code == 2
@@ -211,6 +254,7 @@ def test_missing_permission_has_its_own_exit_code(
 
     assert done.exit_code == 4
     assert "Not allowed" in done.stderr
+    assert "execute-api:Invoke" in done.stderr
     assert "wrong" not in done.output
 
 
@@ -233,12 +277,130 @@ def test_region_of_the_api_goes_before_the_operators_own(monkeypatch: pytest.Mon
     assert Cli(Account(), None, "http://127.0.0.1:9", False).region == "eu-west-1"
 
 
-def test_region_that_nobody_tells_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_region(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
 
-    done = CliRunner().invoke(main, ["--url", "http://127.0.0.1:9", "list", "ada"])
+
+@pytest.mark.usefixtures("no_region")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--url", "http://127.0.0.1:9", "list", "ada"),
+        ("--stage", "dev", "list", "ada"),
+        ("--stage", "dev", "smoke"),
+        ("--stage", "dev", "whoami"),
+    ],
+    ids=" ".join,
+)
+def test_region_that_nobody_tells_is_a_usage_error(arguments: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(main, arguments)
 
     assert done.exit_code == 2
-    assert "say --region" in done.stderr
+    assert "No AWS region is configured: say --region, or set AWS_REGION." in done.stderr
+
+
+@pytest.mark.usefixtures("no_region")
+def test_region_comes_from_the_option_then_the_environment_then_the_configuration(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "config"
+    config.write_text("[default]\nregion = eu-north-1\n[profile ops]\nregion = eu-west-3\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+
+    assert Account().region == "eu-north-1"
+    assert Account(profile="ops").region == "eu-west-3"
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-2")
+    assert Account(profile="ops").region == "eu-west-2"
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert Account(profile="ops").region == "eu-west-1"
+    assert Account(profile="ops", region="us-east-2").region == "us-east-2"
+
+
+@pytest.fixture
+def stacks() -> Iterator[Any]:
+    """AWS with one deployed stage, `dev`, whose API is in us-west-2."""
+    template = {
+        "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
+        "Outputs": {"ApiUrl": {"Value": "https://a1b2c3.execute-api.us-west-2.amazonaws.com"}},
+    }
+    with moto.mock_aws():
+        boto3.client("cloudformation", region_name="us-west-2").create_stack(
+            StackName="Sessions-dev", TemplateBody=json.dumps(template)
+        )
+        yield
+
+
+@pytest.mark.usefixtures("stacks")
+def test_stage_leads_to_its_api() -> None:
+    done = CliRunner().invoke(main, ["--stage", "dev", "--region", "us-west-2", "whoami"])
+
+    assert done.exit_code == 0
+    assert done.stdout.endswith("\nhttps://a1b2c3.execute-api.us-west-2.amazonaws.com\n")
+
+
+@pytest.mark.usefixtures("stacks")
+@pytest.mark.parametrize("arguments", [("list", "ada"), ("smoke",), ("redrive",)], ids=" ".join)
+def test_stage_that_is_not_deployed_has_a_sentence(arguments: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(main, ["--stage", "dev", *arguments])
+
+    assert done.exit_code == 1
+    assert done.stderr == "Error: There is no stack Sessions-dev in us-east-1 of this account.\n"
+
+
+@pytest.mark.parametrize("name", ["smoke", "redrive"])
+def test_deployment_is_named_by_its_stage(run: Run, name: str) -> None:
+    """A URL does not lead to the tables and functions behind it."""
+    done = run(name)
+
+    assert done.exit_code == 2
+    assert "Say which deployment: --stage." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [("AccessDenied", 4), ("AccessDeniedException", 4), ("ThrottlingException", 1)],
+)
+def test_what_aws_refuses_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, code: str, exit_code: int
+) -> None:
+    error = {"Error": {"Code": code, "Message": "No,\n not\n now"}}
+
+    def refuse(self: Any, service: str) -> Any:
+        raise ClientError(error, "DescribeStacks")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Account, "client", refuse)
+
+    done = CliRunner().invoke(main, ["--stage", "dev", "smoke"])
+
+    assert done.exit_code == exit_code
+    sentence = f"An error occurred ({code}) when calling the DescribeStacks operation: No, not now"
+    assert done.stderr == f"Error: {sentence}\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        ((), {"dry_run": False, "yes": False}),
+        (("--dry-run",), {"dry_run": True, "yes": False}),
+        (("--yes",), {"dry_run": False, "yes": True}),
+    ],
+)
+def test_redrive_ends_with_the_worse_code_of_both_buckets(
+    monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], flags: dict[str, bool]
+) -> None:
+    played = []
+
+    def redrive(failed: int, **received: bool) -> int:
+        played.append(received)
+        return failed
+
+    monkeypatch.setattr(Cli, "deployment", lambda self: None)
+    monkeypatch.setattr("serverless_sessions.cli.commands.buckets", lambda _: iter((2, 0)))
+    monkeypatch.setattr("serverless_sessions.cli.commands.redrive", redrive)
+
+    done = CliRunner().invoke(main, ["--stage", "dev", "redrive", *options])
+
+    assert (done.exit_code, played) == (2, [flags, flags])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
+from pkgutil import resolve_name
 from zipfile import ZipFile
 
+from serverless_sessions.cli.commands import main
 from tests.template import ROOT
 
 
@@ -24,9 +27,13 @@ def test_the_wheel_holds_the_package_alone(tmp_path: Path) -> None:
         names = archive.namelist()
         [metadata] = [each for each in names if each.endswith("/METADATA")]
         about = archive.read(metadata).decode()
+        [scripts] = [each for each in names if each.endswith("/entry_points.txt")]
+        commands = ConfigParser()
+        commands.read_string(archive.read(scripts).decode())
     assert {each.partition("/")[0].partition("-")[0] for each in names} == {"serverless_sessions"}
     assert "serverless_sessions/py.typed" in names
     assert any(each.endswith("/licenses/LICENSE") for each in names)
     assert not any("test" in each or each.endswith(".pyc") for each in names)
     extras = [line.split(": ")[1] for line in about.splitlines() if line.startswith("Provides-Ex")]
     assert sorted(extras) == ["cli", "console", "django", "flask", "starlette"]
+    assert resolve_name(commands["console_scripts"]["sessions"]) is main

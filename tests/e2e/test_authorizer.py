@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from local.stack import ROOT, LocalStack, cdk, execute_api_url
+from local.stack import ROOT, LocalStack, cdk
+from serverless_sessions.operate.deployment import execute_api_url
 from tests.caller import Answer, Caller
 from tests.e2e.conftest import HeldCaller, eventually, log_in, log_in_and_rotate, rotate
 

@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 from botocore.credentials import Credentials
 
-from infra import smoke
-from infra.deployment import Deployment, OperationError
 from local.stack import REGION, LocalStack
 from serverless_sessions import IssuedSession, SessionNotFound
+from serverless_sessions.operate import smoke
+from serverless_sessions.operate.account import Account
+from serverless_sessions.operate.deployment import Deployment, OperationError
 from tests.e2e.conftest import HeldCaller
 from tests.e2e.service import sample
 from tests.template import ROOT
+
+# What the script `sessions` does, which may be that of another version installed here.
+_SESSIONS = "from serverless_sessions.cli.commands import main; main()"
 
 
 def operator(stack: LocalStack, keys: Credentials | None = None) -> dict[str, str]:
@@ -31,10 +35,10 @@ def operator(stack: LocalStack, keys: Credentials | None = None) -> dict[str, st
     }
 
 
-def start(*command: str, env: dict[str, str]) -> subprocess.Popen[str]:
-    """A command of `infra`, without a terminal."""
+def start(*arguments: str, env: dict[str, str], stage: str = "local") -> subprocess.Popen[str]:
+    """`sessions --stage …` with these arguments, without a terminal."""
     return subprocess.Popen(
-        [sys.executable, "-m", *command],
+        [sys.executable, "-c", _SESSIONS, "--stage", stage, *arguments],
         cwd=ROOT,
         env=os.environ | env,
         stdin=subprocess.DEVNULL,
@@ -44,9 +48,9 @@ def start(*command: str, env: dict[str, str]) -> subprocess.Popen[str]:
     )
 
 
-def operate(*command: str, env: dict[str, str]) -> tuple[int, str, str]:
-    """Exit code, output and errors of a command."""
-    with start(*command, env=env) as process:
+def operate(*arguments: str, env: dict[str, str], stage: str = "local") -> tuple[int, str, str]:
+    """Exit code, output and errors of the command."""
+    with start(*arguments, env=env, stage=stage) as process:
         out, err = process.communicate()
     return process.returncode, out, err
 
@@ -55,7 +59,7 @@ def operate(*command: str, env: dict[str, str]) -> tuple[int, str, str]:
 def deployment(stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> Deployment:
     for name, value in operator(stack).items():
         monkeypatch.setenv(name, value)
-    return Deployment("local")
+    return Deployment(Account(), "local")
 
 
 def trail(call: HeldCaller, **owner: str) -> list[dict[str, Any]]:
@@ -95,7 +99,7 @@ def test_smoke_lives_a_session(
 
 
 def test_smoke_is_a_command(stack: LocalStack) -> None:
-    code, out, err = operate("infra.smoke", "local", env=operator(stack))
+    code, out, err = operate("smoke", env=operator(stack))
 
     assert (code, err) == (0, "")
     assert out.endswith("It works.\n")
@@ -145,7 +149,7 @@ READS = (
     ("user", "actions", "said"),
     [
         ("may-nothing", (), "DescribeStacks"),
-        ("may-read", READS, "may this caller do execute-api:Invoke"),
+        ("may-read", READS, "May this caller do execute-api:Invoke"),
         ("may-call", (*READS, "execute-api:Invoke"), "the Invoke operation"),
     ],
     ids=["nothing", "read", "call"],
@@ -156,30 +160,28 @@ def test_missing_permission_is_said_in_a_sentence(
     """Of the API, and of AWS."""
     env = operator(stack, stack.credentials(user, *actions))
 
-    code, _, err = operate("infra.smoke", "local", env=env)
+    code, _, err = operate("smoke", env=env)
 
-    assert code == 1
+    assert code == 4
     assert said in err
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("operation", ["infra.smoke", "infra.redrive"])
+@pytest.mark.parametrize("operation", ["smoke", "redrive"])
 def test_what_is_not_deployed_is_said_in_a_sentence(stack: LocalStack, operation: str) -> None:
-    code, _, err = operate(operation, "dev", env=operator(stack))
+    code, _, err = operate(operation, env=operator(stack), stage="dev")
 
     assert code == 1
-    assert err == "There is no stack Sessions-dev in us-east-1 of this account.\n"
+    assert err == "Error: There is no stack Sessions-dev in us-east-1 of this account.\n"
 
 
 def test_missing_credentials_are_said_in_a_sentence(stack: LocalStack) -> None:
     nowhere = {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(stack.folder)}
 
-    code, _, err = operate(
-        "infra.redrive", "local", env=operator(stack, Credentials("", "")) | nowhere
-    )
+    code, _, err = operate("redrive", env=operator(stack, Credentials("", "")) | nowhere)
 
     assert code == 1
-    assert err == "Unable to locate credentials\n"
+    assert err == "Error: Unable to locate credentials\n"
 
 
 def records(stack: LocalStack, user_id: str, count: int) -> list[dict[str, Any]]:
@@ -262,23 +264,23 @@ def test_failed_events_are_played_back_into_the_trail(stack: LocalStack, call: H
     strangers = {bucket.fail(4, sample("stream_created")["Records"]), "notes.txt"}
     bucket.put("notes.txt", "Keep these.")
 
-    code, out, _ = operate("infra.redrive", "local", "--dry-run", env=env)
+    code, out, _ = operate("redrive", "--dry-run", env=env)
     assert code == 1
     assert "230 records of 230 sessions in 3 objects" in out
     assert bucket.keys() == ours | strangers
 
-    code, _, err = operate("infra.redrive", "local", env=env)
+    code, _, err = operate("redrive", env=env)
     assert code == 2
-    assert err.endswith("there is no one to ask; say YES=1.\n")
+    assert err.endswith("there is no one to ask; say --yes (YES=1 with make).\n")
     assert bucket.keys() == ours | strangers
 
-    with start("infra.redrive", "local", "--yes", env=env) as killed:
+    with start("redrive", "--yes", env=env) as killed:
         assert killed.stdout
         next(line for line in killed.stdout if "1 of 3" in line)
         killed.kill()
     assert bucket.keys() < ours | strangers
 
-    code, _, err = operate("infra.redrive", "local", "--yes", env=env)
+    code, _, err = operate("redrive", "--yes", env=env)
     assert code == 1
     assert all(f"Left alone: {key}: " in err for key in strangers)
     assert bucket.keys() == strangers
@@ -286,7 +288,7 @@ def test_failed_events_are_played_back_into_the_trail(stack: LocalStack, call: H
     found = [event["session_id"] for event in trail(call, user_id="redriven")]
     assert sorted(found) == sorted(event["dynamodb"]["Keys"]["SessionId"]["S"] for event in events)
     Bucket(stack)
-    assert operate("infra.redrive", "local", env=env)[0] == 0
+    assert operate("redrive", env=env)[0] == 0
 
 
 def test_record_that_is_still_unreadable_is_kept_anew(stack: LocalStack, call: HeldCaller) -> None:
@@ -297,7 +299,7 @@ def test_record_that_is_still_unreadable_is_kept_anew(stack: LocalStack, call: H
     played = bucket.fail(1, [record])
 
     for _ in range(2):
-        code, out, _ = operate("infra.redrive", "local", "--yes", env=env)
+        code, out, _ = operate("redrive", "--yes", env=env)
         assert code == 0
         assert "Objects that came in meanwhile: 1." in out
         [kept] = bucket.keys()

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import tests.conftest  # noqa: F401  (it replaces the AWS settings of whoever runs this)
 from dynamodb import client as lean
 from dynamodb.connection import Answer
+from serverless_sessions.serve.tables import Tables
 from tests.client.service import Service
 from tests.functional.conftest import function, seam
-from tests.simulation.tables import Tables
 
 
 class _InMemory:

@@ -15,9 +15,10 @@ import pytest
 from botocore.response import StreamingBody
 from botocore.stub import Stubber
 
-from infra import deployment
-from infra.deployment import Deployment, OperationError
-from infra.redrive import FailedEvents, buckets, lots, redrive
+from serverless_sessions.operate import deployment
+from serverless_sessions.operate.account import Account
+from serverless_sessions.operate.deployment import Deployment, OperationError
+from serverless_sessions.operate.redrive import FailedEvents, buckets, lots, redrive
 
 BUCKET = "failed-events"
 TAKEN: dict[str, Any] = {"batchItemFailures": []}
@@ -321,12 +322,12 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
         boto3.client("cloudformation").create_stack(
             StackName="Sessions-dev", TemplateBody=json.dumps(template)
         )
-        yield Deployment("dev")
+        yield Deployment(Account(), "dev")
 
 
 def test_stack_that_is_not_there_is_said_in_a_sentence(deployed: Deployment) -> None:
     with pytest.raises(OperationError, match="There is no stack Sessions-prod in us-east-1"):
-        Deployment("prod")
+        Deployment(Account(), "prod")
 
 
 def test_stack_of_an_older_version_is_said_in_a_sentence(deployed: Deployment) -> None:

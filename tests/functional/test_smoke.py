@@ -11,9 +11,11 @@ import boto3
 import moto
 import pytest
 
-from infra.deployment import OperationError, run
-from infra.smoke import confirm_append_only, confirm_trail, confirm_ttl, live
-from serverless_sessions import Event, NotAllowed, SessionNotFound, Unavailable
+from infra import promises as stack
+from serverless_sessions import Event, SessionNotFound, Unavailable
+from serverless_sessions.operate import promises
+from serverless_sessions.operate.deployment import OperationError
+from serverless_sessions.operate.smoke import confirm_append_only, confirm_trail, confirm_ttl, live
 from tests.template import resources
 
 WRITER = "arn:aws:iam::123456789012:role/session_audit"
@@ -48,6 +50,12 @@ def test_ttl_on_another_attribute_fails(tables: Any) -> None:
 def test_no_ttl_fails(tables: Any) -> None:
     with pytest.raises(OperationError, match="is DISABLED"):
         confirm_ttl(tables.client, tables.sessions)
+
+
+def test_the_smoke_expects_what_the_stack_promises() -> None:
+    """Each side says it for itself, since the client is installed without the stack."""
+    assert promises.TTL_ATTRIBUTE == stack.TTL_ATTRIBUTE
+    assert promises.append_only(writer=WRITER) == stack.append_only(writer=WRITER)
 
 
 def promised() -> list[dict[str, Any]]:
@@ -230,11 +238,3 @@ def test_trail_without_the_session_fails() -> None:
 
     with pytest.raises(OperationError, match="The trail of x has nothing"):
         confirm_trail(service, "x")
-
-
-def test_refused_caller_is_told_what_is_missing() -> None:
-    def operation() -> int:
-        raise NotAllowed("Forbidden")
-
-    with pytest.raises(SystemExit, match="may this caller do execute-api:Invoke"):
-        run(operation)

@@ -17,6 +17,7 @@ from typing import Any
 
 from dynamodb import client as lean
 from dynamodb.connection import Answer
+from serverless_sessions.serve.tables import Tables
 from sessions.errors import InvalidToken
 from sessions.rotation import Rotation
 from sessions.session import Limits, Session
@@ -24,7 +25,6 @@ from sessions.store import SessionStore
 from sessions.table import Writer
 from sessions.token import FAMILY_CHARACTERS, Token
 from tests.mapping.mapping import Record
-from tests.simulation.tables import Tables
 
 START = 1_795_435_200
 RETENTION_SECONDS = 400 * 86_400

@@ -19,12 +19,12 @@ from botocore.exceptions import ClientError
 from audit import trail as audit_trail
 from dynamodb import client as lean
 from dynamodb.connection import Answer, Connections
+from serverless_sessions.serve.expressions import Invalid
+from serverless_sessions.serve.tables import Tables
 from tests.functional.conftest import function, lambda_context, sdk, seam
 from tests.mapping.changes import Changes, Item, Key
 from tests.mapping.mapping import Clock, EventSourceMapping, Record, Settings
 from tests.mapping.network import Network, insert
-from tests.simulation.expressions import Invalid
-from tests.simulation.tables import Tables
 from tests.template import resources
 
 _S3_FAULTS = 0.3

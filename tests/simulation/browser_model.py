@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from tests.simulation.expressions import Item
+from serverless_sessions.serve.expressions import Item
 from tests.simulation.world import Request, World
 
 # What can't be had, and why.

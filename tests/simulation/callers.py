@@ -7,7 +7,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from tests.simulation.expressions import Item
+from serverless_sessions.serve.expressions import Item
 from tests.simulation.model import FAMILY, Life, Model, base64url_sha256
 from tests.simulation.story import SLOTS, Step, Story, draw, shrink
 from tests.simulation.turnstile import Actor

@@ -13,9 +13,9 @@ import base64
 from collections import Counter
 from typing import Any
 
+from serverless_sessions.serve.expressions import Item
 from sessions.document import from_attributes
 from tests.functional.conftest import ROLE
-from tests.simulation.expressions import Item
 from tests.simulation.world import RETIRED_SECONDS, Call, Request, World, base64url, sha256
 
 # So many characters of a secret stay the same when it is rotated for its holder.

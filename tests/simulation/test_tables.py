@@ -13,11 +13,11 @@ import pytest
 from dynamodb.connection import Connections
 from dynamodb.credentials import Credentials
 from dynamodb.signature import signed_headers
+from serverless_sessions.serve.expressions import Unknown, holds, projected, updated
+from serverless_sessions.serve.tables import Tables
 from tests.functional.conftest import sdk
 from tests.simulation.callers import live
-from tests.simulation.expressions import Unknown, holds, projected, updated
 from tests.simulation.story import draw
-from tests.simulation.tables import Tables
 from tests.simulation.world import START
 from tests.template import resources
 

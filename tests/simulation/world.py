@@ -21,13 +21,13 @@ from audit import trail as audit_trail
 from dynamodb import client as lean
 from dynamodb.connection import ANSWER_SECONDS, Answer
 from dynamodb.errors import TransientError
+from serverless_sessions.serve.expressions import Item
+from serverless_sessions.serve.tables import Tables
 from sessions import session, token, user_sessions
 from sessions.errors import Unavailable
 from tests.functional.conftest import function, lambda_context, seam
 from tests.gateway import api_event
-from tests.simulation.expressions import Item
 from tests.simulation.story import UNDER_WAY_SECONDS, Fate
-from tests.simulation.tables import Tables
 from tests.simulation.turnstile import Turnstile
 
 START = 1_795_435_200.0

@@ -21,14 +21,22 @@ _API_HOST = re.compile(r"[^.]+\.execute-api\.([^.]+)\.amazonaws\.com(\.cn)?")
 
 def find_region(url: str, profile: str | None) -> str:
     """The region in an API's own host name, else the configured one. Raises `ValueError`."""
-    if found := _API_HOST.fullmatch(urlsplit(url).hostname or ""):
-        return found[1]
-    session = BotocoreSession(profile=profile)
-    # AWS_REGION is set by Lambda and read by the newer SDKs; botocore reads AWS_DEFAULT_REGION.
-    configured = os.environ.get("AWS_REGION") or session.get_config_variable("region")
-    if not configured:
+    region = region_of(url) or configured_region(BotocoreSession(profile=profile))
+    if not region:
         raise ValueError("the URL does not tell the region: name it with region=…")
-    return str(configured)
+    return region
+
+
+def region_of(url: str) -> str | None:
+    """The region in an API's own host name, None if it has another one."""
+    host = _API_HOST.fullmatch(urlsplit(url).hostname or "")
+    return host[1] if host else None
+
+
+def configured_region(session: BotocoreSession) -> str | None:
+    """The region that the environment or AWS's configuration names, None if neither does."""
+    # AWS_REGION is set by Lambda and read by the newer SDKs; botocore reads AWS_DEFAULT_REGION.
+    return os.environ.get("AWS_REGION") or session.get_config_variable("region") or None
 
 
 class Signer:

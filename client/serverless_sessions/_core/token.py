@@ -9,7 +9,7 @@ from hashlib import sha256
 from secrets import token_urlsafe
 
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{12}")
-_TOKEN = re.compile(r"([A-Za-z0-9_-]{12})\.([A-Za-z0-9_-]{27})")
+TOKEN = re.compile(rf"({SESSION_ID.pattern})\.([A-Za-z0-9_-]{{27}})")
 _FAMILY_CHARACTERS = 12
 _SECRET_CHARACTERS = 27
 
@@ -44,7 +44,7 @@ class Token:
     @classmethod
     def parse(cls, text: str) -> Token | None:
         """The token in `text`, None if it is malformed."""
-        match = _TOKEN.fullmatch(text)
+        match = TOKEN.fullmatch(text)
         return cls(match[1], match[2]) if match else None
 
     @property

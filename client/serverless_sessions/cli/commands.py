@@ -1,6 +1,7 @@
-"""`sessions`: look at sessions and their trail from a terminal, and end them.
+"""`sessions`: look at sessions and their trail from a terminal, end them, and operate deployments.
 
-Exit codes: 0 done, 1 it failed or there is no such session, 2 a wrong command line, 4 not allowed.
+Exit codes: 0 done; 1 it failed, or there is no such session; 2 the command line is wrong, or there
+is no one to ask; 4 not allowed.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ except ImportError:
 from botocore.exceptions import BotoCoreError, ClientError
 
 from serverless_sessions import AsyncSessions, Event, Sessions
-from serverless_sessions._core.signing import find_region
+from serverless_sessions._core.signing import region_of
+from serverless_sessions._core.token import SESSION_ID
 from serverless_sessions.cli.output import (
     EVENT_TITLES,
     SESSION_TITLES,
+    UNITS,
     Moment,
     event_row,
     on_terminal,
@@ -35,12 +38,14 @@ from serverless_sessions.cli.output import (
     text,
 )
 from serverless_sessions.errors import NotAllowed, SessionNotFound, SessionsError
-from serverless_sessions.operate.account import Account
+from serverless_sessions.operate.account import Account, NoRegion
+from serverless_sessions.operate.deployment import Deployment
+from serverless_sessions.operate.redrive import buckets, redrive
+from serverless_sessions.operate.smoke import smoke
 
 _NOT_ALLOWED = 4
-_SESSION_ID = re.compile(r"[A-Za-z0-9_-]{12}")
 _AGO = re.compile(r"([1-9][0-9]{0,5})([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SECONDS = {"s": 1} | {unit[0]: length for unit, length in UNITS}
 # An event may come to the trail after one that is younger.
 _LATE_SECONDS = 120
 _POLL_SECONDS = 2
@@ -50,7 +55,7 @@ class Failed(click.ClickException):
     """A sentence for the person at the terminal, and what the shell gets."""
 
     def __init__(self, sentence: str, code: int = 1) -> None:
-        super().__init__(sentence)
+        super().__init__(" ".join(sentence.split()))  # messages of AWS may have several lines
         self.exit_code = code  # type: ignore[misc]  # click's says 1 for all
 
 
@@ -62,7 +67,7 @@ class SessionId(click.ParamType[Any]):
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         if "." in value:
             self.fail("this looks like a token; a session id is the part before the dot", param)
-        if not _SESSION_ID.fullmatch(value):
+        if not SESSION_ID.fullmatch(value):
             self.fail("a session id has 12 letters, digits, - and _", param)
         return str(value)
 
@@ -96,36 +101,39 @@ class Service:
         if not self._url:
             if not self.stage:
                 raise click.UsageError("Say which service: --stage, or --url (or SESSIONS_URL).")
-            self._url = self.account.url(self.stage)
+            self._url = Deployment(self.account, self.stage).url
         return self._url
 
     @property
     def region(self) -> str:
         """The API's own region goes before the one that the operator usually works in."""
-        try:
-            return self.account.asked_region or find_region(self.url, self.account.profile)
-        except ValueError as error:
-            raise click.UsageError("The URL does not tell the region: say --region.") from error
+        return self.account.chosen_region or region_of(self.url) or self.account.region
 
     def sessions(self) -> Sessions:
         return Sessions(self.url, profile=self.account.profile, region=self.region)
 
+    def deployment(self) -> Deployment:
+        if not self.stage:
+            raise click.UsageError("Say which deployment: --stage.")
+        return Deployment(self.account, self.stage)
+
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Tell what the service or AWS refuses in a sentence, without a stack."""
+def translated_errors() -> Iterator[None]:
+    """Turn what the service or AWS refuses into a sentence and an exit code, without a stack."""
     try:
         yield
     except NotAllowed as error:
-        raise Failed(f"Not allowed: {error}", _NOT_ALLOWED) from error
-    except SessionsError as error:
+        sentence = f"Not allowed: {str(error).rstrip('.')}. May this caller do execute-api:Invoke?"
+        raise Failed(sentence, _NOT_ALLOWED) from error
+    except NoRegion as error:
+        raise click.UsageError(str(error)) from error
+    except (SessionsError, BotoCoreError) as error:
         raise Failed(str(error)) from error
     except ClientError as error:
         code = error.response["Error"]["Code"]
         denied = code in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
-        raise Failed(f"AWS refused: {code}.", _NOT_ALLOWED if denied else 1) from error
-    except BotoCoreError as error:
-        raise Failed(f"{error}") from error
+        raise Failed(str(error), _NOT_ALLOWED if denied else 1) from error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -144,12 +152,11 @@ def main(
     region: str | None,
     as_json: bool,
 ) -> None:
-    """Look at users' sessions and their trail, and end them.
+    """Look at users' sessions and their trail, end them, and operate a deployment.
 
     Times are UTC. Every change is on record with your ARN.
     """
-    with told():
-        account = Account(profile=profile, region=region)
+    account = Account(profile=profile, region=region)
     # Whoever names a stage means it, whatever the environment says.
     context.obj = Service(account, stage, None if stage else url, as_json)
 
@@ -159,7 +166,7 @@ def command(function: Callable[..., None]) -> click.Command:
 
     @wraps(function)
     def with_sentences(*arguments: Any, **options: Any) -> None:
-        with told():
+        with translated_errors():
             function(*arguments, **options)
 
     name = function.__name__.strip("_").replace("_", "-")
@@ -299,6 +306,23 @@ def console(service: Service, stage: str | None, port: int, no_browser: bool) ->
         serve(sessions, service=name, operator=account.arn(), port=port, browse=not no_browser)
     except OSError as error:
         raise Failed(f"Port {port} is taken; choose another one with --port.") from error
+
+
+@command
+def _smoke(service: Service) -> None:
+    """Prove that a deployment works: live one short session on it."""
+    deployment = service.deployment()
+    with deployment.sessions() as sessions:
+        smoke(deployment, sessions)
+
+
+@command
+@click.option("--dry-run", is_flag=True, help="Only say what there is.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def _redrive(service: Service, dry_run: bool, yes: bool) -> None:
+    """Play failed events back into the audit trail."""
+    deployment = service.deployment()
+    sys.exit(max(redrive(failed, dry_run=dry_run, yes=yes) for failed in buckets(deployment)))
 
 
 @command

@@ -15,7 +15,8 @@ import click
 from serverless_sessions import Client, Event, Session
 
 _LAST_WIDTH = 60
-_UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
+# Units of time in seconds, the largest first.
+UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60))
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,18 @@ class Moment:
     def distance(self) -> str:
         """From now, in its largest unit: "in 5 minutes", "2 days ago"."""
         away = self.seconds - int(time.time())
-        for unit, length in _UNITS:
-            if abs(away) >= length:
-                count = abs(away) // length
-                words = f"{count} {unit}{'s' if count > 1 else ''}"
-                return f"in {words}" if away > 0 else f"{words} ago"
-        return "now" if not away else f"in {away} s" if away > 0 else f"{-away} s ago"
+        if not away:
+            return "now"
+        return f"in {duration(away)}" if away > 0 else f"{duration(-away)} ago"
+
+
+def duration(seconds: int) -> str:
+    """A length of time in its largest unit: "19 hours"."""
+    for unit, length in UNITS:
+        if seconds >= length:
+            count = seconds // length
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return f"{seconds} s"
 
 
 Cell = str | int | Moment

@@ -22,12 +22,12 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from serverless_sessions import AsyncSessions, Event, Session
-from serverless_sessions.cli.output import Moment
+from serverless_sessions.cli.output import Moment, duration
 from serverless_sessions.console import asked
 from serverless_sessions.console.asked import Refused
 from serverless_sessions.console.lives import Life, lives
 from serverless_sessions.console.picture import WINDOWS, Window
-from serverless_sessions.console.plain import device, duration, indented, plain, sentence
+from serverless_sessions.console.plain import device, indented, plain, sentence
 from serverless_sessions.errors import SessionNotFound, SessionsError
 
 TYPES = (

@@ -6,6 +6,7 @@ import json
 import re
 
 from serverless_sessions import Client
+from serverless_sessions._core.token import TOKEN
 from serverless_sessions.cli.output import text
 from serverless_sessions.errors import (
     InvalidRequest,
@@ -18,7 +19,7 @@ from serverless_sessions.errors import (
 )
 from serverless_sessions.models import Data
 
-_TOKEN = re.compile(r"(?<![A-Za-z0-9_-])([A-Za-z0-9_-]{12})\.[A-Za-z0-9_-]{27}")
+_TOKEN = re.compile(r"(?<![A-Za-z0-9_-])" + TOKEN.pattern)
 # A page stays small. The command line prints all of it.
 _MAX_DATA_CHARACTERS = 8_000
 
@@ -38,15 +39,6 @@ def indented(data: Data) -> tuple[str, bool]:
     spelled = json.dumps(data, indent=2, ensure_ascii=False, default=str)
     cut = spelled[:_MAX_DATA_CHARACTERS]
     return "\n".join(plain(line) for line in cut.split("\n")), cut == spelled
-
-
-def duration(seconds: int) -> str:
-    """A length of time in its largest unit: "19 hours"."""
-    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
-        if seconds >= length:
-            count = seconds // length
-            return f"{count} {unit}{'s' if count > 1 else ''}"
-    return f"{seconds} s"
 
 
 def device(client: Client) -> str:

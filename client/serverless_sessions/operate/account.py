@@ -1,47 +1,47 @@
-"""A deployed stage: where its API is, and who is asking."""
+"""An operator's AWS account, seen with the operator's credentials."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import botocore.session
-from botocore.exceptions import ClientError
+from botocore.config import Config
 
+from serverless_sessions._core.signing import configured_region
 from serverless_sessions.errors import SessionsError
 
+# A function of the stack ends after a minute; the local stack may be slow to begin one.
+_CONFIG = Config(read_timeout=120, retries={"mode": "standard", "total_max_attempts": 5})
 
-class NoSuchStage(SessionsError):
-    """No stack of this stage is deployed in the account and region that were asked."""
+
+class NoRegion(SessionsError):
+    """Nothing says which AWS region is meant."""
 
 
 class Account:
-    """An operator's AWS account and region, by profile as the AWS CLI takes it."""
+    """An operator's account by `profile`, as the AWS CLI takes it.
+
+    `chosen_region` is the one that the operator named, if any.
+    """
 
     def __init__(self, *, profile: str | None = None, region: str | None = None) -> None:
         self._session = botocore.session.Session(profile=profile)
         self.profile = profile
-        self.asked_region = region
-        configured = os.environ.get("AWS_REGION") or self._session.get_config_variable("region")
-        self.region = region or configured
+        self.chosen_region = region
 
-    def url(self, stage: str) -> str:
-        """The base URL of the API of the stack `Sessions-<stage>`. Raises `NoSuchStage`."""
-        name = f"Sessions-{stage}"
-        try:
-            [stack] = self._client("cloudformation").describe_stacks(StackName=name)["Stacks"]
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "ValidationError":
-                raise
-            raise NoSuchStage(f"There is no stack '{name}' in {self.region}.") from error
-        outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
-        url: str = outputs["ApiUrl"]
-        return url
+    @property
+    def region(self) -> str:
+        """The chosen region, else the configured one. Raises `NoRegion`."""
+        region = self.chosen_region or configured_region(self._session)
+        if not region:
+            raise NoRegion("No AWS region is configured: say --region, or set AWS_REGION.")
+        return region
 
     def arn(self) -> str:
         """Who the credentials belong to, as the trail will name them."""
-        arn: str = self._client("sts").get_caller_identity()["Arn"]
+        arn: str = self.client("sts").get_caller_identity()["Arn"]
         return arn
 
-    def _client(self, service: str) -> Any:
-        return self._session.create_client(service, region_name=self.region)
+    def client(self, service: str) -> Any:
+        """A client of an AWS service in this region."""
+        return self._session.create_client(service, region_name=self.region, config=_CONFIG)

@@ -1,19 +1,15 @@
-"""Proves a deployment: reads back what must be so, and lives one short session on it.
-
-`python -m infra.smoke STAGE` ends with 0, or with 1 and a sentence.
-"""
+"""Proves a deployment: reads back what must be so, and lives one short session on it."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable
 from typing import Any
 
-from infra.deployment import Deployment, OperationError, run
-from infra.promises import TTL_ATTRIBUTE, append_only
 from serverless_sessions import SessionNotFound, Sessions, SessionsError
+from serverless_sessions.operate.deployment import Deployment, OperationError
+from serverless_sessions.operate.promises import TTL_ATTRIBUTE, append_only
 
 _USER = "smoke"
 # Long enough for slow calls; short, should the clean-up fail.
@@ -26,13 +22,13 @@ _POLICY_SECONDS = 30
 
 
 class NotYet(OperationError):
-    """What is not so, but may be in a moment."""
+    """Something does not hold, but may in a moment."""
 
 
 def smoke(
     deployment: Deployment, sessions: Sessions, *, trail_seconds: float = _TRAIL_SECONDS
 ) -> None:
-    """Say what holds, line by line. Raises `OperationError` at the first thing that does not."""
+    """Print what holds, line by line. Raises `OperationError` at the first thing that does not."""
     print(f"{deployment.stack} in {deployment.region}:")
     dynamodb = deployment.client("dynamodb")
     for output in ("SessionsTableName", "AuditTableName"):
@@ -54,10 +50,10 @@ def confirm_ttl(dynamodb: Any, table: str) -> None:
     """TTL on a wrong attribute, or on none, fails silently: items then stay for good."""
     ttl = dynamodb.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
     status, attribute = ttl.get("TimeToLiveStatus"), ttl.get("AttributeName")
-    found = f"TTL of {table} is {status} on {attribute}"
+    state = f"TTL of {table} is {status} on {attribute}"
     if status not in ("ENABLED", "ENABLING") or attribute != TTL_ATTRIBUTE:
-        raise OperationError(f"{found}; it must be on {TTL_ATTRIBUTE}.")
-    _say(found)
+        raise OperationError(f"{state}; it must be on {TTL_ATTRIBUTE}.")
+    _say(state)
 
 
 def confirm_append_only(dynamodb: Any, table: str, writer: str) -> None:
@@ -102,7 +98,10 @@ def _list(one_or_more: Any) -> list[Any]:
 
 
 def live(sessions: Sessions, authorize: Callable[[str], bool]) -> str:
-    """Create, verify, change and revoke a session; answers its id. Ends it whatever goes wrong."""
+    """Create, verify, change and revoke a session; return its id.
+
+    Whatever goes wrong, the session is ended.
+    """
     try:
         issued = sessions.create(_USER, ttl_seconds=_TTL_SECONDS)
         session_id, token = issued.session.session_id, issued.token
@@ -149,7 +148,7 @@ def _clean_up(sessions: Sessions) -> None:
 
 def confirm_trail(sessions: Sessions, session_id: str) -> None:
     """The session's trail has what is always on record of a revoked session."""
-    types = [each.type for each in sessions.events(session_id=session_id, newest_first=False)]
+    types = [event.type for event in sessions.events(session_id=session_id, newest_first=False)]
     if not {"created", "revoked"} <= set(types):
         raise NotYet(
             f"The trail of {session_id} has {', '.join(types) or 'nothing'}:"
@@ -159,7 +158,7 @@ def confirm_trail(sessions: Sessions, session_id: str) -> None:
 
 
 def _authorize(deployment: Deployment, token: str) -> bool:
-    """What the authorizer answers to an HTTP API that asks about a request with this token."""
+    """Whether the authorizer lets an HTTP API's request with this token in."""
     bearer = f"Bearer {token}"
     event = {"version": "2.0", "identitySource": [bearer], "headers": {"authorization": bearer}}
     answer = deployment.invoke(deployment.output("AuthorizerArn"), event)
@@ -167,7 +166,7 @@ def _authorize(deployment: Deployment, token: str) -> bool:
 
 
 def _within(seconds: float, confirm: Callable[[], None]) -> None:
-    """Confirm, again as long as it is not so yet."""
+    """Repeat `confirm` until it holds, for at most `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -180,16 +179,3 @@ def _within(seconds: float, confirm: Callable[[], None]) -> None:
 
 def _say(line: str) -> None:
     print(f"  {line}", flush=True)
-
-
-def main() -> int:
-    arguments = argparse.ArgumentParser(prog="infra.smoke")
-    arguments.add_argument("stage")
-    deployment = Deployment(arguments.parse_args().stage)
-    with deployment.sessions() as sessions:
-        smoke(deployment, sessions)
-    return 0
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,12 +1,7 @@
-"""Plays failed events back through the functions that could not take them.
-
-`python -m infra.redrive STAGE [--dry-run] [--yes]` ends with 0 when all went well, with 1 and the
-reasons when something is left, with 2 when there is no one to ask.
-"""
+"""Plays failed events back through the functions that could not take them."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -16,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.deployment import Deployment, OperationError, run
+from serverless_sessions.operate.deployment import Deployment, OperationError
 
 # As the event source mapping does it.
 _RECORDS_PER_INVOCATION = 100
@@ -47,7 +42,7 @@ class FailedEvents:
         """When each object was put there, by its key, in the order of the keys."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         return {
-            each["Key"]: each["LastModified"] for page in pages for each in page.get("Contents", ())
+            item["Key"]: item["LastModified"] for page in pages for item in page.get("Contents", ())
         }
 
     def read(self, key: str) -> list[dict[str, Any]]:
@@ -71,7 +66,7 @@ class FailedEvents:
         return records
 
     def play_back(self, key: str) -> int:
-        """Give an object's records to their function and delete it; answers how many they were.
+        """Give an object's records to their function, delete it, and return how many they were.
 
         A record that is given twice changes nothing, so this may end at any point and begin anew.
         Raises `OperationError` if not all were taken: the object then stays.
@@ -119,9 +114,11 @@ def lots(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def redrive(failed: FailedEvents, *, dry_run: bool, yes: bool) -> int:
-    """Say what there is, ask, play it back, and say what is left; answers the exit code.
+    """Print what there is, ask, play it back, and print what is left.
 
-    What comes in meanwhile is for the next time: a record that fails again must not go on forever.
+    Returns the exit code: 0 when all went well, 1 when something is left, 2 when there is no one to
+    ask. What comes in meanwhile is for the next time: a record that fails again must not go on
+    forever.
     """
     listed = failed.objects()
     if not listed:
@@ -133,7 +130,10 @@ def redrive(failed: FailedEvents, *, dry_run: bool, yes: bool) -> int:
         return 1 if foreign else 0
     if not yes:
         if not sys.stdin.isatty():
-            print("Nothing was played back: there is no one to ask; say YES=1.", file=sys.stderr)
+            print(
+                "Nothing was played back: there is no one to ask; say --yes (YES=1 with make).",
+                file=sys.stderr,
+            )
             return 2
         print("Play them back? [y/N] ", end="", flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -148,7 +148,7 @@ def redrive(failed: FailedEvents, *, dry_run: bool, yes: bool) -> int:
 
 
 def _survey(failed: FailedEvents, listed: dict[str, datetime]) -> tuple[list[str], int]:
-    """Say what there is; answers the keys to play back and how many are none of ours."""
+    """Print what there is; return the keys to play back and how many objects are foreign."""
     keys, foreign, count = list[str](), 0, 0
     sessions, times = set[str](), list[Any]()
     for key in listed:
@@ -171,7 +171,7 @@ def _survey(failed: FailedEvents, listed: dict[str, datetime]) -> tuple[list[str
             f"{failed.bucket} holds {count} records of {len(sessions)} sessions in {len(keys)}"
             f" objects, the oldest from {oldest:%Y-%m-%d %H:%M} UTC."
         )
-    if known := [each for each in times if isinstance(each, int | float) and 0 <= each < 10**10]:
+    if known := [when for when in times if isinstance(when, int | float) and 0 <= when < 10**10]:
         print(f"The changes are from {_utc(min(known))} to {_utc(max(known))} UTC.")
     return keys, foreign
 
@@ -181,7 +181,7 @@ def _utc(seconds: float) -> str:
 
 
 def _play_back(failed: FailedEvents, keys: list[str]) -> int:
-    """Play back one object after the other; answers how many are left."""
+    """Play back one object after the other, and return how many are left."""
     left = in_a_row = 0
     for number, key in enumerate(keys, start=1):
         try:
@@ -197,19 +197,3 @@ def _play_back(failed: FailedEvents, keys: list[str]) -> int:
             in_a_row = 0
             print(f"  {number} of {len(keys)}: {count} records of {key}", flush=True)
     return left
-
-
-def main() -> int:
-    arguments = argparse.ArgumentParser(prog="infra.redrive")
-    arguments.add_argument("stage")
-    arguments.add_argument("--dry-run", action="store_true")
-    arguments.add_argument("--yes", action="store_true")
-    given = arguments.parse_args()
-    return max(
-        redrive(failed, dry_run=given.dry_run, yes=given.yes)
-        for failed in buckets(Deployment(given.stage))
-    )
-
-
-if __name__ == "__main__":
-    run(main)

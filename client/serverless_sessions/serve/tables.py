@@ -8,7 +8,7 @@ from bisect import insort
 from collections.abc import Callable
 from typing import Any
 
-from tests.simulation.expressions import (
+from serverless_sessions.serve.expressions import (
     Invalid,
     Item,
     Unknown,

@@ -1,0 +1,100 @@
+"""A deployed stack, seen with its operator's credentials, on AWS and on the local stack alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from serverless_sessions import Sessions
+from serverless_sessions.errors import SessionsError
+from serverless_sessions.operate.account import Account
+
+_TRIES = 3
+_PAUSE_SECONDS = 1
+# What was deployed a moment ago may be slow to answer.
+_DEADLINE_SECONDS = 60
+
+
+class OperationError(SessionsError):
+    """Why an operation on a deployment did not succeed, in a sentence."""
+
+
+class Deployment:
+    """The stack of `stage` in the account and region of `account`.
+
+    Raises `OperationError` if there is none. Errors of botocore are not translated.
+    """
+
+    def __init__(self, account: Account, stage: str) -> None:
+        self._account = account
+        self.stage = stage
+        self.stack = f"Sessions-{stage}"
+        self.region = account.region
+        try:
+            answer = self.client("cloudformation").describe_stacks(StackName=self.stack)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ValidationError":
+                raise
+            raise OperationError(
+                f"There is no stack {self.stack} in {self.region} of this account."
+            ) from error
+        [stack] = answer["Stacks"]
+        self._outputs = {
+            output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", ())
+        }
+        self._lambda = self.client("lambda")
+
+    def client(self, service: str) -> Any:
+        """A client of an AWS service where the stack is."""
+        return self._account.client(service)
+
+    def has_output(self, name: str) -> bool:
+        return name in self._outputs
+
+    def output(self, name: str) -> str:
+        """The stack's output `name`. Raises `OperationError` if it has none."""
+        if not self.has_output(name):
+            raise OperationError(f"{self.stack} has no output {name}; deploy it anew.")
+        return str(self._outputs[name])
+
+    @property
+    def url(self) -> str:
+        """The base URL of the API."""
+        url, endpoint = self.output("ApiUrl"), os.environ.get("AWS_ENDPOINT_URL")
+        return execute_api_url(endpoint, url) if endpoint else url
+
+    def sessions(self) -> Sessions:
+        """A client of the API with the operator's credentials."""
+        return Sessions(
+            self.url,
+            profile=self._account.profile,
+            region=self.region,
+            deadline_seconds=_DEADLINE_SECONDS,
+            verify_deadline_seconds=_DEADLINE_SECONDS,
+        )
+
+    def invoke(self, function: str, event: Any) -> Any:
+        """Invoke the function of this ARN with `event` and return its answer.
+
+        A function that fails is invoked again. Raises `OperationError` if it keeps failing.
+        """
+        for attempt in range(_TRIES):
+            if attempt:
+                time.sleep(_PAUSE_SECONDS * 2**attempt)
+            answer = self._lambda.invoke(FunctionName=function, Payload=json.dumps(event).encode())
+            result = json.load(answer["Payload"])
+            if "FunctionError" not in answer:
+                return result
+        # The message is left out: it may quote the event.
+        kind = result.get("errorType", answer["FunctionError"])
+        raise OperationError(f"{function} failed {_TRIES} times ({kind}); its log tells more.")
+
+
+def execute_api_url(endpoint: str, output: str) -> str:
+    """An API's URL as MiniStack at `endpoint` serves it, from the one that AWS would have."""
+    api_id = output.partition("//")[2].partition(".")[0]
+    return f"{endpoint}/_aws/execute-api/{api_id}/default"

@@ -1,0 +1,99 @@
+"""Which folder may import which: the layers, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.stack import ROOT
+
+FUNCTIONS = ROOT / "functions"
+CLIENT = ROOT / "client" / "serverless_sessions"
+LAMBDAS = sorted(path.name for path in FUNCTIONS.glob("session_*"))
+
+
+def imported(source: str) -> set[str]:
+    """Every module that a source names in an import statement, wherever the statement stands.
+
+    `from package import name` counts as `package` and as `package.name`, which may be a module.
+    """
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import hides where it leads"
+            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def sources(*paths: Path) -> Iterator[Path]:
+    """The Python files at and below `paths`."""
+    for path in paths:
+        assert path.exists()
+        yield from path.rglob("*.py") if path.is_dir() else [path]
+
+
+def crossings(*paths: Path, into: set[str]) -> list[str]:
+    """The imports at or below `paths` that lead into one of these packages."""
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sources(*paths)
+        for name in sorted(imported(path.read_text()))
+        if any(name == package or name.startswith(f"{package}.") for package in into)
+    ]
+
+
+def test_imports_are_read_wherever_they_stand() -> None:
+    source = """
+import os.path as path, bench.cold
+from local import stack
+def function():
+    if path:
+        from tests.template import ROOT
+"""
+    names = {"os.path", "bench.cold", "local", "local.stack"}
+    assert imported(source) == names | {"tests.template", "tests.template.ROOT"}
+
+
+def test_a_crossing_is_recognized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a package whose name only begins alike is another one."""
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    (tmp_path / "module.py").write_text("import local_time\nfrom local.stack import HOST\n")
+
+    assert crossings(tmp_path, into={"local"}) == [
+        "module.py imports local.stack",
+        "module.py imports local.stack.HOST",
+    ]
+
+
+def test_the_stack_imports_nothing_that_runs_or_tests_it() -> None:
+    assert not crossings(ROOT / "infra", into={"local", "tests", "bench", "serverless_sessions"})
+
+
+def test_benchmarks_import_no_test() -> None:
+    assert not crossings(ROOT / "bench", into={"tests"})
+
+
+@pytest.mark.parametrize("name", LAMBDAS)
+def test_no_function_imports_the_folder_of_another(name: str) -> None:
+    assert not crossings(FUNCTIONS / name, into=set(LAMBDAS) - {name})
+
+
+@pytest.mark.parametrize("name", ["audit", "dynamodb", "sessions"])
+def test_shared_code_imports_no_function(name: str) -> None:
+    assert not crossings(FUNCTIONS / name, into=set(LAMBDAS))
+
+
+def test_what_is_public_imports_nothing_of_the_inside() -> None:
+    inside = {"serverless_sessions._core", "serverless_sessions._web"}
+    assert not crossings(CLIENT / "errors.py", CLIENT / "models.py", into=inside)
+
+
+def test_the_client_imports_nothing_of_the_service() -> None:
+    service = {path.name for path in FUNCTIONS.iterdir() if path.is_dir()}
+    assert not crossings(CLIENT, into={"bench", "boto3", "infra", "local", "tests"} | service)
