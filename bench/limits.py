@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from bench import cold, warm
-from bench.shipped import shipped
+from bench.runtime import lambda_runtime
 from infra import bundle
 
 # All times are multiples of boto3's. A cold start is compared with the creation of a client.
@@ -47,12 +47,12 @@ class _Row(NamedTuple):
 
 def measure(*, long: bool) -> dict[str, Any]:
     """Measure for two minutes, or for eight with less noise."""
-    with shipped() as functions:
-        colds = cold.measure(functions, rounds=60 if long else 20)
-        warms = warm.measure(functions, rounds=60 if long else 15)
+    with lambda_runtime() as runtime:
+        colds = cold.measure(runtime, rounds=60 if long else 20)
+        warms = warm.measure(runtime, rounds=60 if long else 15)
     return {
         "date": f"{date.today()}",
-        "python": functions.python.version,
+        "python": runtime.python.version,
         "boto3": version("boto3"),
         "cores": os.cpu_count(),
         "cold": colds,

@@ -23,7 +23,7 @@ FUNCTIONS = ("session_api", "session_authorizer", "session_audit")
 
 
 @dataclass(frozen=True)
-class Shipped:
+class Runtime:
     """What a process needs to run like a function in Lambda.
 
     `python` has the version of Lambda's runtime if this machine has such an interpreter. Otherwise
@@ -58,7 +58,7 @@ class Shipped:
 
 
 @contextmanager
-def shipped() -> Iterator[Shipped]:
+def lambda_runtime() -> Iterator[Runtime]:
     """Build both folders as for a deployment, but for this machine."""
     python = find_interpreter(LAMBDA.python) or Interpreter(sys.executable, python_version())
     target = Target(python.version.rpartition(".")[0])
@@ -72,7 +72,7 @@ def shipped() -> Iterator[Shipped]:
             *("--constraint", str(ROOT / "requirements" / "development.txt")),
         )
         bundle.compile_sources(folder / "runtime", python)
-        yield Shipped(folder, python)
+        yield Runtime(folder, python)
 
 
 def _variables() -> dict[str, str]:
