@@ -15,9 +15,9 @@ def response(unfinished: list[Any], refused: list[Any], *, bucket: str) -> dict[
     https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html
     """
     lowest = _lowest(unfinished)
-    last_seen = [record for record in refused if not _is_retried(record, lowest)]
-    if last_seen and not failed_events.keep(last_seen, bucket=bucket):
-        lowest = _lowest(unfinished + last_seen)
+    to_keep = [record for record in refused if not _is_retried(record, lowest)]
+    if to_keep and not failed_events.keep(to_keep, bucket=bucket):
+        lowest = _lowest(unfinished + to_keep)
     return {"batchItemFailures": [] if lowest is None else [{"itemIdentifier": lowest}]}
 
 

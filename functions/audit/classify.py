@@ -60,16 +60,13 @@ def is_from_record(event: AuditEvent, record: Mapping[str, Any]) -> bool:
     The setting may have been raised since the first delivery of the record. It decides whether a
     change of an older session counts as tampering, and when and why a session expired.
     """
-    candidates = [classify(record, not_before=setting) for setting in (0, MAX_SECONDS)]
-    return any(
-        event
-        == (
-            replace(candidate, at=event.at, cause=event.cause)
-            if candidate.type == "expired"
-            else candidate
-        )
-        for candidate in candidates
-    )
+    for setting in (0, MAX_SECONDS):
+        candidate = classify(record, not_before=setting)
+        if candidate.type == "expired":
+            candidate = replace(candidate, at=event.at, cause=event.cause)
+        if candidate == event:
+            return True
+    return False
 
 
 def classify(record: Mapping[str, Any], *, not_before: int, enforced_since: int = 0) -> AuditEvent:
@@ -91,7 +88,7 @@ def is_kept(
     *,
     record_anonymous: bool,
 ) -> bool:
-    """Whether the event of this record belongs into the trail.
+    """Whether the event of this record belongs in the trail.
 
     Events of the types `unrecorded` are left out, except for a renewal that changed the session's
     window or its end. A first use of a token that comes with a renewal counts as both types.

@@ -156,7 +156,7 @@ FAULTS: dict[str, Fault] = {
         _poisoned_and_slow,
     ),
     "a record counts as kept though the bucket refused it": Fault(
-        in_source(batch.response, "if last_seen and not failed", "if last_seen and None is failed"),
+        in_source(batch.response, "if to_keep and not failed", "if to_keep and None is failed"),
         _poisoned,
     ),
     "a record that does not come again is not kept": Fault(
