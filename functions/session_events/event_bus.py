@@ -74,8 +74,7 @@ class EventBus:
                 lot = lots.popleft()
                 codes = self._send(lot)
                 if len(lot) > 1 and _REQUEST_REFUSED.issuperset(codes.values()):
-                    # The halves are sent separately, so that a bad entry fails only itself in the
-                    # end.
+                    # The halves are sent separately, so that a bad entry fails alone in the end.
                     lots.extendleft(reversed(_halves(lot)))
                     continue
                 for key, code in codes.items():
@@ -114,7 +113,7 @@ class EventBus:
 def _lots(entries: Mapping[str, Entry]) -> Iterator[dict[str, Entry]]:
     """Split the entries into lots that fit into a request."""
     lot: dict[str, Entry] = {}
-    # There is one separator less than there are entries.
+    # There is one separator fewer than there are entries.
     empty = size = len(json.dumps({"Entries": []})) - len(", ")
     for key, entry in entries.items():
         # boto3 escapes quotes in `Detail` and all characters that are not ASCII.
