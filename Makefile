@@ -11,7 +11,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo console example invoke test test-browser test-frameworks test-wheels wheels fuzz soak bench check format bootstrap deploy smoke redrive lock clean
+.PHONY: help setup run demo console example invoke test test-quick test-browser test-frameworks test-wheels wheels fuzz soak bench check format bootstrap deploy smoke redrive lock clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -39,6 +39,11 @@ test: setup .venv-dynamodb/.ready ## Run all tests: unit, functional, infra, cli
 	  trap 'kill $$beside; wait $$beside; exit 130' INT TERM; \
 	  .venv/bin/python -m pytest $(BESIDE:%=--ignore=%); others=$$?; \
 	  wait $$beside; beside=$$?; cat .local/tests.log; exit $$((others || beside))
+
+# No emulators and no Java: functional tests run on tables in memory, and the slowest ones not at all.
+SLOW = $(addprefix tests/functional/test_,outages.py redrive.py smoke.py)
+test-quick: setup ## Run in less than a minute what to run at each save: unit, functional
+	@BACKEND="lean in memory" .venv/bin/python -m pytest --quiet tests/unit tests/functional $(SLOW:%=--ignore=%)
 
 # SCREENSHOTS=1 makes those of docs/ anew. With LOG_INS=50 DOUBLE_CLICKS=20 the examples are used for longer.
 test-browser: ## Try the console and the examples in a real browser: the Chromium of this machine

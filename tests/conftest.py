@@ -1,26 +1,25 @@
-"""Keeps tests off real accounts, whatever the environment of whoever runs them."""
+"""What tests of several folders run on: DynamoDB Local, the service on it, the deployed stack."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import closing
+from typing import Any
 
 import pytest
 
+from dynamodb import client as lean
 from local.dynamodb import dynamodb_local
-from local.stack import ROOT
+from local.stack import ROOT, LocalStack, running
+from tests.support.environment import replace_aws_settings
+from tests.support.functions import function
+from tests.support.ports import free_port
+from tests.support.seam import seam
+from tests.support.service import Service
+from tests.support.tables import created_tables, sdk
 
-for name in [name for name in os.environ if name.startswith("AWS_")]:
-    del os.environ[name]
-os.environ |= {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    # The CDK finds the Node.js of this environment, however pytest was started.
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-}
+replace_aws_settings()
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +29,32 @@ def dynamodb() -> Iterator[str]:
         pytest.skip("DynamoDB Local is not installed; 'make test' does so")
     with dynamodb_local() as endpoint:
         yield endpoint
+
+
+@pytest.fixture
+def tables(dynamodb: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Both tables on DynamoDB Local, empty; see `created_tables`."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", dynamodb)
+    with created_tables(sdk(dynamodb)) as tables, closing(lean.connect()) as client:
+        seam.reset(client)
+        yield tables
+
+
+@pytest.fixture
+def service(tables: Any, dynamodb: str) -> Iterator[Service]:
+    """The service, empty, on a port of its own; see `tests/support/service.py` for its faults.
+
+    The environment has credentials that it takes, and its region.
+    """
+    assert os.environ["AWS_ACCESS_KEY_ID"] == "testing"
+    service = Service(function("session_api"), tables, dynamodb)
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """The real CDK app, deployed to a local AWS once for the whole run."""
+    stack = LocalStack(free_port(), tmp_path_factory.mktemp("local"))
+    with running(stack):
+        yield stack

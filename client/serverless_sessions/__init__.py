@@ -1,4 +1,4 @@
-"""The client of a serverless-sessions service."""
+"""The client for a serverless-sessions service."""
 
 from serverless_sessions._core.async_sessions import AsyncSessions
 from serverless_sessions._core.direct import DirectReader

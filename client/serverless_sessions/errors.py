@@ -1,28 +1,28 @@
-"""What can go wrong with a call.
+"""The exceptions that a call can raise.
 
 SessionsError
 ├── NoCredentials         botocore finds no AWS credentials
 ├── NotAllowed            IAM does not allow the call
-├── SessionNotFound       absent, expired and revoked alike
-├── InvalidToken          proves nothing; `verify` returns None instead, `rotate` raises it
-├── SessionExists         another session has this id, or had it
-├── RotationInGrace       the token was rotated a moment ago
+├── SessionNotFound       the session does not exist, has expired or was revoked
+├── InvalidToken          the token is not valid; `verify` returns None instead
+├── SessionExists         the id is, or was, the id of another session
+├── RotationInGrace       another request has just rotated the token
 ├── NotAnonymous          the session has a user
-├── TokenSuperseded       this token was rotated away already
-├── NoToken               the session holds none to rotate
-├── VersionMismatch       the data changed since the caller read it
-├── DataTooLarge          the data is over the limit of one request, or of an item
-├── BodyTooLarge          the body is over the limit of one request
-├── InvalidRequest        a field is wrong or unknown; `errors` says which and how
+├── TokenSuperseded       another rotation has already replaced the new token
+├── NoToken               the session has no token to rotate
+├── VersionMismatch       the data has changed since the caller read it
+├── DataTooLarge          the data exceeds the limit of a request or of an item
+├── BodyTooLarge          the request body exceeds the limit
+├── InvalidRequest        a field is wrong or unknown; `errors` lists the fields
 ├── InvalidJson           ┐
-├── InvalidIfMatch        │ never met by calls of this package, unless the service behind
-├── UnsupportedMediaType  │ the URL is another one
+├── InvalidIfMatch        │ not caused by this package, unless the URL belongs to another
+├── UnsupportedMediaType  │ service
 ├── RouteNotFound         ┘
 └── Unavailable           the service throttles, fails or does not answer in time
-    ├── InternalError     it failed in a way that nobody foresaw, and logged it
-    └── OutcomeUnknown    the same, and the change may have been made
+    ├── InternalError     the service failed unexpectedly and logged the error
+    └── OutcomeUnknown    the call failed, but the change may have been made
 
-An app that cannot go on without its sessions turns `Unavailable` into its own 503.
+An app that cannot work without sessions should answer `Unavailable` with a 503 of its own.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class FieldError:
-    """`pointer` (RFC 6901) names a member of the call, `detail` the rule that it breaks."""
+    """One invalid field: `pointer` (RFC 6901) locates it, `detail` states the rule it breaks."""
 
     pointer: str
     detail: str
 
 
 class SessionsError(Exception):
-    """Base of all errors of this package.
+    """The base class of all exceptions of this package.
 
-    `code` is the service's stable name of the error, `status` the HTTP status, `request_id` what
-    the service's log and the audit trail know the call by; each is None if the error did not come
-    from the service. Messages hold no tokens and no session data.
+    `code` is the service's stable name for the error. `status` is the HTTP status. `request_id`
+    identifies the call in the service's log and in the audit trail. All three are None if the
+    error did not come from the service. Messages contain no tokens and no session data.
     """
 
     code: str | None = None
@@ -65,21 +65,21 @@ class SessionsError(Exception):
 
     @property
     def pointers(self) -> tuple[str, ...]:
-        """The members of the call that are wrong, from `errors`."""
+        """The pointers of all invalid fields in `errors`."""
         return tuple(error.pointer for error in self.errors)
 
     def __str__(self) -> str:
-        named = [f"{error.pointer}: {error.detail}" for error in self.errors]
-        text = "; ".join([self.detail, *named])
+        fields = [f"{error.pointer}: {error.detail}" for error in self.errors]
+        text = "; ".join([self.detail, *fields])
         return f"{text} (request {self.request_id})" if self.request_id else text
 
 
 class NoCredentials(SessionsError):
-    """botocore finds no AWS credentials, or can't renew them."""
+    """botocore finds no AWS credentials, or cannot renew them."""
 
 
 class NotAllowed(SessionsError):
-    """API Gateway refuses the call: the credentials are not allowed `execute-api:Invoke` here."""
+    """API Gateway rejects the call: the credentials lack `execute-api:Invoke` for this API."""
 
 
 class SessionNotFound(SessionsError):
@@ -89,102 +89,102 @@ class SessionNotFound(SessionsError):
 
 
 class InvalidToken(SessionsError):
-    """The token is malformed, unknown, wrong, or its session has ended."""
+    """The token is malformed, unknown or wrong, or its session has ended."""
 
     code = "invalid_token"
 
 
 class SessionExists(SessionsError):
-    """The id belongs to another session, or did."""
+    """The id belongs, or once belonged, to another session."""
 
     code = "session_exists"
 
 
 class RotationInGrace(SessionsError):
-    """Another request has just rotated the token: keep the one at hand."""
+    """Another request has just rotated the token. Keep using the current token."""
 
     code = "rotation_in_grace"
 
 
 class NotAnonymous(SessionsError):
-    """The session has a user; only that of a visitor can be given a last window."""
+    """The session has a user. Only an anonymous session can get a final window."""
 
     code = "not_anonymous"
 
 
 class TokenSuperseded(SessionsError):
-    """Another rotation took this one's place before its answer arrived."""
+    """Another rotation has already replaced the new token of this call."""
 
     code = "token_superseded"
 
 
 class NoToken(SessionsError):
-    """The session is live, but holds no token to rotate."""
+    """The session is live, but has no token to rotate."""
 
     code = "no_token"
 
 
 class VersionMismatch(SessionsError):
-    """The session is live, but its version is not the one that the call asked for."""
+    """The session is live, but its version is not the one that the call requires."""
 
     code = "version_mismatch"
 
 
 class DataTooLarge(SessionsError):
-    """The data is over the limit of one request, or its item over DynamoDB's 400 KB."""
+    """The data exceeds the limit of a request, or the item exceeds DynamoDB's 400 KB."""
 
     code = "data_too_large"
 
 
 class BodyTooLarge(SessionsError):
-    """The body is over 128 KiB."""
+    """The request body is larger than 128 KiB."""
 
     code = "body_too_large"
 
 
 class InvalidRequest(SessionsError):
-    """`errors` names each field that is wrong or unknown."""
+    """A field is wrong or unknown. `errors` lists every such field."""
 
     code = "invalid_request"
 
 
 class InvalidJson(SessionsError):
-    """The service could not read the body."""
+    """The service could not parse the request body."""
 
     code = "invalid_json"
 
 
 class InvalidIfMatch(SessionsError):
-    """The service could not read the version."""
+    """The service could not parse the version in `If-Match`."""
 
     code = "invalid_if_match"
 
 
 class UnsupportedMediaType(SessionsError):
-    """The service takes JSON alone."""
+    """The service accepts only JSON."""
 
     code = "unsupported_media_type"
 
 
 class RouteNotFound(SessionsError):
-    """There is no such call behind the URL."""
+    """The service at this URL has no such route."""
 
     code = "route_not_found"
 
 
 class Unavailable(SessionsError):
-    """The service throttles, fails or does not answer before the deadline."""
+    """The service throttles the call, fails, or does not answer before the deadline."""
 
     code: str | None = "unavailable"
 
 
 class InternalError(Unavailable):
-    """The service failed in a way that nobody foresaw. Its log knows `request_id`."""
+    """The service failed unexpectedly. Search its log for `request_id`."""
 
     code = "internal_error"
 
 
 class OutcomeUnknown(Unavailable):
-    """The change may have been made or not: read the session before making it again."""
+    """The change may or may not have been made. Read the session before you repeat the change."""
 
     code = None

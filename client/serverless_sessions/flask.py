@@ -1,16 +1,16 @@
-"""Flask's sessions.
+"""Sessions for Flask.
 
     app.config["SERVERLESS_SESSIONS"] = {"url": os.environ["SESSIONS_URL"]}
     ServerlessSessions(app)
 
-`app.config["SERVERLESS_SESSIONS"]` holds what `Sessions` takes, and three more:
+`app.config["SERVERLESS_SESSIONS"]` contains the arguments of `Sessions`, and three more options:
 
-- `user_key`: where the session has the user's id, by default Flask-Login's `_user_id`
-- `absolute_ttl_seconds`: the longest life of a permanent session, by default 400 days
-- `insecure_cookie`: for development over HTTP; the cookie loses `Secure` and `__Host-`
+- `user_key`: the session's key for the user's id, by default Flask-Login's `_user_id`
+- `absolute_ttl_seconds`: the maximum lifetime of a permanent session, by default 400 days
+- `insecure_cookie`: for development over HTTP; removes `Secure` and `__Host-` from the cookie
 
-All other attributes of the cookie, and its lifetime, are in Flask's own settings. Visitors who have
-not logged in have a cookie of their own, `visitor` in place of `session`.
+Flask's own settings determine all other attributes of the cookie, and its lifetime. Visitors who
+have not logged in have a separate cookie, `visitor` instead of `session`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from serverless_sessions.errors import Unavailable
 from serverless_sessions.models import Client
 
 _EXTENSION = "serverless_sessions"
-_OWN_OPTIONS = {"user_key", "absolute_ttl_seconds", "insecure_cookie"}
+_ADAPTER_OPTIONS = {"user_key", "absolute_ttl_seconds", "insecure_cookie"}
 logger = logging.getLogger(__name__)
 
-# What a header of the view's response says of a body or a cookie that is not sent.
-_OF_THE_VIEW = (
+# Headers of the view's response that describe its body or set its cookies. They are removed when a
+# 503 replaces the response.
+_VIEW_HEADERS = (
     "Cache-Control",
     "Content-Disposition",
     "Content-Encoding",
@@ -54,43 +55,43 @@ _OF_THE_VIEW = (
 
 
 class FlaskSession(SessionValues, SessionMixin):
-    """`flask.session`. An outage is Flask's own 503, `werkzeug.exceptions.ServiceUnavailable`."""
+    """`flask.session`. During an outage it raises `werkzeug.exceptions.ServiceUnavailable`."""
 
     def __init__(self, sessions: Sessions, *tokens: list[str], **options: Any) -> None:
         super().__init__(sessions.operations, *tokens, **options)
         self._sessions = sessions
         self._outage: Unavailable | None = None
-        # Threads that the app starts may touch the session of the request.
-        self._loading = threading.RLock()
+        # The app may access the request's session from several threads.
+        self._load_lock = threading.RLock()
 
     def __contains__(self, name: object) -> bool:
         if name == "_remember" and not self.is_loaded:
-            # Flask-Login looks after every request for what log-in or log-out left there for it
-            # within the same request. That need not load the session.
+            # After every request, Flask-Login looks for a key that only a log-in or log-out in the
+            # same request can have set. The session need not be loaded for that.
             return False
         return super().__contains__(name)
 
     def load_now(self) -> None:
-        with self._loading:
+        with self._load_lock:
             if self.is_loaded:
                 return
             try:
-                # Whatever renders the 503 may touch the session once more.
+                # The error handler that renders the 503 may access the session again.
                 if self._outage:
                     raise self._outage
-                self._sessions.run(self.loading())
+                self._sessions.run(self.load_plan())
             except Unavailable as error:
                 self._outage = error
                 raise _service_unavailable(error) from error
 
     def save_now(self, *, ttl_seconds: int | None, absolute_ttl_seconds: int | None) -> None:
         self._sessions.run(
-            self.saving(ttl_seconds=ttl_seconds, absolute_ttl_seconds=absolute_ttl_seconds)
+            self.save_plan(ttl_seconds=ttl_seconds, absolute_ttl_seconds=absolute_ttl_seconds)
         )
 
 
 class ServerlessSessions(SessionInterface):
-    """The extension, and Flask's interface to sessions. One serves any number of apps."""
+    """The Flask extension and its session interface. One instance can serve several apps."""
 
     serializer = TaggedJSONSerializer()
 
@@ -100,7 +101,7 @@ class ServerlessSessions(SessionInterface):
 
     def init_app(self, app: Flask) -> None:
         options = dict(app.config["SERVERLESS_SESSIONS"])
-        for name in _OWN_OPTIONS:
+        for name in _ADAPTER_OPTIONS:
             options.pop(name, None)
         app.extensions[_EXTENSION] = Sessions(**options)
         if app.config["SESSION_COOKIE_SAMESITE"] is None:
@@ -109,24 +110,26 @@ class ServerlessSessions(SessionInterface):
 
     @property
     def sessions(self) -> Sessions:
-        """The current app's client, for lists, the trail and ending other sessions."""
+        """The current app's client. Use it to list and end sessions, and to read the trail."""
         sessions: Sessions = current_app.extensions[_EXTENSION]
         return sessions
 
     def get_cookie_name(self, app: Flask) -> str:
-        return self._prefixed(app, super().get_cookie_name(app))
+        return self._with_prefix(app, super().get_cookie_name(app))
 
     def get_visitor_cookie_name(self, app: Flask) -> str:
-        """The name of the cookie for visitors: `visitor`, or `<name>_visitor` beside another name
-        than Flask's own.
+        """Return the name of the visitors' cookie.
+
+        It is `visitor`, or `<name>_visitor` if the session cookie has a name other than Flask's
+        default.
         """
         name = super().get_cookie_name(app)
-        return self._prefixed(app, "visitor" if name == "session" else f"{name}_visitor")
+        return self._with_prefix(app, "visitor" if name == "session" else f"{name}_visitor")
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return super().get_cookie_secure(app) or not _option(app, "insecure_cookie", False)
 
-    def _prefixed(self, app: Flask, name: str) -> str:
+    def _with_prefix(self, app: Flask, name: str) -> str:
         return cookie_name(
             name,
             secure=self.get_cookie_secure(app),
@@ -158,7 +161,7 @@ class ServerlessSessions(SessionInterface):
         try:
             session.save_now(ttl_seconds=seconds, absolute_ttl_seconds=seconds and longest)
         except Unavailable as error:
-            _answer_instead(app, response, error)
+            _turn_into_503(app, response, error)
             return
         for change in session.web.cookie_changes():
             self._change_cookie(app, response, change, is_permanent=session.permanent)
@@ -184,12 +187,15 @@ class ServerlessSessions(SessionInterface):
             response.set_cookie(name, change.token, max_age=max_age, **attributes)
 
 
-def _answer_instead(app: Flask, response: Response, error: Unavailable) -> None:
-    """Make the app's own 503 of a response that Flask lets nobody replace any more."""
+def _turn_into_503(app: Flask, response: Response, error: Unavailable) -> None:
+    """Turn `response` into the app's own 503.
+
+    At this point Flask does not accept another response object, so this one is changed in place.
+    """
     answer = app.make_response(app.handle_user_exception(_service_unavailable(error)))
     with suppress(AttributeError):
         response.response.close()  # type: ignore[union-attr]
-    for name in _OF_THE_VIEW:
+    for name in _VIEW_HEADERS:
         response.headers.pop(name, None)
     response.headers.update(answer.headers)
     response.status = answer.status

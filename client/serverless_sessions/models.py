@@ -1,4 +1,4 @@
-"""What the service answers, as values. Every time is an integer of Unix epoch seconds."""
+"""The objects that the client returns. All times are integers, in Unix epoch seconds."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# Data as a JSON object. See `Sessions` for what becomes of numbers.
+# A JSON object. `BaseSessions` documents the types of its numbers.
 Data = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Client:
-    """Where the end user is, as the calling app sees it. Decoration: it decides nothing.
+    """The end user's address and browser, as the app sees them.
 
-    Values that the service would refuse are made to fit when they are sent, or left out.
+    They are recorded for people to read, and never affect a decision. Before a call is sent,
+    values that the service would reject are shortened, cleaned or left out.
     """
 
     ip: str | None = None
@@ -23,10 +24,11 @@ class Client:
 
 @dataclass(frozen=True)
 class Session:
-    """A session as of the answer that brought it.
+    """A session, as it was when the service answered.
 
-    `user_id` is None for an anonymous visitor. `version` counts the changes of `data`. `data` is
-    None in lists. `client` is from the creation, `last_client` from the last renewal that had one.
+    `user_id` is None for an anonymous visitor. `version` increases with every change of `data`.
+    `data` is None in lists. `client` was recorded when the session was created, and `last_client`
+    at the last renewal that included a client.
     """
 
     session_id: str
@@ -60,7 +62,7 @@ class Session:
 
 @dataclass(frozen=True)
 class IssuedSession:
-    """A session and its new token, the bearer credential of the end user. No answer repeats it."""
+    """A session and its new token, the end user's bearer credential. It cannot be read again."""
 
     session: Session
     token: str = field(repr=False)
@@ -68,10 +70,10 @@ class IssuedSession:
 
 @dataclass(frozen=True)
 class Event:
-    """An event of the audit trail; docs/audit-events.md tells the types.
+    """An event of the audit trail. docs/audit-events.md describes the types.
 
-    `recorded_at` is when the trail got it, `at` when it took effect. What a type does not have
-    is None.
+    `at` is the time at which the event took effect, `recorded_at` the time at which it was
+    recorded. A field that events of this type do not have is None.
     """
 
     event_id: str
@@ -93,14 +95,14 @@ class Event:
 
     @classmethod
     def from_json(cls, answer: Mapping[str, Any]) -> Event:
-        known = {name: answer[name] for name in cls.__dataclass_fields__ if name in answer}
+        fields = {name: answer[name] for name in cls.__dataclass_fields__ if name in answer}
         changed = answer.get("changed")
-        return cls(**known | {"changed": None if changed is None else tuple(changed)})
+        return cls(**fields | {"changed": None if changed is None else tuple(changed)})
 
 
 @dataclass(frozen=True)
 class PendingExpiry:
-    """The session expired at `at`; its `expired` event comes when TTL removes it."""
+    """The session expired at `at`. Its `expired` event is recorded when TTL removes the item."""
 
     at: int
     cause: str

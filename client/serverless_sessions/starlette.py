@@ -1,15 +1,15 @@
-"""Sessions of Starlette, FastAPI and whatever else speaks ASGI.
+"""Sessions for Starlette, FastAPI and other ASGI frameworks.
 
     app.add_middleware(SessionMiddleware, sessions=AsyncSessions(os.environ["SESSIONS_URL"]))
 
-A session is loaded when it is first touched. In a plain `def` endpoint `request.session` does that
-by itself. Code on the event loop can't wait in the middle of an expression, so it says when:
+A session is loaded when it is first accessed. In a plain `def` endpoint, `request.session` loads it
+automatically. Code on the event loop has to load it explicitly, because loading must be awaited:
 
     session = await load_session(request)
 
-or, in FastAPI, for an endpoint, a router or the app: `dependencies=[Depends(load_session)]`.
-With `autoload=True` the middleware does it for each request that brings a cookie, so that
-`request.session` works everywhere, as it does with Starlette's own middleware.
+In FastAPI, an endpoint, a router or the app can declare `dependencies=[Depends(load_session)]`
+instead. With `autoload=True` the middleware loads the session of every request that has a cookie.
+Then `request.session` works everywhere, as it does with Starlette's own middleware.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from serverless_sessions._web.session import LONGEST_SECONDS, RETRY_AFTER_SECOND
 from serverless_sessions.errors import Unavailable
 from serverless_sessions.models import Client
 
-_TRY_AGAIN_LATER = 1013  # of the WebSocket close codes registered at IANA
+_TRY_AGAIN_LATER = 1013  # a WebSocket close code, registered with IANA
 
 logger = logging.getLogger(__name__)
 
 
 class SessionNotLoaded(RuntimeError):
-    """Code on the event loop touched a session that nobody has loaded."""
+    """Code on the event loop accessed a session that is not loaded."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -51,7 +51,7 @@ class SessionNotLoaded(RuntimeError):
 
 
 class SessionUnavailable(HTTPException):
-    """The service is away: 503, which Starlette and FastAPI answer as the app has them do."""
+    """HTTP 503 during an outage of the service. The app's exception handlers can render it."""
 
     def __init__(self, error: Unavailable) -> None:
         super().__init__(503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
@@ -59,10 +59,10 @@ class SessionUnavailable(HTTPException):
 
 
 class StarletteSession(SessionValues):
-    """`request.session`. An outage raises `SessionUnavailable`.
+    """`request.session`. During an outage it raises `SessionUnavailable`.
 
-    On a WebSocket the session can be read and not changed: once the connection is accepted, no
-    cookie can be set.
+    On a WebSocket the session is read-only, because no cookie can be set once the connection is
+    accepted.
     """
 
     is_read_only = False
@@ -72,18 +72,18 @@ class StarletteSession(SessionValues):
         super().__init__(sessions.operations, *tokens, **options)
         self._sessions = sessions
         self._outage: Unavailable | None = None
-        # Tasks of the app may need the session of the request at the same time.
-        self._loading = asyncio.Lock()
+        # Several tasks of the app may access the request's session at the same time.
+        self._load_lock = asyncio.Lock()
 
     async def load(self) -> None:
-        async with self._loading:
+        async with self._load_lock:
             if self.is_loaded:
                 return
             try:
-                # Whatever renders the 503 may touch the session once more.
+                # The exception handler that renders the 503 may access the session again.
                 if self._outage:
                     raise self._outage
-                await self._sessions.run(self.loading())
+                await self._sessions.run(self.load_plan())
             except Unavailable as error:
                 self._outage = error
                 if self.is_accepted:
@@ -92,7 +92,7 @@ class StarletteSession(SessionValues):
 
     async def save(self, *, ttl_seconds: int | None, absolute_ttl_seconds: int | None) -> None:
         await self._sessions.run(
-            self.saving(ttl_seconds=ttl_seconds, absolute_ttl_seconds=absolute_ttl_seconds)
+            self.save_plan(ttl_seconds=ttl_seconds, absolute_ttl_seconds=absolute_ttl_seconds)
         )
 
     def load_now(self) -> None:
@@ -104,7 +104,7 @@ class StarletteSession(SessionValues):
             raise SessionNotLoaded
 
     def mark_accessed(self) -> None:
-        """What Starlette calls when somebody says `request.session`."""
+        """Starlette calls this method when the app accesses `request.session`."""
         self.touch()
 
     def regenerate(self) -> None:
@@ -125,7 +125,10 @@ class StarletteSession(SessionValues):
 
 
 async def load_session(connection: HTTPConnection) -> StarletteSession:
-    """The session of a `Request` or a `WebSocket`, loaded. Without a cookie that is no call."""
+    """Load and return the session of a `Request` or `WebSocket`.
+
+    Without a cookie, no call is made.
+    """
     session = cast(StarletteSession, connection.scope["session"])
     session.accessed = True
     await session.load()
@@ -133,14 +136,19 @@ async def load_session(connection: HTTPConnection) -> StarletteSession:
 
 
 class SessionMiddleware:
-    """Options that Starlette's own middleware has too are named as there, and mean the same.
+    """Loads and saves sessions, and sets their cookies.
 
-    `max_age`, in seconds, is how long a session lives after it was last used. With None the cookie
-    ends with the browser, and the session as the service is set. `absolute_ttl_seconds` is the
-    longest that a session with a `max_age` lives at all, and its cookie too.
-    `https_only=False` is for development over HTTP: it drops `Secure` and the prefix `__Host-`.
-    `user_key` is where the session has the user's id. Visitors without one have a cookie of their
-    own: `visitor`, or `<session_cookie>_visitor` beside another name than the default one.
+    Options that also exist in Starlette's own middleware have the same names and meanings.
+
+    `max_age` is a session's idle timeout in seconds. With None, the cookie is deleted when the
+    browser is closed, and the service's default idle timeout applies. `absolute_ttl_seconds` is the
+    maximum lifetime of a session that has a `max_age`, and of its cookie.
+
+    `https_only=False` is for development over HTTP. It removes `Secure` and the prefix `__Host-`.
+
+    `user_key` is the session's key for the user's id. Visitors without a user id have a separate
+    cookie. Its name is `visitor`, or `<session_cookie>_visitor` if `session_cookie` is not the
+    default.
     """
 
     def __init__(
@@ -185,11 +193,11 @@ class SessionMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        session = scope["session"] = self._open(HTTPConnection(scope))
-        is_started = is_refused = False
+        session = scope["session"] = self._open_session(HTTPConnection(scope))
+        is_started = is_unavailable = False
 
         async def send_with_cookie(message: Message) -> None:
-            nonlocal is_started, is_refused
+            nonlocal is_started, is_unavailable
             is_started = True
             if message["type"] == "websocket.accept":
                 session.is_accepted = True
@@ -200,11 +208,11 @@ class SessionMiddleware:
                         absolute_ttl_seconds=self.absolute_ttl_seconds,
                     )
                 except Unavailable as error:
-                    is_refused = True
-                    await _refuse(SessionUnavailable(error), scope, receive, send)
+                    is_unavailable = True
+                    await _send_unavailable(SessionUnavailable(error), scope, receive, send)
                 else:
                     self._add_headers(session, MutableHeaders(scope=message))
-            if not is_refused:
+            if not is_unavailable:
                 await send(message)
 
         try:
@@ -212,12 +220,12 @@ class SessionMiddleware:
                 await session.load()
             await self.app(scope, receive, send_with_cookie)
         except SessionUnavailable as unavailable:
-            # Raised here or by another middleware, where Starlette would make a 500 of it.
+            # `session.load` or another middleware has raised it. Starlette would answer 500 there.
             if is_started:
                 raise
-            await _refuse(unavailable, scope, receive, send)
+            await _send_unavailable(unavailable, scope, receive, send)
 
-    def _open(self, connection: HTTPConnection) -> StarletteSession:
+    def _open_session(self, connection: HTTPConnection) -> StarletteSession:
         header = "; ".join(connection.headers.getlist("cookie"))
         session = StarletteSession(
             self.sessions,
@@ -249,10 +257,10 @@ class SessionMiddleware:
         return f"{name}={change.token or ''}; path={self.path}; {lifetime}{self.flags}"
 
 
-async def _refuse(
+async def _send_unavailable(
     unavailable: SessionUnavailable, scope: Scope, receive: Receive, send: Send
 ) -> None:
-    """Answer 503 as the app does, from where Starlette does not handle exceptions."""
+    """Send the app's own 503. Starlette's exception handlers are not called for a middleware."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER})
         return

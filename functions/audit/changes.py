@@ -82,7 +82,8 @@ def modification(old: Item, new: Item, recorded_at: int, not_before: int) -> Fac
 
     Sessions from before `not_before` are dead. Both times are in epoch seconds.
     """
-    changed = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+    changed = {name for name, value in new.items() if old.get(name) != value}
+    changed |= old.keys() - new.keys()
     try:
         if "RequestId" not in changed or "RevokedAt" in old:
             raise _Foreign
@@ -106,7 +107,7 @@ def _creation(new: Item, recorded_at: int) -> Facts:
     expires_at, end = _whole(new, "ExpirationTime"), _whole(new, "AbsoluteExpirationTime")
     _require(
         new.keys() - {"UserId", "Client"} == _CREATED
-        and SESSION_ID.fullmatch(text(new, "SessionId") or "")
+        and SESSION_ID.fullmatch(new["SessionId"].get("S", ""))
         and new["SessionId"] != {"S": UNKNOWN_SESSION}
         and ("UserId" not in new or USER_ID.fullmatch(new["UserId"].get("S", "")))
         and ("Client" not in new or is_client(new["Client"], MAX_USER_AGENT))
@@ -243,7 +244,7 @@ def _require_live(old: Item, at: int, not_before: int) -> None:
 
 
 def _names_its_writer(new: Item) -> bool:
-    return bool(text(new, "Actor") and text(new, "RequestId"))
+    return all(new.get(name, {}).get("S") for name in ("Actor", "RequestId"))
 
 
 def _is_grace(grace_seconds: int) -> bool:

@@ -5,8 +5,8 @@ A value that the service would not write like this is read as None.
 
 from __future__ import annotations
 
-import base64
 import re
+from binascii import a2b_base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +28,10 @@ _MAX_BYTES_OF_NAMES = 30_000
 
 def number(image: Item, name: str) -> int | None:
     """Return a whole number of at least 0. The service never writes a string or a fraction."""
-    value = image.get(name, {}).get("N", "")
+    try:
+        value = image[name]["N"]
+    except KeyError:
+        return None
     return int(value) if value.isdecimal() else None
 
 
@@ -36,7 +39,7 @@ def digest(image: Item, name: str) -> bytes | None:
     """Return the 32 bytes of a hash. Lambda delivers binary values as base64."""
     value = image.get(name, {}).get("B")
     try:
-        decoded = value if isinstance(value, bytes) else base64.b64decode(value, validate=True)
+        decoded = value if isinstance(value, bytes) else a2b_base64(value, strict_mode=True)
     except (TypeError, ValueError):
         return None
     return decoded if len(decoded) == 32 else None
@@ -110,4 +113,6 @@ def names_of_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str
 
 
 def _shorten(text: str) -> str:
+    if text.isascii() and len(text) <= _MAX_CHARACTERS:
+        return text
     return text[:_MAX_CHARACTERS].encode(errors="replace").decode()

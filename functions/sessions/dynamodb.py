@@ -39,7 +39,9 @@ class ConditionFailed(Exception):
 
 def fits_key(value: object) -> bool:
     """Whether `value` can be a string partition key, of a table or of an index."""
-    return isinstance(value, str) and 0 < len(value.encode()) <= _MAX_KEY_BYTES
+    if not isinstance(value, str) or not value:
+        return False
+    return (len(value) if value.isascii() else len(value.encode())) <= _MAX_KEY_BYTES
 
 
 def connect() -> DynamoDB:

@@ -36,12 +36,16 @@ def is_live(item: Item, now: int, not_before: int) -> bool:
     DynamoDB deletes expired items up to days late, so every reader has to check. An item that lacks
     one of `NUMBERS` is not a session.
     """
+    if "RevokedAt" in item:
+        return False
+    numbers = [number(item, name) for name in NUMBERS]
+    expires_at, _, _, window, created_at, _, _ = numbers
     return (
-        "RevokedAt" not in item
-        and number(item, "ExpirationTime") > now
-        and number(item, "CreatedAt") >= not_before
-        and all(1 <= number(item, name) <= MAX_SECONDS for name in NUMBERS)
-        and number(item, "TtlSeconds") <= MAX_LIFETIME_SECONDS
+        expires_at > now
+        and created_at >= not_before
+        and min(numbers) >= 1
+        and max(numbers) <= MAX_SECONDS
+        and window <= MAX_LIFETIME_SECONDS
     )
 
 
@@ -71,11 +75,12 @@ def seconds(item: Item, name: str) -> int:
 
 def number(item: Item, name: str) -> int | Decimal:
     """Return a number in `item` as DynamoDB compares it, or -1 if there is none."""
-    text: str = item.get(name, {}).get("N", "")
+    try:
+        text: str = item[name]["N"]
+    except KeyError:
+        return -1
     if text.isdecimal():
         return int(text)
-    if not text:
-        return -1
     # The import is not at the top because it would slow down every cold start of the authorizer,
     # although the service never writes such a number.
     from decimal import Decimal

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from local.stack import HOST, REGION, ROOT, LocalStack
+from local.stack import REGION, LocalStack
 from serverless_sessions import Sessions
-from tests.console.process import Console, running_console
-from tests.e2e.conftest import stack as stack
+from tests.browser.attacker import Attacker
+from tests.browser.visits import command, let_in
+from tests.support.console import Console, running_console
 
 _ARGUMENTS = (
     *("--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -22,18 +21,6 @@ _ARGUMENTS = (
     # A name of the attacker's that leads to this machine.
     "--host-resolver-rules=MAP attacker.example 127.0.0.1",
 )
-AXE = (ROOT / "node_modules/axe-core/axe.min.js").read_text()
-
-
-def let_in(console: Console, page: Page) -> None:
-    page.goto(console.key_url)
-    console.entered()
-
-
-def command(stack: LocalStack) -> str:
-    """What starts the console as `sessions console` does."""
-    arguments = ["--url", stack.url, "console", "--no-browser"]
-    return f"from serverless_sessions.cli.commands import main; main({arguments!r})"
 
 
 @pytest.fixture(scope="session")
@@ -104,33 +91,6 @@ def look(chromium: Browser, console: Console) -> Iterator[Callable[..., Page]]:
 @pytest.fixture
 def page(look: Callable[..., Page]) -> Page:
     return look()
-
-
-class Attacker:
-    """Another web server of this machine, and what its visitors send; `pages` by their path."""
-
-    def __init__(self) -> None:
-        self.pages: dict[str, str] = {}
-        self.visits: list[tuple[str, dict[str, str]]] = []
-        attacker = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                attacker.visits.append((self.path, dict(self.headers.items())))
-                self.send_response(200)
-                self.send_header("Content-Type", "text/html")
-                self.end_headers()
-                self.wfile.write(attacker.pages.get(self.path, "").encode())
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Tests read `visits`."""
-
-        self.server = ThreadingHTTPServer((HOST, 0), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_port
-        self.same_site = f"http://{HOST}:{self.port}"
-        self.other_site = f"http://attacker.example:{self.port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
 
 @pytest.fixture(scope="session")

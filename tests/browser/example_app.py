@@ -16,7 +16,7 @@ from typing import Any
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from local.stack import HOST, ROOT
-from tests.e2e.conftest import free_port
+from tests.support.ports import free_port
 
 POLL_MS = 300
 

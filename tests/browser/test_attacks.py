@@ -11,8 +11,9 @@ from playwright.sync_api import Browser, Page
 
 from local.stack import LocalStack
 from serverless_sessions import Client, Sessions
-from tests.browser.conftest import Attacker, command, let_in
-from tests.console.process import Console, running_console
+from tests.browser.attacker import Attacker
+from tests.browser.visits import command, let_in
+from tests.support.console import Console, running_console
 
 NASTY = '<img src=x onerror="window.owned=1"><script>window.owned=1</script>\'"<b>'
 

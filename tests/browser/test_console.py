@@ -9,12 +9,13 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from local.stack import LocalStack
+from local.stack import ROOT, LocalStack
 from serverless_sessions import Client, Sessions
-from tests.browser.conftest import AXE, let_in
-from tests.console.process import running_console
-from tests.e2e.conftest import eventually
+from tests.browser.visits import let_in
+from tests.support.console import running_console
+from tests.support.waiting import eventually
 
+AXE = (ROOT / "node_modules/axe-core/axe.min.js").read_text()
 LAPTOP = Client("203.0.113.7", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0")
 PHONE = Client("198.51.100.20", "Mozilla/5.0 (iPhone) Version/19.0 Safari/604.1")
 

@@ -23,7 +23,7 @@ from local.stack import ROOT, LocalStack, cdk
 from serverless_sessions.operate.deployment import execute_api_url
 from tests.browser.example_app import ExampleApp, Person, serving
 from tests.browser.second_stage import STACK
-from tests.e2e.conftest import eventually
+from tests.support.waiting import eventually
 
 LOG_INS = int(os.environ.get("LOG_INS") or 17)
 DOUBLE_CLICKS = int(os.environ.get("DOUBLE_CLICKS") or 7)

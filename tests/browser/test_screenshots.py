@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,13 +12,10 @@ from playwright.sync_api import Browser, Page
 
 from local.stack import ROOT
 from serverless_sessions import Client, Sessions
-from tests.browser.conftest import let_in
-from tests.client.service import Service
-from tests.console.conftest import OPERATOR, Tell
-from tests.console.conftest import service as service
-from tests.console.conftest import tables as tables
-from tests.console.conftest import tell as tell
-from tests.console.process import running_console, serving
+from tests.browser.visits import let_in
+from tests.support.console import OPERATOR, running_console, serving
+from tests.support.service import Service
+from tests.support.trail import Tell, writing_events
 
 pytestmark = pytest.mark.skipif("SCREENSHOTS" not in os.environ, reason="SCREENSHOTS=1 makes them")
 
@@ -89,6 +87,12 @@ class Scene:
         phone = self.signed_in(9 * HOUR, PHONE, idle_for=1000, absolute_ttl_seconds=DAY)
         self.tell(4 * HOUR, "updated", phone, changed=["cart"])
         return laptop
+
+
+@pytest.fixture
+def tell(service: Service) -> Iterator[Tell]:
+    with writing_events(service.audit_table) as tell:
+        yield tell
 
 
 def take(page: Page, name: str, height: int) -> None:

@@ -1,85 +1,18 @@
-"""`service`, on which everything that callers install is tested."""
+"""Clients of the service, of both kinds."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, closing
-from functools import cache
-from types import ModuleType, SimpleNamespace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from dynamodb import client as lean
 from serverless_sessions import AsyncSessions, Sessions
-from tests.client.service import Service
-from tests.functional.conftest import function, sdk, seam
-from tests.template import resources
-
-
-@cache
-def _schemas() -> list[dict[str, Any]]:
-    members = ("KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "BillingMode")
-    return [
-        {"TableName": "audit" if "Audit" in logical_id else "sessions"}
-        | {member: table[member] for member in members}
-        for logical_id, table in resources("AWS::DynamoDB::GlobalTable").items()
-    ]
-
-
-@cache
-def _handler() -> ModuleType:
-    return function("session_api")
-
-
-@pytest.fixture
-def tables(dynamodb: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Both tables, empty, named by the attributes `sessions` and `audit`, with boto3's `client`."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", dynamodb)
-    client = sdk(dynamodb)
-    for schema in _schemas():
-        client.create_table(**schema)
-    with closing(lean.connect()) as functions_client:
-        seam.reset(functions_client)
-        yield SimpleNamespace(client=client, sessions="sessions", audit="audit")
-    for name in ("audit", "sessions"):
-        client.delete_table(TableName=name)
-
-
-@pytest.fixture
-def service(tables: Any, dynamodb: str) -> Iterator[Service]:
-    """The service, empty, on a port of its own; see `tests/client/service.py` for its faults.
-
-    The environment has credentials that it takes, and its region.
-    """
-    assert os.environ["AWS_ACCESS_KEY_ID"] == "testing"
-    service = Service(_handler(), tables, dynamodb)
-    yield service
-    service.stop()
-
-
-class Blocking:
-    """An `AsyncSessions` as a `Sessions`: its calls run on one event loop, from any thread."""
-
-    def __init__(self, sessions: AsyncSessions, loop: asyncio.AbstractEventLoop) -> None:
-        self._sessions = sessions
-        self._loop = loop
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        def call(*given: Any, **named: Any) -> Any:
-            answer = getattr(self._sessions, name)(*given, **named)
-            work = answer if inspect.iscoroutine(answer) else _all(answer)
-            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-        return call
-
-
-async def _all(items: AsyncIterator[Any]) -> list[Any]:
-    return [each async for each in items]
+from tests.client.blocking import Blocking
+from tests.support.service import Service
 
 
 @pytest.fixture

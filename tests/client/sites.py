@@ -28,8 +28,8 @@ from serverless_sessions import AsyncSessions
 from serverless_sessions.flask import ServerlessSessions
 from serverless_sessions.starlette import SessionMiddleware, load_session
 from tests.client import django_settings  # noqa: F401  # configures Django
-from tests.client.service import Service
-from tests.simulation.django_urls import BACKEND, Backend
+from tests.support.django_users import BACKEND, Backend
+from tests.support.service import Service
 
 # Patience, so that a busy machine makes no call twice.
 _DEADLINES = {"deadline_seconds": 60.0, "verify_deadline_seconds": 60.0}

@@ -34,10 +34,10 @@ from serverless_sessions import (
     errors,
 )
 from serverless_sessions._core import calls
-from serverless_sessions._core.client_details import fitted
-from tests.client import service as faults
-from tests.client.service import Reply, Service
-from tests.template import ROOT
+from serverless_sessions._core.client_details import normalize
+from tests.support import service as faults
+from tests.support.service import Reply, Service
+from tests.support.template import ROOT
 
 UNKNOWN_ID = "A" * 12
 
@@ -154,7 +154,7 @@ def test_a_client_is_made_to_fit(sessions: Sessions) -> None:
     ],
 )
 def test_an_address_is_the_first_of_a_list_or_left_out(given: str, kept: str | None) -> None:
-    assert fitted(Client(ip=given)) == ({"ip": kept} if kept else {})
+    assert normalize(Client(ip=given)) == ({"ip": kept} if kept else {})
 
 
 def test_eight_threads_count_together(sessions: Sessions) -> None:
@@ -348,7 +348,7 @@ def test_every_code_of_the_contract_has_a_class() -> None:
     codes = contract["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
     for code in codes:
         problem = Reply(418, {}, json.dumps({"code": code, "detail": "d"}).encode())
-        failure = calls.failed(calls.Answer(problem.status, {}, problem.body))
+        failure = calls.find_failure(calls.Answer(problem.status, {}, problem.body))
         assert failure is not None
         assert type(failure.error) is not SessionsError, code
         assert failure.error.code == code

@@ -21,8 +21,8 @@ from serverless_sessions.cli.commands import Service as Cli
 from serverless_sessions.cli.commands import Since, main
 from serverless_sessions.cli.output import Moment
 from serverless_sessions.operate.account import Account
-from tests.client.service import Service
-from tests.functional.conftest import function, lambda_context, sample
+from tests.support.functions import function, lambda_context, sample
+from tests.support.service import Service
 
 Run = Callable[..., Result]
 

@@ -12,8 +12,8 @@ from serverless_sessions._core.calls import Answer
 from serverless_sessions._core.operations import Operations
 from serverless_sessions._web.cookies import read_tokens
 from serverless_sessions._web.session import WebSession
-from tests.client.service import Service
 from tests.client.sites import FRAMEWORKS, Browser
+from tests.support.service import Service
 
 A, B, C, D = (f"{letter * 12}.{letter * 27}" for letter in "ABCD")
 # White space to Python, but part of a name to a browser.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -15,9 +15,9 @@ from serverless_sessions import DirectReader, IssuedSession, Sessions
 from serverless_sessions._core import direct as direct_module
 from serverless_sessions._core import operations as operations_module
 from serverless_sessions._core.token import Token
-from tests.client.service import Call, Service
-from tests.functional.conftest import function, lambda_context, sample
-from tests.proxy import Exchange, Fault, answering, dripping, http_answer, proxy_to, silent
+from tests.support.functions import function, lambda_context, sample
+from tests.support.proxy import Exchange, Fault, answering, dripping, http_answer, proxy_to, silent
+from tests.support.service import Call, Service
 
 HOUR = 3600
 
@@ -55,53 +55,68 @@ def secret_of(token: str) -> bytes:
 
 OTHER = "B" * 27
 
-# What becomes of the item (SET and REMOVE), the token that comes (None: the session's own), whether
-# it is honoured, and whether the table alone tells.
-CASES: dict[str, tuple[dict[str, Any], list[str], str | None, bool, bool]] = {
-    "a live session": ({}, [], None, True, True),
-    "another secret": ({}, [], OTHER, False, False),
-    "expired": ({"ExpirationTime": -1}, [], None, False, False),
-    "expires now": ({"ExpirationTime": 0}, [], None, False, False),
-    "revoked": ({"RevokedAt": -5, "ExpirationTime": HOUR}, [], None, False, False),
-    "revoked, and its hash gone": ({"RevokedAt": 0}, ["TokenHash"], None, False, False),
-    "without a token": ({}, ["TokenHash"], None, False, False),
-    "with the hash of another": ({"TokenHash": b"\0" * 32}, [], None, False, False),
-    "former, in its grace period": (
-        {"TokenHash": b"\0" * 32, "PreviousTokenHash": "own", "PreviousTokenUntil": HOUR},
-        [], None, True, False,
+
+class Case(NamedTuple):
+    """An item that is `sets` and `removes` of a live one, and a token of it that comes.
+
+    By default the token has the session's own secret, it is refused, and the service is asked.
+    """
+
+    sets: dict[str, Any] = {}
+    removes: list[str] = []
+    secret: str | None = None
+    honoured: bool = False
+    by_table: bool = False
+
+
+CASES = {
+    "a live session": Case(honoured=True, by_table=True),
+    "another secret": Case(secret=OTHER),
+    "expired": Case(sets={"ExpirationTime": -1}),
+    "expires now": Case(sets={"ExpirationTime": 0}),
+    "revoked": Case(sets={"RevokedAt": -5, "ExpirationTime": HOUR}),
+    "revoked, and its hash gone": Case(sets={"RevokedAt": 0}, removes=["TokenHash"]),
+    "without a token": Case(removes=["TokenHash"]),
+    "with the hash of another": Case(sets={"TokenHash": b"\0" * 32}),
+    "former, in its grace period": Case(
+        sets={"TokenHash": b"\0" * 32, "PreviousTokenHash": "own", "PreviousTokenUntil": HOUR},
+        honoured=True,
     ),
-    "former, after its grace period": (
-        {"TokenHash": b"\0" * 32, "PreviousTokenHash": "own", "PreviousTokenUntil": -1},
-        [], None, False, False,
+    "former, after its grace period": Case(
+        sets={"TokenHash": b"\0" * 32, "PreviousTokenHash": "own", "PreviousTokenUntil": -1}
     ),
-    "current, after a rotation": (
-        {"PreviousTokenHash": b"\1" * 32, "PreviousTokenUntil": HOUR}, [], None, True, True,
+    "current, after a rotation": Case(
+        sets={"PreviousTokenHash": b"\1" * 32, "PreviousTokenUntil": HOUR},
+        honoured=True,
+        by_table=True,
     ),
-    "former, and the new one not yet seen": (
-        {
-            "TokenHash": b"\0" * 32, "PreviousTokenHash": "own", "PreviousTokenUntil": -HOUR,
+    "former, and the new one not yet seen": Case(
+        sets={
+            "TokenHash": b"\0" * 32,
+            "PreviousTokenHash": "own",
+            "PreviousTokenUntil": -HOUR,
             "PreviousTokenGrace": "30",
         },
-        [], None, True, False,
+        honoured=True,
     ),
-    "retired a moment ago": (
-        {"TokenHash": b"\0" * 32, "RetiredTokenHash": "own", "RetiredTokenUntil": HOUR},
-        [], None, False, False,
+    "retired a moment ago": Case(
+        sets={"TokenHash": b"\0" * 32, "RetiredTokenHash": "own", "RetiredTokenUntil": HOUR}
     ),
-    "older, of the family": ({"TokenHash": b"\0" * 32}, [], None, False, False),
-    "due for renewal": ({"RenewedAt": -1000, "ExpirationTime": 800}, [], None, True, False),
-    "at its absolute end": (
-        {"RenewedAt": -1000, "ExpirationTime": 800, "AbsoluteExpirationTime": 800},
-        [], None, True, True,
+    "older, of the family": Case(sets={"TokenHash": b"\0" * 32}),
+    "due for renewal": Case(sets={"RenewedAt": -1000, "ExpirationTime": 800}, honoured=True),
+    "at its absolute end": Case(
+        sets={"RenewedAt": -1000, "ExpirationTime": 800, "AbsoluteExpirationTime": 800},
+        honoured=True,
+        by_table=True,
     ),
-    "expiring at a text": ({"ExpirationTime": "text"}, [], None, False, False),
-    "expiring at a fraction": ({"ExpirationTime": "fraction"}, [], None, True, False),
-    "without a version": ({}, ["Version"], None, False, False),
-    "without a last renewal to a full window": ({}, ["RenewableUntil"], None, False, False),
-    "expiring in milliseconds": ({"ExpirationTime": 1000 * 1_800_000_000}, [], None, False, False),
-    "without an end": ({}, ["ExpirationTime"], None, False, False),
-    "without a beginning": ({}, ["CreatedAt"], None, False, False),
-}  # fmt: skip
+    "expiring at a text": Case(sets={"ExpirationTime": "text"}),
+    "expiring at a fraction": Case(sets={"ExpirationTime": "fraction"}, honoured=True),
+    "without a version": Case(removes=["Version"]),
+    "without a last renewal to a full window": Case(removes=["RenewableUntil"]),
+    "expiring in milliseconds": Case(sets={"ExpirationTime": 1000 * 1_800_000_000}),
+    "without an end": Case(removes=["ExpirationTime"]),
+    "without a beginning": Case(removes=["CreatedAt"]),
+}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 from zipfile import ZipFile
 
 from serverless_sessions.cli.commands import main
-from tests.template import ROOT
+from tests.support.template import ROOT
 
 
 def test_the_wheel_holds_the_package_alone(tmp_path: Path) -> None:

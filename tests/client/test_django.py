@@ -28,9 +28,9 @@ from django.utils import timezone
 from serverless_sessions.django import SessionStore, _async_sessions, _sessions
 from serverless_sessions.errors import Unavailable
 from tests.client import django_settings  # noqa: F401  # configures Django
-from tests.client import service as faults
-from tests.client.service import Service
-from tests.template import ROOT
+from tests.support import service as faults
+from tests.support.service import Service
+from tests.support.template import ROOT
 
 COOKIE = "__Host-sessionid"
 VERIFY, CREATE = "POST /sessions/verify", "POST /sessions"

@@ -26,11 +26,11 @@ from serverless_sessions import (
     Unavailable,
     VersionMismatch,
 )
-from serverless_sessions._core.calls import Answer, failed
+from serverless_sessions._core.calls import Answer, find_failure
 from serverless_sessions._core.signing import find_region
 from serverless_sessions._core.transport import AsyncTransport
-from tests.client import service as faults
-from tests.client.service import Call, Fault, Service
+from tests.support import service as faults
+from tests.support.service import Call, Fault, Service
 
 # Far less than a server takes that freezes or drips, far more than a busy machine needs.
 SOON = 15.0
@@ -157,7 +157,7 @@ def test_retry_after_is_honoured(connect: Callable[..., Sessions], service: Serv
 @pytest.mark.parametrize("text", ["", "Fri, 27 Nov 2026 10:00:00 GMT", "-1", "1e9", "inf", "²"])
 def test_retry_after_that_is_no_number_of_seconds_is_none(text: str) -> None:
     """A date is legal, too, but then clocks would matter."""
-    failure = failed(Answer(503, {"retry-after": text}, b"{}"))
+    failure = find_failure(Answer(503, {"retry-after": text}, b"{}"))
     assert failure
     assert failure.retry_after == 0
 

@@ -20,8 +20,8 @@ from werkzeug.test import TestResponse
 
 from serverless_sessions import Sessions
 from serverless_sessions.flask import FlaskSession, ServerlessSessions
-from tests.client import service as faults
-from tests.client.service import Call, Fault, Service
+from tests.support import service as faults
+from tests.support.service import Call, Fault, Service
 
 VERIFY, CREATE = "POST /sessions/verify", "POST /sessions"
 OUTAGES = [faults.frozen, faults.throttled, faults.reset]

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import pytest
 from django.test import override_settings
 
-from tests.client.service import Service
 from tests.client.sites import FRAMEWORKS, Browser, DjangoBrowser, FlaskBrowser
-from tests.simulation.django_urls import BACKEND, Backend
-from tests.template import ROOT
+from tests.support.django_users import BACKEND, Backend
+from tests.support.service import Service
+from tests.support.template import ROOT
 
 _CALLS = {
     "POST /sessions/verify": "verify",

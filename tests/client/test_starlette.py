@@ -28,8 +28,8 @@ from serverless_sessions.starlette import (
     StarletteSession,
     load_session,
 )
-from tests.client import service as faults
-from tests.client.service import Call, Fault, Service
+from tests.support import service as faults
+from tests.support.service import Call, Fault, Service
 
 VERIFY, CREATE = "POST /sessions/verify", "POST /sessions"
 OUTAGES = [faults.frozen, faults.throttled, faults.reset]

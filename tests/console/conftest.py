@@ -2,47 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from itertools import count
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Iterator
 
 import pytest
 from starlette.testclient import TestClient
 
-from audit.event import AuditEvent, event_id
-from audit.trail import AuditTrail
-from dynamodb import client as lean
-from serverless_sessions import AsyncSessions, Sessions
-from serverless_sessions.console.app import Console
-from serverless_sessions.console.guard import Guard
-from tests.client.conftest import service as service
-from tests.client.conftest import tables as tables
-from tests.client.service import Service
-
-PORT = 4600
-ORIGIN = f"http://127.0.0.1:{PORT}"
-OPERATOR = "arn:aws:iam::111122223333:user/olga"
-
-Tell = Callable[..., str]
-
-
-class Entry:
-    """The console's guard, and the URLs that it told when somebody entered."""
-
-    def __init__(self, service: Service) -> None:
-        self.urls: list[str] = []
-        sessions = AsyncSessions(
-            service.url,
-            region=service.region,
-            credentials=service.credentials,
-            deadline_seconds=3,
-        )
-        console = Console(sessions, service="test", operator=OPERATOR)
-        self.guard = Guard(console.app, port=PORT, on_entry=self.urls.append)
+from serverless_sessions import Sessions
+from tests.console.entry import ORIGIN, Entry
+from tests.support.service import Service
+from tests.support.trail import Tell, writing_events
 
 
 @pytest.fixture
@@ -74,38 +42,5 @@ def sessions(service: Service) -> Iterator[Sessions]:
 
 @pytest.fixture
 def tell(service: Service) -> Iterator[Tell]:
-    """Put an event into the trail, as the stream's consumer does."""
-    numbers = count()
-    with closing(lean.connect()) as client:
-        trail = AuditTrail(client, service.audit_table)
-
-        def tell(type: str, session_id: str, user_id: str | None = "ada", **facts: Any) -> str:
-            recorded_at = facts.pop("recorded_at", int(time.time()))
-            event = AuditEvent(
-                event_id=event_id(recorded_at, str(next(numbers))),
-                type=type,
-                session_id=session_id,
-                user_id=user_id,
-                recorded_at=recorded_at,
-                **{"at": recorded_at, "actor": OPERATOR} | facts,
-            )
-            deadline = time.monotonic() + 60
-            failures = trail.append([event], retention_seconds=86_400, deadline=deadline)
-            assert not failures.temporary + failures.permanent
-            return event.event_id
-
+    with writing_events(service.audit_table) as tell:
         yield tell
-
-
-def words(page: str) -> str:
-    """What a page says, without its tags."""
-    main = page[page.index("<main") :]
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", main)).strip()
-
-
-def location(answer: Any) -> str:
-    """Where a redirect leads: a path of the console."""
-    assert answer.status_code == 303, answer.text
-    target = urlsplit(answer.headers["location"])
-    assert target.netloc in ("", f"127.0.0.1:{PORT}")
-    return f"{target.path}?{target.query}"

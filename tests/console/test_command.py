@@ -11,8 +11,7 @@ from click.testing import CliRunner
 from local.stack import HOST
 from serverless_sessions.cli.commands import main
 from serverless_sessions.operate.account import Account
-from tests.console.conftest import OPERATOR
-from tests.console.process import running_console, serving
+from tests.support.console import OPERATOR, running_console, serving
 
 
 def test_only_this_machine_is_listened_on() -> None:

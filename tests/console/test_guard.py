@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.testclient import TestClient
 
 from serverless_sessions import Sessions
-from tests.client.service import Service
-from tests.console.conftest import PORT, Entry
+from tests.console.entry import PORT, Entry
+from tests.support.service import Service
 
 
 def test_key_is_exchanged_for_a_cookie(entry: Entry, stranger: TestClient) -> None:

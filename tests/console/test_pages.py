@@ -11,8 +11,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from serverless_sessions import Client, NoCredentials, SessionNotFound, Sessions
-from tests.client.service import Fault, Service, frozen, gateway, lose_answer, unavailable
-from tests.console.conftest import ORIGIN, Entry, Tell, location, words
+from tests.console.entry import ORIGIN, Entry, location, words
+from tests.support.service import Fault, Service, frozen, gateway, lose_answer, unavailable
+from tests.support.trail import Tell
 
 HOUR = 3600
 NASTY = "<script>alert(1)</script>\"'>&{{1234*4321}}\u202e"
@@ -487,7 +488,7 @@ def test_missing_credentials_are_a_sentence(
     def none_found(_: object) -> None:
         raise NoCredentials("botocore finds no AWS credentials")
 
-    monkeypatch.setattr("serverless_sessions._core.signing.Signer._find", none_found)
+    monkeypatch.setattr("serverless_sessions._core.signing.Signer._find_credentials", none_found)
 
     answer = browser.get("/user?id=ada")
 

@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 from serverless_sessions import Client, Event, Session
 from serverless_sessions.console.app import Console
 from serverless_sessions.console.guard import Guard
-from tests.console.conftest import OPERATOR, ORIGIN, PORT
+from tests.console.entry import ORIGIN, PORT
+from tests.support.console import OPERATOR
 
 MAX_BYTES = 50_000
 MAX_SECONDS = 0.1

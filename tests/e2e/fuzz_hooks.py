@@ -19,8 +19,8 @@ from schemathesis.core.failures import Failure
 from schemathesis.openapi.checks import RejectedPositiveData
 
 from local.stack import REGION
-from tests.caller import Caller
-from tests.contract import breaks_only_words
+from tests.support.caller import Caller
+from tests.support.contract import breaks_only_words
 
 credentials = Credentials(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
 caller = Caller(os.environ["API_URL"], credentials)

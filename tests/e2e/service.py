@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 import uuid
@@ -14,15 +13,10 @@ from urllib.parse import urlencode
 
 from botocore.awsrequest import AWSRequest
 
-from tests.caller import Answer, Caller
 from tests.e2e import host
-from tests.gateway import api_event
-from tests.template import ROOT
-
-
-def sample(name: str) -> dict[str, Any]:
-    event: dict[str, Any] = json.loads((ROOT / "events" / f"{name}.json").read_text())
-    return event
+from tests.support.caller import Answer, Caller
+from tests.support.functions import sample
+from tests.support.gateway import api_event
 
 
 class HostCaller(Caller):

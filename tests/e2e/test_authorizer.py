@@ -11,8 +11,9 @@ import pytest
 
 from local.stack import ROOT, LocalStack, cdk
 from serverless_sessions.operate.deployment import execute_api_url
-from tests.caller import Answer, Caller
-from tests.e2e.conftest import HeldCaller, eventually, log_in, log_in_and_rotate, rotate
+from tests.e2e.calls import HeldCaller, log_in, log_in_and_rotate, rotate
+from tests.support.caller import Answer, Caller
+from tests.support.waiting import eventually
 
 ABSENT = "A" * 12
 SECRET = "B" * 27

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import pytest
 
 from local.stack import HOST
-from tests.e2e.conftest import free_port
-from tests.template import ROOT
+from tests.support.ports import free_port
+from tests.support.template import ROOT
 
 
 def local(*arguments: str, port: object) -> subprocess.CompletedProcess[str]:

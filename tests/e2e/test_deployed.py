@@ -19,9 +19,10 @@ from botocore.exceptions import ClientError
 from local.demo import COMMANDS, exports
 from local.invoke import invoke
 from local.stack import LocalStack
-from tests.caller import Answer, Caller
-from tests.e2e.conftest import HeldCaller, eventually
-from tests.template import ROOT
+from tests.e2e.calls import HeldCaller
+from tests.support.caller import Answer, Caller
+from tests.support.template import ROOT
+from tests.support.waiting import eventually
 
 
 def create(call: HeldCaller, user_id: str, **fields: Any) -> dict[str, Any]:

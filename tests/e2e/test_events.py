@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from local.stack import LocalStack
-from tests.e2e.conftest import HeldCaller, eventually, log_in
-from tests.template import documented_rule
+from tests.e2e.calls import HeldCaller, log_in
+from tests.support.template import documented_rule
+from tests.support.waiting import eventually
 
 STACK = "Notices"
 Event = dict[str, Any]

@@ -21,8 +21,8 @@ from botocore.credentials import Credentials
 from local.stack import ACCOUNT, REGION, ROOT, LocalStack
 from serverless_sessions import Client, SessionNotFound, Unavailable
 from serverless_sessions._core.token import Token
-from tests.caller import Caller
-from tests.e2e.conftest import eventually
+from tests.support.caller import Caller
+from tests.support.waiting import eventually
 
 GUIDE = (ROOT / "docs/integrating.md").read_text()
 

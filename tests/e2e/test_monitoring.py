@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from local.stack import LocalStack
-from tests.e2e.conftest import HeldCaller, eventually
+from tests.e2e.calls import HeldCaller
+from tests.support.waiting import eventually
 
 
 def subscribed_queue(stack: LocalStack) -> str:

@@ -17,9 +17,9 @@ from serverless_sessions import IssuedSession, SessionNotFound
 from serverless_sessions.operate import smoke
 from serverless_sessions.operate.account import Account
 from serverless_sessions.operate.deployment import Deployment, OperationError
-from tests.e2e.conftest import HeldCaller
-from tests.e2e.service import sample
-from tests.template import ROOT
+from tests.e2e.calls import HeldCaller
+from tests.support.functions import sample
+from tests.support.template import ROOT
 
 # What the script `sessions` does, which may be that of another version installed here.
 _SESSIONS = "from serverless_sessions.cli.commands import main; main()"

@@ -27,11 +27,11 @@ from bench import service as on_dynamodb_local
 from local.dynamodb import dynamodb_local
 from local.stack import LocalStack
 from serverless_sessions._core.token import Token, new_session_id
-from tests.caller import Answer, Caller
 from tests.e2e import host
-from tests.e2e.conftest import HeldCaller, parsed
+from tests.e2e.calls import HeldCaller, parsed
 from tests.e2e.service import HostCaller, Service
-from tests.template import ROOT
+from tests.support.caller import Answer, Caller
+from tests.support.template import ROOT
 
 # By how many seconds the clock of each caller's host is off. The first one begins each session:
 # its clock is the latest, so no host finds a session that was created in its future.

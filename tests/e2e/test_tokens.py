@@ -9,15 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from local.stack import LocalStack
-from tests.caller import Answer
-from tests.e2e.conftest import (
-    HeldCaller,
-    eventually,
-    log_in,
-    log_in_and_rotate,
-    parsed,
-    rotate,
-)
+from tests.e2e.calls import HeldCaller, log_in, log_in_and_rotate, parsed, rotate
+from tests.support.caller import Answer
+from tests.support.waiting import eventually
 
 
 def verify(call: HeldCaller, token: str) -> int:

@@ -15,10 +15,10 @@ import httpx2
 import pytest
 
 from local.stack import HOST
-from tests.client import service as faults
-from tests.client.service import Service
-from tests.e2e.conftest import free_port
-from tests.template import ROOT
+from tests.support import service as faults
+from tests.support.ports import free_port
+from tests.support.service import Service
+from tests.support.template import ROOT
 
 
 @pytest.fixture(params=["django", "flask", "fastapi"])

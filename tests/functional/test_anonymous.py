@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.functional.conftest import NOW, Api, function, lambda_context, sample
+from tests.support.api import NOW, Api
+from tests.support.backend import ON_DYNAMODB_LOCAL
+from tests.support.functions import function, lambda_context, sample
 
 
 @pytest.fixture
@@ -91,6 +93,7 @@ def test_trail_has_no_life_of_an_anonymous_session(audit: ModuleType, api: Api) 
     assert trail(api) == []
 
 
+@ON_DYNAMODB_LOCAL
 def test_trail_has_the_life_of_an_anonymous_session_by_a_setting(
     audit: ModuleType, api: Api, tables: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,8 +15,14 @@ from boto3.dynamodb.types import TypeSerializer
 from msgspec import structs
 
 from dynamodb.errors import RequestRefused, TransientError
-from tests.functional.conftest import NOW, Api, function, lambda_context, sample, seam
-from tests.template import resources
+from tests.support.api import NOW, Api
+from tests.support.backend import NOT_IN_MEMORY, ON_BOTH
+from tests.support.functions import function, lambda_context, sample
+from tests.support.seam import seam
+from tests.support.template import resources
+
+# PartiQL, batches and refusals are where the clients differ most.
+pytestmark = ON_BOTH
 
 SESSION = "n2qXk8bVQ0mF"
 RETENTION = 400 * 86_400
@@ -150,6 +156,7 @@ def test_event_whose_key_is_taken_is_recorded_all_the_same(
     assert failed_events() == []
 
 
+@NOT_IN_MEMORY
 def test_raised_switch_displaces_no_event(
     audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,6 +300,7 @@ def unwritable(audit: ModuleType, monkeypatch: pytest.MonkeyPatch, *sessions: in
     monkeypatch.setattr(audit, "events_in", wrong)
 
 
+@NOT_IN_MEMORY
 def test_event_that_dynamodb_never_takes_is_unreadable_and_its_record_kept(
     audit: ModuleType,
     tables: Any,
@@ -356,6 +364,7 @@ def test_missing_permission_or_table_is_an_outage(
     assert failed_events() == []
 
 
+@NOT_IN_MEMORY
 def test_record_that_comes_again_is_not_kept_yet(
     audit: ModuleType, tables: Any, failed_events: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,6 +379,7 @@ def test_record_that_comes_again_is_not_kept_yet(
     assert json.loads(kept["payload"])["Records"] == [batch["Records"][3]]
 
 
+@NOT_IN_MEMORY
 def test_bucket_that_takes_nothing_is_an_outage(
     audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch, logged: StringIO
 ) -> None:

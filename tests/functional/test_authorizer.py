@@ -11,8 +11,10 @@ import pytest
 
 from dynamodb.errors import TransientError
 from sessions.errors import Unavailable
-from tests.functional.conftest import NOW, Api, lambda_context, sample, seam
-from tests.functional.tokens import ABSENT, SECRET, id_of, successor, verify
+from tests.support.api import NOW, Api
+from tests.support.functions import lambda_context, sample
+from tests.support.seam import seam
+from tests.support.tokens import ABSENT, SECRET, id_of, successor, verify
 
 COOKIE = "__Host-session"
 

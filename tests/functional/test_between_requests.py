@@ -20,8 +20,10 @@ from sessions.rotation import Rotation
 from sessions.store import SessionStore
 from sessions.table import Writer
 from sessions.token import Token
-from tests.functional.conftest import BY_OTHER, NOW, Answer, Api, seam
-from tests.functional.tokens import id_of, is_authorized, own_secret, rotate, token_of, verify
+from tests.support.api import BY_OTHER, NOW, Answer, Api
+from tests.support.backend import ON_DYNAMODB_LOCAL
+from tests.support.seam import seam
+from tests.support.tokens import id_of, is_authorized, own_secret, rotate, token_of, verify
 
 
 def _by(request_id: str) -> Writer:
@@ -396,7 +398,7 @@ def test_session_that_expires_while_its_renewal_fails_is_503(api: Api) -> None:
     assert verify(api, token).status == 503
 
 
-@pytest.mark.parametrize("backend", ["lean on DynamoDB Local"], indirect=True)
+@ON_DYNAMODB_LOCAL
 def test_full_item_says_so_and_can_be_revoked(api: Api, stored: Any) -> None:
     """Changes can fill an item to DynamoDB's 400 KB; then a longer ARN is too much."""
     session_id, size = api.create(), 65_000

@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 
 from dynamodb.errors import RequestRefused
-from tests.functional.conftest import Api, function, lambda_context, sample, seam
-from tests.functional.tokens import successor
-from tests.template import ROOT
+from tests.support.api import Api
+from tests.support.backend import ON_DYNAMODB_LOCAL
+from tests.support.functions import function, lambda_context, sample
+from tests.support.seam import seam
+from tests.support.template import ROOT
+from tests.support.tokens import successor
 
 README = (ROOT / "README.md").read_text()
 PRICES = {"read": 0.125, "write": 0.625}  # dollars a million, on demand, us-east-1
 
-pytestmark = pytest.mark.parametrize("backend", ["lean on DynamoDB Local"], indirect=True)
+pytestmark = ON_DYNAMODB_LOCAL
 
 
 class Meter:

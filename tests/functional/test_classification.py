@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,12 +10,13 @@ import pytest
 from audit.classify import classify
 from audit.event import AuditEvent
 from sessions.table import TOKEN_ATTRIBUTES
-from tests.functional.conftest import NOW, Api
-from tests.functional.tokens import rotate as call_rotate
-from tests.functional.tokens import token_of
+from tests.support.api import NOW, Api
+from tests.support.backend import IN_MEMORY
+from tests.support.tokens import rotate as call_rotate
+from tests.support.tokens import token_of
 
 # The rules do not depend on which DynamoDB has stored the items.
-pytestmark = pytest.mark.parametrize("backend", ["boto3 on moto"], indirect=True)
+pytestmark = IN_MEMORY
 
 PLANTED = b"p" * 32
 
@@ -213,7 +213,7 @@ def variants(new: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any] | None, 
             near = (number - 1, number + 1, number + 61, number - 61, number * 1000)
             others += [{"N": str(other)} for other in (*near, number + 0.5)]
         for other in [None, *others]:
-            changed = copy.deepcopy(new)
+            changed = dict(new)
             if other:
                 changed[name] = other
             else:

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from tests.functional.conftest import function
-from tests.template import ROOT
+from tests.support.functions import function
+from tests.support.template import ROOT
 
 POWERTOOLS = {"aws_lambda_powertools", "msgspec"}
 

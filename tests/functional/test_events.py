@@ -17,8 +17,9 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 
 from audit.event import AuditEvent
 from session_events.event_bus import EventBus
-from tests.functional.conftest import NOW, Api, function, lambda_context, log_stream, sample
-from tests.template import resources
+from tests.support.api import NOW, Api
+from tests.support.functions import function, lambda_context, log_stream, sample
+from tests.support.template import resources
 
 SESSION = "n2qXk8bVQ0mF"
 

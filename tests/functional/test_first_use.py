@@ -15,8 +15,14 @@ from dynamodb.errors import RequestRefused, TransientError
 from sessions.rotation import Rotation
 from sessions.store import SessionStore
 from sessions.token import Token
-from tests.functional.conftest import BY_OTHER, NOW, ROLE, Answer, Api, lambda_context, seam
-from tests.functional.tokens import id_of, is_authorized, rotate, successor, token_of, verify
+from tests.support.api import BY_OTHER, NOW, Answer, Api
+from tests.support.backend import ON_BOTH
+from tests.support.functions import ROLE, lambda_context
+from tests.support.seam import seam
+from tests.support.tokens import id_of, is_authorized, rotate, successor, token_of, verify
+
+# Binary values and failed conditions are where the clients differ most.
+pytestmark = ON_BOTH
 
 
 class Tokens:

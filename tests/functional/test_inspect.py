@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.functional.conftest import Api
-from tests.functional.tokens import ABSENT, SECRET, family_of, id_of, successor, verify
+from tests.support.api import Api
+from tests.support.tokens import ABSENT, SECRET, family_of, id_of, successor, verify
 
 
 def test_inspected_session_is_neither_renewed_nor_marked(api: Api, stored: Any) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.functional.conftest import NOW, Answer, Api
+from tests.support.api import NOW, Answer, Api
+from tests.support.backend import ON_DYNAMODB_LOCAL
 
 FIRST = {"ip": "203.0.113.7", "user_agent": "Firefox/150.0"}
 SECOND = {"ip": "2001:db8::1", "user_agent": "curl/8.0"}
@@ -129,7 +130,7 @@ def test_wrong_clients_are_named(api: Api, token: str, client: Any, pointer: str
 
 
 # moto writes a part of what it then refuses as too large.
-@pytest.mark.parametrize("backend", ["lean on DynamoDB Local"], indirect=True)
+@ON_DYNAMODB_LOCAL
 def test_full_item_is_renewed_without_its_last_client(api: Api, stored: Any) -> None:
     """A session must not end because there is no room in its item for who uses it."""
     token = api.log_in()

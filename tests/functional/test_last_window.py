@@ -8,8 +8,9 @@ import pytest
 
 from audit.classify import classify
 from sessions.store import SessionStore
-from tests.functional.conftest import BY_OTHER, NOW, Answer, Api, seam
-from tests.functional.tokens import id_of, verify
+from tests.support.api import BY_OTHER, NOW, Answer, Api
+from tests.support.seam import seam
+from tests.support.tokens import id_of, verify
 
 
 def end_with(api: Api, session_id: str, ttl_seconds: int = 60) -> Answer:

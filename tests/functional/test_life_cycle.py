@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.functional.conftest import NOW, Api, sample
+from tests.support.api import NOW, Api
+from tests.support.functions import sample
 
 ABSENT = "AAAAAAAAAAAA"
 

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from sessions.errors import Unavailable
-from tests.functional.conftest import NOW, Api, sample, seam
+from tests.support.api import NOW, Api
+from tests.support.backend import ON_BOTH, ON_DYNAMODB_LOCAL
+from tests.support.functions import sample
+from tests.support.seam import seam
+
+# Queries and batches are where the clients differ most.
+pytestmark = ON_BOTH
 
 
 def create_in_turn(api: Api, count: int, **fields: Any) -> list[str]:
@@ -159,7 +165,7 @@ def test_malformed_item_does_not_break_the_list(api: Api, tables: Any) -> None:
 
 
 # boto3 reads no such numbers, and moto uses it.
-@pytest.mark.parametrize("backend", ["lean on DynamoDB Local"], indirect=True)
+@ON_DYNAMODB_LOCAL
 @pytest.mark.parametrize(
     "created_at", [f"{NOW - 5}.5", f"{NOW}000", "-1", "0.001", "9E125", f"1.{'2' * 37}E-130"]
 )

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.functional.conftest import NOW, Api, lambda_context, sample
-from tests.functional.tokens import rotate
+from tests.support.api import NOW, Api
+from tests.support.backend import ON_DYNAMODB_LOCAL
+from tests.support.functions import lambda_context, sample
+from tests.support.tokens import rotate
 
-# moto compares numbers with texts in ways of its own.
-pytestmark = pytest.mark.parametrize("backend", ["lean on DynamoDB Local"], indirect=True)
+# Only DynamoDB itself compares numbers with texts as it does.
+pytestmark = ON_DYNAMODB_LOCAL
 
 FRACTION = {"N": str(NOW + 900) + ".5"}
 WRONG_TYPES: list[Any] = [None, {"S": "x"}, {"M": {}}, {"NULL": True}, {"B": b"x"}]

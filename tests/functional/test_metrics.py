@@ -12,12 +12,12 @@ import pytest
 from msgspec import structs
 
 from dynamodb.errors import TransientError
-from tests.functional.conftest import NOW, function, lambda_context, sample, seam
 from tests.infra import picture
-from tests.template import resources
-
-# What is printed does not depend on which DynamoDB has stored the events.
-pytestmark = pytest.mark.parametrize("backend", ["boto3 on moto"], indirect=True)
+from tests.support.api import NOW
+from tests.support.backend import ON_DYNAMODB_LOCAL
+from tests.support.functions import function, lambda_context, sample
+from tests.support.seam import seam
+from tests.support.template import resources
 
 Printed = Callable[..., list[dict[str, Any]]]
 
@@ -128,6 +128,7 @@ def test_unrecorded_events_are_not_counted(audit: ModuleType, printed: Printed) 
     assert printed([renewal]) == []
 
 
+@ON_DYNAMODB_LOCAL
 def test_event_on_record_as_unreadable_counts_as_such(
     audit: ModuleType, printed: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

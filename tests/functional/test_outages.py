@@ -17,9 +17,9 @@ from dynamodb import client as lean
 from sessions.rotation import Rotation
 from sessions.store import SessionStore
 from sessions.token import Token
-from tests.functional.conftest import BY_OTHER, NOW, Api, Backend, sdk, seam
-from tests.functional.tokens import id_of, is_authorized, successor, verify
-from tests.proxy import (
+from tests.support.api import BY_OTHER, NOW, Api
+from tests.support.backend import Backend
+from tests.support.proxy import (
     Fault,
     Proxy,
     answering,
@@ -29,6 +29,9 @@ from tests.proxy import (
     resetting,
     silent,
 )
+from tests.support.seam import seam
+from tests.support.tables import sdk
+from tests.support.tokens import id_of, is_authorized, successor, verify
 
 ABSENT = "AAAAAAAAAAAA"
 

@@ -6,15 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.functional.conftest import (
-    NOW,
-    Answer,
-    Api,
-    function,
-    lambda_context,
-    sample,
-    seam,
-)
+from tests.support.api import NOW, Answer, Api
+from tests.support.functions import function, lambda_context, sample
+from tests.support.seam import seam
 
 ABSENT = "AAAAAAAAAAAA"
 

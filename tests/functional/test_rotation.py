@@ -14,8 +14,10 @@ from sessions.errors import Unavailable
 from sessions.rotation import Rotation
 from sessions.store import SessionStore
 from sessions.token import Token
-from tests.functional.conftest import BY_OTHER, NOW, ROLE, Api, lambda_context, seam
-from tests.functional.tokens import (
+from tests.support.api import BY_OTHER, NOW, Api
+from tests.support.functions import ROLE, lambda_context
+from tests.support.seam import seam
+from tests.support.tokens import (
     SECRET,
     digest,
     family_of,

@@ -8,9 +8,10 @@ from urllib.parse import urljoin
 
 import pytest
 
-from tests.functional.conftest import Answer, Api, sample
-from tests.functional.tokens import id_of
-from tests.gateway import api_event, routes
+from tests.support.api import Answer, Api
+from tests.support.functions import sample
+from tests.support.gateway import api_event, routes
+from tests.support.tokens import id_of
 
 Entrance = Callable[[dict[str, Any]], None]
 

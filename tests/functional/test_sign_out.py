@@ -9,7 +9,8 @@ import pytest
 from dynamodb.errors import TransientError
 from sessions.errors import SessionNotFound
 from sessions.store import SessionStore
-from tests.functional.conftest import BY_OTHER, NOW, Answer, Api, seam
+from tests.support.api import BY_OTHER, NOW, Answer, Api
+from tests.support.seam import seam
 
 OTHER = "AAAAAAAAAAAA"
 

@@ -16,7 +16,7 @@ from serverless_sessions import Event, SessionNotFound, Unavailable
 from serverless_sessions.operate import promises
 from serverless_sessions.operate.deployment import OperationError
 from serverless_sessions.operate.smoke import confirm_append_only, confirm_trail, confirm_ttl, live
-from tests.template import resources
+from tests.support.template import resources
 
 WRITER = "arn:aws:iam::123456789012:role/session_audit"
 

@@ -19,16 +19,12 @@ from audit.classify import classify
 from dynamodb.client import Client, Transport
 from dynamodb.connection import Answer as HttpAnswer
 from sessions.token import Token
-from tests.functional.conftest import (
-    BY_OTHER,
-    NOW,
-    Answer,
-    Api,
-    function,
-    lambda_context,
-    seam,
-)
-from tests.functional.tokens import (
+from tests.support.api import BY_OTHER, NOW, Answer, Api
+from tests.support.backend import ON_DYNAMODB_LOCAL
+from tests.support.functions import function, lambda_context
+from tests.support.gateway import api_event
+from tests.support.seam import seam
+from tests.support.tokens import (
     ABSENT,
     SECRET,
     family_of,
@@ -37,7 +33,6 @@ from tests.functional.tokens import (
     successor,
     verify,
 )
-from tests.gateway import api_event
 
 
 def test_token_is_the_session_id_and_a_secret_of_162_bits(api: Api) -> None:
@@ -328,7 +323,7 @@ class Replay(NamedTuple):
         """Nothing is kept here."""
 
 
-@pytest.mark.parametrize("backend", ["lean on DynamoDB Local"], indirect=True)
+@ON_DYNAMODB_LOCAL
 def test_wrong_secret_and_absent_session_can_not_be_told_apart(
     api: Api, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from itertools import cycle
 from typing import Any
 from xml.sax.saxutils import escape
 
-from tests.template import ROOT, resources
+from tests.support.template import ROOT, resources
 
 PICTURE = ROOT / "docs/dashboard.svg"
 # Of a unit of the dashboard's grid, in pixels; it is 24 units wide.

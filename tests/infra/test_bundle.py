@@ -15,7 +15,7 @@ from aws_cdk.assertions import Annotations, Match
 from infra import bundle, interpreter
 from infra.bundle import LAMBDA, THIS_MACHINE, Target
 from infra.interpreter import find_interpreter
-from tests.template import synthesize
+from tests.support.template import synthesize
 
 MEGABYTE = 10**6
 

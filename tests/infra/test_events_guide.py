@@ -10,7 +10,7 @@ import yaml
 from aws_cdk.assertions import Capture, Match
 from jsonschema_rs import Draft202012Validator
 
-from tests.template import ROOT, documented_rule
+from tests.support.template import ROOT, documented_rule
 
 
 def test_documented_rule_gives_its_target_a_dead_letter_queue() -> None:

@@ -9,7 +9,7 @@ import pytest
 from aws_cdk.assertions import Template
 
 from tests.infra import picture
-from tests.template import ROOT, resources, synthesize
+from tests.support.template import ROOT, resources, synthesize
 
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 # The stage that has every function.

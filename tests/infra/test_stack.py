@@ -14,7 +14,7 @@ from aws_cdk.assertions import Match, Template
 from cdk_nag import AwsSolutionsChecks, ServerlessChecks
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.template import ROOT, resources, synthesize, template
+from tests.support.template import ROOT, document, resources, synthesize, template
 
 STAGES = ["dev", "prod", "local"]
 DAY = 86_400
@@ -25,6 +25,12 @@ def table(name: str, stage: str = "dev") -> dict[str, Any]:
     found = resources("AWS::DynamoDB::GlobalTable", stage)
     [properties] = [each for logical, each in found.items() if logical[7:-8] == name]
     return dict(properties)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_kept_template_is_that_of_the_stack(stage: str) -> None:
+    """Most tests read it from disk."""
+    assert document(stage) == template(stage).to_json()
 
 
 @pytest.mark.parametrize("name", ["Sessions", "SessionAudit"])

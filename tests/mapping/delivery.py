@@ -21,11 +21,13 @@ from dynamodb import client as lean
 from dynamodb.connection import Answer, Connections
 from serverless_sessions.serve.expressions import Invalid
 from serverless_sessions.serve.tables import Tables
-from tests.functional.conftest import function, lambda_context, sdk, seam
 from tests.mapping.changes import Changes, Item, Key
 from tests.mapping.mapping import Clock, EventSourceMapping, Record, Settings
 from tests.mapping.network import Network, insert
-from tests.template import resources
+from tests.support.functions import function, lambda_context
+from tests.support.seam import seam
+from tests.support.tables import created_tables, sdk
+from tests.support.template import resources
 
 _S3_FAULTS = 0.3
 _ITEM_BYTES = 400 * 1024
@@ -83,7 +85,7 @@ class InMemory:
 
 
 class OnDynamoDBLocal:
-    """A table of the template."""
+    """The tables of the template."""
 
     def __init__(self, endpoint: str) -> None:
         self._connections = Connections(endpoint)
@@ -101,22 +103,9 @@ class OnDynamoDBLocal:
 
     @contextmanager
     def created(self) -> Iterator[OnDynamoDBLocal]:
-        """It exists until the end of the block."""
-        [table] = [
-            table
-            for logical_id, table in resources("AWS::DynamoDB::GlobalTable").items()
-            if "Audit" in logical_id
-        ]
-        self._sdk.create_table(
-            TableName="audit",
-            KeySchema=table["KeySchema"],
-            AttributeDefinitions=table["AttributeDefinitions"],
-            GlobalSecondaryIndexes=table["GlobalSecondaryIndexes"],
-            BillingMode=table["BillingMode"],
-        )
-        with closing(self._connections):
+        """They exist until the end of the block."""
+        with created_tables(self._sdk), closing(self._connections):
             yield self
-        self._sdk.delete_table(TableName="audit")
 
 
 class _Bucket:

@@ -23,7 +23,7 @@ from itertools import count
 from random import Random
 from typing import Any, NamedTuple
 
-from tests.template import resources
+from tests.support.template import resources
 
 LONGEST_PAUSE = 300.0
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html

@@ -15,11 +15,11 @@ import pytest
 from audit import batch, classify, event
 from audit import trail as audit_trail
 from audit.trail import AuditTrail
-from tests.functional.conftest import function
 from tests.mapping.delivery import InMemory
 from tests.mapping.mapping import Settings
 from tests.mapping.scenarios import Outcome, day, forged, morning, poisoned, trouble
-from tests.simulation.planted_faults import Plant, in_source
+from tests.support.functions import function
+from tests.support.plant import Plant, in_source
 
 
 class Fault(NamedTuple):

@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
-import textwrap
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,35 +20,16 @@ from tests.simulation.browser_stories import draw
 from tests.simulation.browsers import live
 from tests.simulation.web_apps import WebApp, web_app
 from tests.simulation.world import authorizer_module
-
-Plant = Callable[[pytest.MonkeyPatch], None]
+from tests.support.plant import Plant, rewritten
 
 _FIRST_USE = Proof.is_first_use.fget  # type: ignore[attr-defined]
-_COOKIE_OF_A_NEW_TOKEN = ("if self._is_issued and self.stored:", "if self.stored:")
+_COOKIE_OF_A_NEW_TOKEN = ("if self._is_issued and self.session:", "if self.session:")
 _COOKIE_IS_DELETED = (
     "if self._has_ended_users_session and False",
-    "if (self._has_ended_users_session or self._tokens and not self.stored) and False",
+    "if (self._has_ended_users_session or self._tokens and not self.session) and False",
 )
 _FORMER_WHILE_UNSEEN = ("is_unseen(item) or ", "")
 _FAMILY = ('_matches(hashes.family, item, "FamilyHash")', "False")
-
-
-def rewritten(function: Any, *replacements: tuple[str, str]) -> Plant:
-    """Replace pieces of a function's source, wherever the function is held."""
-    bare = inspect.unwrap(function)
-
-    def plant(patch: pytest.MonkeyPatch) -> None:
-        source = textwrap.dedent(inspect.getsource(bare))
-        for old, new in replacements:
-            assert source.count(old) == 1, f"{old!r} is not in {bare.__qualname__} once"
-            source = source.replace(old, new)
-        scope: dict[str, Any] = {}
-        exec(source, bare.__globals__, scope)  # noqa: S102
-        defined = scope[bare.__name__]
-        changed: Any = defined.fget if isinstance(defined, property) else inspect.unwrap(defined)
-        patch.setattr(bare, "__code__", changed.__code__)
-
-    return plant
 
 
 def together(*plants: Plant) -> Plant:
@@ -104,8 +82,11 @@ FAULTS: dict[str, tuple[Plant, bool]] = {
     ),
     "a log-out only deletes the cookie": (
         rewritten(
-            WebSession._leave,
-            ("yield from self._operations.revoke(former.session_id, reason=reason)", "pass"),
+            WebSession._end_former,
+            (
+                "yield from self._operations.revoke(former_session.session_id, reason=reason)",
+                "pass",
+            ),
         ),
         False,
     ),

@@ -6,7 +6,8 @@ from django.contrib import auth
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
-from tests.simulation.django_urls import BACKEND, Backend, user_id
+from tests.simulation.django_urls import user_id
+from tests.support.django_users import BACKEND, Backend
 
 
 async def view(request: HttpRequest, action: str) -> JsonResponse:

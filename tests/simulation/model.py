@@ -15,8 +15,8 @@ from typing import Any
 
 from serverless_sessions.serve.expressions import Item
 from sessions.document import from_attributes
-from tests.functional.conftest import ROLE
 from tests.simulation.world import RETIRED_SECONDS, Call, Request, World, base64url, sha256
+from tests.support.functions import ROLE
 
 # So many characters of a secret stay the same when it is rotated for its holder.
 FAMILY = 12

@@ -15,11 +15,10 @@ from dynamodb.credentials import Credentials
 from dynamodb.signature import signed_headers
 from serverless_sessions.serve.expressions import Unknown, holds, projected, updated
 from serverless_sessions.serve.tables import Tables
-from tests.functional.conftest import sdk
 from tests.simulation.callers import live
 from tests.simulation.story import draw
 from tests.simulation.world import START
-from tests.template import resources
+from tests.support.tables import created_tables, sdk
 
 _STORIES = 60
 _WRITES = 3000
@@ -29,16 +28,7 @@ _ATTRIBUTES = ("A", "B", "C", "RequestId")
 @contextmanager
 def empty_tables(endpoint: str) -> Iterator[Any]:
     """Both tables on DynamoDB Local: asks it for an operation, answers the status and the body."""
-    client = sdk(endpoint)
-    for logical_id, table in resources("AWS::DynamoDB::GlobalTable").items():
-        client.create_table(
-            TableName="audit" if "Audit" in logical_id else "sessions",
-            KeySchema=table["KeySchema"],
-            AttributeDefinitions=table["AttributeDefinitions"],
-            GlobalSecondaryIndexes=table["GlobalSecondaryIndexes"],
-            BillingMode="PAY_PER_REQUEST",
-        )
-    with closing(Connections(endpoint)) as connections:
+    with created_tables(sdk(endpoint)), closing(Connections(endpoint)) as connections:
 
         def ask(operation: str, body: bytes) -> tuple[int, Any]:
             key = Credentials("testing", "testing", "")
@@ -53,11 +43,7 @@ def empty_tables(endpoint: str) -> Iterator[Any]:
             answer = connections.exchange(headers, body, deadline=float("inf"))
             return answer.status, json.loads(answer.body)
 
-        try:
-            yield ask
-        finally:
-            for name in ("audit", "sessions"):
-                client.delete_table(TableName=name)
+        yield ask
 
 
 def test_stories_are_answered_as_dynamodb_local_answers_them(dynamodb: str) -> None:

@@ -278,7 +278,7 @@ def _django_settings(*, asynchronous: bool) -> Iterator[None]:
 
     with override_settings(
         ALLOWED_HOSTS=["*"],
-        AUTHENTICATION_BACKENDS=[f"{_URLS}.Backend"],
+        AUTHENTICATION_BACKENDS=["tests.support.django_users.Backend"],
         MIDDLEWARE=[
             "serverless_sessions.django.middleware.SessionMiddleware",
             "django.contrib.auth.middleware.AuthenticationMiddleware",

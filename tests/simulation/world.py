@@ -25,10 +25,11 @@ from serverless_sessions.serve.expressions import Item
 from serverless_sessions.serve.tables import Tables
 from sessions import session, token, user_sessions
 from sessions.errors import Unavailable
-from tests.functional.conftest import function, lambda_context, seam
-from tests.gateway import api_event
 from tests.simulation.story import UNDER_WAY_SECONDS, Fate
 from tests.simulation.turnstile import Turnstile
+from tests.support.functions import function, lambda_context
+from tests.support.gateway import api_event
+from tests.support.seam import seam
 
 START = 1_795_435_200.0
 # For so long a token without grace is refused before its use is a theft: short, as stories are.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from botocore.awsrequest import AWSRequest
 
-from tests.caller import Answer, Caller
+from tests.support.caller import Answer, Caller
 
 BUSY = Answer(503, {"retry-after": "0"}, b"")
 DOWN = Answer(503, {}, b"")

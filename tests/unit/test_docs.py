@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.template import ROOT
+from tests.support.template import ROOT
 
 SECURITY = (ROOT / "docs/security.md").read_text()
 

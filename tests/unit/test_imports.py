@@ -79,6 +79,17 @@ def test_benchmarks_import_no_test() -> None:
     assert not crossings(ROOT / "bench", into={"tests"})
 
 
+def test_nothing_imports_a_conftest() -> None:
+    """pytest hands out what stands there; what is imported has a module that says what it is."""
+    conftests = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in sources(ROOT / "tests")
+        if path.name == "conftest.py"
+    }
+    assert len(conftests) > 5
+    assert not crossings(ROOT / "tests", into=conftests)
+
+
 @pytest.mark.parametrize("name", LAMBDAS)
 def test_no_function_imports_the_folder_of_another(name: str) -> None:
     assert not crossings(FUNCTIONS / name, into=set(LAMBDAS) - {name})

@@ -27,7 +27,7 @@ from dynamodb.connection import ANSWER_SECONDS, CONNECT_SECONDS
 from dynamodb.credentials import Credentials
 from dynamodb.errors import NoCredentials, RequestRefused, TransientError
 from local.stack import HOST
-from tests.proxy import (
+from tests.support.proxy import (
     Exchange,
     Fault,
     Proxy,

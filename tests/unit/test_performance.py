@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from bench import chart, limits, peers, prices, scale
-from tests.template import ROOT
+from tests.support.template import ROOT
 
 RESULTS = json.loads(chart.RESULTS.read_text())
 PARTS = {"limits": limits, "peers": peers, "scale": scale}

@@ -1,7 +1,9 @@
-"""A wrong setting stops synth with a sentence that names it."""
+"""The defaults, and the sentence by which a wrong setting stops a deployment."""
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from aws_cdk import RemovalPolicy
 
 from infra.settings import Settings, SettingsError
 from sessions import limits
-from tests.template import context
+from tests.support.template import ROOT, SETTINGS, STAGES, cdk_context, context
 
 
 def settings(stage: str = "dev", **overrides: Any) -> Settings:
@@ -18,6 +20,23 @@ def settings(stage: str = "dev", **overrides: Any) -> Settings:
         name: value for name, value in (given["settings"] | overrides).items() if value is not ...
     }
     return Settings.of_stage(stage, given)
+
+
+def test_defaults_are_those_that_tests_rely_on() -> None:
+    """With other values in `cdk.json` this test fails alone: a deployer may choose them."""
+    assert cdk_context()["settings"] == SETTINGS
+    assert cdk_context()["stages"] == STAGES
+
+
+def test_readme_tells_the_defaults() -> None:
+    """What stands after a semicolon is the value of another stage."""
+    readme = (ROOT / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| `?(.+?)`?(?:; .*)? \|", readme, re.MULTILINE))
+
+    assert {name: rows[name] for name in SETTINGS} == {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in SETTINGS.items()
+    }
 
 
 def test_stages_override_the_common_settings() -> None:

@@ -1,4 +1,4 @@
-"""The client for asyncio."""
+"""The asyncio client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serverless_sessions.models import Client, Data, Event, IssuedSession, Pendi
 
 
 class AsyncSessions(BaseSessions[AsyncTransport]):
-    """The client for asyncio. It can be shared between event loops."""
+    """The asyncio client. Event loops can share one instance."""
 
     transport_class = AsyncTransport
 
@@ -102,8 +102,8 @@ class AsyncSessions(BaseSessions[AsyncTransport]):
         cursor = None
         while True:
             page = await self.run(self.operations.list_page(user_id, cursor))
-            for each in page.items:
-                yield each
+            for session in page.items:
+                yield session
             cursor = page.cursor
             if cursor is None:
                 return
@@ -127,8 +127,8 @@ class AsyncSessions(BaseSessions[AsyncTransport]):
         cursor = None
         while True:
             page = await self.run(self.operations.events_page(query, cursor))
-            for each in page.items:
-                yield each
+            for event in page.items:
+                yield event
             cursor = page.cursor
             if cursor is None:
                 return
@@ -137,7 +137,7 @@ class AsyncSessions(BaseSessions[AsyncTransport]):
         return await self.run(self.operations.pending(session_id))
 
     async def run(self, plan: Plan[Result]) -> Result:
-        """Carry out a plan step by step, as the adapters do."""
+        """Execute a plan step by step and return its result. The adapters use this method too."""
         outcome: Outcome = None
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What both clients share: how they are made, and what each of their methods is for."""
+"""The base of both clients: their constructor, and the documentation of their methods."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ AnyTransport = TypeVar("AnyTransport")
 class BaseSessions(Generic[AnyTransport]):
     """A client of the service.
 
-    In `data` an integer is an int. Any other number is a float, or a `Decimal` where a float would
-    have another value. All of them, `Decimal` too, can be sent.
+    Numbers in `data` are returned as int if they are integers, and as float otherwise. A number
+    that a float cannot represent exactly is returned as `Decimal`. All three types can be sent.
     """
 
     transport_class: type[AnyTransport]
@@ -35,14 +35,17 @@ class BaseSessions(Generic[AnyTransport]):
         verify_deadline_seconds: float = 2.0,
         reader: DirectReader | None = None,
     ) -> None:
-        """Make a client of the service at `url`, the stack's output `ApiUrl`.
+        """Create a client for the service at `url`, which is the stack's output `ApiUrl`.
 
-        Credentials are `credentials`, or the ones that botocore finds (for `profile`, if it is set)
-        and renews. The region is the one in `url`, else the one that AWS's configuration names.
-        Every call ends within `deadline_seconds`, `verify` within `verify_deadline_seconds`,
-        repetitions included; then it raises `Unavailable`. `reader` lets `verify` read the table.
+        Calls are signed with `credentials`. Without them, botocore finds the credentials (of
+        `profile`, if it is set) and refreshes them. The region is the one in `url`, or else the
+        one in the AWS configuration.
+
+        A call that is not answered within `deadline_seconds`, retries included, raises
+        `Unavailable`. For `verify`, `verify_deadline_seconds` applies instead. With a `reader`,
+        `verify` reads the table directly where possible.
         """
-        # The calls as plans, of which the adapters make larger ones.
+        # The adapters combine these plans into larger plans.
         self.operations = Operations(
             url,
             region or find_region(url, profile),
@@ -62,79 +65,83 @@ class BaseSessions(Generic[AnyTransport]):
         absolute_ttl_seconds: int | None = None,
         client: Client | None = None,
     ) -> Any:
-        """Create a session; an anonymous one without `user_id`."""
+        """Create a session. Without `user_id` it is anonymous."""
         raise NotImplementedError
 
     def verify(self, token: str, *, renew: bool = True, client: Client | None = None) -> Any:
-        """Return the session that `token` proves, or None if it proves none. An outage raises."""
+        """Return the session of `token`, or None if the token is not valid.
+
+        Raises `Unavailable` during an outage, so that None always means an invalid token.
+        """
         raise NotImplementedError
 
     def inspect(self, token: str) -> Any:
-        """Return the session whose newest token this is, without the consequences of `verify`.
+        """Return the session whose newest token is `token`, without the side effects of `verify`.
 
-        Use it for a token that no user has just presented, such as one that an app has noted. The
-        session is not renewed. For a token that has been replaced since it returns None, and ends
-        nothing.
+        Use this method for a token that did not come with a user's request, for example one that
+        the app has stored. The session is not renewed. If the token has been replaced, the method
+        returns None and does not end the session.
         """
         raise NotImplementedError
 
     def get(self, session_id: str) -> Any:
-        """Read a session without extending it. Raises `SessionNotFound`."""
+        """Return a session without renewing it. Raises `SessionNotFound`."""
         raise NotImplementedError
 
     def change(
         self, session_id: str, changes: Mapping[str, Any], *, version: int | None = None
     ) -> Any:
-        """Set top-level keys of the data, and remove those whose value is None.
+        """Set top-level keys of the data. A key whose value is None is removed.
 
-        With `version`, only if the data is still that version: else `VersionMismatch`.
+        With `version`, raises `VersionMismatch` unless the data still has that version.
         """
         raise NotImplementedError
 
     def replace(
         self, session_id: str, data: Mapping[str, Any], *, version: int | None = None
     ) -> Any:
-        """Replace all of the data. `version` is as for `change`."""
+        """Replace all of the data. `version` works as in `change`."""
         raise NotImplementedError
 
     def update(self, session_id: str, function: Callable[[Data], Data | None]) -> Any:
-        """Read the data, let `function` change it, and write it unless somebody else wrote before.
+        """Read the data, change it with `function`, and write it back.
 
-        If somebody did, it starts again from the reading, so `function` may be called more than
-        once. It gets the data and returns the new data, or None if it changed its argument. Only
-        the keys that differ are sent.
+        `function` gets the data. It returns the new data, or None if it changed its argument in
+        place. If another writer changes the data in between, the method starts again with the new
+        data, so `function` may be called more than once. Only the keys that differ are sent.
         """
         raise NotImplementedError
 
     def renew(self, session_id: str, *, ttl_seconds: int | None = None, final: bool = False) -> Any:
-        """Extend a session by its sliding window, or by a new window of `ttl_seconds`.
+        """Extend a session by its idle timeout. `ttl_seconds` sets a new idle timeout.
 
-        With `final`, the new window is the session's last: nothing extends it afterwards. Only an
-        anonymous session can get one, else this raises `NotAnonymous`.
+        With `final`, the session ends when the new window is over, and nothing can extend it.
+        Raises `NotAnonymous` if the session has a user: only an anonymous session can get a final
+        window.
         """
         raise NotImplementedError
 
     def rotate(
         self, session_id: str, *, token: str | None = None, grace_seconds: int | None = None
     ) -> Any:
-        """Give the session a new token.
+        """Replace the session's token with a new one.
 
-        Pass the `token` that the end user presented. The former token stays good until the new one
-        has been presented, and for `grace_seconds` after that. Raises `RotationInGrace` if another
-        request has just rotated: keep the token at hand. Raises `InvalidToken` for a token that is
-        not good any more.
+        Pass the `token` that the end user presented. That token stays valid until the new one is
+        presented for the first time, and for `grace_seconds` after that. Raises `RotationInGrace`
+        if another request has just rotated the token: keep using the current token. Raises
+        `InvalidToken` if `token` is no longer valid.
 
-        Without `token` it raises `RotationInGrace` until the last new token has been presented and
-        its grace period is over; `grace_seconds=0` rotates all the same.
+        Without `token`, the method raises `RotationInGrace` until the newest token has been
+        presented and its grace period is over. Pass `grace_seconds=0` to rotate in any case.
         """
         raise NotImplementedError
 
     def revoke(self, session_id: str, *, reason: str = "logout") -> Any:
-        """End a session now. It is no error if there is nothing to end."""
+        """End a session now. A session that does not exist, or has ended, is not an error."""
         raise NotImplementedError
 
     def revoke_all(self, user_id: str, *, keep: str | None = None, reason: str = "logout") -> Any:
-        """End all sessions of a user, except the one with the id `keep`; return how many."""
+        """End all sessions of a user except the one with the id `keep`. Return their number."""
         raise NotImplementedError
 
     def list(self, user_id: str) -> Any:
@@ -152,10 +159,10 @@ class BaseSessions(Generic[AnyTransport]):
     ) -> Any:
         """Iterate over the audit trail of a session or of a user.
 
-        `since` (inclusive) and `until` (exclusive) compare the time of record, in epoch seconds.
+        `since` (inclusive) and `until` (exclusive) limit `Event.recorded_at`, in epoch seconds.
         """
         raise NotImplementedError
 
     def pending(self, session_id: str) -> Any:
-        """Return the expiry whose event TTL has yet to bring, or None."""
+        """Return the expiry of a session that TTL has not removed yet, or None."""
         raise NotImplementedError

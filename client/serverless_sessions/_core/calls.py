@@ -1,7 +1,8 @@
-"""What is sent and what comes back, without sending it.
+"""Requests, their outcomes, and the rules for retries, without any input or output.
 
-A `Plan` is a generator: it yields what is to be done next, and is sent what came of it. Two thin
-drivers do these things, one for threads and one for asyncio, so that every rule stands here once.
+A `Plan` is a generator. It yields the next step, a `Request` or a `Wait`, and receives the outcome
+of that step. `Sessions.run` and `AsyncSessions.run` execute the steps, so the rules exist only once
+for threads and asyncio.
 """
 
 from __future__ import annotations
@@ -24,36 +25,36 @@ from serverless_sessions.errors import (
     Unavailable,
 )
 
-_MAX_SENDS = 6
+_MAX_ATTEMPTS = 6
 _PAUSE_SECONDS = 0.05
 _MAX_PAUSE_SECONDS = 2.0
-# Under this, another send would hardly get an answer.
-_LEAST_SECONDS = 0.25
+# With less time than this, another attempt is unlikely to get an answer.
+_MIN_ATTEMPT_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request, signed for a region and an AWS service, with `seconds` for all of it."""
+    """An HTTP request. It is signed for `region` and `aws_service`, and takes at most `seconds`."""
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = field(default=b"", repr=False)
     region: str = ""
-    signed_for: str = "execute-api"
+    aws_service: str = "execute-api"
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Do nothing for so long."""
+    """A pause before the next request."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Header names are in lower case."""
+    """An HTTP response. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -66,9 +67,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class NoAnswer:
-    """The request failed. `sent` is False if it certainly did not arrive."""
+    """A request without a response. `sent` is False if it certainly did not reach the service."""
 
-    why: str
+    reason: str
     sent: bool
 
 
@@ -78,7 +79,7 @@ Plan = Generator[Request | Wait, Outcome, Result]
 
 
 class Deadline:
-    """By when a call has to end."""
+    """The time by which a call must end."""
 
     def __init__(self, seconds: float) -> None:
         self._at = time.monotonic() + seconds
@@ -88,76 +89,81 @@ class Deadline:
         return self._at - time.monotonic()
 
 
-class Sends:
-    """What became of the sends of one request: `unknown` is the last after which it may have been
-    carried out all the same.
+class Attempts:
+    """The attempts to send one request.
+
+    `last_unknown` is the error of the last attempt that failed although the service may have
+    executed the request.
     """
 
-    unknown: Unavailable | None = None
+    last_unknown: Unavailable | None = None
 
 
 def call(
-    request: Request, deadline: Deadline, *, repeat: bool = True, sends: Sends | None = None
+    request: Request, deadline: Deadline, *, repeat: bool = True, attempts: Attempts | None = None
 ) -> Plan[Answer]:
-    """Send until it is answered, the deadline is near, or the sends are used up.
+    """Send a request, with retries until the deadline is near or the attempts are used up.
 
-    Without `repeat`, a request that may have been carried out is not sent again. Raises the
-    `SessionsError` that the last answer means.
+    Without `repeat`, a request that the service may have executed is not sent again. Raises the
+    `SessionsError` that corresponds to the last outcome.
     """
-    sends = sends or Sends()
-    for count in range(_MAX_SENDS):
-        # Half of the time for the first send: a connection that hangs costs no more than that.
+    attempts = attempts or Attempts()
+    for count in range(_MAX_ATTEMPTS):
+        # If another attempt is possible, this one gets half of the remaining time, so that a
+        # connection that hangs does not use up all of it.
         share = deadline.left / 2 if repeat else deadline.left
-        seconds = max(share, min(deadline.left, _LEAST_SECONDS))
+        seconds = max(share, min(deadline.left, _MIN_ATTEMPT_SECONDS))
         if seconds <= 0:
             break
         outcome = yield replace(request, seconds=seconds)
-        failure = failed(outcome)
+        failure = find_failure(outcome)
         if failure is None:
             assert isinstance(outcome, Answer)  # noqa: S101  # for mypy
             return outcome
         if not isinstance(failure.error, Unavailable):
             raise failure.error
-        if failure.unknown:
-            sends.unknown = failure.error
+        if failure.is_outcome_unknown:
+            attempts.last_unknown = failure.error
         pause = failure.retry_after + jitter(count)
-        again = repeat or not failure.unknown
-        if not again or count == _MAX_SENDS - 1 or pause >= deadline.left:
+        may_retry = repeat or not failure.is_outcome_unknown
+        if not may_retry or count == _MAX_ATTEMPTS - 1 or pause >= deadline.left:
             raise failure.error
         yield Wait(pause)
     raise Unavailable("the deadline has passed")
 
 
 def jitter(count: int) -> float:
-    """Seconds to wait after the failure number `count`, so that callers do not come in step."""
+    """Return a random pause in seconds, so that clients do not all retry at the same time."""
     return random.uniform(0, min(_PAUSE_SECONDS * 2**count, _MAX_PAUSE_SECONDS))  # noqa: S311
 
 
 @dataclass(frozen=True)
 class Failure:
-    """`unknown`: the request may have been carried out all the same."""
+    """A failed attempt. `is_outcome_unknown`: the service may have executed the request."""
 
     error: SessionsError
-    unknown: bool = False
+    is_outcome_unknown: bool = False
     retry_after: float = 0.0
 
 
-def failed(outcome: Outcome) -> Failure | None:
-    """What is wrong with an outcome, None if it is a success."""
+def find_failure(outcome: Outcome) -> Failure | None:
+    """Return the failure that an outcome represents, or None for a success."""
     if isinstance(outcome, NoAnswer):
-        return Failure(Unavailable(outcome.why), unknown=outcome.sent)
-    assert outcome is not None  # noqa: S101  # only a Wait has none
-    parsed = _parsed(outcome)
+        return Failure(Unavailable(outcome.reason), is_outcome_unknown=outcome.sent)
+    assert outcome is not None  # noqa: S101  # only a Wait has no outcome
+    document = _parse_json(outcome)
     if outcome.status < 300:
-        if parsed is not None or outcome.status == 204:
+        if document is not None or outcome.status == 204:
             return None
-        return Failure(Unavailable("the answer can't be read"), unknown=True)
-    error = _error(outcome, parsed if isinstance(parsed, dict) else {})
-    return Failure(error, unknown=outcome.status >= 500, retry_after=_retry_after(outcome))
+        return Failure(Unavailable("the answer can't be read"), is_outcome_unknown=True)
+    error = _error(outcome, document if isinstance(document, dict) else {})
+    return Failure(
+        error, is_outcome_unknown=outcome.status >= 500, retry_after=_retry_after(outcome)
+    )
 
 
-def _parsed(answer: Answer) -> Any:
-    """None if it is no JSON."""
+def _parse_json(answer: Answer) -> Any:
+    """Return the document in the body, or None if the body is not JSON."""
     try:
         return answer.json
     except ValueError:
@@ -165,7 +171,10 @@ def _parsed(answer: Answer) -> Any:
 
 
 def _error(answer: Answer, problem: Mapping[str, Any]) -> SessionsError:
-    """The service names its errors by `code`. API Gateway answers with a `message` alone."""
+    """Build the exception for an error response.
+
+    The service identifies its errors by `code`. API Gateway's own errors have only a `message`.
+    """
     kind = _BY_CODE.get(problem.get("code", "")) or _BY_STATUS.get(answer.status)
     if kind is None:
         kind = Unavailable if answer.status >= 500 else SessionsError
@@ -174,7 +183,9 @@ def _error(answer: Answer, problem: Mapping[str, Any]) -> SessionsError:
         detail,
         status=answer.status,
         request_id=problem.get("instance") or answer.headers.get("apigw-requestid"),
-        errors=[FieldError(each["pointer"], each["detail"]) for each in problem.get("errors", ())],
+        errors=[
+            FieldError(error["pointer"], error["detail"]) for error in problem.get("errors", ())
+        ],
     )
 
 
@@ -184,13 +195,13 @@ def _retry_after(answer: Answer) -> float:
 
 
 def _codes(kind: type[SessionsError]) -> dict[str, type[SessionsError]]:
-    found = {kind.code: kind} if kind.code else {}
-    for each in kind.__subclasses__():
-        found |= _codes(each)
-    return found
+    codes = {kind.code: kind} if kind.code else {}
+    for subclass in kind.__subclasses__():
+        codes |= _codes(subclass)
+    return codes
 
 
-# OutcomeUnknown and the like come without a code of the service.
+# Errors without a code, such as OutcomeUnknown, are not in this table.
 _BY_CODE = _codes(SessionsError)
 _BY_STATUS: dict[int, type[SessionsError]] = {
     401: NotAllowed,

@@ -1,4 +1,4 @@
-"""Makes what an app knows of its end user fit the service, so that it never blocks a log-in."""
+"""Adjusts the end user's details to the service's rules, so that they never prevent a log-in."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _MAX_USER_AGENT = 512
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([0-9.]+):\d+")
 
 
-def fitted(client: Client | None) -> dict[str, str]:
-    """`client` as a call takes it; what can't be made to fit is left out."""
-    found = {
+def normalize(client: Client | None) -> dict[str, str]:
+    """Return `client` as the API expects it. Values that cannot be made valid are omitted."""
+    values = {
         "ip": _ip(client.ip) if client and client.ip else None,
         "user_agent": _user_agent(client.user_agent) if client and client.user_agent else None,
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in values.items() if value}
 
 
 def _ip(text: str) -> str | None:
-    """The first address of a list such as X-Forwarded-For, without zone and port."""
+    """Return the first address of a list such as X-Forwarded-For, without its zone and port."""
     first = text.partition(",")[0].strip().strip('"')
-    if ported := _WITH_PORT.fullmatch(first):
-        first = ported[1] or ported[2]
+    if match := _WITH_PORT.fullmatch(first):
+        first = match[1] or match[2]
     address = first.partition("%")[0]
     try:
         ipaddress.ip_address(address)
@@ -35,5 +35,7 @@ def _ip(text: str) -> str | None:
 
 
 def _user_agent(text: str) -> str:
-    """Printable characters alone; neither controls nor halves of surrogate pairs."""
-    return "".join(each for each in text if each.isprintable())[:_MAX_USER_AGENT].strip()
+    """Keep only printable characters: no control characters and no lone surrogates."""
+    return "".join(character for character in text if character.isprintable())[
+        :_MAX_USER_AGENT
+    ].strip()

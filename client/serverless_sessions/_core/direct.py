@@ -1,4 +1,4 @@
-"""Verify by reading the `Sessions` table itself."""
+"""Verification that reads the `Sessions` table directly instead of calling the API."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from serverless_sessions._core.calls import Answer, Deadline, Plan, Request
-from serverless_sessions._core.exact_json import number
+from serverless_sessions._core.exact_json import parse_number
 from serverless_sessions._core.token import Token
 from serverless_sessions.models import Client, Session
 
-# So long the rules of the last answer hold: the kill switch arrives within that time.
+# How long a policy from the API is used. A new `not_before` takes effect within this time.
 _POLICY_SECONDS = 60
-# One call asks for the rules anew before that, so that the others need not.
+# After this time one call goes to the API to refresh the policy, and the others still use it.
 _REFRESH_SECONDS = 55
-# A read takes a few milliseconds. After so long the API does better.
+# A read takes a few milliseconds. If it takes this long, the API is the better choice.
 _READ_SECONDS = 0.5
-# Times have ten digits at most, so that one in milliseconds is none.
+# A time has at most ten digits, so that a time in milliseconds is rejected.
 _TOO_LATE = 10**10
 _POLICY = re.compile(
     r"not_before=([0-9]{1,15}), renewal_fraction=([0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)"
@@ -41,14 +41,18 @@ class _Policy:
 class DirectReader:
     """Lets `verify` read the table `table` first, with one strongly consistent GetItem.
 
-    The read answers for the newest token of a live session that is not due for renewal, if that
-    token has been presented before. What time it is comes with DynamoDB's answer, so the clock of
-    this host ends and prolongs no session. The API decides everything else, also when the read
-    fails or its answer has no time. One `verify` a minute goes to the API in any case, for its
-    answer brings the rules. Until the first such answer, every call goes to the API.
+    The read is enough if the token is the newest one of a live session, has been presented before,
+    and the session is not due for renewal. The current time is taken from DynamoDB's response, so
+    the clock of this host can neither end nor prolong a session. In all other cases the API
+    decides, including a failed read and a response without a time.
 
-    Needs `dynamodb:GetItem` on the table, and nothing else. Without `region`, the table is in the
-    region of the API; without `endpoint`, it is behind that region's own.
+    One `verify` a minute always goes to the API, because its response contains the policy:
+    `not_before`, before which a session must not have been created, and the fraction of the idle
+    timeout after which a session is renewed. Until the first such response, every call goes to the
+    API.
+
+    The reader needs the permission `dynamodb:GetItem` on the table, and no other. By default the
+    table is in the region of the API, and `endpoint` is DynamoDB's endpoint in that region.
     """
 
     def __init__(
@@ -58,49 +62,57 @@ class DirectReader:
         self._region = region
         self._endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_DYNAMODB")
         self._policy: _Policy | None = None
-        self._refreshing: _Policy | None = None
+        # The last policy for whose refresh a call has gone to the API.
+        self._refreshed_policy: _Policy | None = None
 
     def read(
         self, token: Token, region: str, deadline: Deadline, *, renew: bool
     ) -> Plan[Session | None]:
-        """The session of `token`; None where the API has to decide."""
+        """Return the session of `token`, or None if the API has to decide."""
         policy = self._current_policy()
         if policy is None:
             return None
         outcome = yield self._get_item(token.session_id, self._region or region, deadline)
-        if not isinstance(outcome, Answer) or outcome.status != 200 or not _is_whole(outcome):
+        if (
+            not isinstance(outcome, Answer)
+            or outcome.status != 200
+            or not _checksum_matches(outcome)
+        ):
             return None
         try:
             item = json.loads(outcome.body)["Item"]
-            return _judge(item, token, policy, _answered_at(outcome), renew=renew)
+            return _judge(item, token, policy, _response_time(outcome), renew=renew)
         except (KeyError, ValueError, TypeError, AttributeError):
             return None
 
-    def learn(self, header: str, asked_at: float) -> None:
-        """The rules in the header `Sessions-Policy` of an answer to a call of that time.
+    def learn(self, header: str, sent_at: float) -> None:
+        """Store the policy in the header `Sessions-Policy` of a response.
 
-        Without rules that can be read, those from before are used until their time is over.
+        `sent_at` is the time at which the call was sent. If the header cannot be parsed, the former
+        policy is used until it is too old.
         """
         match = _POLICY.fullmatch(header)
         if match and (fraction := float(match[2])) <= 1:
-            self._policy = _Policy(int(match[1]), fraction, asked_at)
+            self._policy = _Policy(int(match[1]), fraction, sent_at)
 
     def _current_policy(self) -> _Policy | None:
-        """None if this call has to go to the API. Wall-clock time: it goes on while a process is
-        frozen.
+        """Return the policy, or None if this call has to go to the API.
+
+        Its age is measured with the wall clock, because a monotonic clock may stop while the
+        process is frozen, as in Lambda.
         """
         policy = self._policy
         age = time.time() - policy.learned_at if policy else -1
         if not 0 <= age < _POLICY_SECONDS:
             return None
-        if age >= _REFRESH_SECONDS and self._refreshing is not policy:
-            self._refreshing = policy
+        if age >= _REFRESH_SECONDS and self._refreshed_policy is not policy:
+            self._refreshed_policy = policy
             return None
         return policy
 
     def _get_item(self, session_id: str, region: str, deadline: Deadline) -> Request:
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        request = {
+        parameters = {
             "TableName": self._table,
             "Key": {"SessionId": {"S": session_id}},
             "ConsistentRead": True,
@@ -112,22 +124,22 @@ class DirectReader:
                 "Content-Type": "application/x-amz-json-1.0",
                 "X-Amz-Target": "DynamoDB_20120810.GetItem",
             },
-            json.dumps(request).encode(),
+            json.dumps(parameters).encode(),
             region=region,
-            signed_for="dynamodb",
+            aws_service="dynamodb",
             seconds=max(min(_READ_SECONDS, deadline.left / 4), 0),
         )
 
 
-def _is_whole(answer: Answer) -> bool:
+def _checksum_matches(answer: Answer) -> bool:
     checksum = answer.headers.get("x-amz-crc32")
     return checksum is None or checksum == str(zlib.crc32(answer.body))
 
 
-def _answered_at(answer: Answer) -> int:
-    """DynamoDB's time. Raises `KeyError` and `ValueError` for an answer that does not have it."""
+def _response_time(answer: Answer) -> int:
+    """Return DynamoDB's time. Raises `KeyError` or `ValueError` if the response has none."""
     moment = parsedate_to_datetime(answer.headers["date"])
-    if moment.tzinfo is None:  # Python would take it for the time zone of this host
+    if moment.tzinfo is None:  # Python would assume the time zone of this host
         raise ValueError("no GMT")
     return int(moment.timestamp())
 
@@ -135,24 +147,24 @@ def _answered_at(answer: Answer) -> int:
 def _judge(
     item: dict[str, Any], token: Token, policy: _Policy, now: int, *, renew: bool
 ) -> Session | None:
-    """The service's own rules, for the plain case alone."""
+    """Apply the service's rules. Return None for every case that is left to the API."""
     session = _session(item)
-    newest = hmac.compare_digest(base64.b64decode(item["TokenHash"]["B"]), token.hash)
-    # The first use of a rotated token is a write, which starts the former one's grace period.
-    seen = "PreviousTokenGrace" not in item
-    live = (
+    is_newest = hmac.compare_digest(base64.b64decode(item["TokenHash"]["B"]), token.hash)
+    # The first use of a new token has to be written: it starts the former token's grace period.
+    is_confirmed = "PreviousTokenGrace" not in item
+    is_live = (
         "RevokedAt" not in item
         and session.expires_at > now
         and session.created_at >= policy.not_before
     )
-    worn = now - session.renewed_at >= session.ttl_seconds * policy.renewal_fraction
-    due = renew and worn and session.expires_at < session.absolute_expires_at
-    return session if newest and seen and live and not due else None
+    is_old = now - session.renewed_at >= session.ttl_seconds * policy.renewal_fraction
+    is_due = renew and is_old and session.expires_at < session.absolute_expires_at
+    return session if is_newest and is_confirmed and is_live and not is_due else None
 
 
 def _session(item: dict[str, Any]) -> Session:
-    """The session in `item`. Raises `KeyError` and `ValueError` for what the API never stores."""
-    _seconds(item, "RenewableUntil")  # not shown, but every session has it
+    """Parse an item. Raises `KeyError` or `ValueError` for anything that the API never stores."""
+    _seconds(item, "RenewableUntil")  # not part of a session's JSON, but in every item
     return Session(
         session_id=item["SessionId"]["S"],
         user_id=item["UserId"]["S"] if "UserId" in item else None,
@@ -169,7 +181,7 @@ def _session(item: dict[str, Any]) -> Session:
 
 
 def _seconds(item: dict[str, Any], name: str) -> int:
-    """A whole Number, as TTL and the service read it."""
+    """Return an integer number of seconds. TTL and the service accept no other numbers."""
     text: str = item[name]["N"]
     if not text.isdecimal() or not 1 <= int(text) < _TOO_LATE:
         raise ValueError(name)
@@ -177,17 +189,17 @@ def _seconds(item: dict[str, Any], name: str) -> int:
 
 
 def _value(attribute: dict[str, Any]) -> Any:
-    """The JSON value behind a DynamoDB attribute value."""
+    """Convert a DynamoDB attribute value to a JSON value."""
     [(kind, value)] = attribute.items()
     match kind:
         case "S" | "BOOL":
             return value
         case "N":
-            return number(value)
+            return parse_number(value)
         case "M":
-            return {key: _value(each) for key, each in value.items()}
+            return {key: _value(member) for key, member in value.items()}
         case "L":
-            return [_value(each) for each in value]
+            return [_value(element) for element in value]
         case "NULL":
             return None
     raise ValueError(f"{kind} is not a JSON type")

@@ -1,4 +1,4 @@
-"""Session data as JSON text, with no number changed on the way."""
+"""JSON encoding and decoding of session data that preserves the exact value of every number."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ from typing import Any
 
 
 def encode(document: object) -> bytes:
-    """Compact JSON. A `Decimal` is written as the number that it is.
+    """Return compact JSON. A `Decimal` is written as a number, with all of its digits.
 
-    Raises `TypeError` and `ValueError` as `json.dumps` does, also for NaN and infinity.
+    Raises `TypeError` and `ValueError` as `json.dumps` does, and `ValueError` for NaN and infinity.
     """
-    # json writes no Decimal: it writes strings that nobody else can have made, and these lose
-    # their quotes.
+    # The json module cannot write a Decimal. It is written as a string between two random marks,
+    # and the quotes are removed together with the marks.
     mark = token_hex(16)
-    marked = False
+    has_decimal = False
 
-    def spell(value: object) -> str:
-        nonlocal marked
+    def encode_decimal(value: object) -> str:
+        nonlocal has_decimal
         if not isinstance(value, Decimal):
             raise TypeError(f"{type(value).__name__} is no JSON type")
         if not value.is_finite():
             raise ValueError("JSON has no NaN and no infinity")
-        marked = True
+        has_decimal = True
         return f"{mark}{value}{mark}"
 
-    text = json.dumps(document, default=spell, allow_nan=False, separators=(",", ":"))
-    if marked:
+    text = json.dumps(document, default=encode_decimal, allow_nan=False, separators=(",", ":"))
+    if has_decimal:
         text = text.replace(f'"{mark}', "").replace(f'{mark}"', "")
     return text.encode()
 
 
 def decode(text: bytes | str) -> Any:
-    """JSON with numbers as `number` reads them."""
-    return json.loads(text, parse_float=number)
+    """Parse JSON, with `parse_number` for its numbers."""
+    return json.loads(text, parse_float=parse_number)
 
 
-def number(text: str) -> int | float | Decimal:
-    """An int if it is one; else a float, or a `Decimal` where the float would be another number.
+def parse_number(text: str) -> int | float | Decimal:
+    """Return an int for an integer, else a float, or a `Decimal` if a float would be inexact.
 
-    `0.1` is the float that Python writes as 0.1. `0.1000000000000000000001` is a `Decimal`.
+    A float is exact if Python writes it with the same value: `0.1` becomes a float, and
+    `0.1000000000000000000001` becomes a `Decimal`.
     """
     exact = Decimal(text)
     if exact == exact.to_integral_value():
@@ -52,7 +53,7 @@ def number(text: str) -> int | float | Decimal:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether both are the same JSON. Python alone takes True for 1."""
+    """Return whether both values are equal as JSON, where True and 1 differ."""
     return _canonical(one) == _canonical(other)
 
 
@@ -61,16 +62,17 @@ def _canonical(value: object) -> str:
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What `change` has to send to turn one into the other: None where it can't.
+    """Return the changes that `change` must send to turn `before` into `after`.
 
-    It can't set a key to None, name an empty key, or change more than 100 keys.
+    Return None if `change` cannot express them: it cannot set a key to None, use an empty key, or
+    change more than 100 keys.
     """
-    found = {
+    result = {
         key: value
         for key, value in after.items()
         if key not in before or not same(before[key], value)
     }
-    if None in found.values() or "" in found:
+    if None in result.values() or "" in result:
         return None
-    found |= {key: None for key in before if key not in after}
-    return found if len(found) <= 100 else None
+    result |= {key: None for key in before if key not in after}
+    return result if len(result) <= 100 else None

@@ -1,4 +1,4 @@
-"""What each method of `Sessions` and `AsyncSessions` does, as a plan."""
+"""The methods of `Sessions` and `AsyncSessions` as plans."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from urllib.parse import quote, urlencode
 from serverless_sessions._core import exact_json
 from serverless_sessions._core.calls import (
     Answer,
+    Attempts,
     Deadline,
     Plan,
     Request,
-    Sends,
     Wait,
     call,
     jitter,
     unknown_outcome,
 )
-from serverless_sessions._core.client_details import fitted
+from serverless_sessions._core.client_details import normalize
 from serverless_sessions._core.direct import DirectReader
 from serverless_sessions._core.token import SESSION_ID, Token, new_session_id
 from serverless_sessions.errors import (
@@ -40,14 +40,14 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Page(Generic[Item]):
-    """`cursor` leads to the next page; None ends the list."""
+    """One page of a list. `cursor` requests the next page; it is None on the last page."""
 
     items: Iterable[Item]
     cursor: str | None
 
 
 class Operations:
-    """Plans for the service at `url`, each with its deadline."""
+    """Creates plans for calls to the service at `url`. Every plan has its own deadline."""
 
     def __init__(
         self,
@@ -74,23 +74,23 @@ class Operations:
         client: Client | None,
         token: Token | None = None,
     ) -> Plan[IssuedSession]:
-        """`token` is new: made here, or by an adapter. It never comes from an end user."""
+        """`token` must be a new token that an adapter has generated, never one from an end user."""
         token = token or Token.issue(new_session_id())
-        given = {
+        body = {
             "user_id": user_id,
             "data": data,
             "ttl_seconds": ttl_seconds,
             "absolute_ttl_seconds": absolute_ttl_seconds,
-            "client": fitted(client) or None,
+            "client": normalize(client) or None,
             "session_id": token.session_id,
             "token_sha256": token.token_sha256,
             "family_sha256": token.family_sha256,
         }
-        answer = yield from call(self._request("POST", "/sessions", given), self._deadline())
+        answer = yield from call(self._request("POST", "/sessions", body), self._deadline())
         return IssuedSession(Session.from_json(answer.json), token.text)
 
     def inspect(self, text: str) -> Plan[Session | None]:
-        """The session whose newest token this is; nothing is written."""
+        """Return the session whose newest token is `text`. The service writes nothing."""
         if Token.parse(text) is None:
             return None
         body = {"token": text, "inspect": True}
@@ -112,14 +112,14 @@ class Operations:
             session = yield from self._reader.read(token, self._region, deadline, renew=renew)
             if session:
                 return session
-        body = {"token": text, "renew": renew, "client": fitted(client) or None}
-        asked_at = time.time()
+        body = {"token": text, "renew": renew, "client": normalize(client) or None}
+        sent_at = time.time()
         try:
             answer = yield from call(self._request("POST", "/sessions/verify", body), deadline)
         except InvalidToken:
             return None
         if self._reader:
-            self._reader.learn(answer.headers.get("sessions-policy", ""), asked_at)
+            self._reader.learn(answer.headers.get("sessions-policy", ""), sent_at)
         return Session.from_json(answer.json)
 
     def get(self, session_id: str) -> Plan[Session]:
@@ -147,27 +147,30 @@ class Operations:
         version: int | None,
         deadline: Deadline,
     ) -> Plan[Session]:
-        """A change of data. Sent twice, it could overwrite what somebody else wrote in between.
+        """Change or replace the data.
 
-        So it is sent again only under `version`, and where its outcome is unknown, the session
-        itself tells: it shows the intended data, or the outcome stays unknown.
+        A retry could overwrite what another writer stored in between, so the request is only
+        retried with a `version`. If its outcome is unknown, the session is read: the change was
+        made if the session has the intended data. Otherwise this raises `OutcomeUnknown`.
         """
         headers = {} if version is None else {"If-Match": f'"v{version}"'}
         request = self._request(method, _path(session_id), {"data": data}, headers=headers)
-        sends = Sends()
+        attempts = Attempts()
         try:
-            answer = yield from call(request, deadline, repeat=version is not None, sends=sends)
+            answer = yield from call(
+                request, deadline, repeat=version is not None, attempts=attempts
+            )
             return Session.from_json(answer.json)
         except (Unavailable, VersionMismatch) as error:
-            if sends.unknown is None:
+            if attempts.last_unknown is None:
                 raise
-            unknown = unknown_outcome(sends.unknown)
+            unknown = unknown_outcome(attempts.last_unknown)
             try:
                 session = yield from self._get(session_id, deadline)
             except Unavailable:
                 raise unknown from error
-            next_one = version is None or session.version == version + 1
-            if next_one and _shows(session, method, data):
+            is_next_version = version is None or session.version == version + 1
+            if is_next_version and _has_data(session, method, data):
                 return session
             raise unknown from error
 
@@ -176,9 +179,9 @@ class Operations:
         for count in range(_MAX_CONFLICTS):
             session = yield from self._get(session_id, deadline)
             before = session.data or {}
-            given = copy.deepcopy(before)
-            answered = function(given)
-            after = given if answered is None else answered
+            draft = copy.deepcopy(before)
+            result = function(draft)
+            after = draft if result is None else result
             changes = exact_json.changes(before, after)
             if changes == {}:
                 return session
@@ -207,22 +210,23 @@ class Operations:
         grace_seconds: int | None,
         successor: Token | None = None,
     ) -> Plan[IssuedSession]:
-        """`token` is the one that the end user presented. `successor` is a new one of its family,
-        made here or by an adapter.
+        """`token` is the token that the end user presented.
+
+        `successor` is a new token of the same family, if an adapter has generated one.
         """
         body: dict[str, Any] = {"token": token, "grace_seconds": grace_seconds}
         if token is None:
-            new = Token.issue(session_id)
-            body["family_sha256"] = new.family_sha256
+            new_token = Token.issue(session_id)
+            body["family_sha256"] = new_token.family_sha256
         else:
-            presented = Token.parse(token)
-            if presented is None or presented.session_id != session_id:
+            old_token = Token.parse(token)
+            if old_token is None or old_token.session_id != session_id:
                 raise InvalidToken("The token is malformed, or of another session.")
-            new = successor or presented.successor()
-        body["token_sha256"] = new.token_sha256
+            new_token = successor or old_token.successor()
+        body["token_sha256"] = new_token.token_sha256
         request = self._request("POST", _path(session_id, "/rotate"), body)
         answer = yield from call(request, self._deadline())
-        return IssuedSession(Session.from_json(answer.json), new.text)
+        return IssuedSession(Session.from_json(answer.json), new_token.text)
 
     def revoke(self, session_id: str, *, reason: str) -> Plan[None]:
         if SESSION_ID.fullmatch(session_id):
@@ -230,15 +234,15 @@ class Operations:
             yield from call(request, self._deadline())
 
     def revoke_all(self, user_id: str, *, keep: str | None, reason: str) -> Plan[int]:
-        revoked: int = 0
+        count: int = 0
         cursor: str | None = None
         while True:
             query = {"user_id": user_id, "except": keep, "reason": reason, "cursor": cursor}
             request = self._request("DELETE", "/sessions", query=query)
             answer = (yield from call(request, self._deadline())).json
-            revoked += answer["revoked"]
+            count += answer["revoked"]
             if answer["complete"]:
-                return revoked
+                return count
             if not answer["revoked"] and answer["next_cursor"] == cursor:
                 raise Unavailable("signing out makes no progress")
             cursor = answer["next_cursor"]
@@ -247,16 +251,16 @@ class Operations:
         query = {"user_id": user_id, "limit": _PAGE, "cursor": cursor}
         answer = yield from call(self._request("GET", "/sessions", query=query), self._deadline())
         page = answer.json
-        return Page([Session.from_json(each) for each in page["items"]], page["next_cursor"])
+        return Page([Session.from_json(item) for item in page["items"]], page["next_cursor"])
 
     def events_page(self, query: Mapping[str, Any], cursor: str | None) -> Plan[Page[Event]]:
         page = (yield from self._events(dict(query) | {"limit": _PAGE, "cursor": cursor})).json
-        return Page([Event.from_json(each) for each in page["items"]], page["next_cursor"])
+        return Page([Event.from_json(item) for item in page["items"]], page["next_cursor"])
 
     def pending(self, session_id: str) -> Plan[PendingExpiry | None]:
         answer = yield from self._events({"session_id": session_id, "limit": 1})
-        found = answer.json["pending"]
-        return PendingExpiry(at=found["at"], cause=found["cause"]) if found else None
+        pending = answer.json["pending"]
+        return PendingExpiry(at=pending["at"], cause=pending["cause"]) if pending else None
 
     def _events(self, query: Mapping[str, Any]) -> Plan[Answer]:
         return call(self._request("GET", "/events", query=query), self._deadline())
@@ -273,35 +277,38 @@ class Operations:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Request:
-        """Members and parameters that are None are left out."""
+        """Build a request, without the members of `body` and of `query` that are None."""
         url = self._url + path
-        if asked := {name: each for name, each in (query or {}).items() if each is not None}:
-            url += "?" + urlencode(asked, quote_via=quote, safe="", errors="surrogatepass")
+        parameters = {name: value for name, value in (query or {}).items() if value is not None}
+        if parameters:
+            url += "?" + urlencode(parameters, quote_via=quote, safe="", errors="surrogatepass")
         if body is None:
             return Request(method, url, headers or {}, region=self._region)
-        told = {name: each for name, each in body.items() if each is not None}
+        members = {name: value for name, value in body.items() if value is not None}
         return Request(
             method,
             url,
             {"Content-Type": "application/json"} | dict(headers or {}),
-            exact_json.encode(told),
+            exact_json.encode(members),
             region=self._region,
         )
 
 
 def _path(session_id: str, suffix: str = "") -> str:
-    """Raises `SessionNotFound` for what can't be the id of a session."""
+    """Return the path of a session. Raises `SessionNotFound` for a malformed session id."""
     if not SESSION_ID.fullmatch(session_id):
         raise SessionNotFound("No live session has this id.")
     return f"/sessions/{session_id}{suffix}"
 
 
-def _shows(session: Session, method: str, data: Mapping[str, Any]) -> bool:
-    """Whether the session's data is what the change intended."""
-    found = session.data or {}
+def _has_data(session: Session, method: str, data: Mapping[str, Any]) -> bool:
+    """Return whether the session has the data that the change was meant to write."""
+    current = session.data or {}
     if method == "PUT":
-        return exact_json.same(found, data)
+        return exact_json.same(current, data)
     return all(
-        key not in found if value is None else key in found and exact_json.same(found[key], value)
+        key not in current
+        if value is None
+        else key in current and exact_json.same(current[key], value)
         for key, value in data.items()
     )

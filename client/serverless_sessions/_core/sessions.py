@@ -1,4 +1,4 @@
-"""The client for threads and plain functions."""
+"""The synchronous client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serverless_sessions.models import Client, Data, Event, IssuedSession, Pendi
 
 
 class Sessions(BaseSessions[Transport]):
-    """The client for threads and plain functions. One can be shared between threads."""
+    """The synchronous client. Threads can share one instance."""
 
     transport_class = Transport
 
@@ -131,7 +131,7 @@ class Sessions(BaseSessions[Transport]):
         return self.run(self.operations.pending(session_id))
 
     def run(self, plan: Plan[Result]) -> Result:
-        """Carry out a plan step by step, as the adapters do."""
+        """Execute a plan step by step and return its result. The adapters use this method too."""
         outcome: Outcome = None
         while True:
             try:

@@ -1,4 +1,4 @@
-"""AWS's side of a request: credentials, region, signature. All of it is botocore's."""
+"""AWS credentials, the region and the signature of a request. botocore does the work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _API_HOST = re.compile(r"[^.]+\.execute-api\.([^.]+)\.amazonaws\.com(\.cn)?")
 
 
 def find_region(url: str, profile: str | None) -> str:
-    """The region in an API's own host name, else the configured one. Raises `ValueError`."""
+    """Return the region in the API's host name, or else the configured region.
+
+    Raises `ValueError` if there is neither.
+    """
     region = region_of(url) or configured_region(BotocoreSession(profile=profile))
     if not region:
         raise ValueError("the URL does not tell the region: name it with region=…")
@@ -28,19 +31,19 @@ def find_region(url: str, profile: str | None) -> str:
 
 
 def region_of(url: str) -> str | None:
-    """The region in an API's own host name, None if it has another one."""
+    """Return the region in the API's host name, or None if there is none in it."""
     host = _API_HOST.fullmatch(urlsplit(url).hostname or "")
     return host[1] if host else None
 
 
 def configured_region(session: BotocoreSession) -> str | None:
-    """The region that the environment or AWS's configuration names, None if neither does."""
-    # AWS_REGION is set by Lambda and read by the newer SDKs; botocore reads AWS_DEFAULT_REGION.
+    """Return the region that the environment or AWS's configuration names, or None."""
+    # Lambda sets AWS_REGION, and newer AWS SDKs read it. botocore reads AWS_DEFAULT_REGION.
     return os.environ.get("AWS_REGION") or session.get_config_variable("region") or None
 
 
 class Signer:
-    """Signs with `credentials`, or with those that botocore finds and renews."""
+    """Signs requests with `credentials`, or with those that botocore finds and refreshes."""
 
     def __init__(self, profile: str | None, credentials: Credentials | None) -> None:
         self._profile = profile
@@ -49,27 +52,27 @@ class Signer:
 
     @property
     def may_block(self) -> bool:
-        """Whether the next signature may read files or ask AWS for credentials first."""
+        """Whether the next signature may have to read files or to request credentials from AWS."""
         if self._credentials is None:
             return True
         refresh_needed = getattr(self._credentials, "refresh_needed", None)
         return bool(refresh_needed and refresh_needed())
 
     def sign(self, request: Request) -> dict[str, str]:
-        """All headers to send. Raises `NoCredentials`."""
+        """Return the request's headers and its signature. Raises `NoCredentials`."""
         aws = AWSRequest(request.method, request.url, dict(request.headers), request.body)
         try:
-            found = self._find().get_frozen_credentials()
-            SigV4Auth(found, request.signed_for, request.region).add_auth(aws)
+            credentials = self._find_credentials().get_frozen_credentials()
+            SigV4Auth(credentials, request.aws_service, request.region).add_auth(aws)
         except BotoCoreError as error:
             raise NoCredentials(str(error)) from error
         return dict(aws.headers.items())
 
-    def _find(self) -> Credentials:
+    def _find_credentials(self) -> Credentials:
         with self._lock:
             if self._credentials is None:
-                found = BotocoreSession(profile=self._profile).get_credentials()
-                if found is None:
+                credentials = BotocoreSession(profile=self._profile).get_credentials()
+                if credentials is None:
                     raise NoCredentials("botocore finds no AWS credentials")
-                self._credentials = found
+                self._credentials = credentials
             return self._credentials

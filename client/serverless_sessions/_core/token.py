@@ -1,4 +1,7 @@
-"""Session ids and secrets, made here so that the call that brings them can be repeated."""
+"""Session ids and tokens.
+
+The client generates them, so that it can repeat a call that creates a session or rotates a token.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ _SECRET_CHARACTERS = 27
 
 
 def new_session_id() -> str:
-    """72 bits of the system's CSPRNG."""
+    """Return 72 random bits from the system's CSPRNG."""
     return token_urlsafe(9)
 
 
@@ -23,9 +26,9 @@ def new_session_id() -> str:
 class Token:
     """The bearer credential of an end user: `<session id>.<secret>`, 40 characters.
 
-    The secret has 162 random bits. Its first 12 characters are its family: tokens that are made by
-    rotation for the holder of an earlier one share it, so that the service recognises the earlier
-    ones for as long as the session lives.
+    The secret has 162 random bits. Its first 12 characters are its family. A rotation that the
+    holder of a token requests keeps the family. This lets the service recognize all earlier tokens
+    of a family for as long as the session lives.
     """
 
     session_id: str
@@ -33,17 +36,17 @@ class Token:
 
     @classmethod
     def issue(cls, session_id: str) -> Token:
-        """Make a token of a new family."""
+        """Generate a token of a new family."""
         return cls(session_id, _random(_SECRET_CHARACTERS))
 
     def successor(self) -> Token:
-        """Make another token of the same family, for the same session."""
+        """Generate another token for the same session, in the same family."""
         family = self.secret[:_FAMILY_CHARACTERS]
         return Token(self.session_id, family + _random(_SECRET_CHARACTERS - _FAMILY_CHARACTERS))
 
     @classmethod
     def parse(cls, text: str) -> Token | None:
-        """The token in `text`, None if it is malformed."""
+        """Return the token in `text`, or None if it is malformed."""
         match = TOKEN.fullmatch(text)
         return cls(match[1], match[2]) if match else None
 
@@ -58,17 +61,17 @@ class Token:
 
     @property
     def token_sha256(self) -> str:
-        """The hash as a call takes it: base64url without padding."""
+        """The hash as the API expects it: base64url without padding."""
         return _base64url(self.hash)
 
     @property
     def family_sha256(self) -> str:
-        """SHA-256 of the secret's first 12 characters, as a call takes it."""
+        """SHA-256 of the secret's first 12 characters, as the API expects it."""
         return _base64url(sha256(self.secret[:_FAMILY_CHARACTERS].encode()).digest())
 
 
 def _random(characters: int) -> str:
-    # Four characters of base64url hold three bytes.
+    # Four characters of base64url encode three bytes.
     return token_urlsafe(characters * 3 // 4 + 1)[:characters]
 
 

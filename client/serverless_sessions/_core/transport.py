@@ -1,6 +1,6 @@
-"""Sends requests over httpcore2's connection pools, which keep connections open.
+"""Sends requests over the connection pools of httpcore2, which keep connections open.
 
-Not `httpx2.Client`: that one logs each URL, and a URL can name a user.
+`httpx2.Client` is not used because it logs every URL, and a URL can contain a user id.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _POOL: dict[str, Any] = {
     "max_keepalive_connections": 100,
     "keepalive_expiry": 30.0,
 }
-# Over the pool's own timeouts, which tell whether anything was sent.
+# The overall timeout is a little longer than the pool's own timeouts. Those should fire first,
+# because they tell whether the request was sent.
 _SLACK_SECONDS = 0.02
 _HEADERS = {"User-Agent": "serverless-sessions", "Accept-Encoding": "identity"}
 _NOT_SENT = (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.PoolTimeout)
@@ -36,18 +37,18 @@ _FAILURES = (
 
 
 def _arguments(request: Request, headers: Mapping[str, str]) -> dict[str, Any]:
-    """What the `request` methods of both pools take."""
-    phases = dict.fromkeys(("connect", "pool", "read", "write"), request.seconds)
+    """Return the arguments for the `request` method of either pool."""
+    timeouts = dict.fromkeys(("connect", "pool", "read", "write"), request.seconds)
     return {
         "method": request.method,
         "url": request.url,
         "headers": list((_HEADERS | dict(headers)).items()),
         "content": request.body,
-        "extensions": {"timeout": phases},
+        "extensions": {"timeout": timeouts},
     }
 
 
-def _failed(error: Exception) -> NoAnswer:
+def _no_answer(error: Exception) -> NoAnswer:
     return NoAnswer(f"no answer ({type(error).__name__})", sent=not isinstance(error, _NOT_SENT))
 
 
@@ -60,7 +61,10 @@ def _answer(response: httpcore2.Response) -> Answer:
 
 
 class Transport:
-    """For threads. Each process has connections of its own: after a fork, two would share them."""
+    """Sends requests from threads.
+
+    Every process has its own connections, so that a forked process does not use its parent's.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -73,7 +77,7 @@ class Transport:
         try:
             return _answer(pool.request(**_arguments(request, headers)))
         except _FAILURES as error:
-            return _failed(error)
+            return _no_answer(error)
 
     def close(self) -> None:
         with self._lock:
@@ -90,7 +94,10 @@ class Transport:
 
 
 class AsyncTransport:
-    """For asyncio. Each event loop has connections of its own: they can't move to another."""
+    """Sends requests with asyncio.
+
+    Every event loop has its own connections, because a connection is bound to its event loop.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -101,7 +108,7 @@ class AsyncTransport:
             async with asyncio.timeout(request.seconds + _SLACK_SECONDS):
                 return _answer(await self._current().request(**_arguments(request, headers)))
         except (*_FAILURES, TimeoutError) as error:
-            return _failed(error)
+            return _no_answer(error)
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
@@ -114,18 +121,22 @@ class AsyncTransport:
         loop = asyncio.get_running_loop()
         with self._lock:
             if loop not in self._pools:
-                for ended in [known for known in self._pools if known.is_closed()]:
-                    del self._pools[ended]
+                for closed_loop in [other for other in self._pools if other.is_closed()]:
+                    del self._pools[closed_loop]
                 self._pools[loop] = httpcore2.AsyncConnectionPool(**_POOL)
             return self._pools[loop]
 
 
-# When the thread's request has to end.
+# Its attribute `deadline` is the time by which the current thread's request must end.
 _thread = threading.local()
 
 
 class _DeadlineBackend(httpcore2.SyncBackend):
-    """httpcore2's timeouts are for each piece that arrives; a server that drips never meets one."""
+    """Applies the deadline to the whole request.
+
+    httpcore2 applies a timeout to every single read, so a server that sends one byte at a time
+    would never exceed it.
+    """
 
     def connect_tcp(
         self,
@@ -135,12 +146,12 @@ class _DeadlineBackend(httpcore2.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
-        """Try each address of the host, with an equal share of the time for each."""
+        """Try the addresses of the host in turn. All get an equal share of the remaining time."""
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            results = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
             raise httpcore2.ConnectError(str(error)) from error
-        addresses = [str(address[0]) for *_, address in found]
+        addresses = [str(address[0]) for *_, address in results]
         for remaining in range(len(addresses), 1, -1):
             try:
                 return self._connect(addresses[-remaining], port, remaining, socket_options)
@@ -183,8 +194,9 @@ class _DeadlineStream(httpcore2.NetworkStream):
         return self._stream.get_extra_info(info)
 
 
-def _left(late: type[Exception]) -> float:
+def _left(timeout_class: type[Exception]) -> float:
+    """Return the seconds until the deadline, or raise `timeout_class`."""
     left: float = _thread.deadline - time.monotonic()
     if left <= 0:
-        raise late("the deadline has passed")
+        raise timeout_class("the deadline has passed")
     return left

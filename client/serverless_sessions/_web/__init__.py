@@ -1,1 +1,1 @@
-"""The session of a web request: what all three adapters have in common."""
+"""The session of a web request, shared by the adapters for Django, Flask and Starlette."""

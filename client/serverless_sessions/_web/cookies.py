@@ -1,8 +1,8 @@
-"""Session cookies: which tokens a request brings, and what its answer does to the cookies.
+"""Session cookies: reading tokens from a request, and changing cookies with its response.
 
-One browser has many requests under way, and their answers come in any order. An answer therefore
-touches a cookie only if it knows something new: a token that was just issued, or the end of a
-user's session that this request itself has ended.
+A browser sends many requests at the same time, and their responses arrive in any order. A response
+therefore changes a cookie in two cases only: the request received a new token, or the request
+itself ended a user's session.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from dataclasses import dataclass
 
 from serverless_sessions._core.token import Token
 
-# A name can come more often than once if somebody planted a cookie for a parent domain or a path.
-_MOST_TOKENS = 3
+# A cookie name can occur more than once. The other cookies may have been set by an attacker, for a
+# parent domain or another path.
+_MAX_TOKENS = 3
 
 
 @dataclass(frozen=True)
 class CookieChange:
-    """What becomes of a cookie: a new `token`, or None to delete it.
+    """A change of a cookie: set it to a new `token`, or delete it if `token` is None.
 
-    `max_age` is the time until the session's absolute end, in seconds.
+    `for_visitor` selects the visitors' cookie. `max_age` is the time until the session's absolute
+    end, in seconds.
     """
 
     for_visitor: bool
@@ -28,25 +30,26 @@ class CookieChange:
 
 
 def read_values(header: str, name: str) -> list[str]:
-    """The values under this cookie name in a raw `Cookie` header, in order.
+    """Return the values of all cookies with this name in a raw `Cookie` header, in order.
 
-    Only space and tab are removed around a pair, and names are compared exactly: other characters
-    that Python calls white space may belong to a cookie that somebody else has planted.
+    Only spaces and tabs are removed around a pair, and names are compared exactly. Other characters
+    that Python treats as white space may be part of the name of an attacker's cookie.
     """
     pairs = (pair.strip(" \t").partition("=") for pair in header.split(";"))
     return [value for key, _, value in pairs if key == name]
 
 
 def read_tokens(header: str, name: str) -> list[str]:
-    """The well-formed tokens under this cookie name in a raw `Cookie` header, in order."""
+    """Return the well-formed tokens with this cookie name in a raw `Cookie` header, in order."""
     tokens = [value for value in read_values(header, name) if Token.parse(value)]
-    return list(dict.fromkeys(tokens))[:_MOST_TOKENS]
+    return list(dict.fromkeys(tokens))[:_MAX_TOKENS]
 
 
 def cookie_name(name: str, *, secure: bool, domain: str | None, path: str) -> str:
-    """`name` with the prefix `__Host-`, by which a browser takes the cookie from this host alone.
+    """Return `name` with the prefix `__Host-` where browsers allow it.
 
-    A browser refuses the prefix on a cookie that is for other hosts or paths too, or for HTTP.
+    With the prefix, a browser accepts the cookie only from this host. Browsers reject the prefix on
+    a cookie for a domain, for a path other than "/", or for HTTP.
     """
     is_for_this_host = secure and not domain and path == "/"
     return f"__Host-{name}" if is_for_this_host and not name.startswith("__") else name

@@ -1,4 +1,4 @@
-"""The values of a session as an app of Flask or Starlette sees them: a dict, loaded on demand."""
+"""The session object of Flask and Starlette apps: a dict that is loaded on demand."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from serverless_sessions._web.session import WebSession
 from serverless_sessions.errors import SessionNotFound
 from serverless_sessions.models import Client
 
-# Flask's name for whether the cookie outlives the browser.
+# Flask's key for a session whose cookie is kept when the browser is closed.
 PERMANENT = "_permanent"
 
 if TYPE_CHECKING:
     _Values = dict[str, Any]
 else:
-    # A dict for JSON encoders, which look inside. All else goes through the few methods on which
-    # MutableMapping builds the others.
+    # JSON encoders require a real dict. All other methods come from MutableMapping, which builds
+    # them on the few that SessionValues defines.
     class _Values(MutableMapping, dict):
         pass
 
 
 class SessionValues(_Values):
-    """The values of one request's session, a dict that is loaded when it is first touched.
+    """The values of a request's session: a dict that is loaded when it is first accessed.
 
-    Another value under `user_key` is another user: the values move to a new session, with a new
-    token, and the session from before ends. The same happens when the key goes, which is a log-out.
+    `user_key` is the key of the user's id. If its value changes, another user has logged in: the
+    values move to a new session with a new token, and the former session ends. If the key is
+    removed, the user has logged out: the session ends in the same way.
 
-    `web` is the session behind the values.
+    `web` is the `WebSession` that loads and saves the values.
     """
 
     accessed = False
@@ -69,22 +70,22 @@ class SessionValues(_Values):
 
     @property
     def session_id(self) -> str | None:
-        """The handle of the stored session: for lists, the trail and `revoke`; no credential."""
+        """The id of the stored session, for `revoke`, lists and the trail. It is no credential."""
         self.touch()
-        return self.web.stored.session_id if self.web.stored else None
+        return self.web.session.session_id if self.web.session else None
 
     def regenerate(self) -> None:
-        """Give the session a new token with this response, as when its privileges change.
+        """Give the session a new token with this response. Call it when its privileges change.
 
-        The former token stays good until the browser has used the new one, and for the grace period
-        after that, for the requests that are under way.
+        The former token stays valid until the browser has used the new one, and for the grace
+        period after that, so that requests in progress still succeed.
         """
         self.touch()
-        if self.web.stored:
+        if self.web.session:
             self.web.prepare_rotation()
 
     def touch(self) -> None:
-        """Load the session unless it is loaded."""
+        """Load the session if it is not loaded yet."""
         self.accessed = True
         if not self.is_loaded:
             self.load_now()
@@ -92,29 +93,29 @@ class SessionValues(_Values):
     def load_now(self) -> None:
         raise NotImplementedError
 
-    def loading(self) -> Plan[None]:
-        """Load the values. What somebody else has loaded meanwhile stays."""
+    def load_plan(self) -> Plan[None]:
+        """Load the values, unless another thread or task has loaded them in the meantime."""
         values = yield from self.web.load()
         if not self.is_loaded:
             dict.update(self, values)
             self._was_permanent = bool(values.get(PERMANENT))
             self.is_loaded = True
 
-    def saving(
+    def save_plan(
         self, *, ttl_seconds: int | None, absolute_ttl_seconds: int | None = None
     ) -> Plan[None]:
-        """Write what is no longer as it was loaded.
+        """Write the values that have changed since they were loaded.
 
-        `ttl_seconds` and `absolute_ttl_seconds` count for new sessions, and for one that the app
-        has made permanent, or has made end with the browser again. Such a change is a new cookie,
-        so it takes a new token.
+        `ttl_seconds` and `absolute_ttl_seconds` apply to new sessions. `ttl_seconds` also applies
+        to a session that the app has just made permanent. A session that becomes permanent, or
+        stops being permanent, gets a new token, because its cookie has to be set again.
         """
         if not self.is_loaded or self._has_ended:
             return
         values = dict(dict.items(self))
         is_permanent = bool(values.get(PERMANENT))
-        changes_kind = is_permanent != self._was_permanent
-        if changes_kind and self.web.stored:
+        is_other_kind = is_permanent != self._was_permanent
+        if is_other_kind and self.web.session:
             self.web.prepare_rotation()
         self._was_permanent = is_permanent
         try:
@@ -122,7 +123,7 @@ class SessionValues(_Values):
                 values,
                 ttl_seconds=ttl_seconds,
                 absolute_ttl_seconds=absolute_ttl_seconds,
-                is_new_window=changes_kind and ttl_seconds is not None,
+                is_new_window=is_other_kind and ttl_seconds is not None,
             )
         except SessionNotFound:
             self._has_ended = True

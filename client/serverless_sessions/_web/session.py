@@ -1,8 +1,8 @@
 """The session of one web request, as plans of calls.
 
 The session is loaded once, when it is first needed. At the end of the request the values are
-compared with the loaded ones, and only the top-level keys that differ are written, so that requests
-side by side keep the changes of one another.
+compared with the loaded ones, and only the top-level keys that differ are written. Requests that
+run at the same time therefore keep each other's changes.
 """
 
 from __future__ import annotations
@@ -30,27 +30,30 @@ from serverless_sessions.models import Client, IssuedSession, Session
 
 Values = dict[str, Any]
 
-# The longest that the service lets a session live, and browsers a cookie.
+# The maximum lifetime of a session in the service, and of a cookie in browsers.
 LONGEST_SECONDS = 400 * 24 * 3600
-# With an outage's 503.
+# The value of `Retry-After` in the 503 during an outage.
 RETRY_AFTER_SECONDS = 1
-# What is left of a visitor's session after the log-in: the other half of a double click, and the
-# requests that are under way, still find it and its CSRF token.
+# How long a visitor's session remains after the log-in. The second request of a double click, and
+# other requests in progress, still need the session and its CSRF token.
 _LAST_WINDOW_SECONDS = 60
 
 logger = logging.getLogger(__name__)
 
 
 class WebSession:
-    """The session that a request brings, and what becomes of it.
+    """Loads, saves and ends the session of one request.
 
-    `tokens` are those of the session cookie. Where visitors have a cookie of their own,
-    `visitor_tokens` are those of that one: the session cookie then proves sessions with a user
-    alone, and the visitor's cookie only sessions without one. With None, one cookie serves both.
+    `tokens` come from the session cookie. If visitors have a cookie of their own, `visitor_tokens`
+    come from that cookie. The session cookie is then valid only for sessions with a user, and the
+    visitors' cookie only for anonymous sessions. If `visitor_tokens` is None, one cookie is used
+    for both.
 
-    `token` and `stored` are the credential and the session as far as they are known; both are None
-    for a request without a session. The values of a session are what its data holds. `user_of`
-    tells the user whom values belong to. Names in `trivial` are no reason to store a session.
+    `user_of` returns the id of the user to whom the given values belong. A session whose values all
+    have names in `trivial` is not stored.
+
+    `token` and `session` are the current token and session. Both are None while there is no
+    session.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class WebSession:
     ) -> None:
         self.client = client
         self.token: str | None = None
-        self.stored: Session | None = None
+        self.session: Session | None = None
         self.is_loaded = False
         self._operations = operations
         self._tokens = tokens
@@ -76,79 +79,82 @@ class WebSession:
         self._dumps = dumps
         self._loads = loads
         self._trivial = frozenset(trivial)
-        # The data and the user that the values were last equal to.
+        # The data and the user at the last load or save.
         self._saved: Values = {}
         self._user_id: str | None = None
-        # Made beforehand, so that a save that is repeated makes the same session or rotation.
-        self._next: Token | None = None
+        # Generated before the save, so that a repeated save creates the same session or makes the
+        # same rotation.
+        self._new_token: Token | None = None
         self._is_issued = False
         self._has_ended_users_session = False
 
     def load(self) -> Plan[Values]:
-        """Find the session that the request proves, and return its values; {} without a session.
+        """Verify the request's tokens and return the values of the session, or {} without one.
 
-        Raises what `loads` raises for data that it can't read.
+        Raises whatever `loads` raises if it cannot read the data.
         """
         if not self.is_loaded:
             yield from self._find()
             self.is_loaded = True
         values: Values = {}
-        if self.stored:
-            values = unpack(self.stored.data or {}, self._loads)
-        self._saved, self._user_id = self._packed(values), self._user_of(values)
+        if self.session:
+            values = unpack(self.session.data or {}, self._loads)
+        self._saved, self._user_id = self._pack(values), self._user_of(values)
         return values
 
     def _find(self) -> Plan[None]:
-        shares = self._visitor_tokens is None
+        is_shared = self._visitor_tokens is None
         for tokens, for_visitor in ((self._tokens, False), (self._visitor_tokens or (), True)):
             for token in tokens:
                 session = yield from self._operations.verify(token, renew=True, client=self.client)
-                if session and (shares or (session.user_id is None) == for_visitor):
-                    self.token, self.stored = token, session
+                if session and (is_shared or (session.user_id is None) == for_visitor):
+                    self.token, self.session = token, session
                     return
 
     @property
     def is_prepared(self) -> bool:
-        """Whether there is a new token that the next save stores."""
-        return self._next is not None
+        """Whether there is a new token that the next save will store."""
+        return self._new_token is not None
 
     @property
     def makes_session(self) -> bool:
-        """Whether that token is one of a new session."""
-        stored_id = self.stored.session_id if self.stored else None
-        return self._next is not None and self._next.session_id != stored_id
+        """Whether that new token belongs to a new session."""
+        session_id = self.session.session_id if self.session else None
+        return self._new_token is not None and self._new_token.session_id != session_id
 
     def forget(self) -> None:
-        """Go on without the session. It stays as it is, and so does its cookie."""
-        self.token = self.stored = self._next = None
+        """Continue without the session. The stored session and its cookie do not change."""
+        self.token = self.session = self._new_token = None
         self._saved, self._user_id = {}, None
 
     def prepare_rotation(self) -> str:
-        """Make the token that the next save rotates to, and return it."""
-        if self._next is None and self.token:
-            presented = Token.parse(self.token)
-            assert presented  # noqa: S101  # it was verified, or made here
-            self._next = presented.successor()
-        elif self._next is None:
+        """Generate the token to which the next save will rotate, and return it."""
+        if self._new_token is None and self.token:
+            token = Token.parse(self.token)
+            assert token  # noqa: S101  # the token has been verified or was generated here
+            self._new_token = token.successor()
+        elif self._new_token is None:
             return self.prepare_session()
-        return self._next.text
+        return self._new_token.text
 
     def prepare_session(self) -> str:
-        """Make the token of the new session that the next save stores, and return it."""
-        if self._next is None or not self.makes_session:
-            self._next = Token.issue(new_session_id())
-        return self._next.text
+        """Generate the token of the new session that the next save will store, and return it."""
+        if self._new_token is None or not self.makes_session:
+            self._new_token = Token.issue(new_session_id())
+        return self._new_token.text
 
     def rotate(self) -> Plan[None]:
-        """Rotate at once, rather than with the next save. The token stays if another request has
-        just rotated. Raises `SessionNotFound` if the session has ended.
+        """Rotate the token now instead of with the next save.
+
+        The token does not change if another request has just rotated it. Raises `SessionNotFound`
+        if the session has ended.
         """
         self.prepare_rotation()
-        if self.stored and self._next:
+        if self.session and self._new_token:
             try:
-                yield from self._rotate(self.stored, self._next)
+                yield from self._rotate(self.session, self._new_token)
             except SessionNotFound:
-                self.token = self.stored = self._next = None
+                self.token = self.session = self._new_token = None
                 raise
 
     def save(
@@ -159,46 +165,51 @@ class WebSession:
         absolute_ttl_seconds: int | None = None,
         is_new_window: bool = False,
     ) -> Plan[None]:
-        """Write what is no longer as it was loaded or saved.
+        """Write the values that have changed since the last load or save.
 
-        Values of another user move to a new session with a new token, and the session from before
-        ends. The same happens when the user goes, which is a log-out.
+        If the values belong to another user, they move to a new session with a new token, and the
+        former session ends. This also happens at a log-out, when the values have no user any more.
 
-        `ttl_seconds` and `absolute_ttl_seconds` count for new sessions. With `is_new_window`, the
-        session gets this window from now on.
+        `ttl_seconds` and `absolute_ttl_seconds` apply to new sessions. With `is_new_window`, the
+        existing session is renewed with `ttl_seconds` as its new idle timeout.
 
-        Raises `SessionNotFound` if the session has ended since it was loaded; it takes along what
-        the request wrote. The cookie stays, for it may be a newer session's by now.
+        Raises `SessionNotFound` if the session has ended since it was loaded. The changes of the
+        request are lost. The cookie is left alone, because it may already contain the token of a
+        newer session.
         """
-        data, user_id, former = self._packed(values), self._user_of(values), self.stored
-        if former and user_id == self._user_id and not self.makes_session:
-            yield from self._go_on(former, data, ttl_seconds if is_new_window else None)
+        data, user_id, former_session = self._pack(values), self._user_of(values), self.session
+        if former_session and user_id == self._user_id and not self.makes_session:
+            yield from self._update(former_session, data, ttl_seconds if is_new_window else None)
         elif self.makes_session or data.keys() - self._trivial:
-            issued = yield from self._start(data, user_id, ttl_seconds, absolute_ttl_seconds)
-            if former:
-                # Last, so that a failure in between costs nobody anything.
-                yield from self._leave(former, user_id)
-            self._take(issued)
-        elif former:
-            yield from self._leave(former, None)
-            self.token = self.stored = self._next = None
+            issued = yield from self._create(data, user_id, ttl_seconds, absolute_ttl_seconds)
+            if former_session:
+                # The former session ends last, so that nothing is lost if a call fails before.
+                yield from self._end_former(former_session, user_id)
+            self._accept_token(issued)
+        elif former_session:
+            yield from self._end_former(former_session, None)
+            self.token = self.session = self._new_token = None
         self._saved, self._user_id = data, user_id
 
     def end(self, *, reason: str) -> Plan[None]:
         """End the session now."""
-        if self.stored:
-            yield from self._operations.revoke(self.stored.session_id, reason=reason)
-            self._has_ended_users_session |= self.stored.user_id is not None
-        self.token = self.stored = self._next = None
+        if self.session:
+            yield from self._operations.revoke(self.session.session_id, reason=reason)
+            self._has_ended_users_session |= self.session.user_id is not None
+        self.token = self.session = self._new_token = None
 
     def cookie_changes(self) -> list[CookieChange]:
-        """What the answer does to the cookies; nothing if it knows nothing new."""
+        """Return the changes that the response makes to the cookies. The list may be empty."""
         changes: list[CookieChange] = []
-        is_visitor = bool(self.stored and self.stored.user_id is None)
+        is_visitor = bool(self.session and self.session.user_id is None)
         with_visitors = self._visitor_tokens is not None
-        if self._is_issued and self.stored:
-            left = self.stored.absolute_expires_at - max(int(time.time()), self.stored.created_at)
-            changes.append(CookieChange(with_visitors and is_visitor, self.token, max(left, 1)))
+        if self._is_issued and self.session:
+            seconds_left = self.session.absolute_expires_at - max(
+                int(time.time()), self.session.created_at
+            )
+            changes.append(
+                CookieChange(with_visitors and is_visitor, self.token, max(seconds_left, 1))
+            )
         is_set = {change.for_visitor for change in changes}
         if self._has_ended_users_session and False not in is_set:
             changes.append(CookieChange(False, None))
@@ -207,7 +218,7 @@ class WebSession:
             changes.append(CookieChange(True, None))
         return changes
 
-    def _start(
+    def _create(
         self,
         data: Values,
         user_id: str | None,
@@ -215,7 +226,7 @@ class WebSession:
         absolute_ttl_seconds: int | None,
     ) -> Plan[IssuedSession]:
         self.prepare_session()
-        token = self._next
+        token = self._new_token
         first, *rest = parts(data) or [{}]
         issued = yield from self._operations.create(
             user_id,
@@ -229,61 +240,65 @@ class WebSession:
             yield from self._operations.change(issued.session.session_id, part, version=None)
         return issued
 
-    def _go_on(self, stored: Session, data: Values, new_window: int | None) -> Plan[None]:
+    def _update(self, session: Session, data: Values, new_window: int | None) -> Plan[None]:
         try:
             for part in parts(changes(self._saved, data)):
-                yield from self._operations.change(stored.session_id, part, version=None)
+                yield from self._operations.change(session.session_id, part, version=None)
             if new_window is not None:
-                stored = yield from self._operations.renew(
-                    stored.session_id, ttl_seconds=new_window
+                session = yield from self._operations.renew(
+                    session.session_id, ttl_seconds=new_window
                 )
-                self.stored = stored
-            if self._next:
-                # Last: if anything failed after it, the new token would be lost.
-                yield from self._rotate(stored, self._next)
+                self.session = session
+            if self._new_token:
+                # The rotation comes last. If a later call failed, the new token would be lost.
+                yield from self._rotate(session, self._new_token)
         except SessionNotFound:
-            self.token = self.stored = self._next = None
+            self.token = self.session = self._new_token = None
             raise
 
-    def _rotate(self, stored: Session, successor: Token) -> Plan[None]:
+    def _rotate(self, session: Session, successor: Token) -> Plan[None]:
         try:
             issued = yield from self._operations.rotate(
-                stored.session_id, token=self.token, grace_seconds=None, successor=successor
+                session.session_id, token=self.token, grace_seconds=None, successor=successor
             )
         except (RotationInGrace, TokenSuperseded, InvalidToken) as error:
-            # Another request has given the browser a newer token. The one at hand does, for now.
-            logger.info("session %s keeps its token: %s", stored.session_id, error.code)
-            self._next = None
+            # Another request has given the browser a newer token. The current token is still valid
+            # for the rest of this request.
+            logger.info("session %s keeps its token: %s", session.session_id, error.code)
+            self._new_token = None
         else:
-            self._take(issued)
+            self._accept_token(issued)
 
-    def _take(self, issued: IssuedSession) -> None:
-        self.token, self.stored = issued.token, issued.session
-        self._is_issued, self._next = True, None
+    def _accept_token(self, issued: IssuedSession) -> None:
+        self.token, self.session = issued.token, issued.session
+        self._is_issued, self._new_token = True, None
 
-    def _leave(self, former: Session, user_id: str | None) -> Plan[None]:
-        """End the session from before the log-in or log-out."""
-        if former.user_id is not None:
+    def _end_former(self, former_session: Session, user_id: str | None) -> Plan[None]:
+        """End the former session after a log-in or a log-out."""
+        if former_session.user_id is not None:
             reason = "logout" if user_id is None else "signed_in"
-            yield from self._operations.revoke(former.session_id, reason=reason)
+            yield from self._operations.revoke(former_session.session_id, reason=reason)
             self._has_ended_users_session = True
             return
         try:
             yield from self._operations.renew(
-                former.session_id, ttl_seconds=_LAST_WINDOW_SECONDS, final=True
+                former_session.session_id, ttl_seconds=_LAST_WINDOW_SECONDS, final=True
             )
         except (SessionNotFound, NotAnonymous):
-            pass  # it has ended by itself
+            pass  # the session has already ended
         except Unavailable as error:
-            # It signs nobody in, and whoever has just logged in is to stay so.
-            logger.warning("session %s is left to its expiry: %s", former.session_id, error)
+            # A visitor's session signs nobody in, and the log-in that has just succeeded must not
+            # fail because of it.
+            logger.warning("session %s is left to its expiry: %s", former_session.session_id, error)
 
-    def _packed(self, values: Mapping[Any, Any]) -> Values:
-        named = {name if isinstance(name, str) else _text(name): values[name] for name in values}
+    def _pack(self, values: Mapping[Any, Any]) -> Values:
+        named = {
+            name if isinstance(name, str) else _json_name(name): values[name] for name in values
+        }
         return pack(named, self._dumps)
 
 
-def _text(name: object) -> str:
-    """What JSON, and so the frameworks' own sessions, make of a name that is no text."""
+def _json_name(name: object) -> str:
+    """Return a name as JSON would write it. The frameworks' own sessions do the same."""
     [text] = json.loads(json.dumps({name: None}))
     return str(text)

@@ -1,4 +1,4 @@
-"""How the command line shows things: a table for people, lines for programs."""
+"""The output of the command line: tables for people, lines for programs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Moment:
         return f"{datetime.fromtimestamp(self.seconds, UTC):%Y-%m-%d %H:%M:%S} ({self.distance()})"
 
     def distance(self) -> str:
-        """From now, in its largest unit: "in 5 minutes", "2 days ago"."""
+        """Return the distance from now in its largest unit: "in 5 minutes", "2 days ago"."""
         away = self.seconds - int(time.time())
         if not away:
             return "now"
@@ -40,7 +40,7 @@ class Moment:
 
 
 def duration(seconds: int) -> str:
-    """A length of time in its largest unit: "19 hours"."""
+    """Return a length of time in its largest unit: "19 hours"."""
     for unit, length in UNITS:
         if seconds >= length:
             count = seconds // length
@@ -53,24 +53,24 @@ Cell = str | int | Moment
 
 @dataclass(frozen=True)
 class Row:
-    """One line: what `--json` prints of it, and its cells."""
+    """One line of output: `facts` for `--json`, and `cells` for a table."""
 
     facts: dict[str, Any]
     cells: tuple[Cell, ...]
 
 
 def show(titles: tuple[str, ...], rows: Iterable[Row], *, as_json: bool) -> int:
-    """Print `rows`, answering their number.
+    """Print `rows` and return their number.
 
-    A table with titles on a terminal; in a pipe tab-separated cells, line by line as they come; or
-    a JSON object a line.
+    A terminal gets a table with titles. A pipe gets one line of tab-separated cells for every row,
+    as soon as the row is available. With `as_json`, every line is a JSON object.
     """
     if not as_json and on_terminal():
         return _table(titles, rows)
     count = 0
     for row in rows:
         count += 1
-        line = json.dumps(row.facts) if as_json else "\t".join(text(each) for each in row.cells)
+        line = json.dumps(row.facts) if as_json else "\t".join(text(cell) for cell in row.cells)
         click.echo(line)
         sys.stdout.flush()
     return count
@@ -82,11 +82,11 @@ def on_terminal() -> bool:
 
 def _table(titles: tuple[str, ...], rows: Iterable[Row]) -> int:
     lines = [
-        [each.in_words() if isinstance(each, Moment) else text(each) for each in row.cells]
+        [cell.in_words() if isinstance(cell, Moment) else text(cell) for cell in row.cells]
         for row in rows
     ]
     if lines:
-        # Browsers describe themselves at length.
+        # The last column can be long: it may contain a browser's user agent.
         lines = [[*line[:-1], line[-1][:_LAST_WIDTH]] for line in lines]
         widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
         for line in ([title.upper() for title in titles], *lines):
@@ -96,9 +96,10 @@ def _table(titles: tuple[str, ...], rows: Iterable[Row]) -> int:
 
 
 def text(cell: object) -> str:
-    """What users and browsers wrote must not steer a terminal."""
+    """Replace control characters: text from users and browsers must not control a terminal."""
     return "".join(
-        each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(cell)
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
+        for character in str(cell)
     )
 
 
@@ -106,8 +107,8 @@ SESSION_TITLES = ("session", "created", "renewed", "expires", "from", "browser")
 
 
 def session_row(session: Session) -> Row:
-    """A session without its data."""
-    seen = session.client if session.last_client == Client() else session.last_client
+    """Return the table row of a session. It does not contain the data."""
+    client = session.client if session.last_client == Client() else session.last_client
     return Row(
         session_facts(session),
         (
@@ -115,14 +116,14 @@ def session_row(session: Session) -> Row:
             Moment(session.created_at),
             Moment(session.renewed_at),
             Moment(session.expires_at),
-            seen.ip or "",
-            seen.user_agent or "",
+            client.ip or "",
+            client.user_agent or "",
         ),
     )
 
 
 def session_facts(session: Session, *, with_data: bool = False) -> dict[str, Any]:
-    """A session as JSON has it; its data only when asked for."""
+    """Return the members of a session's JSON, with its data if `with_data` is true."""
     facts = asdict(session)
     if not with_data:
         del facts["data"]
@@ -130,7 +131,17 @@ def session_facts(session: Session, *, with_data: bool = False) -> dict[str, Any
 
 
 EVENT_TITLES = ("at", "event", "session", "by", "details")
-_SHOWN = {"event_id", "type", "session_id", "user_id", "at", "recorded_at", "actor", "request_id"}
+# All other fields of an event are shown in the column "details".
+_COMMON_FIELDS = {
+    "event_id",
+    "type",
+    "session_id",
+    "user_id",
+    "at",
+    "recorded_at",
+    "actor",
+    "request_id",
+}
 
 
 def event_row(event: Event) -> Row:
@@ -138,8 +149,8 @@ def event_row(event: Event) -> Row:
     details = (
         f"{name}={','.join(fact) if isinstance(fact, list | tuple) else fact}"
         for name, fact in facts.items()
-        if name not in _SHOWN
+        if name not in _COMMON_FIELDS
     )
-    # "arn:aws:iam::111122223333:user/backend"
+    # An actor is an ARN such as "arn:aws:iam::111122223333:user/backend".
     actor = (event.actor or "").rpartition(":")[2]
     return Row(facts, (Moment(event.at), event.type, event.session_id, actor, " ".join(details)))

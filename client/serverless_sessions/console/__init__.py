@@ -1,7 +1,7 @@
-"""The operator's console: a web page on this machine that calls the service as the operator.
+"""The operator's console: a local web page that calls the service with the operator's credentials.
 
-    request: guard.py → app.py → the client
-    page:    lives.py, picture.py and plain.py → templates/
+    request: guard.py → inputs.py → app.py → the client
+    page:    timeline.py, picture.py and display.py → templates/
 
-Needs the extra `console`. `sessions console` starts it.
+It needs the extra `console`. The command `sessions console` starts it.
 """

@@ -1,4 +1,4 @@
-"""The console's pages."""
+"""The routes and pages of the console."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from starlette.staticfiles import StaticFiles
 
 from serverless_sessions import AsyncSessions, Event, Session
 from serverless_sessions.cli.output import Moment, duration
-from serverless_sessions.console import asked
-from serverless_sessions.console.asked import Refused
-from serverless_sessions.console.lives import Life, lives
+from serverless_sessions.console import inputs
+from serverless_sessions.console.display import device, error_message, plain, pretty_json
+from serverless_sessions.console.inputs import InvalidInput
 from serverless_sessions.console.picture import WINDOWS, Window
-from serverless_sessions.console.plain import device, indented, plain, sentence
+from serverless_sessions.console.timeline import Timeline, timelines
 from serverless_sessions.errors import SessionNotFound, SessionsError
 
 TYPES = (
     *("created", "renewed", "updated", "rotated", "confirmed", "revoked", "expired", "purged"),
     *("deleted", "tampered", "unreadable"),
 )
-# What one page shows and reads at most. The rest is a link or a sentence.
+# Limits of what a page shows and reads. Beyond them, the page has a link or a notice.
 _CARDS = 15
 _ROWS = 24
 _EVENTS = 40
-_MOST_SESSIONS = 500
-_MOST_EVENTS = 1000
+_MAX_SESSIONS = 500
+_MAX_EVENTS = 1000
 _OUTCOMES = 50
-# The stream brings an event within a second or two.
-_PATIENCE_SECONDS = 30
+# How long a page reloads itself. An event reaches the trail within a second or two.
+_RELOAD_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of ending `session_ids`. `at` is in epoch seconds, `ended` their number."""
+    """The result of ending sessions: `ended` is their number, `at` the time in epoch seconds."""
 
     user_id: str | None
     session_id: str | None
@@ -58,7 +58,7 @@ class Outcome:
 
 
 class Console:
-    """`app` shows the sessions of the service behind `sessions`, and ends them."""
+    """Shows and ends the sessions of a service. `app` is the ASGI application."""
 
     def __init__(self, sessions: AsyncSessions, *, service: str, operator: str) -> None:
         self._sessions = sessions
@@ -80,19 +80,19 @@ class Console:
         self._templates.globals |= {"service": service, "operator": operator}
         self.app = Starlette(
             routes=[
-                Route("/", self._start),
+                Route("/", self._start_page),
                 Route("/find", self._find, methods=["POST"]),
-                Route("/user", self._user),
-                Route("/trail", self._trail),
-                Route("/session", self._session),
-                Route("/end", self._confirm, methods=["GET"]),
+                Route("/user", self._user_page),
+                Route("/trail", self._trail_page),
+                Route("/session", self._session_page),
+                Route("/end", self._end_page, methods=["GET"]),
                 Route("/end", self._end, methods=["POST"]),
-                Route("/ended", self._ended),
+                Route("/ended", self._outcome_page),
                 Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
             ],
             exception_handlers={
                 SessionsError: self._on_error,
-                Refused: self._on_refused,
+                InvalidInput: self._on_invalid_input,
                 HTTPException: self._on_http_error,
                 Exception: self._on_fault,
             },
@@ -104,78 +104,82 @@ class Console:
         async with self._sessions:
             yield
 
-    async def _start(self, request: Request) -> Response:
-        return self._page("start.html")
+    async def _start_page(self, request: Request) -> Response:
+        return self._render("start.html")
 
     async def _find(self, request: Request) -> Response:
-        """A form and no link, so that a token pasted by mistake gets into no address."""
-        form = await asked.form(request)
+        """Redirect to a user or session.
+
+        The search is a POST form, so that a token pasted by mistake never becomes part of a URL.
+        """
+        form = await inputs.form(request)
         if "session" in form:
             return RedirectResponse(
-                f"/session?{urlencode({'id': asked.session_id(form['session'])})}", 303
+                f"/session?{urlencode({'id': inputs.session_id(form['session'])})}", 303
             )
-        user = asked.user_id(form.get("user", ""))
+        user = inputs.user_id(form.get("user", ""))
         return RedirectResponse(f"/user?{urlencode({'id': user}, errors='surrogatepass')}", 303)
 
-    async def _user(self, request: Request) -> Response:
-        """A user's live sessions, and the lives of all that the trail knows."""
-        user_id = asked.user_id(request.query_params.get("id", ""))
-        chosen = request.query_params.get("window", "fit")
+    async def _user_page(self, request: Request) -> Response:
+        """Show a user's live sessions, and the timelines of all sessions in the trail."""
+        user_id = inputs.user_id(request.query_params.get("id", ""))
+        window_name = request.query_params.get("window", "fit")
         now = int(time.time())
-        live, events = await asyncio.gather(
-            _first(self._sessions.list(user_id), _MOST_SESSIONS),
-            _first(self._sessions.events(user_id=user_id), _MOST_EVENTS),
+        live_sessions, events = await asyncio.gather(
+            _first(self._sessions.list(user_id), _MAX_SESSIONS),
+            _first(self._sessions.events(user_id=user_id), _MAX_EVENTS),
         )
-        all_lives = lives(events, live)
-        until = min(asked.number(request.query_params.get("until"), now), now)
-        length = WINDOWS.get(chosen)
-        window = Window(until - length, until) if length else Window.around(all_lives, now)
-        in_window = [life for life in all_lives if window.shows(life)]
-        page = max(asked.number(request.query_params.get("page"), 1), 1)
-        return self._page(
+        all_timelines = timelines(events, live_sessions)
+        until = min(inputs.number(request.query_params.get("until"), now), now)
+        length = WINDOWS.get(window_name)
+        window = Window(until - length, until) if length else Window.around(all_timelines, now)
+        in_window = [timeline for timeline in all_timelines if window.shows(timeline)]
+        page = max(inputs.number(request.query_params.get("page"), 1), 1)
+        return self._render(
             "user.html",
             user_id=user_id,
             now=now,
-            live=live[_CARDS * (page - 1) : _CARDS * page],
-            live_count=len(live),
-            more_live=len(live) == _MOST_SESSIONS,
+            live_sessions=live_sessions[_CARDS * (page - 1) : _CARDS * page],
+            live_count=len(live_sessions),
+            more_live=len(live_sessions) == _MAX_SESSIONS,
             page=page,
-            pages=-(-len(live) // _CARDS),
+            pages=-(-len(live_sessions) // _CARDS),
             window=window,
-            chosen=chosen if length else "fit",
+            window_name=window_name if length else "fit",
             length=length,
             until=until,
-            lives=await self._with_pending(in_window[:_ROWS]),
-            hidden_lives=len(in_window) - _ROWS,
-            known=bool(all_lives),
-            events_cut=events[-1].recorded_at if len(events) == _MOST_EVENTS else None,
+            timelines=await self._with_pending(in_window[:_ROWS]),
+            hidden_count=len(in_window) - _ROWS,
+            has_sessions=bool(all_timelines),
+            events_cut=events[-1].recorded_at if len(events) == _MAX_EVENTS else None,
         )
 
-    async def _with_pending(self, lives: list[Life]) -> list[Life]:
-        """Ask how those ended that are neither live nor ended in the trail."""
+    async def _with_pending(self, timelines: list[Timeline]) -> list[Timeline]:
+        """Add the pending expiry to timelines whose end is not in the trail."""
 
-        async def resolved(life: Life) -> Life:
-            if life.ending != "unclear":
-                return life
-            pending = await self._sessions.pending(life.session_id)
-            return life.expired(pending) if pending else life
+        async def resolve(timeline: Timeline) -> Timeline:
+            if timeline.ending != "unclear":
+                return timeline
+            pending = await self._sessions.pending(timeline.session_id)
+            return timeline.with_expiry(pending) if pending else timeline
 
-        return list(await asyncio.gather(*map(resolved, lives)))
+        return list(await asyncio.gather(*map(resolve, timelines)))
 
-    async def _trail(self, request: Request) -> Response:
-        """The events of a user or of a session; a choice of types and of times."""
+    async def _trail_page(self, request: Request) -> Response:
+        """Show the events of a user or of a session, filtered by type and time."""
         query = request.query_params
-        session_id = asked.session_id(query["session"]) if "session" in query else None
-        user_id = None if session_id else asked.user_id(query.get("user", ""))
-        types = [each for each in query.getlist("type") if each in TYPES]
-        since, until = asked.time(query.get("since", "")), asked.time(query.get("until", ""))
+        session_id = inputs.session_id(query["session"]) if "session" in query else None
+        user_id = None if session_id else inputs.user_id(query.get("user", ""))
+        types = [name for name in query.getlist("type") if name in TYPES]
+        since, until = inputs.time(query.get("since", "")), inputs.time(query.get("until", ""))
         pending = await self._sessions.pending(session_id) if session_id else None
-        shown: list[Event] = []
+        events: list[Event] = []
         older = None
-        read, previous = 0, ""
+        read_count, previous = 0, ""
         before = query.get("before", "")
-        # The API takes times alone. The rest of a second is left out here.
-        last = asked.number(before.partition("#")[0], 0) + 1 if before else None
+        # The API filters by whole seconds. Events of the last second that the previous page has
+        # already shown are skipped below.
+        last = inputs.number(before.partition("#")[0], 0) + 1 if before else None
         async for event in self._sessions.events(
             session_id=session_id,
             user_id=user_id,
@@ -184,25 +188,25 @@ class Console:
         ):
             if before and event.event_id >= before:
                 continue
-            if len(shown) == _EVENTS or read == _MOST_EVENTS:
+            if len(events) == _EVENTS or read_count == _MAX_EVENTS:
                 older = previous
                 break
-            read += 1
+            read_count += 1
             previous = event.event_id
             if not types or event.type in types:
-                shown.append(event)
-        kept = {"session": session_id} if session_id else {"user": user_id}
-        kept |= {name: query[name] for name in ("since", "until") if query.get(name)}
-        return self._page(
+                events.append(event)
+        filters = {"session": session_id} if session_id else {"user": user_id}
+        filters |= {name: query[name] for name in ("since", "until") if query.get(name)}
+        return self._render(
             "trail.html",
             user_id=user_id,
             session_id=session_id,
             pending=pending,
-            events=shown,
-            older=[*kept.items(), *(("type", each) for each in types), ("before", older)]
+            events=events,
+            older=[*filters.items(), *(("type", name) for name in types), ("before", older)]
             if older
             else None,
-            read=read,
+            read_count=read_count,
             types=types,
             all_types=TYPES,
             since=query.get("since", ""),
@@ -210,27 +214,27 @@ class Console:
             first_page=not before,
         )
 
-    async def _session(self, request: Request) -> Response:
-        """One session, live or not. Its data only if the request asks for it."""
-        session_id = asked.session_id(request.query_params.get("id", ""))
+    async def _session_page(self, request: Request) -> Response:
+        """Show one session, live or not. Its data is shown only on request."""
+        session_id = inputs.session_id(request.query_params.get("id", ""))
         with_data = request.query_params.get("data") == "show"
         session, (pending, events) = await asyncio.gather(
-            self._live(session_id), self._history(session_id)
+            self._live_session(session_id), self._history(session_id)
         )
         now = int(time.time())
-        [life, *_] = [*lives(events, [session] if session else []), None]
-        if life and life.ending == "unclear" and pending:
-            life = life.expired(pending)
+        [timeline, *_] = [*timelines(events, [session] if session else []), None]
+        if timeline and timeline.ending == "unclear" and pending:
+            timeline = timeline.with_expiry(pending)
         user_id = session.user_id if session else events[0].user_id if events else None
-        data = indented(session.data or {}) if session and with_data else None
-        return self._page(
+        data = pretty_json(session.data or {}) if session and with_data else None
+        return self._render(
             "session.html",
             200 if session or events else 404,
             session=session,
             session_id=session_id,
             user_id=user_id,
-            life=life,
-            window=Window.around([life] if life else [], now),
+            timeline=timeline,
+            window=Window.around([timeline] if timeline else [], now),
             now=now,
             pending=pending,
             events=events[:_EVENTS],
@@ -238,133 +242,136 @@ class Console:
             data=data,
         )
 
-    async def _live(self, session_id: str) -> Session | None:
+    async def _live_session(self, session_id: str) -> Session | None:
         try:
             return await self._sessions.get(session_id)
         except SessionNotFound:
             return None
 
     async def _history(self, session_id: str) -> tuple[Any, list[Event]]:
-        # In this order: an expiry that TTL brings in between is in both, and not in neither.
+        # The order matters. If TTL removes the session between the two calls, its expiry is in both
+        # results. In the other order it could be missing from both.
         pending = await self._sessions.pending(session_id)
         return pending, await _first(self._sessions.events(session_id=session_id), _EVENTS + 1)
 
-    async def _confirm(self, request: Request) -> Response:
-        """What would end."""
-        return await self._ask(request.query_params, "", 200)
+    async def _end_page(self, request: Request) -> Response:
+        """Show the sessions that would end, and ask for a reason."""
+        return await self._confirmation(request.query_params, "", 200)
 
-    async def _ask(self, given: Mapping[str, str], wrong: str, status: int) -> Response:
-        user_id, session_id, keep = asked.target(given)
-        found = await self._ending(user_id, session_id)
-        kept = next((each for each in found if each.session_id == keep), None)
-        ending = [each for each in found if each.session_id != keep]
-        return self._page(
+    async def _confirmation(self, fields: Mapping[str, str], error: str, status: int) -> Response:
+        user_id, session_id, keep = inputs.target(fields)
+        sessions = await self._target_sessions(user_id, session_id)
+        kept_session = next((session for session in sessions if session.session_id == keep), None)
+        sessions_to_end = [session for session in sessions if session.session_id != keep]
+        return self._render(
             "end.html",
             status,
-            user_id=user_id or (found[0].user_id if found else None),
+            user_id=user_id or (sessions[0].user_id if sessions else None),
             session_id=session_id,
             keep=keep,
-            kept=kept,
-            ending=ending[:_CARDS],
-            count=len(ending),
-            more=len(found) == _MOST_SESSIONS,
-            wrong=wrong,
+            kept_session=kept_session,
+            sessions_to_end=sessions_to_end[:_CARDS],
+            count=len(sessions_to_end),
+            more=len(sessions) == _MAX_SESSIONS,
+            error=error,
             now=int(time.time()),
         )
 
     async def _end(self, request: Request) -> Response:
-        form = await asked.form(request)
-        user_id, session_id, keep = asked.target(form)
+        form = await inputs.form(request)
+        user_id, session_id, keep = inputs.target(form)
         reason = form.get("reason", "")
-        if not asked.is_reason(reason):
-            wrong = "Give a reason of up to 64 characters: a-z, 0-9, and . _ -"
-            return await self._ask(form, wrong, 422)
-        # The service does not tell which sessions it ends, nor whether a single one was live.
-        ending = await self._ending(user_id, session_id)
-        ids = frozenset(each.session_id for each in ending) - {keep}
-        began = int(time.time())
+        if not inputs.is_reason(reason):
+            error = "Give a reason of up to 64 characters: a-z, 0-9, and . _ -"
+            return await self._confirmation(form, error, 422)
+        # The service does not return which sessions it ends, nor whether a single session was live.
+        # So the live sessions are read first.
+        live_sessions = await self._target_sessions(user_id, session_id)
+        session_ids = frozenset(session.session_id for session in live_sessions) - {keep}
+        started_at = int(time.time())
         if session_id:
             await self._sessions.revoke(session_id, reason=reason)
-            ended = len(ids)
+            ended = len(session_ids)
         else:
-            assert user_id  # noqa: S101  # one of both is there
+            assert user_id  # noqa: S101  # a target is either a user or a session
             ended = await self._sessions.revoke_all(user_id, keep=keep, reason=reason)
         key = token_urlsafe(8)
         self._outcomes[key] = Outcome(
-            user_id or (ending[0].user_id if ending else None),
+            user_id or (live_sessions[0].user_id if live_sessions else None),
             session_id,
             reason,
-            ids,
+            session_ids,
             ended,
-            began,
+            started_at,
         )
         while len(self._outcomes) > _OUTCOMES:
             self._outcomes.popitem(last=False)
         return RedirectResponse(f"/ended?outcome={key}", 303)
 
-    async def _ending(self, user_id: str | None, session_id: str | None) -> list[Session]:
-        """The live sessions in question."""
+    async def _target_sessions(self, user_id: str | None, session_id: str | None) -> list[Session]:
+        """Return the live sessions of the user, or the session if it is live."""
         if user_id:
-            return await _first(self._sessions.list(user_id), _MOST_SESSIONS)
-        session = await self._live(session_id or "")
+            return await _first(self._sessions.list(user_id), _MAX_SESSIONS)
+        session = await self._live_session(session_id or "")
         return [session] if session else []
 
-    async def _ended(self, request: Request) -> Response:
-        """How many ended, and their events as far as the trail has them."""
+    async def _outcome_page(self, request: Request) -> Response:
+        """Show how many sessions ended, and the events that have reached the trail."""
         key = request.query_params.get("outcome", "")
         outcome = self._outcomes.get(key)
         if outcome is None:
-            raise Refused("The console no longer knows of this. The trail does.")
-        whose = (
+            raise InvalidInput("The console no longer knows of this. The trail does.")
+        target = (
             {"session_id": outcome.session_id}
             if outcome.session_id
             else {"user_id": outcome.user_id}
         )
-        # A minute earlier: the clock of this machine may be ahead.
-        recent = self._sessions.events(**whose, since=outcome.at - 60)
+        # The clock of this machine may be fast, so the search begins a minute earlier.
+        recent = self._sessions.events(**target, since=outcome.at - 60)
         events = [
             event
-            for event in await _first(recent, _MOST_EVENTS)
+            for event in await _first(recent, _MAX_EVENTS)
             if event.type == "revoked" and event.session_id in outcome.session_ids
         ]
-        # By default the trail has nothing of anonymous sessions.
-        due = min(outcome.ended, len(outcome.session_ids)) if outcome.user_id is not None else 0
-        missing = due - len(events)
-        return self._page(
-            "ended.html",
+        # By default the trail has no events of anonymous sessions.
+        is_anonymous = outcome.user_id is None
+        expected = 0 if is_anonymous else min(outcome.ended, len(outcome.session_ids))
+        missing = expected - len(events)
+        return self._render(
+            "outcome.html",
             outcome=outcome,
             key=key,
             events=events[:_EVENTS],
             missing=max(missing, 0),
-            reload=missing > 0 and time.time() < outcome.at + _PATIENCE_SECONDS,
+            reload=missing > 0 and time.time() < outcome.at + _RELOAD_SECONDS,
         )
 
-    def _page(self, template: str, status: int = 200, **values: Any) -> Response:
+    def _render(self, template: str, status: int = 200, **values: Any) -> Response:
         page = self._templates.get_template(template).render(values)
         return HTMLResponse(page.encode(errors="replace"), status)
 
     async def _on_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, SessionsError)  # noqa: S101
-        status, told = sentence(error)
-        return self._page("sentence.html", status, sentence=told)
+        status, message = error_message(error)
+        return self._render("message.html", status, message=message)
 
-    async def _on_refused(self, request: Request, error: Exception) -> Response:
-        return self._page("sentence.html", 422, sentence=str(error))
+    async def _on_invalid_input(self, request: Request, error: Exception) -> Response:
+        return self._render("message.html", 422, message=str(error))
 
     async def _on_http_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
-        return self._page("sentence.html", error.status_code, sentence="There is no such page.")
+        return self._render("message.html", error.status_code, message="There is no such page.")
 
     async def _on_fault(self, request: Request, error: Exception) -> Response:
-        """Starlette raises it again, and its stack goes to the terminal."""
-        told = "The console itself failed. Its terminal says how."
-        return self._page("sentence.html", 500, sentence=told)
+        """Starlette raises the exception again, so its traceback is printed in the terminal."""
+        message = "The console itself failed. Its terminal says how."
+        return self._render("message.html", 500, message=message)
 
 
-async def _first(items: AsyncIterator[Any], most: int) -> list[Any]:
-    found = []
-    async for each in items:
-        found.append(each)
-        if len(found) == most:
+async def _first(items: AsyncIterator[Any], limit: int) -> list[Any]:
+    result = []
+    async for item in items:
+        result.append(item)
+        if len(result) == limit:
             break
-    return found
+    return result

@@ -1,7 +1,7 @@
-"""Keeps out whatever else runs in this browser or on this machine.
+"""Protects the console from other pages in the browser and from other programs on this machine.
 
-The console acts with an operator's AWS credentials, and every page in the browser can send requests
-to 127.0.0.1. Each check below stops one way in that the others leave open.
+The console uses an operator's AWS credentials, and every page in the browser can send requests to
+127.0.0.1. Every check below prevents an attack that the other checks do not prevent.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ _HEADERS = {
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
-    # Another site in this browser may neither embed an answer nor hold on to the window.
+    # Another site must not embed a response, nor keep a reference to the console's window.
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # 'no-referrer' would make the Origin of the console's own forms 'null'.
+    # With 'no-referrer', the console's own forms would send the Origin 'null'.
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
 
 
 class Guard:
-    """Lets the requests of one browser through to `app`, which listens on `port`.
+    """Forwards only the requests of the operator's browser to `app`, which listens on `port`.
 
-    `url` opens the console once. Then another URL takes its place, and `on_entry` is told it: the
-    URL stays in the browser's history and in the list of processes, where others may read it.
+    `url` opens the console once, because others may read it in the browser's history or in the list
+    of processes. After that, `url` is a new URL, and `on_entry` is called with it.
     """
 
     def __init__(self, app: ASGIApp, *, port: int, on_entry: Callable[[str], None]) -> None:
         self._app = app
         self._host = f"{HOST}:{port}"
         self._origin = f"http://{self._host}"
-        # A browser sends a cookie to every port of a host. The name keeps two consoles apart.
+        # A browser sends a cookie to every port of a host, so the name of the cookie contains the
+        # port. Two consoles then do not share a cookie.
         self._cookie = f"sessions-console-{port}"
         self._secret = token_urlsafe(32)
         self._key = token_urlsafe(32)
@@ -66,35 +67,36 @@ class Guard:
         await answer(scope, receive, send_with_headers)
 
     def _answer(self, request: Request) -> Response | None:
-        """None for a request that may pass."""
-        # A name that an attacker's DNS points here makes the attacker's page same-origin.
+        """Return the response to a request that must not reach the app, or None for any other."""
+        # DNS rebinding: an attacker's host name can resolve to this address. The attacker's page
+        # would then have the same origin as the console.
         if request.headers.getlist("host") != [self._host]:
-            return _refused(421, f"The console answers at {self._origin} alone.")
-        # A form on another port of this host is same-site: the browser sends the cookie with it.
-        reading = request.method in ("GET", "HEAD")
-        if not reading and request.headers.getlist("origin") != [self._origin]:
-            return _refused(403, "Only the console's own pages may change anything.")
+            return _refusal(421, f"The console answers at {self._origin} alone.")
+        # A form on another port of this host is same-site, so the browser sends the cookie with it.
+        is_read = request.method in ("GET", "HEAD")
+        if not is_read and request.headers.getlist("origin") != [self._origin]:
+            return _refusal(403, "Only the console's own pages may change anything.")
         key = request.query_params.get("key") if request.url.path == "/" else None
         if key is not None and _same(key, self._key):
-            return self._entered()
+            return self._enter()
         if not _same(request.cookies.get(self._cookie, ""), self._secret):
-            return _refused(
+            return _refusal(
                 401, "Open the console with the URL that its terminal shows. A URL works once."
             )
         return RedirectResponse("/", 303) if key is not None else None
 
-    def _entered(self) -> Response:
+    def _enter(self) -> Response:
         self._key = token_urlsafe(32)
         self._on_entry(self.url)
-        # A redirect, so that the key leaves the address bar.
+        # The redirect removes the key from the address bar.
         answer = RedirectResponse("/", 303)
         answer.set_cookie(self._cookie, self._secret, httponly=True, samesite="strict")
         return answer
 
 
-def _same(given: str, expected: str) -> bool:
-    return compare_digest(given.encode(errors="replace"), expected.encode())
+def _same(value: str, expected: str) -> bool:
+    return compare_digest(value.encode(errors="replace"), expected.encode())
 
 
-def _refused(status: int, sentence: str) -> Response:
-    return PlainTextResponse(sentence + "\n", status)
+def _refusal(status: int, message: str) -> Response:
+    return PlainTextResponse(message + "\n", status)

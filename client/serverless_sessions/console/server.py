@@ -1,4 +1,4 @@
-"""Serves the console on this machine until Ctrl-C."""
+"""The local web server of the console."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from serverless_sessions.console.guard import HOST, Guard
 def serve(
     sessions: AsyncSessions, *, service: str, operator: str, port: int = 0, browse: bool = True
 ) -> None:
-    """Serve on 127.0.0.1 at `port`, or at a free one; open the browser if there is one.
+    """Serve the console on 127.0.0.1 until Ctrl-C. Port 0 selects a free port.
 
-    `service` names the service on every page, `operator` whoever the credentials belong to. Raises
-    `OSError` if the port is taken.
+    With `browse`, the console is opened in a browser, if there is one. Every page shows `service`,
+    the name of the service, and `operator`, the owner of the credentials. Raises `OSError` if the
+    port is in use.
     """
     with socket.socket() as listener, suppress(KeyboardInterrupt):
-        # Where connections of a former console linger, its port would be taken for a minute.
+        # Without this option, closed connections of a former console would block its port for a
+        # minute.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, port))
-        # A browser that is quicker than the server waits.
+        # The socket listens before the server runs, so that an early request of the browser waits
+        # instead of failing.
         listener.listen()
         guard = Guard(
             Console(sessions, service=service, operator=operator).app,
@@ -34,7 +37,7 @@ def serve(
         )
         config = uvicorn.Config(
             guard,
-            # An access log would name users. What a proxy claims would change the Host.
+            # An access log would contain user ids. Proxy headers could change the Host.
             access_log=False,
             proxy_headers=False,
             log_level="warning",

@@ -1,18 +1,18 @@
-"""Django's sessions, kept by the service: `SESSION_ENGINE = "serverless_sessions.django"`.
+"""A session engine for Django: `SESSION_ENGINE = "serverless_sessions.django"`.
 
-The session key is the session's token. The session's user is `_auth_user_id`, in which
-django.contrib.auth keeps who is logged in. Without it the session is anonymous. A session never
-changes its user, so a log-in makes a new session.
+The session key is the session's token. The user of a session is the value of `_auth_user_id`, which
+django.contrib.auth sets at a log-in. A session without it is anonymous. A session never changes its
+user, so a log-in creates a new session.
 
 | | calls |
 | --- | --- |
-| first look at a session | `verify` |
-| save | `change` with what changed, key by key; `create` for a new session |
-| save after a log-in | `create` with all values, then a last window for the visitor's session |
-| `cycle_key` | `rotate`; for a visitor, the next save is one as after a log-in |
+| first access to a session | `verify` |
+| save | `change` with the keys that have changed; `create` for a new session |
+| save after a log-in | `create` with all values, then a final window for the visitor's session |
+| `cycle_key` | `rotate`; for a visitor, the next save works as after a log-in |
 
-The key of a new session is made here, before the service knows of it. The next save stores it. If
-the request fails in between, nothing has changed.
+The key of a new session is generated in this process, and the next save stores it in the service.
+If the request fails before that save, nothing has changed.
 """
 
 from __future__ import annotations
@@ -48,17 +48,19 @@ from serverless_sessions.models import Client
 
 Result = TypeVar("Result")
 
-_EXPIRY = "_session_expiry"  # what `set_expiry` was given; Django's name for it
+_EXPIRY = "_session_expiry"  # Django's key for the argument of `set_expiry`
 
 logger = logging.getLogger(__name__)
 
 
 class SessionStore(SessionBase):
-    """The session of a request. In an outage each call raises `Unavailable`, and is `outage`.
+    """The session of a request.
 
-    `client`, if it is known, is recorded with a new session and with a renewal by `load`.
-    `other_keys` are tried after the session key: a cookie name can come more than once.
-    `has_foreign_cookie` says that the request's cookie is none of ours, and can't be a key.
+    During an outage every call raises `Unavailable`, and `outage` is set to that error.
+
+    `client`, if it is set, is recorded when a session is created and when `load` renews it.
+    `other_keys` are tried after the session key, because a cookie can occur more than once.
+    `has_foreign_cookie` is true if the request has a session cookie whose value cannot be a key.
     """
 
     client: Client | None = None
@@ -68,11 +70,11 @@ class SessionStore(SessionBase):
 
     def __init__(self, session_key: str | None = None) -> None:
         super().__init__(session_key)
-        # The session is loaded once, from however many threads and tasks.
-        self._loading = threading.RLock()
-        self._loading_async = asyncio.Lock()
+        # Several threads or tasks may access the session, but it is loaded only once.
+        self._load_lock = threading.RLock()
+        self._async_load_lock = asyncio.Lock()
         self._is_deleted = False
-        # Of the values that were loaded or saved last.
+        # The expiry at the last load or save.
         self._saved_expiry: Any = None
 
     @cached_property
@@ -80,33 +82,35 @@ class SessionStore(SessionBase):
         keys = [self.session_key or "", *self.other_keys]
         serializer = self.serializer()
         return WebSession(
-            _calls(),
+            _operations(),
             [key for key in keys if Token.parse(key)],
             client=self.client,
             user_of=_user_of,
             dumps=serializer.dumps,
-            loads=lambda dumped: serializer.loads(
-                dumped.encode() if isinstance(dumped, str) else dumped
+            loads=lambda content: serializer.loads(
+                content.encode() if isinstance(content, str) else content
             ),
         )
 
     def cookie_changes(self) -> list[CookieChange]:
-        """What the answer to the request does to the session cookie."""
+        """Return the changes that the response makes to the session cookie."""
         changes = self._web.cookie_changes() if "_web" in self.__dict__ else []
         if not changes and self._is_deleted and self.has_foreign_cookie:
             changes = [CookieChange(for_visitor=False, token=None)]
         return changes
 
     def load(self) -> Values:
-        """The values. If the key proves no live session there are none, and no key any more."""
+        """Return the values. Without a live session, they are empty and the key becomes None."""
         return self._run(self._load())
 
     async def aload(self) -> Values:
         return await self._arun(self._load())
 
     def exists(self, session_key: str | None) -> bool:
-        """Whether this is the present key of a live session, other than one that the next save
-        replaces. Apps ask for keys that they have noted, so a former key is no theft here.
+        """Return whether this is the current key of a live session.
+
+        It is false for a key that the next save will replace. Apps call this method with keys that
+        they have stored, so a former key is not treated as a theft.
         """
         return self._run(self._exists(session_key))
 
@@ -114,17 +118,17 @@ class SessionStore(SessionBase):
         return await self._arun(self._exists(session_key))
 
     def create(self) -> None:
-        """Store a new session, whatever this one was."""
+        """Store a new session, independent of the current one."""
         self._run(self._create())
 
     async def acreate(self) -> None:
         await self._arun(self._create())
 
     def save(self, must_create: bool = False) -> None:
-        """Store a new session, or what changed of the values and of their expiry.
+        """Store a new session, or the changes of the values and of the expiry.
 
-        Keys that others changed meanwhile stay as they are. The session key changes if the user
-        does. Raises `UpdateError` if the session has ended.
+        Keys that only other requests have changed are not overwritten. The session key changes if
+        the user changes. Raises `UpdateError` if the session has ended.
         """
         self._run(self._save(must_create))
 
@@ -132,17 +136,18 @@ class SessionStore(SessionBase):
         await self._arun(self._save(must_create))
 
     def delete(self, session_key: str | None = None) -> None:
-        """End the session whose present key this is; by default this one."""
+        """End the session whose current key is `session_key`, or else this session."""
         self._run(self._delete(session_key))
 
     async def adelete(self, session_key: str | None = None) -> None:
         await self._arun(self._delete(session_key))
 
     def flush(self) -> None:
-        """End the session, and go on without one.
+        """End the session, and continue without one.
 
-        Django's `get_user` does so for a session that does not fit the user's password. If another
-        request is changing the password, the session is its own, and stays.
+        Django's `get_user` calls this method if the session does not match the user's password. The
+        session may not match because another request is just changing the password. That request
+        then still uses the session, so it is not ended.
         """
         if _is_called_by_get_user():
             self._run(self._end_if_current())
@@ -156,10 +161,10 @@ class SessionStore(SessionBase):
             await super().aflush()
 
     def cycle_key(self) -> None:
-        """Go on under a new key. For a visitor, the next save stores it.
+        """Give the session a new key. For a visitor, the next save stores it.
 
-        The former key stays good for the requests that are under way. If another request has
-        changed the key at the same time, this one stays.
+        The former key stays valid for requests in progress. If another request has changed the key
+        at the same time, the key of this session does not change.
         """
         self._run(self._cycle_key())
 
@@ -168,19 +173,19 @@ class SessionStore(SessionBase):
 
     @classmethod
     def clear_expired(cls) -> None:
-        """Nothing: DynamoDB's TTL does it."""
+        """Do nothing: DynamoDB's TTL removes expired sessions."""
 
     @classmethod
     async def aclear_expired(cls) -> None:
-        """Nothing: DynamoDB's TTL does it."""
+        """Do nothing: DynamoDB's TTL removes expired sessions."""
 
     def _get_session(self, no_load: bool = False) -> Values:
-        with self._loading:
+        with self._load_lock:
             values: Values = super()._get_session(no_load)  # type: ignore[misc]
             return values
 
     async def _aget_session(self, no_load: bool = False) -> Values:
-        async with self._loading_async:
+        async with self._async_load_lock:
             values: Values = await super()._aget_session(no_load)  # type: ignore[misc]
             return values
 
@@ -194,14 +199,15 @@ class SessionStore(SessionBase):
         except SessionsError:
             raise
         except Exception:
-            # SESSION_SERIALIZER can't read what is there.
-            session_id = self._web.stored and self._web.stored.session_id
+            # SESSION_SERIALIZER cannot read the stored data.
+            session_id = self._web.session and self._web.session.session_id
             logger.warning("the data of session %s can't be read", session_id)
             self._web.forget()
             values = {}
-        if self._web.stored and self._seconds_left(values) <= 0:
-            # `set_expiry` named a moment. The service knows windows, which move.
-            yield from _calls().revoke(self._web.stored.session_id, reason="expired")
+        if self._web.session and self._seconds_left(values) <= 0:
+            # `set_expiry` set a fixed time. The service only knows an idle timeout, which every
+            # renewal extends.
+            yield from _operations().revoke(self._web.session.session_id, reason="expired")
             self._web.forget()
             values = {}
         self._session_key = self._web.token
@@ -214,7 +220,7 @@ class SessionStore(SessionBase):
         token = Token.parse(session_key or "")
         if not token:
             return False
-        return (yield from _calls().inspect(token.text)) is not None
+        return (yield from _operations().inspect(token.text)) is not None
 
     def _create(self) -> Plan[None]:
         self._web.forget()
@@ -227,22 +233,23 @@ class SessionStore(SessionBase):
             yield from self._create()
             return
         if must_create and not self._web.is_prepared:
-            # The key is another session's, or came in a cookie: it becomes nobody's.
+            # The key belongs to another session or came from a cookie. Such a key is never used for
+            # a new session.
             raise CreateError
         values = yield from self._values()
-        yield from self._find()
+        yield from self._ensure_loaded()
         web = self._web
-        if web.stored is None and not web.is_prepared:
+        if web.session is None and not web.is_prepared:
             raise UpdateError
         seconds = self._seconds_left(values)
         if seconds <= 0:
-            if web.stored:
+            if web.session:
                 yield from web.end(reason="expired")
             self._session_key = web.prepare_session()
             return
         expiry, saved = values.get(_EXPIRY), self._saved_expiry
-        if web.stored and _ends_with_browser(expiry) != _ends_with_browser(saved):
-            # The cookie changes its kind, and is set with a new token only.
+        if web.session and _ends_with_browser(expiry) != _ends_with_browser(saved):
+            # The cookie gets, or loses, its date. A cookie is only set with a new token.
             web.prepare_rotation()
         try:
             yield from web.save(
@@ -256,29 +263,29 @@ class SessionStore(SessionBase):
         self._session_key, self._saved_expiry = web.token, expiry
 
     def _delete(self, session_key: str | None) -> Plan[None]:
-        """The key must prove its session: the session id in it is no secret."""
+        """The whole key must be valid, because the session id in it is no secret."""
         if session_key in (None, self.session_key):
-            yield from self._find()
+            yield from self._ensure_loaded()
             yield from self._web.end(reason="logout")
             self._is_deleted = True
         elif session_key:
-            session = yield from _calls().inspect(session_key)
+            session = yield from _operations().inspect(session_key)
             if session:
-                yield from _calls().revoke(session.session_id, reason="logout")
+                yield from _operations().revoke(session.session_id, reason="logout")
 
     def _end_if_current(self) -> Plan[None]:
-        """End the session if its key and its user's hash are still those that were loaded."""
-        loaded, token = (yield from self._values()).get(HASH_SESSION_KEY), self._web.token
-        current = (yield from _calls().inspect(token)) if token else None
-        if current and (current.data or {}).get(HASH_SESSION_KEY) == loaded:
+        """End the session if its key and its user's hash have not changed since the load."""
+        loaded_hash, token = (yield from self._values()).get(HASH_SESSION_KEY), self._web.token
+        current = (yield from _operations().inspect(token)) if token else None
+        if current and (current.data or {}).get(HASH_SESSION_KEY) == loaded_hash:
             yield from self._web.end(reason="logout")
             self._is_deleted = True
         self._web.forget()
         self.clear()
         self._session_key = None
 
-    def _find(self) -> Plan[None]:
-        """Find out which session the key proves, where its values are of no interest."""
+    def _ensure_loaded(self) -> Plan[None]:
+        """Load the session for a caller that does not need its values."""
         if not self._web.is_loaded and not self._web.is_prepared:
             try:
                 yield from self._web.load()
@@ -289,34 +296,36 @@ class SessionStore(SessionBase):
 
     def _cycle_key(self) -> Plan[None]:
         yield from self._values()
-        stored = self._web.stored
-        if stored and stored.user_id is not None:
-            # At once, as with Django's own stores: apps end the session of the former key next.
+        session = self._web.session
+        if session and session.user_id is not None:
+            # The rotation happens now, as in Django's own stores, because apps may end the session
+            # of the former key next.
             try:
                 yield from self._web.rotate()
             except SessionNotFound:
-                return  # the save raises UpdateError
+                return  # the next save raises UpdateError
             self._session_key = self._web.token
         else:
-            # A visitor's key changes at a log-in, which makes a new session. This is its key.
+            # Django changes a visitor's key at a log-in, which creates a new session. This is the
+            # key of that session.
             self._session_key = self._web.prepare_session()
         self.modified = True
 
     def _values(self) -> Plan[Values]:
-        """The values as they stand, loaded if they were not yet."""
+        """Return the current values. They are loaded if necessary."""
         self.accessed = True
         if not hasattr(self, "_session_cache"):
             self._session_cache: Values = (yield from self._load()) if self.session_key else {}
         return self._session_cache
 
     def _seconds_left(self, values: Values) -> int:
-        """Until the session expires, unless it is renewed; 0 or less if it has expired."""
+        """Return the seconds until the session expires; 0 or less if it has expired."""
         expiry = values.get(_EXPIRY)
         if isinstance(expiry, datetime | str):
-            left = (self.get_expiry_date(expiry=expiry) - timezone.now()).total_seconds()
+            seconds = (self.get_expiry_date(expiry=expiry) - timezone.now()).total_seconds()
         else:
-            left = self.get_expiry_age(expiry=expiry)
-        return min(math.ceil(left), _max_seconds())
+            seconds = self.get_expiry_age(expiry=expiry)
+        return min(math.ceil(seconds), _max_seconds())
 
     def _run(self, plan: Plan[Result]) -> Result:
         try:
@@ -334,7 +343,7 @@ class SessionStore(SessionBase):
 
 
 def _is_called_by_get_user() -> bool:
-    """Whether Django ends a session because the password of its user has changed."""
+    """Return whether `get_user` is the caller: the user's password has changed."""
     caller = sys._getframe(2)
     return caller.f_code in (auth.get_user.__code__, auth.aget_user.__code__)
 
@@ -345,18 +354,18 @@ def _user_of(values: Mapping[Any, Any]) -> str | None:
 
 
 def _ends_with_browser(expiry: Any) -> bool:
-    """What `get_expire_at_browser_close` says of a session with this expiry."""
+    """Return what `get_expire_at_browser_close` returns for a session with this expiry."""
     return bool(settings.SESSION_EXPIRE_AT_BROWSER_CLOSE) if expiry is None else expiry == 0
 
 
 def _max_seconds() -> int:
-    """From the creation to the absolute end, which never moves; `set_expiry` may ask for less."""
+    """Return a session's maximum lifetime in seconds. `set_expiry` can set a shorter one."""
     longest: int = settings.SERVERLESS_SESSIONS.get("absolute_ttl_seconds", LONGEST_SECONDS)
     return longest
 
 
 def _options() -> dict[str, Any]:
-    """What `Sessions` is made with."""
+    """Return the arguments for `Sessions`."""
     options = settings.SERVERLESS_SESSIONS
     return {name: options[name] for name in options if name != "absolute_ttl_seconds"}
 
@@ -371,14 +380,14 @@ def _async_sessions() -> AsyncSessions:
     return AsyncSessions(**_options())
 
 
-def _calls() -> Operations:
-    """The calls as plans, of which each method makes its own: one for threads and asyncio."""
+def _operations() -> Operations:
+    """Return the calls as plans, which both the synchronous and the asyncio client can run."""
     return _sessions().operations
 
 
 @receiver(setting_changed)
 def _forget_clients(*, setting: str, **_: Any) -> None:
-    """A test has overridden settings."""
+    """Create new clients when a test has overridden the settings."""
     if setting == "SERVERLESS_SESSIONS":
         _sessions.cache_clear()
         _async_sessions.cache_clear()

@@ -1,4 +1,4 @@
-"""The app for INSTALLED_APPS, which adds a system check."""
+"""The Django app for INSTALLED_APPS. It adds a system check."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MIDDLEWARE = f"{_ENGINE}.middleware.SessionMiddleware"
 
 
 class ServerlessSessionsConfig(AppConfig):
-    """`"serverless_sessions.django"` in INSTALLED_APPS."""
+    """The configuration of `"serverless_sessions.django"` in INSTALLED_APPS."""
 
     name = "serverless_sessions.django"
     label = "serverless_sessions"
@@ -27,7 +27,7 @@ class ServerlessSessionsConfig(AppConfig):
 def check_middleware(
     app_configs: Sequence[AppConfig] | None, **_: Any
 ) -> list[checks.CheckMessage]:
-    """Warn of an engine without the middleware that belongs to it."""
+    """Warn if the session engine is used without its middleware."""
     if settings.SESSION_ENGINE != _ENGINE or _MIDDLEWARE in settings.MIDDLEWARE:
         return []
     return [

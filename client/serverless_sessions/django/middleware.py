@@ -1,9 +1,11 @@
-"""Django's session middleware, as sessions in the service need it.
+"""The session middleware for Django. It replaces Django's own in MIDDLEWARE.
 
-It stands in MIDDLEWARE where Django's own would. It touches the session cookie only where the
-answer knows something new: one browser has many requests under way, and their answers come in any
-order. An outage of the service is a 503. With Django's own middleware, a late answer can delete a
-newer cookie, an outage is a 500, and new sessions do not record who their client is.
+A browser sends many requests at the same time, and their responses arrive in any order. The
+middleware therefore changes the session cookie only if the request has a new token or has ended a
+session. During an outage of the service it answers 503.
+
+With Django's own middleware, a late response can delete a newer cookie, an outage results in a 500,
+and the client's address and browser are not recorded.
 """
 
 from __future__ import annotations
@@ -32,35 +34,39 @@ logger = logging.getLogger(__name__)
 
 
 class SessionMiddleware(middleware.SessionMiddleware):
-    """The 503 is the template `503.html`, if there is one, without a context."""
+    """Renders the template `503.html`, if there is one, during an outage. It gets no context."""
 
     def process_request(self, request: HttpRequest) -> None:
         super().process_request(request)
         if isinstance(request.session, SessionStore):
-            request.session = self._open(request, request.session)
+            request.session = self._open_session(request, request.session)
 
-    def _open(self, request: HttpRequest, session: SessionStore) -> SessionStore:
+    def _open_session(self, request: HttpRequest, session: SessionStore) -> SessionStore:
         name = settings.SESSION_COOKIE_NAME
         has_cookie = name in request.COOKIES
-        # A request that was made by hand, as in a test, may have no header.
+        # A request that a test has created may have no header.
         if header := request.META.get("HTTP_COOKIE"):
             has_cookie = bool(read_values(header, name))
             tokens = read_tokens(header, name)
             session = type(session)(tokens[0] if tokens else None)
             session.other_keys = tokens[1:]
         session.has_foreign_cookie = has_cookie and not Token.parse(session.session_key or "")
-        # Behind a proxy this is the proxy's address, unless something before here mends it.
+        # Behind a proxy this is the proxy's address, unless an earlier middleware corrects it.
         session.client = Client(
             ip=request.META.get("REMOTE_ADDR"), user_agent=request.META.get("HTTP_USER_AGENT")
         )
         return session
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Of a view."""
+        """Answer 503 if a view raises `Unavailable`."""
         return _unavailable(exception) if isinstance(exception, Unavailable) else None
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        """Save. What rose in another middleware is Django's 500 by now."""
+        """Save the session and change its cookie.
+
+        If another middleware has raised `Unavailable`, Django has already turned it into a 500.
+        That response is replaced by a 503.
+        """
         session = getattr(request, "session", None)
         if not isinstance(session, SessionStore):
             return super().process_response(request, response)
@@ -78,8 +84,8 @@ class SessionMiddleware(middleware.SessionMiddleware):
         return response
 
     def _save(self, session: SessionStore, response: HttpResponse) -> None:
-        is_wanted = session.modified or settings.SESSION_SAVE_EVERY_REQUEST
-        if not is_wanted or session.is_empty() or response.status_code >= 500:
+        must_save = session.modified or settings.SESSION_SAVE_EVERY_REQUEST
+        if not must_save or session.is_empty() or response.status_code >= 500:
             return
         try:
             session.save()
@@ -114,7 +120,7 @@ def _change_cookie(response: HttpResponse, change: CookieChange, session: Sessio
 
 
 def _unavailable(error: Unavailable) -> HttpResponse:
-    """It sets no cookie: the browser keeps the one that it has."""
+    """Return the 503. It sets no cookie, so the browser keeps its cookie."""
     logger.warning("no session: %s", error)
     page: str
     try:

@@ -1,4 +1,4 @@
-"""What the console shows of what others wrote: as text, and without secrets."""
+"""Formats text, data and errors for the console's pages, without control characters or tokens."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from serverless_sessions.errors import (
 from serverless_sessions.models import Data
 
 _TOKEN = re.compile(r"(?<![A-Za-z0-9_-])" + TOKEN.pattern)
-# A page stays small. The command line prints all of it.
+# This keeps pages small. The command line prints all of the data.
 _MAX_DATA_CHARACTERS = 8_000
 
 
-def has_token(given: str) -> bool:
-    """Whether somebody pasted a user's credential."""
-    return bool(_TOKEN.search(given))
+def has_token(value: str) -> bool:
+    """Return whether the text contains a token, for example because somebody has pasted one."""
+    return bool(_TOKEN.search(value))
 
 
-def plain(given: object) -> str:
-    """One line that steers neither the page's reading direction nor its layout."""
-    return text(_TOKEN.sub(r"\1.…", str(given)))
+def plain(value: object) -> str:
+    """Return one line without tokens, and without characters that change direction or layout."""
+    return text(_TOKEN.sub(r"\1.…", str(value)))
 
 
-def indented(data: Data) -> tuple[str, bool]:
-    """`data` as JSON for people to read, and whether all of it is there."""
-    spelled = json.dumps(data, indent=2, ensure_ascii=False, default=str)
-    cut = spelled[:_MAX_DATA_CHARACTERS]
-    return "\n".join(plain(line) for line in cut.split("\n")), cut == spelled
+def pretty_json(data: Data) -> tuple[str, bool]:
+    """Return `data` as indented JSON, and whether the text is complete."""
+    document = json.dumps(data, indent=2, ensure_ascii=False, default=str)
+    excerpt = document[:_MAX_DATA_CHARACTERS]
+    return "\n".join(plain(line) for line in excerpt.split("\n")), excerpt == document
 
 
 def device(client: Client) -> str:
-    """A few words for a browser: "Firefox on Linux". Empty for an unknown one."""
+    """Return a short description of a browser: "Firefox on Linux". Empty if it is not known."""
     agent = client.user_agent or ""
     browser = next((name for mark, name in _BROWSERS if mark in agent), None)
     system = next((name for mark, name in _SYSTEMS if mark in agent), None)
@@ -51,7 +51,7 @@ def device(client: Client) -> str:
     return plain(agent[:40])
 
 
-# The first match wins: each browser also names those that it resembles.
+# The first match wins, because a user agent also contains the names of similar browsers.
 _BROWSERS = (
     *(("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("FxiOS/", "Firefox")),
     *(("Chrome/", "Chrome"), ("CriOS/", "Chrome"), ("Safari/", "Safari"), ("curl/", "curl")),
@@ -62,8 +62,8 @@ _SYSTEMS = (
 )
 
 
-def sentence(error: SessionsError) -> tuple[int, str]:
-    """The HTTP status and what to tell an operator who met `error`."""
+def error_message(error: SessionsError) -> tuple[int, str]:
+    """Return the HTTP status and the message that the operator sees for `error`."""
     match error:
         case NoCredentials() | NotAllowed() if "expired" in error.detail.lower():
             return 403, (
@@ -84,6 +84,6 @@ def sentence(error: SessionsError) -> tuple[int, str]:
         case RouteNotFound():
             return 502, "The URL is not that of a session service, or of an older one."
         case InvalidRequest():
-            rules = "; ".join(each.detail for each in error.errors) or error.detail
+            rules = "; ".join(field.detail for field in error.errors) or error.detail
             return 422, f"The service refuses this: {rules}"
     return 502, f"The service refuses this: {error}"

@@ -7,7 +7,7 @@ import re
 from functools import cache
 from typing import Any
 
-from tests.template import ROOT, resources
+from tests.support.template import ROOT, resources
 
 
 @cache

@@ -24,8 +24,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from local.stack import HOST
-from tests.functional.conftest import lambda_context
-from tests.gateway import api_event, routes
+from tests.support.functions import lambda_context
+from tests.support.gateway import api_event, routes
 
 REGION = "us-east-1"
 ACTOR = "arn:aws:iam::111122223333:user/backend"

@@ -39,3 +39,7 @@ class Seam:
 
 def _nothing() -> None:
     """Most tests let every request pass."""
+
+
+# What every function holds for its client.
+seam = Seam()

@@ -12,6 +12,8 @@ from typing import IO
 
 from local.stack import ROOT
 
+OPERATOR = "arn:aws:iam::111122223333:user/olga"
+
 
 class Console:
     """A console that runs. `key_url` is the URL that opens it once: the one that it told last."""

@@ -7,7 +7,8 @@ from hashlib import sha256
 from types import ModuleType
 from typing import NamedTuple
 
-from tests.functional.conftest import Answer, Api, lambda_context, sample
+from tests.support.api import Answer, Api
+from tests.support.functions import lambda_context, sample
 
 ABSENT = "AAAAAAAAAAAA"
 SECRET = "B" * 27

@@ -13,7 +13,7 @@ from openapi_core import Config, OpenAPI
 from openapi_core.datatypes import RequestParameters
 from werkzeug.datastructures import Headers
 
-from tests.template import ROOT
+from tests.support.template import ROOT
 
 # Parts of the `detail` of a 422 for what no JSON Schema can say: the contract has it in words.
 RULES_IN_WORDS = (

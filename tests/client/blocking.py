@@ -1,0 +1,30 @@
+"""The asynchronous client, called as the other one is."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from serverless_sessions import AsyncSessions
+
+
+class Blocking:
+    """An `AsyncSessions` as a `Sessions`: its calls run on one event loop, from any thread."""
+
+    def __init__(self, sessions: AsyncSessions, loop: asyncio.AbstractEventLoop) -> None:
+        self._sessions = sessions
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            answer = getattr(self._sessions, name)(*given, **named)
+            work = answer if inspect.iscoroutine(answer) else _all(answer)
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+        return call
+
+
+async def _all(items: AsyncIterator[Any]) -> list[Any]:
+    return [each async for each in items]

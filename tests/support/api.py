@@ -1,0 +1,106 @@
+"""The API's function, called the way API Gateway calls it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from sessions.table import Writer
+from tests.support.contract import assert_matches_contract, assert_request_matches_contract
+from tests.support.functions import lambda_context
+from tests.support.gateway import api_event
+from tests.support.seam import seam
+
+NOW = 1_795_435_200
+# Another caller, who writes past the API of a test.
+BY_OTHER = Writer(actor="other", request_id="other")
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Clock:
+    """What time it is for the API."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+
+class Api:
+    """Calls `session_api` the way API Gateway does and holds each answer against the contract.
+
+    `entrance` changes each event as another way into the API would.
+    """
+
+    def __init__(self, handler: ModuleType, clock: Clock) -> None:
+        self.handler = handler
+        self.clock = clock
+        self.entrance: Callable[[dict[str, Any]], None] = lambda event: None
+        self._count = 0
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        query: dict[str, Any] | str = "",
+        headers: dict[str, str] | None = None,
+        request_id: str | None = None,
+        actor: str = "arn:aws:iam::111122223333:user/backend",
+    ) -> Answer:
+        """`body` is sent as JSON unless it is text already; each call has its own request id."""
+        self._count += 1
+        seam.calls.clear()
+        event = api_event(method, path)
+        event["requestContext"]["requestId"] = request_id or f"request-{self._count}"
+        event["requestContext"]["authorizer"]["iam"]["userArn"] = actor
+        event["rawQueryString"] = query if isinstance(query, str) else urlencode(query)
+        event["headers"] = {"content-type": "application/json"} | (headers or {})
+        if body is not None:
+            event["body"] = body if isinstance(body, str) else json.dumps(body)
+        self.entrance(event)
+        return self.send(event, path)
+
+    @property
+    def requests(self) -> list[str]:
+        """The operations that the last call asked DynamoDB for."""
+        return [operation for operation, _ in seam.calls]
+
+    def send(self, event: dict[str, Any], path: str | None = None) -> Answer:
+        """`path` is the one of the contract, if that of the event is another."""
+        answered = self.handler.lambda_handler(event, lambda_context())
+        headers = {name.lower(): value for name, value in answered["headers"].items()}
+        answer = Answer(answered["statusCode"], headers, answered["body"])
+        http = event["requestContext"]["http"]
+        if '"route_not_found"' not in answer.body:
+            assert_matches_contract(
+                http["method"], path or http["path"], answer.status, headers, answer.body.encode()
+            )
+        if not event["isBase64Encoded"] and not event["rawQueryString"]:
+            sent = event.get("body", "").encode(errors="surrogatepass")
+            assert_request_matches_contract(
+                event["routeKey"], sent, answer.status, answer.body.encode()
+            )
+        return answer
+
+    def create(self, user_id: str | None = "ada", **fields: Any) -> str:
+        """A new session's id; anonymous if it is to be nobody's."""
+        return self.log_in(user_id, **fields).partition(".")[0]
+
+    def log_in(self, user_id: str | None = "ada", **fields: Any) -> str:
+        """A new session's token."""
+        answer = self("POST", "/sessions", {"user_id": user_id, **fields})
+        assert answer.status == 201, answer
+        token: str = answer.json["token"]
+        return token

@@ -1,0 +1,140 @@
+"""The synthesized CloudFormation template, without bundling."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from copy import deepcopy
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aws_cdk import App
+    from aws_cdk.assertions import Template
+
+    from infra.sessions_stack import SessionsStack
+
+ROOT = Path(__file__).parents[2]
+
+
+# What tests rely on: the defaults, whatever a deployer sets in `cdk.json`.
+SETTINGS: dict[str, Any] = {
+    "default_ttl_seconds": 1800,
+    "default_absolute_ttl_seconds": 86_400,
+    "max_absolute_ttl_seconds": 34_560_000,
+    "max_data_bytes": 65_536,
+    "renewal_fraction": 0.1,
+    "rotation_grace_seconds": 30,
+    "not_before": 0,
+    "session_cookie": "__Host-session",
+    "authorize_anonymous": False,
+    "audit_retention_days": 400,
+    "unrecorded_events": ["renewed", "confirmed"],
+    "record_anonymous": False,
+    "dynamodb_client": "lean",
+    "memory_mb": 512,
+    "snap_start": False,
+    "throttle_rate_per_second": 500,
+    "throttle_burst": 1000,
+    "log_retention": "ONE_MONTH",
+    "removal_policy": "DESTROY",
+    "deletion_protection": False,
+}
+STAGES: dict[str, dict[str, Any]] = {
+    "dev": {},
+    "prod": {"log_retention": "ONE_YEAR", "removal_policy": "RETAIN", "deletion_protection": True},
+    "local": {"event_bus": "default", "log_retention": "ONE_DAY"},
+}
+
+
+def cdk_context() -> dict[str, Any]:
+    """What `cdk.json` gives to the app; only the CDK CLI reads it by itself."""
+    found: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
+    return found
+
+
+def context() -> dict[str, Any]:
+    """The context of `cdk.json` with the settings and the stages that tests rely on."""
+    return cdk_context() | {"settings": dict(SETTINGS), "stages": deepcopy(STAGES)}
+
+
+# The CDK is imported where it is needed: it starts Node.js, which most tests do without.
+
+
+def synthesize(stage: str = "dev", **settings: Any) -> tuple[App, SessionsStack]:
+    """The app and its stack as `app.py` makes them, some of its settings changed."""
+    from aws_cdk import App
+
+    from infra.sessions_stack import SessionsStack
+    from infra.settings import Settings
+
+    given = context()
+    app = App(context={**given, "aws:cdk:bundling-stacks": []})
+    given["settings"].update(settings)
+    return app, SessionsStack(app, f"Sessions-{stage}", settings=Settings.of_stage(stage, given))
+
+
+@cache
+def template(stage: str = "dev") -> Template:
+    from aws_cdk.assertions import Template
+
+    return Template.from_stack(synthesize(stage)[1])
+
+
+def resources(kind: str, stage: str = "dev") -> dict[str, Any]:
+    """The properties of the resources of a type, by their logical ids."""
+    return {
+        name: resource["Properties"]
+        for name, resource in document(stage)["Resources"].items()
+        if resource["Type"] == kind
+    }
+
+
+@cache
+def document(stage: str) -> dict[str, Any]:
+    """The template as JSON, kept on disk until something changes that it is made from."""
+    folder = ROOT / ".local/templates"
+    file = folder / f"{stage}-{_digest()}.json"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        for outdated in folder.glob(f"{stage}-*.json"):
+            outdated.unlink(missing_ok=True)
+        # Another process of the tests may do the same.
+        written = file.with_suffix(f".{os.getpid()}")
+        written.write_text(json.dumps(template(stage).to_json()))
+        written.replace(file)
+    kept: dict[str, Any] = json.loads(file.read_text())
+    return kept
+
+
+@cache
+def _digest() -> str:
+    """Of all that a template is made from."""
+    sources = [
+        *sorted((ROOT / "infra").rglob("*.py")),
+        *sorted((ROOT / "functions").rglob("*.py")),
+        *sorted((ROOT / "requirements").glob("*.txt")),
+        *(ROOT / "cdk.json", Path(__file__)),
+    ]
+    digest = hashlib.sha256(version("aws-cdk-lib").encode())
+    for source in sources:
+        digest.update(f"{source.relative_to(ROOT)}\0".encode() + source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def documented_rule() -> Template:
+    """The stack with a rule on the bus that docs/events.md shows."""
+    from aws_cdk import App, BootstraplessSynthesizer
+    from aws_cdk.assertions import Template
+
+    [snippet] = re.findall(
+        "^```python\n(.*?)^```", (ROOT / "docs/events.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    names: dict[str, Any] = {}
+    exec(compile(snippet, "docs/events.md", "exec"), names)  # noqa: S102
+    app = App(default_stack_synthesizer=BootstraplessSynthesizer())
+    return Template.from_stack(names["Notices"](app, "Notices"))
