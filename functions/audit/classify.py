@@ -24,7 +24,7 @@ from sessions.limits import MAX_SECONDS, WRITE_SECONDS
 _ALARMING = {"tampered", "deleted", "unreadable"}
 # Changes that the API did not make, so that `Actor` and `RequestId` say nothing about them.
 _WITHOUT_ACTOR = {"tampered", "deleted", "expired", "purged"}
-_SEQUENCE_NUMBER = re.compile("[0-9]{1,40}").fullmatch
+_is_sequence_number = re.compile("[0-9]{1,40}").fullmatch
 _TTL_SERVICE = ("Service", "dynamodb.amazonaws.com")
 
 
@@ -141,7 +141,7 @@ def _read(record: Mapping[str, Any], not_before: int, enforced_since: int) -> Au
     change = record["dynamodb"]
     seconds = int(change["ApproximateCreationDateTime"])
     sequence_number = change["SequenceNumber"]
-    if not _SEQUENCE_NUMBER(sequence_number) or not 0 <= seconds <= MAX_SECONDS:
+    if not _is_sequence_number(sequence_number) or not 0 <= seconds <= MAX_SECONDS:
         raise ValueError("neither a position nor a time")
     session_id = change["Keys"]["SessionId"]["S"]
     if not fits_key(session_id):
