@@ -1,4 +1,4 @@
-"""Measures what docs/performance.md holds; ends with 1 where a limit is passed."""
+"""Measures the numbers in docs/performance.md. The exit code is 1 if a limit is exceeded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 import json
 import sys
 
-# Each is a module with `measure`, `table` and `failures`.
+# Modules with the functions `measure`, `table` and `failures`.
 _PARTS = ("limits", "peers", "scale")
 
 
@@ -17,15 +17,15 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", choices=[*_PARTS, []], metavar="|".join(_PARTS))
     parser.add_argument("--long", action="store_true", help="more rounds, for less noise")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     results, failures = {}, []
-    for part in asked.parts or _PARTS:
+    for part in options.parts or _PARTS:
         module = importlib.import_module(f"bench.{part}")
-        results[part] = module.measure(long=asked.long)
+        results[part] = module.measure(long=options.long)
         failures += module.failures(results[part])
-        if not asked.json:
+        if not options.json:
             print(module.table(results[part]), end="\n\n", flush=True)
-    if asked.json:
+    if options.json:
         print(json.dumps(results, indent=2))
     for failure in failures:
         print(failure, file=sys.stderr)

@@ -16,7 +16,7 @@ WIDTH, LEFT, TOP, ROW, BAR = 800, 320, 84, 40, 13
 PIXELS_PER_DOLLAR = 0.061
 TICKS = range(0, 7000, 2000)
 PARTS = ("reads", "writes", "audit trail")
-# A panel of its own, for GitHub's theme need not be that of the browser.
+# The chart has a background of its own, because GitHub's theme may differ from the browser's.
 STYLE = """
   text { font: 12px system-ui, sans-serif; fill: #1f2328 }
   .title { font-size: 14px; font-weight: 600 }
@@ -34,7 +34,7 @@ STYLE = """
 
 
 def draw(peers: Mapping[str, Any]) -> str:
-    """Two bars for each store: web requests that load the session, and that change it too."""
+    """Draw two bars for every store: web requests that load the session, and that change it too."""
     height = TOP + ROW * len(peers["stores"]) + 30
     title = "DynamoDB, dollars a month at 1,000 web requests a second"
     shapes = [

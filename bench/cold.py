@@ -1,4 +1,4 @@
-"""How much CPU it takes until a function is ready, over that until there is a boto3 client."""
+"""The CPU time of a function's cold start, relative to the creation of a boto3 client."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ import subprocess
 import sys
 from statistics import median
 
-from bench.shipped import FUNCTIONS, Shipped
+from bench.runtime import FUNCTIONS, Runtime
 
 _BOTO3 = 'import boto3; boto3.client("dynamodb")'
 
 
-def measure(shipped: Shipped, *, rounds: int) -> dict[str, dict[str, float]]:
-    """By function, medians: `over_boto3`, of the ratios within a round, and `cpu_ms`."""
-    programs = {"boto3": _BOTO3} | {each: f"import {each}.handler" for each in FUNCTIONS}
+def measure(runtime: Runtime, *, rounds: int) -> dict[str, dict[str, float]]:
+    """Return medians by function: `over_boto3`, of the ratios within a round, and `cpu_ms`."""
+    programs = {"boto3": _BOTO3} | {name: f"import {name}.handler" for name in FUNCTIONS}
     for program in programs.values():
-        _cpu_seconds(shipped, program)  # reads the files once, so that none is read from the disk
+        _cpu_seconds(runtime, program)  # from now on, the files are in the cache of the system
     times: dict[str, list[float]] = {name: [] for name in programs}
     print(f"cold starts, {rounds} rounds …", file=sys.stderr)
     for _ in range(rounds):
         for name, program in programs.items():
-            times[name].append(_cpu_seconds(shipped, program))
+            times[name].append(_cpu_seconds(runtime, program))
     return {
         name: {
-            "over_boto3": median(a / b for a, b in zip(each, times["boto3"], strict=True)),
-            "cpu_ms": median(each) * 1000,
+            "over_boto3": median(a / b for a, b in zip(seconds, times["boto3"], strict=True)),
+            "cpu_ms": median(seconds) * 1000,
         }
-        for name, each in times.items()
+        for name, seconds in times.items()
     }
 
 
-def _cpu_seconds(shipped: Shipped, program: str) -> float:
-    """User and system time of a process that ends once it has run `program`."""
+def _cpu_seconds(runtime: Runtime, program: str) -> float:
+    """Return the user and system time of a process that runs `program`."""
     process = subprocess.Popen(
-        shipped.command("-c", f"{program}; import os; os._exit(0)"),
-        cwd=shipped.folder,
-        env=shipped.environment(),
+        runtime.command("-c", f"{program}; import os; os._exit(0)"),
+        cwd=runtime.folder,
+        env=runtime.environment(),
         stdin=subprocess.DEVNULL,
     )
     _, status, usage = os.wait4(process.pid, 0)

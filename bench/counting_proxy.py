@@ -1,4 +1,4 @@
-"""A proxy before DynamoDB that counts requests and the units that DynamoDB bills for them."""
+"""A proxy in front of DynamoDB. It counts requests and the units that DynamoDB bills for them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _READS = {"GetItem", "BatchGetItem", "Query", "Scan"}
 _WRITES = {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"}
 _FORWARDED = {"authorization", "content-type", "x-amz-date", "x-amz-target"}
 _RETURNED = {"content-type", "x-amz-crc32", "x-amzn-requestid"}
-_HOLD_SECONDS = 20
+_PAUSE_SECONDS = 20
 
 
 class Cost(NamedTuple):
-    """Requests, and units as they are billed: of indexes too."""
+    """The number of requests, and the units that are billed for them, including indexes."""
 
     requests: int
     reads: float
@@ -29,52 +29,52 @@ class Cost(NamedTuple):
 
 
 class CountingProxy:
-    """Its `url` takes DynamoDB's place."""
+    """Stores use its `url` in place of DynamoDB's."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._costs: list[Cost] = []
-        self._held: _Held | None = None
+        self._pause: _Pause | None = None
 
     def take(self) -> Cost:
-        """The sum since it was last asked."""
+        """Return the sum of the costs since the last call."""
         costs, self._costs = self._costs, []
         requests, reads, writes = zip(*costs, strict=True) if costs else ((), (), ())
         return Cost(sum(requests), sum(reads), sum(writes))
 
     @contextmanager
-    def next_write_held(self) -> Iterator[threading.Event]:
-        """Let the next write wait until the end of the block; yields what says that it came."""
-        self._held = held = _Held(threading.Event(), threading.Event())
+    def paused_write(self) -> Iterator[threading.Event]:
+        """Pause the next write until the end of the block. Yields an event for its arrival."""
+        self._pause = pause = _Pause(threading.Event(), threading.Event())
         try:
-            yield held.arrived
+            yield pause.begun
         finally:
-            self._held = None
-            held.released.set()
+            self._pause = None
+            pause.over.set()
 
-    def passes(self, operation: str) -> None:
-        if operation in _WRITES and self._held:
-            held, self._held = self._held, None
-            held.arrived.set()
-            held.released.wait(_HOLD_SECONDS)
+    def wait(self, operation: str) -> None:
+        if operation in _WRITES and self._pause:
+            pause, self._pause = self._pause, None
+            pause.begun.set()
+            pause.over.wait(_PAUSE_SECONDS)
 
     def count(self, operation: str, answer: bytes) -> None:
         """DynamoDB names the capacity that a request consumed, unless it refused the request."""
         consumed = json.loads(answer).get("ConsumedCapacity", [])
         consumed = consumed if isinstance(consumed, list) else [consumed]
-        units = sum(each["CapacityUnits"] for each in consumed)
+        units = sum(capacity["CapacityUnits"] for capacity in consumed)
         is_write = operation in _WRITES
         self._costs.append(Cost(1, 0 if is_write else units, units if is_write else 0))
 
 
-class _Held(NamedTuple):
-    arrived: threading.Event
-    released: threading.Event
+class _Pause(NamedTuple):
+    begun: threading.Event
+    over: threading.Event
 
 
 @contextmanager
 def counting_proxy(endpoint: str) -> Iterator[CountingProxy]:
-    """Start a proxy before `endpoint`; end it on the way out."""
+    """Start a proxy in front of `endpoint`, and stop it in the end."""
     target = urlsplit(endpoint).netloc
 
     class Handler(BaseHTTPRequestHandler):
@@ -86,11 +86,12 @@ def counting_proxy(endpoint: str) -> Iterator[CountingProxy]:
             operation = self.headers["x-amz-target"].rpartition(".")[2]
             body = self.rfile.read(int(self.headers["content-length"]))
             if operation in _READS | _WRITES:
-                # Most stores don't ask. DynamoDB Local minds no signature.
+                # Most stores don't ask for the capacity. DynamoDB Local ignores the signature,
+                # which this change makes wrong.
                 body = json.dumps(json.loads(body) | {"ReturnConsumedCapacity": "TOTAL"}).encode()
-            proxy.passes(operation)
+            proxy.wait(operation)
             headers = {n: v for n, v in self.headers.items() if n.lower() in _FORWARDED}
-            # A kept connection would be closed whenever a store pauses.
+            # The connection is not kept, because it would be closed whenever a store pauses.
             with closing(HTTPConnection(target)) as onward:
                 onward.request("POST", "/", body, headers)
                 response = onward.getresponse()

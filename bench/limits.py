@@ -1,4 +1,4 @@
-"""The numbers that a change must hold, measured on what is shipped."""
+"""The limits that every change has to keep, measured with the bundle that is deployed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from bench import cold, warm
-from bench.shipped import shipped
+from bench.runtime import lambda_runtime
 from infra import bundle
 
-# Times are multiples of what boto3 alone takes: for a client to be there, for the bare calls.
+# All times are multiples of boto3's. A cold start is compared with the creation of a client.
 _COLD = {"session_api": 0.75, "session_authorizer": 0.40, "session_audit": 0.60}
-# With the number of requests that go to DynamoDB.
+# A warm call is compared with the bare calls of DynamoDB. The second value is their number.
 _WARM = {
     "get": (0.45, 1),
     "verify": (0.45, 1),
@@ -37,7 +37,7 @@ _BUNDLE_MEGABYTES = {"unzipped": 8.0, "zipped": 2.7}
 
 
 class _Row(NamedTuple):
-    """A measured number and the most that it may be, in `unit`."""
+    """A measured number and its limit, in `unit`."""
 
     what: str
     measured: float
@@ -46,13 +46,13 @@ class _Row(NamedTuple):
 
 
 def measure(*, long: bool) -> dict[str, Any]:
-    """Two minutes, or eight for less noise."""
-    with shipped() as functions:
-        colds = cold.measure(functions, rounds=60 if long else 20)
-        warms = warm.measure(functions, rounds=60 if long else 15)
+    """Measure for two minutes, or for eight with less noise."""
+    with lambda_runtime() as runtime:
+        colds = cold.measure(runtime, rounds=60 if long else 20)
+        warms = warm.measure(runtime, rounds=60 if long else 15)
     return {
         "date": f"{date.today()}",
-        "python": functions.python.version,
+        "python": runtime.python.version,
         "boto3": version("boto3"),
         "cores": os.cpu_count(),
         "cold": colds,
@@ -62,7 +62,7 @@ def measure(*, long: bool) -> dict[str, Any]:
 
 
 def _sizes() -> dict[str, float]:
-    """Of the bundle that goes to AWS, in megabytes."""
+    """Return the sizes of the bundle that goes to AWS, in megabytes."""
     with TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name, "task")
         bundle.build(folder, bundle.LAMBDA)
@@ -81,7 +81,7 @@ def _rows(result: dict[str, Any]) -> Iterator[_Row]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """What was measured, as Markdown."""
+    """Return the results as Markdown."""
     lines = [
         f"Python {result['python']}, boto3 {result['boto3']}, {result['cores']} cores,"
         f" {result['date']}.",
@@ -100,16 +100,16 @@ def table(result: dict[str, Any]) -> str:
 
 
 def failures(result: dict[str, Any]) -> list[str]:
-    """A sentence for each limit that was passed, or number of requests that is another."""
-    found = [
+    """Return a sentence for every exceeded limit, and for every wrong number of requests."""
+    sentences = [
         f"{what} is {measured:.3f} {unit}; its limit is {limit} {unit}."
         for what, measured, limit, unit in _rows(result)
         if measured > limit
     ]
     for name, (_, requests) in _WARM.items():
-        made = result["warm"][name]["requests"]
-        if len(made) != requests:
-            found.append(
-                f"warm {name} makes {', '.join(made)}; its number of requests is {requests}."
+        actual = result["warm"][name]["requests"]
+        if len(actual) != requests:
+            sentences.append(
+                f"warm {name} makes {', '.join(actual)}; its number of requests is {requests}."
             )
-    return found
+    return sentences

@@ -1,4 +1,4 @@
-"""What is measured warm: the events that functions get, and what DynamoDB answers to each."""
+"""The operations that are measured warm: the events of functions, and DynamoDB's answers."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# What both tables are called here.
+# The name of both tables.
 TABLE = "table"
 _EVENTS = Path(__file__).parent.parent / "events"
 Json = dict[str, Any]
 
 
 class Operation(NamedTuple):
-    """An event for a function, and DynamoDB's answers by its operations' names.
+    """An event for a function, and DynamoDB's answers by the names of its operations.
 
-    Values of type B are base64 there, as they come over the wire.
+    In these answers, values of type B are base64, as they come over the wire.
     """
 
     function: str
@@ -27,7 +27,7 @@ class Operation(NamedTuple):
 
 
 def operations(now: int) -> dict[str, Operation]:
-    """Each operation by its name, on a session that is live at `now`, epoch seconds."""
+    """Return the operations by name, on a session that is live at `now`, in epoch seconds."""
     authorized = _sample("authorizer_http_api")
     token = authorized["identitySource"][0].removeprefix("Bearer ")
     session_id, secret = token.split(".")
@@ -80,7 +80,7 @@ def _item(secret: str, now: int) -> Json:
 
 
 def _rotated(now: int) -> Json:
-    """What a session has besides when it was rotated and the new token has not been used."""
+    """Return the additional attributes of a session whose newest token has not been used yet."""
     return {
         "PreviousTokenHash": _hash("former"),
         "PreviousTokenUntil": {"N": str(now + 30)},
@@ -113,11 +113,12 @@ def _list_event(limit: int) -> Json:
 
 
 def _page(item: Json, count: int) -> Json:
-    """The answers to a list: a page of the index, then the items that it names."""
+    """Return the answers to a list: a page of the index, then the items that it names."""
     hidden = ("Data", "TokenHash", "FamilyHash", "Actor", "RequestId")
     shown = {name: value for name, value in item.items() if name not in hidden}
     items = [shown | {"SessionId": {"S": f"n2qXk8bVQ0{i:02}"}} for i in range(count)]
-    keys = [{name: each[name] for name in ("SessionId", "UserId", "CreatedAt")} for each in items]
+    names = ("SessionId", "UserId", "CreatedAt")
+    keys = [{name: entry[name] for name in names} for entry in items]
     return {
         "Query": {
             "Items": keys,
@@ -130,7 +131,7 @@ def _page(item: Json, count: int) -> Json:
 
 
 def _records(count: int) -> list[Json]:
-    """Records of four kinds in turn, each with a sequence number of its own."""
+    """Return records of four kinds in turn, with different sequence numbers."""
     samples = [
         _sample(f"stream_{kind}")["Records"][0]
         for kind in ("created", "updated", "revoked", "expired")

@@ -1,4 +1,4 @@
-"""What a web request's session costs on DynamoDB: this service beside other session stores."""
+"""The cost of a web request's session on DynamoDB, with this service and other session stores."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from local.stack import ROOT
 
 OURS = "serverless-sessions"
 WEB_REQUESTS = ("load", "change", "login", "logout")
-# Whose CPU is 1.
+# The store whose CPU time counts as 1.
 YARDSTICK = "boto3, as in tutorials"
 _PYTHON = str(ROOT / ".venv-bench/bin/python")
-# A web request's event in the audit trail, as the samples in `events/` are called.
+# The event of a web request in the audit trail, by the name of its sample in `events/`.
 _EVENTS = {"change": "updated", "login": "created", "logout": "revoked"}
 
 
 class Store(NamedTuple):
-    """`key` and `expiry` are its table's partition key, with its type, and its TTL attribute."""
+    """A session store. `key` is its table's partition key and type, `expiry` the TTL attribute."""
 
     name: str
     command: tuple[str, ...]
@@ -93,7 +93,7 @@ STORES = (
 
 
 def measure(*, long: bool) -> dict[str, Any]:
-    """Requests, units, CPU and behaviour of each store."""
+    """Measure requests, units, CPU and behaviour of the stores."""
     _install()
     stores: dict[str, Any] = {}
     with (
@@ -131,23 +131,23 @@ def measure(*, long: bool) -> dict[str, Any]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Two tables in Markdown: what a web request costs, and how each store behaves."""
+    """Return two tables in Markdown: what a web request costs, and how the stores behave."""
     yardstick = result["stores"][YARDSTICK]["cpu_ms"]["load"]
     lines = [
         "| store | load | change | log in | log out | $, load | $, change | CPU |",
         "| --- | --- | --- | --- | --- | --: | --: | --: |",
     ]
-    for name, found in result["stores"].items():
+    for name, store in result["stores"].items():
         package, comma, variant = name.partition(",")
-        cells = [f"{package} {found['version']}".rstrip() + comma + variant]
+        cells = [f"{package} {store['version']}".rstrip() + comma + variant]
         for request in WEB_REQUESTS:
-            cost = found["web_requests"][request]
+            cost = store["web_requests"][request]
             cells.append(f"{cost['requests']}: {cost['reads']:g} + {cost['writes']:g}")
         for request in ("load", "change"):
             reads, writes, audit = dollars(result, name, request)
             trail = f" + {audit:,.0f}" if audit else ""
             cells.append(f"{reads + writes:,.0f}{trail}")
-        cells.append(f"{found['cpu_ms']['load'] / yardstick:.2f}")
+        cells.append(f"{store['cpu_ms']['load'] / yardstick:.2f}")
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
@@ -158,16 +158,16 @@ def table(result: Mapping[str, Any]) -> str:
         " | the table holds the cookie | lists and ends a user's sessions |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for name, found in result["stores"].items():
+    for name, store in result["stores"].items():
         if "," in name and name != YARDSTICK:
             continue
         facts = ("honours_expired", "comes_back", "cookie_in_table", "lists_and_ends")
-        lines.append(f"| {name} | {' | '.join('yes' if found[f] else 'no' for f in facts)} |")
+        lines.append(f"| {name} | {' | '.join('yes' if store[f] else 'no' for f in facts)} |")
     return "\n".join(lines)
 
 
 def dollars(result: Mapping[str, Any], store: str, request: str) -> tuple[float, float, float]:
-    """A month of such web requests, 1,000 a second: for reads, for writes and for the trail."""
+    """Return the cost of a month with 1,000 such web requests a second: reads, writes, trail."""
     cost = result["stores"][store]["web_requests"][request]
     audit = result["audit_writes"].get(request, 0) if store.startswith(OURS) else 0
     return (
@@ -178,28 +178,28 @@ def dollars(result: Mapping[str, Any], store: str, request: str) -> tuple[float,
 
 
 def failures(result: Mapping[str, Any]) -> list[str]:
-    """What this service was said to cost or to do, and no longer does."""
+    """Return a sentence for every cost and behaviour of this service that is not as documented."""
     read, change, create = (1, 1, 0), (2, 1, 1), (1, 0, 2)
-    stated = {
+    documented = {
         OURS: (read, change, create, change),
         f"{OURS}, renewed each time": ((2, 1, 1), (3, 1, 2), create, (3, 1, 2)),
         f"{OURS}, its authorizer": (read, change, create, change),
     }
-    found = []
-    for name, costs in stated.items():
+    sentences = []
+    for name, costs in documented.items():
         store = result["stores"][name]
         for request, expected in zip(WEB_REQUESTS, costs, strict=True):
             cost = tuple(store["web_requests"][request].values())
             if cost != expected:
-                found.append(f"{name}: {request} takes {cost} instead of {expected}.")
+                sentences.append(f"{name}: {request} takes {cost} instead of {expected}.")
         for wrong in ("honours_expired", "comes_back", "cookie_in_table"):
             if store[wrong]:
-                found.append(f"{name}: {wrong}.")
+                sentences.append(f"{name}: {wrong}.")
         if not store["lists_and_ends"]:
-            found.append(f"{name}: a user's sessions are not listed and ended.")
+            sentences.append(f"{name}: a user's sessions are not listed and ended.")
     if set(result["audit_writes"].values()) != {2}:
-        found.append(f"An audit event takes {result['audit_writes']} writes instead of 2.")
-    return found
+        sentences.append(f"An audit event takes {result['audit_writes']} writes instead of 2.")
+    return sentences
 
 
 def _say(progress: str) -> None:
@@ -207,7 +207,7 @@ def _say(progress: str) -> None:
 
 
 def _install() -> None:
-    """Only who compares stores needs them; standard output is for results."""
+    """Install the stores, which only this comparison needs. Standard output is for results."""
     command = ("make", "--silent", ".venv-bench/.ready")
     subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=True)  # noqa: S603
 
@@ -228,14 +228,14 @@ def _has_ttl(client: Any, store: Store) -> bool:
 
 
 def _version(store: Store) -> str:
-    """As it is pinned; empty for ours."""
+    """Return the pinned version of a store, or an empty text for this service."""
     pins = re.findall(r"^(\S+)==(\S+)", (ROOT / "requirements/bench.txt").read_text(), re.MULTILINE)
     packages = json.loads((ROOT / "bench/stores/package.json").read_text())["dependencies"]
     return str((packages | dict(pins)).get(store.name.partition(",")[0], ""))
 
 
 def _log_in(worker: Worker) -> str:
-    """A new session's cookie."""
+    """Return the cookie of a new session."""
     cookie: str = worker.do("login").answer["cookie"]
     if not _loads(worker, cookie):
         raise StoreError("a new session does not load")
@@ -248,7 +248,7 @@ def _loads(worker: Worker, cookie: str) -> bool:
 
 
 def _costs(worker: Worker, proxy: CountingProxy) -> dict[str, Any]:
-    """Of a web request of each kind, after one of each to make ready."""
+    """Return the cost of a web request of every kind. A first round of requests does not count."""
     costs: dict[str, Any] = {}
     for _ in range(2):
         cookie = ""
@@ -260,10 +260,10 @@ def _costs(worker: Worker, proxy: CountingProxy) -> dict[str, Any]:
 
 
 def _audit_writes(client: Any, worker: Worker) -> dict[str, float]:
-    """Write units of the event that a web request leaves in the audit trail.
+    """Return the write units of the event that a web request leaves in the audit trail.
 
-    It is put there again, as DynamoDB Local does not say what the trail's PartiQL consumes; an
-    INSERT is billed like a PutItem.
+    DynamoDB Local does not report what the trail's PartiQL consumes. The event is therefore written
+    again with a PutItem, which is billed like an INSERT.
     """
     writes = {}
     for request, event in _EVENTS.items():
@@ -278,7 +278,7 @@ def _audit_writes(client: Any, worker: Worker) -> dict[str, float]:
 
 
 def _honours_expired(client: Any, store: Store, worker: Worker) -> bool:
-    """Whether a session loads that expired a minute ago and that TTL has yet to delete."""
+    """Whether an expired session still loads. It expired a minute ago; TTL has yet to delete it."""
     cookie = _log_in(worker)
     for item in client.scan(TableName=store.table)["Items"]:
         client.update_item(
@@ -292,7 +292,7 @@ def _honours_expired(client: Any, store: Store, worker: Worker) -> bool:
 
 
 def _cookie_in_table(client: Any, store: Store, worker: Worker) -> bool:
-    """Whether who reads the table can sign in with what stands there."""
+    """Whether somebody who can read the table can sign in with a cookie from it."""
     cookie = _log_in(worker)
     value = unquote(cookie.partition("=")[2] or cookie)
     return any(value in str(item) for item in client.scan(TableName=store.table)["Items"])
@@ -308,25 +308,25 @@ def _lists_and_ends(worker: Worker) -> bool:
 
 
 def _comes_back(worker: Worker, other: Worker, proxy: CountingProxy) -> bool:
-    """Whether a session that ended while a change was being saved is there again after that."""
+    """Whether a save revives a session that another request has ended in the meantime."""
     cookie = _log_in(worker)
     _log_in(other)
     with ThreadPoolExecutor(1) as pool:
-        with proxy.next_write_held() as arrived:
+        with proxy.paused_write() as begun:
             save = pool.submit(worker.do, "change", cookie)
-            if not arrived.wait(10):
+            if not begun.wait(10):
                 raise StoreError("a change is not saved")
             other.do("logout", cookie)
-        with suppress(StoreError):  # to refuse the save is right
+        with suppress(StoreError):  # a store may refuse the save
             save.result()
     return _loads(other, cookie)
 
 
 def _cpu(workers: Mapping[str, Worker], rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of CPU that a session adds to a web request, in the process that has it.
+    """Return the milliseconds of CPU that a session adds to a web request, in the store's process.
 
-    Each round is a web request without a session and then one of each kind, of one store after the
-    other, so that what else the machine does meets all alike.
+    In every round, every store gets a web request without a session and then one of every kind. The
+    stores take turns, so that other work of the machine affects all of them alike.
     """
     _say("CPU")
     cookies = {store: _log_in(worker) for store, worker in workers.items()}
@@ -336,11 +336,11 @@ def _cpu(workers: Mapping[str, Worker], rounds: int) -> dict[str, dict[str, floa
     for _ in range(rounds):
         for store, worker in workers.items():
             plain = worker.do("plain")
-            for name, found in added[store].items():
-                done = worker.do(name, cookies[store])
-                cookies[store] = done.answer["cookie"]
-                found.append((done.cpu - plain.cpu) * 1000)
+            for name, milliseconds in added[store].items():
+                result = worker.do(name, cookies[store])
+                cookies[store] = result.answer["cookie"]
+                milliseconds.append((result.cpu - plain.cpu) * 1000)
     return {
-        store: {name: round(median(found), 3) for name, found in by_name.items()}
+        store: {name: round(median(milliseconds), 3) for name, milliseconds in by_name.items()}
         for store, by_name in added.items()
     }

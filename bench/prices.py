@@ -1,23 +1,23 @@
-"""What AWS charges in us-east-1 in November 2026, for web requests at 1,000 a second."""
+"""AWS's prices in us-east-1 in November 2026, for 1,000 web requests a second."""
 
 from __future__ import annotations
 
 WEB_REQUESTS_A_MONTH = 1000 * 30 * 86_400
-# DynamoDB on demand, and Lambda, for a million.
+# For a million: DynamoDB's units on demand, and Lambda's requests.
 READ_UNITS, WRITE_UNITS, LAMBDA_REQUESTS = 0.125, 0.625, 0.20
-# An HTTP API's first 300 million calls of a month, and the others.
+# For a million calls of an HTTP API: the first 300 million of a month, and the others.
 FIRST_CALLS, FURTHER_CALLS = 1.00, 0.90
 
 
 def dollars_a_month(*, reads: float = 0, writes: float = 0) -> float:
-    """For DynamoDB, with so many read and write request units in each web request."""
+    """Return the cost of DynamoDB if a web request takes so many read and write request units."""
     return (reads * READ_UNITS + writes * WRITE_UNITS) * WEB_REQUESTS_A_MONTH / 1e6
 
 
 def call_dollars_a_month() -> float:
-    """For API Gateway and Lambda, with one call of the service in each web request.
+    """Return the cost of API Gateway and Lambda if a web request takes one call of the service.
 
-    Lambda's charge for duration comes on top.
+    Lambda's charge for duration is not included.
     """
     millions = WEB_REQUESTS_A_MONTH / 1e6
     gateway = 300 * FIRST_CALLS + (millions - 300) * FURTHER_CALLS

@@ -1,4 +1,4 @@
-"""Whether operations cost the same in a large table, and what dead entries cost."""
+"""Measures whether operations cost the same in a large table, and what dead entries cost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIGN_OUT_SECONDS = 27
 
 
 def measure(*, long: bool) -> dict[str, Any]:
-    """Requests and units of operations in tables of two sizes; then of a list behind the dead."""
+    """Measure operations in tables of two sizes, then lists and a sign-out among dead entries."""
     with (
         dynamodb_local() as endpoint,
         counting_proxy(endpoint) as proxy,
@@ -52,7 +52,7 @@ def measure(*, long: bool) -> dict[str, Any]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Tables in Markdown: operations by the size of the table, lists and a sign-out by the dead."""
+    """Return tables in Markdown: operations by the size of the table, lists and a sign-out."""
     sizes = list(result["by_size"])
     lines = [
         "| operation | " + " | ".join(f"among {int(size):,} sessions" for size in sizes) + " |",
@@ -66,34 +66,34 @@ def table(result: Mapping[str, Any]) -> str:
         f"| 25 live sessions behind {DEAD:,} dead ones | calls of the API | cost of all |",
         "| --- | --- | --- |",
     ]
-    for limit, found in result["behind_dead"].items():
-        lines.append(f"| `limit={limit}` | {found['calls']} | {_spell(found['cost'])} |")
-    ended = result["sign_out"]
-    seconds = ", ".join(f"{each:.1f} s" for each in ended["seconds"])
+    for limit, paging in result["behind_dead"].items():
+        lines.append(f"| `limit={limit}` | {paging['calls']} | {_spell(paging['cost'])} |")
+    sign_out = result["sign_out"]
+    seconds = ", ".join(f"{duration:.1f} s" for duration in sign_out["seconds"])
     lines += [
         "",
         "| signing out everywhere | calls of the API | cost of all | still live |",
         "| --- | --- | --- | --- |",
-        f"| {ended['live']:,} live and {ended['dead']:,} dead entries | {seconds}"
-        f" | {_spell(ended['cost'])} | {ended['left']} |",
+        f"| {sign_out['live']:,} live and {sign_out['dead']:,} dead entries | {seconds}"
+        f" | {_spell(sign_out['cost'])} | {sign_out['left']} |",
     ]
     return "\n".join(lines)
 
 
 def failures(result: Mapping[str, Any]) -> list[str]:
-    """Whatever costs more in the larger table than in the smaller one."""
+    """Return a sentence for everything that costs more in the larger table, or takes too long."""
     small, large = result["by_size"].values()
-    found = [
+    sentences = [
         f"{operation} takes {large[operation]} in a large table and {cost} in a small one."
         for operation, cost in small.items()
         if large[operation] != cost
     ]
-    ended = result["sign_out"]
-    if ended["left"]:
-        found.append(f"{ended['left']} sessions outlived a sign-out.")
-    if max(ended["seconds"]) > _SIGN_OUT_SECONDS:
-        found.append(f"A call to sign out took more than {_SIGN_OUT_SECONDS} s.")
-    return found
+    sign_out = result["sign_out"]
+    if sign_out["left"]:
+        sentences.append(f"{sign_out['left']} sessions outlived a sign-out.")
+    if max(sign_out["seconds"]) > _SIGN_OUT_SECONDS:
+        sentences.append(f"A call to sign out took more than {_SIGN_OUT_SECONDS} s.")
+    return sentences
 
 
 def _spell(cost: Mapping[str, float]) -> str:
@@ -101,16 +101,16 @@ def _spell(cost: Mapping[str, float]) -> str:
 
 
 def _store(client: Any, worker: Worker, **session: Any) -> None:
-    """Load 25 sessions of a user past the API, as it would have stored them."""
-    found = worker.do("items", {"count": _BATCH, "ttl_seconds": 1800, **session}).answer
-    puts = [{"PutRequest": {"Item": item}} for item in found]
+    """Store 25 sessions of a user directly in the table, in the form that the API uses."""
+    items = worker.do("items", {"count": _BATCH, "ttl_seconds": 1800, **session}).answer
+    puts = [{"PutRequest": {"Item": item}} for item in items]
     answer = client.batch_write_item(RequestItems={service.SESSIONS: puts})
     if answer["UnprocessedItems"]:
         raise RuntimeError("DynamoDB Local left items of a batch unprocessed")
 
 
 def _costs(worker: Worker, proxy: CountingProxy, *, user_id: str) -> dict[str, Any]:
-    """Of one call each, for a new user with 25 sessions."""
+    """Return the cost of one call of every operation, for a new user with 25 sessions."""
     user = {"user_id": user_id}
     for _ in range(25):
         created = worker.do("call", [["POST", "/sessions", user], {}]).answer
@@ -129,16 +129,16 @@ def _costs(worker: Worker, proxy: CountingProxy, *, user_id: str) -> dict[str, A
 
 
 def _paging(worker: Worker, proxy: CountingProxy, limit: str) -> dict[str, Any]:
-    """The calls until the 25 live sessions are found, and their cost."""
+    """Return the number of calls that list all 25 live sessions, and their cost."""
     query = {"user_id": "dora", "limit": limit}
-    calls = found = 0
+    calls = live = 0
     proxy.take()
-    while found < 25:
+    while live < 25:
         page = worker.do("call", [["GET", "/sessions"], query]).answer
         calls += 1
-        found += len(page["items"])
-        if not page["next_cursor"] and found < 25:
-            raise RuntimeError(f"the list ended after {found} of 25 sessions")
+        live += len(page["items"])
+        if not page["next_cursor"] and live < 25:
+            raise RuntimeError(f"the list ended after {live} of 25 sessions")
         query["cursor"] = page["next_cursor"]
     return {"calls": calls, "cost": proxy.take()._asdict()}
 
@@ -146,12 +146,12 @@ def _paging(worker: Worker, proxy: CountingProxy, limit: str) -> dict[str, Any]:
 def _sign_out(
     client: Any, worker: Worker, proxy: CountingProxy, *, live: int, dead: int
 ) -> dict[str, Any]:
-    """The calls until all sessions of a user have ended, with the dead spread among the live."""
+    """End all sessions of a user, with dead ones among the live ones. Return calls and cost."""
     query, now = {"user_id": "saul"}, int(time.time())
     seconds: list[float] = []
     for batch in range((live + dead) // _BATCH):
-        lives = batch * live % (live + dead) < live
-        ttl_seconds = 86_400 if lives else 60
+        is_live = batch * live % (live + dead) < live
+        ttl_seconds = 86_400 if is_live else 60
         _store(client, worker, **query, now=now - 3600 - batch, ttl_seconds=ttl_seconds)
     proxy.take()
     while not seconds or query["cursor"]:

@@ -1,4 +1,4 @@
-"""This service on DynamoDB Local: its tables, and the environment that its functions get."""
+"""This service on DynamoDB Local: its tables, and the environment of its functions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from local.stack import REGION, ROOT
 
 COMMAND = (sys.executable, "-m", "bench.stores.ours")
 SESSIONS, AUDIT = "sessions", "audit"
-# Who the authorizer is in the trail.
+# The name of the authorizer in the trail.
 _ROLE = "arn:aws:iam::111122223333:role/session-authorizer"
 
 
 def dynamodb(endpoint: str) -> Any:
-    """boto3's client of DynamoDB Local."""
+    """Return boto3's client of DynamoDB Local."""
     return boto3.client(
         "dynamodb",
         endpoint_url=endpoint,
@@ -28,7 +28,7 @@ def dynamodb(endpoint: str) -> Any:
 
 
 def sdk_environment(endpoint: str) -> dict[str, str]:
-    """What any AWS SDK needs to send its requests to `endpoint`."""
+    """Return the variables that make any AWS SDK send its requests to `endpoint`."""
     return {
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
@@ -39,7 +39,7 @@ def sdk_environment(endpoint: str) -> dict[str, str]:
 
 
 def environment(endpoint: str) -> dict[str, str]:
-    """The environment of all functions in the template, for one process."""
+    """Return the environment of all functions in the template, for one process."""
     variables = sdk_environment(endpoint) | {
         "PYTHONPATH": str(ROOT / "functions"),
         "POWERTOOLS_LOG_LEVEL": "WARNING",
@@ -51,7 +51,7 @@ def environment(endpoint: str) -> dict[str, str]:
 
 
 def _deployed(value: Any) -> str:
-    """What an environment variable of the template is once it is deployed."""
+    """Return the value that an environment variable of the template has in a deployment."""
     match value:
         case {"Ref": str(logical_id)}:
             return _table_name(logical_id)
@@ -61,7 +61,7 @@ def _deployed(value: Any) -> str:
 
 
 def create_tables(client: Any) -> None:
-    """Both tables as the template has them."""
+    """Create both tables as in the template."""
     for logical_id, table in resources("AWS::DynamoDB::GlobalTable").items():
         client.create_table(
             TableName=_table_name(logical_id),

@@ -1,7 +1,7 @@
-"""An HTTP server in DynamoDB's place: it answers each operation as it was told to.
+"""An HTTP server in place of DynamoDB, with a fixed answer to every operation.
 
-Its work is not what is measured, so it does as little as it can. `POST /` is DynamoDB's protocol,
-`PUT /` tells it its answers by operation, and `GET /` asks for the requests since then.
+Its own work is not to be measured, so it does as little as possible. `POST /` is DynamoDB's
+protocol, `PUT /` sets the answers by operation, and `GET /` returns the requests since then.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ requests: list[tuple[str, str]] = []
 
 
 class Connection(asyncio.Protocol):
-    """A connection, kept for as long as the client likes."""
+    """A connection, which the client closes."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -54,7 +54,7 @@ def _answer(head: bytes, body: bytes) -> bytes:
 
 
 def _http(body: bytes) -> bytes:
-    """An answer with the headers that DynamoDB gives."""
+    """Return an answer with the headers that DynamoDB sends."""
     head = (
         "HTTP/1.1 200 OK\r\n"
         "Server: Server\r\n"
@@ -69,7 +69,7 @@ def _http(body: bytes) -> bytes:
 
 
 async def serve() -> None:
-    """Serve for ever at a free port, which is printed first."""
+    """Serve forever at a free port, which is printed first."""
     server = await asyncio.get_running_loop().create_server(Connection, HOST, 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()

@@ -1,4 +1,4 @@
-"""The stack's resources as `cdk.json` sets them, for measuring what would be deployed."""
+"""The resources of the stack with the settings of `cdk.json`, as they would be deployed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from local.stack import ROOT
 
 
 def resources(kind: str) -> dict[str, Any]:
-    """The properties of the resources of a CloudFormation type, by their logical ids."""
+    """Return the properties of all resources of a CloudFormation type, by logical id."""
     return {
         name: resource["Properties"] for name, resource in _template().find_resources(kind).items()
     }
@@ -23,7 +23,7 @@ def resources(kind: str) -> dict[str, Any]:
 
 @cache
 def _template() -> Template:
-    """The template of the stage `dev`. The functions are not bundled for it."""
+    """Return the template of the stage `dev`, for which no functions are bundled."""
     context = json.loads((ROOT / "cdk.json").read_text())["context"]
     app = App(context={**context, "aws:cdk:bundling-stacks": []})
     stack = SessionsStack(app, "Sessions-dev", settings=Settings.of_stage("dev", context))

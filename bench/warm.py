@@ -1,4 +1,4 @@
-"""CPU of an invocation, over that of the bare boto3 calls that it needs, against a local stub."""
+"""The CPU time of an invocation, relative to the bare boto3 calls that it needs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import subprocess
 import sys
 from typing import Any
 
-from bench.shipped import Shipped
+from bench.runtime import Runtime
 from local.stack import ROOT
 
 
-def measure(shipped: Shipped, *, rounds: int) -> dict[str, dict[str, Any]]:
-    """By operation: `over_boto3`, `over_floor`, `cpu_us`, medians, and its DynamoDB `requests`."""
+def measure(runtime: Runtime, *, rounds: int) -> dict[str, dict[str, Any]]:
+    """Return the `requests` of every operation, and medians: `over_boto3`, `over_floor`, `cpu_us`.
+
+    The functions and boto3 send their requests to a local stub of DynamoDB.
+    """
     stub = subprocess.Popen(
         [sys.executable, "-m", "bench.stub"],
         cwd=ROOT,
@@ -22,29 +25,29 @@ def measure(shipped: Shipped, *, rounds: int) -> dict[str, dict[str, Any]]:
     )
     try:
         assert stub.stdout
-        return _run_worker(shipped, stub.stdout.readline().strip(), rounds)
+        return _run_worker(runtime, stub.stdout.readline().strip(), rounds)
     finally:
         stub.terminate()
         stub.communicate()
 
 
-def _run_worker(shipped: Shipped, port: str, rounds: int) -> dict[str, dict[str, Any]]:
-    command = shipped.command("-m", "bench.warm_worker", port, str(rounds))
+def _run_worker(runtime: Runtime, port: str, rounds: int) -> dict[str, dict[str, Any]]:
+    command = runtime.command("-m", "bench.warm_worker", port, str(rounds))
     worker = subprocess.Popen(
         command,
-        cwd=shipped.folder,
-        env=shipped.environment(ROOT) | {"AWS_ENDPOINT_URL_DYNAMODB": f"http://127.0.0.1:{port}"},
+        cwd=runtime.folder,
+        env=runtime.environment(ROOT) | {"AWS_ENDPOINT_URL_DYNAMODB": f"http://127.0.0.1:{port}"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
     )
-    found = {}
+    results = {}
     with worker:
         assert worker.stdout
         for line in worker.stdout:
             result = json.loads(line)
-            found[name := result.pop("name")] = result
+            results[name := result.pop("name")] = result
             print(f"warm {name}: {result['over_boto3']:.2f} ×", file=sys.stderr)
     if worker.returncode:
         raise subprocess.CalledProcessError(worker.returncode, command)
-    return found
+    return results

@@ -1,6 +1,7 @@
-"""Runs in the functions' own process: times their handlers against the bare requests they make.
+"""Runs in the functions' own process, and compares their handlers with the bare requests.
 
-Takes the stub's port and the number of rounds; writes a line of JSON for each operation.
+The arguments are the stub's port and the number of rounds. The output has a line of JSON for every
+operation.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from botocore.awsrequest import AWSRequest
 
 from bench.operations import Operation, operations
 
-# Long enough for garbage collection to come up as often as it does in the long run.
+# Long enough for garbage collection to happen as often as it does on average.
 _BATCH_SECONDS = 0.06
 _CONTEXT = SimpleNamespace(
     function_name="function",
@@ -37,17 +38,17 @@ _CONTEXT = SimpleNamespace(
 
 def main() -> None:
     port, rounds = map(int, sys.argv[1:])
-    # Where the functions write, Lambda reads their log.
+    # The functions write their logs to standard output, so the results use a copy of it.
     results = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     stub = HTTPConnection("127.0.0.1", port)
     for name in operations(0):
-        measured = _measure(operations(int(time.time()))[name], stub, rounds)
-        print(json.dumps({"name": name, **measured}), file=results, flush=True)
+        result = _measure(operations(int(time.time()))[name], stub, rounds)
+        print(json.dumps({"name": name, **result}), file=results, flush=True)
 
 
 def _measure(operation: Operation, stub: HTTPConnection, rounds: int) -> dict[str, Any]:
-    """Medians of the ratios within each round, and the requests that one invocation makes."""
+    """Return medians of the ratios within a round, and the requests that one invocation makes."""
     handler = importlib.import_module(f"{operation.function}.handler").lambda_handler
 
     def invoke() -> None:
@@ -80,7 +81,7 @@ def _measure(operation: Operation, stub: HTTPConnection, rounds: int) -> dict[st
 
 
 def _cpu_seconds(run: Callable[[], None], count: int) -> float:
-    """CPU of one run, on average; nobody pays for the garbage of others."""
+    """Return the average CPU time of a run. The garbage of earlier runs is collected first."""
     gc.collect()
     before = time.process_time()
     for _ in range(count):
@@ -89,7 +90,7 @@ def _cpu_seconds(run: Callable[[], None], count: int) -> float:
 
 
 def _bare(requests: list[tuple[str, str]]) -> Callable[[], None]:
-    """The same requests by boto3's client as it comes."""
+    """Return a function that makes the same requests by boto3's client with its defaults."""
     client = boto3.client("dynamodb")
     calls = [
         (getattr(client, re.sub("(?<!^)(?=[A-Z])", "_", name).lower()), _with_bytes(body))
@@ -113,7 +114,7 @@ def _with_bytes(body: str) -> Any:
 
 
 def _floor(requests: list[tuple[str, str]], stub: HTTPConnection) -> Callable[[], None]:
-    """The same requests, signed beforehand, over a connection that is kept."""
+    """Return a function that sends the same requests, already signed, over a kept connection."""
     credentials = boto3.Session().get_credentials()
     assert credentials
     signed: list[tuple[bytes, dict[str, str]]] = []

@@ -1,4 +1,4 @@
-"""The HTTP API: explicit routes, each for callers with IAM credentials, to one function."""
+"""The HTTP API: explicit routes to one function, for callers with IAM credentials."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _ROUTES = {
     "/sessions/{session_id}/rotate": ("POST",),
     "/events": ("GET",),
 }
-# Names callers and outcomes; paths hold session ids, which are no secrets, tokens never.
+# The access log names callers and outcomes. Paths contain session ids, which are not secret, but
+# never tokens.
 _ACCESS_LOG = {
     "requestId": "$context.requestId",
     "time": "$context.requestTimeEpoch",
@@ -38,7 +39,7 @@ _ACCESS_LOG = {
 
 
 class Api(Construct):
-    """`url` is its base URL, `function` what answers, `stage` what has its metrics."""
+    """`url` is the base URL, `function` answers the requests, and `stage` has the metrics."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from infra.stream_consumer import FailedEvents, consume_stream
 
 
 class Audit(Construct):
-    """`function` writes the trail, `failed_events` keeps whole the records that it could not."""
+    """`function` writes the trail. `failed_events` keeps the records that it could not process."""
 
     def __init__(
         self,

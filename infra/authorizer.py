@@ -11,7 +11,7 @@ from infra.settings import Settings
 
 
 class Authorizer(Construct):
-    """`function.alias` is what an API names as its authorizer."""
+    """APIs name `function.alias` as their authorizer."""
 
     def __init__(
         self, scope: Construct, id: str, *, sessions_table: str, settings: Settings
@@ -31,9 +31,9 @@ class Authorizer(Construct):
             timeout=Duration.seconds(10),
             settings=settings,
         )
-        # By which the audit trail names the authorizer.
+        # The audit trail names the authorizer by this ARN.
         self.function.resource.add_environment("ROLE_ARN", self.function.role.role_arn)
-        # The account in the source's ARN keeps out the APIs of all others.
+        # The ARN of the source contains this account, which keeps out APIs of other accounts.
         self.function.alias.add_permission(
             "AnyApiOfThisAccount",
             principal=iam.ServicePrincipal("apigateway.amazonaws.com"),

@@ -18,9 +18,9 @@ _REQUIREMENTS = SOURCE.parent / "requirements" / "functions.txt"
 
 
 class Target(NamedTuple):
-    """What runs a bundle: a version of Python, "3.13", on a platform as uv names them.
+    """The environment that runs a bundle: a version of Python, such as "3.13", and a platform.
 
-    Without one it is this machine's.
+    The platform has uv's name for it. None means the platform of this machine.
     """
 
     python: str
@@ -28,7 +28,7 @@ class Target(NamedTuple):
 
     @property
     def compiler(self) -> Interpreter | None:
-        """What makes byte code for this version, if there is any on this machine."""
+        """The interpreter that compiles byte code for this version, if this machine has one."""
         return find_interpreter(self.python)
 
 
@@ -38,18 +38,18 @@ THIS_MACHINE = Target(f"{sys.version_info.major}.{sys.version_info.minor}")
 
 
 def digest(target: Target) -> str:
-    """Differs wherever bundles do."""
+    """Return a hash of everything that a bundle is built from."""
     compiler = target.compiler
-    found = hashlib.sha256(repr((*target, compiler and compiler.version)).encode())
+    sha256 = hashlib.sha256(repr((*target, compiler and compiler.version)).encode())
     for file in (Path(__file__), _REQUIREMENTS, *sorted(SOURCE.rglob("*.py"))):
-        found.update(f"{file.relative_to(SOURCE.parent)}\n".encode() + file.read_bytes())
-    return found.hexdigest()
+        sha256.update(f"{file.relative_to(SOURCE.parent)}\n".encode() + file.read_bytes())
+    return sha256.hexdigest()
 
 
 def build(folder: Path, target: Target) -> None:
-    """Fill `folder`, with the same bytes each time. boto3 comes from the runtime."""
+    """Build a bundle in `folder`, always with the same bytes. boto3 comes from the runtime."""
     install(folder, target, "--no-deps", "--requirement", str(_REQUIREMENTS))
-    # A sixth of the bundle: the pages that Powertools shows an API's documentation with.
+    # Powertools' pages for API documentation are not used, and would be a sixth of the bundle.
     for asset in folder.rglob("swagger_ui/*.min.*"):
         asset.unlink()
     shutil.copytree(
@@ -60,7 +60,7 @@ def build(folder: Path, target: Target) -> None:
 
 
 def install(folder: Path, target: Target, *requirements: str) -> None:
-    """Install wheels for `target`, each with one of the hashes that `requirements` give."""
+    """Install wheels for `target`. Their hashes must be in `requirements`."""
     subprocess.run(  # noqa: S603
         [
             *(find_uv_bin(), "pip", "install", "--quiet", "--no-config"),
@@ -71,15 +71,17 @@ def install(folder: Path, target: Target, *requirements: str) -> None:
         ],
         check=True,
     )
-    # uv's lock, and commands, which begin with the path of this machine's Python.
+    # A bundle needs neither uv's lock nor commands, which contain the path of this machine's
+    # Python.
     (folder / ".lock").unlink(missing_ok=True)
     shutil.rmtree(folder / "bin", ignore_errors=True)
 
 
 def compile_sources(folder: Path, compiler: Interpreter) -> None:
-    """Put byte code beside all sources in `folder`.
+    """Compile all sources in `folder` to byte code.
 
-    It says that they are in Lambda's folder, and is used whatever their times of change are.
+    It contains the paths that the sources have in Lambda, and is used regardless of the time when a
+    source was changed.
     """
     subprocess.run(  # noqa: S603
         [

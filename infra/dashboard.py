@@ -1,4 +1,4 @@
-"""The dashboard that a person opens first; `tests/infra/picture.py` draws it for the docs."""
+"""The dashboard that an operator opens first. `tests/infra/picture.py` draws it for the docs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Graph(NamedTuple):
 
 
 class Dashboard(cloudwatch.Dashboard):
-    """A row each for: alarms, sessions, the API, its tables, and every other function."""
+    """One row each for the alarms, the sessions, the API, the tables and every other function."""
 
     def __init__(
         self,
@@ -58,8 +58,8 @@ class Dashboard(cloudwatch.Dashboard):
                 _sessions(audit),
                 _api(api),
                 _tables(tables),
-                *(_function(each) for each in functions),
-                *(_consumer(each) for each in consumers),
+                *(_function(function) for function in functions),
+                *(_consumer(consumer) for consumer in consumers),
             ],
         )
 
@@ -88,13 +88,16 @@ def _api(api: HttpStage) -> list[IWidget]:
         ),
         _Graph(
             "API: latency in ms",
-            [api.metric_latency(statistic=each, label=each) for each in ("p50", "p99")],
+            [
+                api.metric_latency(statistic=percentile, label=percentile)
+                for percentile in ("p50", "p99")
+            ],
         ),
     )
 
 
 def _tables(tables: Sequence[dynamodb.ITable]) -> list[IWidget]:
-    used = (
+    units = (
         _Graph(
             f"{table.node.id}: units",
             [
@@ -116,7 +119,7 @@ def _tables(tables: Sequence[dynamodb.ITable]) -> list[IWidget]:
     deleted = [
         _label(of_table(table, "TimeToLiveDeletedItemCount"), table.node.id) for table in tables
     ]
-    return _row(*used, _Graph("Refused by DynamoDB", throttled), _Graph("Deleted by TTL", deleted))
+    return _row(*units, _Graph("Refused by DynamoDB", throttled), _Graph("Deleted by TTL", deleted))
 
 
 def _function(function: PythonFunction) -> list[IWidget]:
@@ -126,7 +129,10 @@ def _function(function: PythonFunction) -> list[IWidget]:
         _trouble(function),
         _Graph(
             f"{name}: duration in ms",
-            [_label(of_function(function, "Duration", each), each) for each in ("p50", "p99")],
+            [
+                _label(of_function(function, "Duration", percentile), percentile)
+                for percentile in ("p50", "p99")
+            ],
         ),
     )
 
@@ -167,7 +173,7 @@ def _label(metric: Metric, label: str) -> Metric:
 
 
 def _row(*graphs: _Graph) -> list[IWidget]:
-    """Side by side, of equal width."""
+    """Return graphs of equal width, side by side."""
     return [
         GraphWidget(
             title=graph.title,

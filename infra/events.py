@@ -14,9 +14,9 @@ from infra.stream_consumer import FailedEvents, consume_stream
 
 
 class Events(Construct):
-    """`function` puts events on `bus`, `undelivered` keeps whole the records that it could not.
+    """`function` puts events on `bus`. `undelivered` keeps the records that it could not send.
 
-    The bus is an existing one, named by `event_bus` or given by its ARN.
+    The bus must already exist. `event_bus` is its name or ARN.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Events(Construct):
             self.function,
             audit,
             failed_events=self.undelivered,
-            # TTL's deletions of events whose retention is over are no news.
+            # Deletions are left out: TTL deletes events whose retention period is over.
             filters=[
                 lambda_.FilterCriteria.filter({"eventName": lambda_.FilterRule.is_equal("INSERT")})
             ],

@@ -1,4 +1,4 @@
-"""Finds a Python of a given version on this machine; it never downloads one."""
+"""Finds a certain version of Python on this machine, and never downloads one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 from uv import find_uv_bin
 
-_TELL = "import platform as p; print(p.python_implementation(), p.python_version())"
+_PRINT_VERSION = "import platform as p; print(p.python_implementation(), p.python_version())"
 
 
 class Interpreter(NamedTuple):
-    """A CPython; `version` is all of it, "3.13.0"."""
+    """A CPython. `version` is its complete version, such as "3.13.0"."""
 
     path: str
     version: str
@@ -25,34 +25,35 @@ class Interpreter(NamedTuple):
 
 @cache
 def find_interpreter(version: str) -> Interpreter | None:
-    """A CPython of `version`, "3.13", or None.
+    """Return a CPython of `version`, such as "3.13", or None.
 
-    Looks at PYTHON_3_13 in the environment, at this interpreter itself, at uv's and at pyenv's.
+    It may be the one that PYTHON_3_13 in the environment names, this interpreter itself, or one of
+    uv or pyenv.
     """
     for path in _candidates(version):
-        found = re.fullmatch(
-            rf"CPython ({re.escape(version)}\.\d+)\n", _output(path, "-I", "-c", _TELL)
+        match = re.fullmatch(
+            rf"CPython ({re.escape(version)}\.\d+)\n", _output(path, "-I", "-c", _PRINT_VERSION)
         )
-        if found:
-            return Interpreter(path, found[1])
+        if match:
+            return Interpreter(path, match[1])
     return None
 
 
 def _candidates(version: str) -> Iterator[str]:
-    if named := os.environ.get(f"PYTHON_{version.replace('.', '_')}"):
-        yield named
+    if path := os.environ.get(f"PYTHON_{version.replace('.', '_')}"):
+        yield path
     yield sys.executable
-    if found := _output(find_uv_bin(), "python", "find", "--no-python-downloads", version).strip():
-        yield found
-    # pyenv's commands run only the versions that a project has chosen.
+    if path := _output(find_uv_bin(), "python", "find", "--no-python-downloads", version).strip():
+        yield path
+    # pyenv's own commands would run only the versions that a project has chosen.
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     yield from map(str, pyenv.glob(f"versions/{version}.*/bin/python"))
 
 
 def _output(*command: str) -> str:
-    """What `command` prints; nothing if it fails, for whatever reason."""
+    """Return what `command` prints, or an empty text if it fails for any reason."""
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)  # noqa: S603
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)  # noqa: S603
     except OSError:
         return ""
-    return done.stdout if done.returncode == 0 else ""
+    return result.stdout if result.returncode == 0 else ""

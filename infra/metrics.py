@@ -1,7 +1,7 @@
 """The metrics that alarms and the dashboard look at.
 
-To CloudWatch a wrong name or dimension is no error: such a metric just never has data. So each
-source is named here once, with the page that documents it.
+CloudWatch does not refuse a wrong name or dimension: such a metric just never has data. So every
+source is named only once, here, with the page that documents it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from infra.python_function import PythonFunction
 
 
 class Consumer(Protocol):
-    """A function, and the mapping that hands it the records of a table's stream."""
+    """A function, and the mapping that sends it the records of a table's stream."""
 
     function: PythonFunction
     mapping: DynamoEventSource
@@ -27,7 +27,7 @@ _PERIOD = Duration.minutes(5)
 
 
 def of_function(function: PythonFunction, name: str, statistic: str = "Sum") -> Metric:
-    """All versions and aliases together.
+    """A metric of a function, for all its versions and aliases together.
 
     https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
     """
@@ -41,15 +41,15 @@ def of_function(function: PythonFunction, name: str, statistic: str = "Sum") -> 
 
 
 def iterator_age(consumer: Consumer) -> Metric:
-    """How old a record is when the function gets it, in milliseconds.
+    """The age of records when the function receives them, in milliseconds.
 
-    The mapping calls the alias, which makes the alias one of the dimensions.
+    The mapping calls the alias, so the alias is one of the dimensions.
     """
     return consumer.function.alias.metric("IteratorAge", statistic="Maximum", period=_PERIOD)
 
 
 def of_mapping(consumer: Consumer, name: str) -> Metric:
-    """Of the group `EventCount`, which the mapping must have switched on. It has one dimension.
+    """A metric of the group `EventCount`, which has to be enabled for the mapping.
 
     https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html#event-source-mapping-metrics
     """
@@ -63,7 +63,7 @@ def of_mapping(consumer: Consumer, name: str) -> Metric:
 
 
 def of_table(table: dynamodb.ITable, name: str, *, index: str | None = None) -> Metric:
-    """Throttles of a table do not include those of its indexes.
+    """A metric of a table or an index. The throttles of a table do not include its indexes.
 
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/metrics-dimensions.html
     """
@@ -80,7 +80,7 @@ def of_table(table: dynamodb.ITable, name: str, *, index: str | None = None) -> 
 
 
 def of_trail(audit: PythonFunction, name: str, statistic: str = "Sum") -> Metric:
-    """What `functions/session_audit/metrics.py` logs."""
+    """A metric that `functions/session_audit/metrics.py` logs."""
     return Metric(
         namespace="ServerlessSessions",
         metric_name=name,

@@ -1,4 +1,4 @@
-"""Alarms, whom they tell, and the dashboard. docs/operations.md says what to do about each."""
+"""The alarms, their topic and the dashboard. docs/operations.md says what to do about an alarm."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from infra.storage import USER_INDEX
 
 
 class Monitoring(Construct):
-    """`topic` is told when an alarm goes off, and when all is well again.
+    """`topic` gets a message when an alarm goes off, and another one when it is over.
 
-    Alarms are on plain metrics, without math, so that the local stack can have them too.
+    Alarms use plain metrics without math, so that they also work on the local stack.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class Monitoring(Construct):
         tables: Sequence[dynamodb.ITable],
         settings: Settings,
     ) -> None:
-        """`functions` are those that no stream calls."""
+        """`functions` are the ones that are not called by a stream."""
         super().__init__(scope, id)
         consumers = (audit, *other_consumers)
         self.topic = self._topic(settings.alarm_email)
         self._alarms: list[Alarm] = []
         self._watch_api(api)
-        for function in (*functions, *(each.function for each in consumers)):
+        for function in (*functions, *(consumer.function for consumer in consumers)):
             self._watch_function(function)
         for consumer in consumers:
             self._watch_consumer(consumer)
@@ -65,10 +65,10 @@ class Monitoring(Construct):
         )
 
     def _topic(self, email: str | None) -> sns.Topic:
-        # Not encrypted by KMS: with the key that AWS manages, alarms could not publish, and they
-        # hold names and numbers only.
+        # The topic is not encrypted by KMS, because alarms could not publish with the key that AWS
+        # manages. Alarms contain only names and numbers.
         topic = sns.Topic(self, "Alarms", enforce_ssl=True)
-        # Any policy takes the place of SNS's own, which would have let alarms publish.
+        # The policy replaces the default policy of SNS, which would have let alarms publish.
         topic.add_to_resource_policy(
             iam.PolicyStatement(
                 principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
@@ -88,8 +88,8 @@ class Monitoring(Construct):
         return topic
 
     def _watch_api(self, api: HttpStage) -> None:
-        # One 503 is in order, for callers send again. An outage or a broken deployment fails far
-        # more than one call in a hundred, for longer than three minutes.
+        # A single 503 is normal, because callers send the request again. In an outage, or after a
+        # broken deployment, far more than one call in a hundred fails, for more than three minutes.
         self._alarm(
             "api-fails",
             "At least 1 of 100 calls of the API is answered 5xx.",
@@ -98,8 +98,8 @@ class Monitoring(Construct):
             periods=5,
             breaching=3,
         )
-        # What a caller who waits for an answer has patience for. A quarter of an hour leaves out
-        # cold starts after a deployment; with few calls p99 is the slowest of them.
+        # Callers that wait for an answer may give up after 2 s. Fifteen minutes are long enough to
+        # ignore the cold starts after a deployment. With few calls, p99 is the slowest one.
         self._alarm(
             "api-slow",
             "1 of 100 calls of the API takes 2 s or more.",
@@ -109,14 +109,14 @@ class Monitoring(Construct):
         )
 
     def _watch_function(self, function: PythonFunction) -> None:
-        # The functions answer whatever they foresee, outages too: what is left are crashes,
-        # timeouts and lack of memory, each worth a look.
+        # The functions handle all errors that they expect, including outages. The rest are crashes,
+        # timeouts and lack of memory, and every one of them is worth a look.
         self._alarm(
             f"{function.package}-errors",
             f"{function.package} crashed or ran out of time.",
             metrics.of_function(function, "Errors"),
         )
-        # Somebody was turned away. There is no harmless number, only a limit to raise.
+        # A throttled caller gets no answer, so even one is too many: a limit must be raised.
         self._alarm(
             f"{function.package}-throttled",
             f"{function.package} was not run: no concurrency was left for it.",
@@ -125,15 +125,15 @@ class Monitoring(Construct):
 
     def _watch_consumer(self, consumer: Consumer) -> None:
         name = consumer.function.package
-        # Usually a second or two. A quarter of an hour is no burst any more, and leaves most of
-        # the 24 hours that a stream keeps its records.
+        # The usual age is a second or two. Fifteen minutes are too long for a burst, and leave most
+        # of the 24 hours for which a stream keeps its records.
         self._alarm(
             f"{name}-behind",
             f"{name} is 15 minutes or more behind the stream.",
             metrics.iterator_age(consumer),
             at_least=15 * 60 * 1000,
         )
-        # These three are about records that are missing from now on: one is too many.
+        # These three alarms are about records that were not processed. Even one is too many.
         self._alarm(
             f"{name}-gave-up",
             f"Records that {name} could not handle were put into the bucket for failed events.",
@@ -144,7 +144,7 @@ class Monitoring(Construct):
             f"Records that {name} could not handle are lost.",
             metrics.of_mapping(consumer, "DroppedEventCount"),
         )
-        # Not of the group `EventCount`: it goes by function.
+        # This metric is not in the group `EventCount`. Its dimension is the function.
         self._alarm(
             f"{name}-undelivered",
             f"Lambda may not, or can not, write failed events of {name} into their bucket.",
@@ -155,8 +155,8 @@ class Monitoring(Construct):
         for index in (None, USER_INDEX):
             name = f"{table.node.id}-{index}" if index else table.node.id
             for what in ("Read", "Write"):
-                # Each request is sent twice before it counts as failed, so a handful passes
-                # without notice, as when traffic doubles at once.
+                # A request is sent twice before it counts as failed, so callers do not notice a
+                # few throttles, for example when the traffic suddenly doubles.
                 self._alarm(
                     f"{name}-{what.lower()}s-throttled",
                     f"DynamoDB refuses {what.lower()}s of {name}.",
@@ -165,7 +165,7 @@ class Monitoring(Construct):
                 )
 
     def _watch_trail(self, audit: PythonFunction) -> None:
-        # None of these four happens in an undisturbed service.
+        # None of these four events happens in normal operation.
         for name, event, description in (
             ("token-reused", "token_reuse", "A rotated token was used again: perhaps a theft."),
             ("session-tampered", "tampered", "A session was changed behind the API's back."),
@@ -173,8 +173,8 @@ class Monitoring(Construct):
             ("record-unreadable", "unreadable", "A change of a session could not be read."),
         ):
             self._alarm(name, description, metrics.of_trail(audit, event))
-        # DynamoDB promises "within a few days". Sessions end in time without it; what grows is the
-        # storage, and the wait for `expired` events.
+        # DynamoDB promises "within a few days". Sessions end in time even without TTL, but the
+        # table grows, and `expired` events come late.
         self._alarm(
             "ttl-late",
             "TTL deleted a session 3 days or more after its end.",
@@ -192,9 +192,10 @@ class Monitoring(Construct):
         periods: int = 1,
         breaching: int | None = None,
     ) -> None:
-        """An alarm that goes off when `breaching` of the last `periods`, or all, reach `at_least`.
+        """Add an alarm that goes off when values of `metric` reach `at_least`.
 
-        Without data all is well: none of these metrics has any while nothing happens.
+        `breaching` of the last `periods` values have to reach it, or all of them if it is None.
+        Missing data counts as normal, because these metrics have no data while nothing happens.
         """
         alarm = Alarm(
             self,

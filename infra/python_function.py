@@ -31,7 +31,7 @@ _RUNTIME = lambda_.Runtime.PYTHON_3_13
 class PythonFunction(Construct):
     """The function whose `lambda_handler` is in `functions/<package>/handler.py`.
 
-    Callers use `alias`, grants go to `role`, metrics go by `function_name`; `resource` is the
+    Callers use `alias`, grants go to `role`, and metrics use `function_name`. `resource` is the
     function itself.
     """
 
@@ -115,7 +115,7 @@ def _code(target: Target) -> lambda_.Code:
 
 @jsii.implements(ILocalBundling)
 class _Bundling:
-    """Builds a bundle for `target` where the CDK would use Docker."""
+    """Builds a bundle for `target`, for which the CDK would otherwise use Docker."""
 
     def __init__(self, target: Target) -> None:
         self._target = target

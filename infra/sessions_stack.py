@@ -1,4 +1,4 @@
-"""The wiring: what there is, who may do what to it, and what a deployment tells."""
+"""The wiring of the stack: its constructs, their permissions, and the outputs."""
 
 from __future__ import annotations
 
@@ -66,17 +66,18 @@ class SessionsStack(Stack):
         _allow(api.function.role, f"{sessions_arn}/index/{USER_INDEX}", "Query")
         _allow(api.function.role, audit_arn, "Query")
         _allow(api.function.role, f"{audit_arn}/index/{USER_INDEX}", "Query")
-        # It marks a token seen, and ends the session of one that is used again after a rotation.
+        # The authorizer records the first use of a token, and ends the session of a reused one.
         _allow(authorizer.function.role, sessions_arn, "GetItem", "UpdateItem")
-        # INSERT is its only write: no role of this stack can change or delete an event, and no one
-        # else either. It reads what stands under a key that is taken.
+        # INSERT is the audit function's only write, so no role of this stack can change or delete
+        # an event. The policy of the table denies that to everybody else. The function also reads
+        # the events whose keys are taken.
         _allow(audit.function.role, audit_arn, "PartiQLInsert", "BatchGetItem")
         for statement in append_only(writer=audit.function.role.role_arn):
             storage.audit.add_to_resource_policy(iam.PolicyStatement.from_json(statement))
         if events:
             events.bus.grant_put_events_to(events.function.role)
-        # The trail judges changes by `not_before` from its function's start on. So those that write
-        # must have the setting before that.
+        # The audit function judges changes by `not_before` as soon as it starts. So the functions
+        # that write sessions must get a new value of the setting first.
         audit.function.resource.current_version.node.add_dependency(
             api.function.alias, authorizer.function.alias
         )
@@ -97,7 +98,7 @@ class SessionsStack(Stack):
 
 
 def _allow(role: iam.Role, resource: str, *actions: str) -> None:
-    """Named actions on one table or one index; `Table.grant` would add every index."""
+    """Allow actions on one table or on one index. `Table.grant` would include all indexes."""
     role.add_to_policy(
         iam.PolicyStatement(
             actions=[f"dynamodb:{action}" for action in actions], resources=[resource]

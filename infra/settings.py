@@ -13,10 +13,11 @@ from typing import Any, get_args, get_type_hints
 from aws_cdk import RemovalPolicy
 from aws_cdk.aws_logs import RetentionDays
 
-# The bounds that `functions/sessions/limits.py` has, by setting.
-_MOST = {"rotation_grace_seconds": 3600, "max_absolute_ttl_seconds": 400 * 24 * 3600}
-# Beginnings and ends, and what happens behind the API's back, are always on record.
-_UNRECORDABLE = {"confirmed", "renewed", "rotated", "updated"}
+# The largest values that settings may have. They are the same as in `functions/sessions/limits.py`.
+_MAXIMUMS = {"rotation_grace_seconds": 3600, "max_absolute_ttl_seconds": 400 * 24 * 3600}
+# The types of events that need not be recorded. The beginning and the end of a session, and changes
+# behind the API's back, are always recorded.
+_OPTIONAL_EVENTS = {"confirmed", "renewed", "rotated", "updated"}
 # https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsRequestEntry.html
 _EVENT_BUS = re.compile(
     r"(arn:aws[a-z-]*:events:[a-z0-9-]+:[0-9]{12}:event-bus/)?[/.\-_A-Za-z0-9]{1,256}"
@@ -28,7 +29,7 @@ class SettingsError(Exception):
 
 
 class DynamoDBClient(Enum):
-    """What the functions talk to DynamoDB with."""
+    """The client that the functions use for DynamoDB."""
 
     lean = "functions/dynamodb"
     boto3 = "AWS's SDK"
@@ -43,57 +44,58 @@ class Settings:
     default_ttl_seconds: int
     default_absolute_ttl_seconds: int
     max_absolute_ttl_seconds: int
-    # The data of one request, as compact JSON.
+    # The largest size of the data in one request, as compact JSON.
     max_data_bytes: int
     # `verify` renews once this part of the sliding window has passed since the last renewal.
     renewal_fraction: float
     # How long the former token still verifies once the new one has been used.
     rotation_grace_seconds: int
-    # Sessions that were created before are dead; epoch seconds. Only ever raised.
+    # Sessions that were created before this time are dead, in epoch seconds. It is never lowered.
     not_before: int
-    # Where the authorizer looks for a token in a Cookie header.
+    # The name of the cookie in which the authorizer looks for a token.
     session_cookie: str
-    # Whether the authorizer lets sessions without a user pass: "allowed" then is not "logged in".
+    # Whether the authorizer allows anonymous sessions. If so, "allowed" does not mean "logged in".
     authorize_anonymous: bool
     audit_retention_days: int
-    # Types of events that the trail is not to have, of `renewed`, `confirmed`, `updated` and
+    # The types of events that are not recorded, out of `renewed`, `confirmed`, `updated` and
     # `rotated`.
     unrecorded_events: tuple[str, ...]
-    # The EventBridge bus that events go out on, an existing one by name or ARN; None for none.
+    # The name or ARN of an existing EventBridge bus that events are sent to, or None.
     event_bus: str | None
-    # Whether the trail has the events of sessions without a user.
+    # Whether the events of anonymous sessions are recorded.
     record_anonymous: bool
     dynamodb_client: DynamoDBClient
-    # How many environments the API may take of those that the account has; None for no limit.
+    # The part of the account's concurrency that the API may use, or None for no limit.
     reserved_concurrency: int | None
-    # Whom to tell of alarms; None to leave it to subscribers of the output `AlarmTopicArn`.
+    # The e-mail address that alarms are sent to. It may be None: other subscriptions can be added
+    # to the topic in the output `AlarmTopicArn`.
     alarm_email: str | None
     memory_mb: int
     snap_start: bool
     throttle_rate_per_second: int
     throttle_burst: int
     log_retention: RetentionDays
-    # What becomes of the tables and the failed events when the stack goes.
+    # What happens to the tables and the failed events when the stack is deleted.
     removal_policy: RemovalPolicy
     deletion_protection: bool
 
     @classmethod
     def of_stage(cls, stage: str, context: Mapping[str, Any]) -> Settings:
-        """The settings of `stage`. Raises `SettingsError`, which names the culprit."""
+        """Return the settings of `stage`. Raises `SettingsError`, which names the wrong setting."""
         stages = context.get("stages", {})
         if stage not in stages:
-            known = ", ".join(stages) or "none"
-            raise SettingsError(f"cdk.json has no stage '{stage}'; it has {known}.")
-        given = {**context.get("settings", {}), **stages[stage]}
+            names = ", ".join(stages) or "none"
+            raise SettingsError(f"cdk.json has no stage '{stage}'; it has {names}.")
+        values = {**context.get("settings", {}), **stages[stage]}
         types = {name: kind for name, kind in get_type_hints(cls).items() if name != "stage"}
-        for name in given.keys() - types.keys():
+        for name in values.keys() - types.keys():
             raise SettingsError(f"The setting '{name}' of stage '{stage}' is unknown.")
-        # The CDK leaves out what is null in `cdk.json`.
+        # The CDK leaves out settings that are null in `cdk.json`.
         optional = {name for name, kind in types.items() if NoneType in get_args(kind)}
-        for name in types.keys() - given.keys() - optional:
+        for name in types.keys() - values.keys() - optional:
             raise SettingsError(f"The setting '{name}' of stage '{stage}' is missing.")
         return cls(
-            stage=stage, **{name: _read(name, given.get(name), types[name]) for name in types}
+            stage=stage, **{name: _read(name, values.get(name), types[name]) for name in types}
         )
 
     def __post_init__(self) -> None:
@@ -108,19 +110,19 @@ class Settings:
                 f"The setting 'not_before' is {self.not_before}; it must be a time in the past,"
                 " in epoch seconds."
             )
-        if foreign := set(self.unrecorded_events) - _UNRECORDABLE:
+        if wrong := set(self.unrecorded_events) - _OPTIONAL_EVENTS:
             raise SettingsError(
-                f"The setting 'unrecorded_events' names {', '.join(sorted(foreign))}; it may name"
-                f" {', '.join(sorted(_UNRECORDABLE))}."
+                f"The setting 'unrecorded_events' names {', '.join(sorted(wrong))}; it may name"
+                f" {', '.join(sorted(_OPTIONAL_EVENTS))}."
             )
         if self.event_bus is not None and not _EVENT_BUS.fullmatch(self.event_bus):
             raise SettingsError(
                 f"The setting 'event_bus' is {self.event_bus!r}; it must be the name or the ARN of"
                 " an event bus."
             )
-        for name, most in _MOST.items():
-            if getattr(self, name) > most:
-                raise SettingsError(f"The setting '{name}' must be at most {most}.")
+        for name, maximum in _MAXIMUMS.items():
+            if getattr(self, name) > maximum:
+                raise SettingsError(f"The setting '{name}' must be at most {maximum}.")
         if not re.fullmatch("[!#$%&'*+.^_`|~0-9A-Za-z-]+", self.session_cookie):
             raise SettingsError("The setting 'session_cookie' must be the name of a cookie.")
         if self.alarm_email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+", self.alarm_email):
@@ -135,7 +137,7 @@ class Settings:
 
 def _read(name: str, value: Any, kind: Any) -> Any:
     if kind == tuple[str, ...]:
-        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        if isinstance(value, list) and all(isinstance(text, str) for text in value):
             return tuple(value)
         raise SettingsError(f"The setting '{name}' is {value!r}; it must be a list of texts.")
     if NoneType in get_args(kind):
@@ -147,7 +149,7 @@ def _read(name: str, value: Any, kind: Any) -> Any:
         raise SettingsError(
             f"The setting '{name}' is {value!r}; it must be one of {', '.join(kind.__members__)}."
         )
-    # jsii hands whole numbers over as floats, and to isinstance a bool is an int.
+    # jsii passes whole numbers as floats. `isinstance` would accept a bool as an int.
     if kind is int and type(value) is float and value.is_integer():
         return int(value)
     if kind is float and type(value) is int:

@@ -1,4 +1,4 @@
-"""The two tables: sessions that expire, and the trail of what became of them."""
+"""The two tables, for sessions and for their audit trail."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ USER_INDEX = "UserIndex"
 
 
 class Storage(Construct):
-    """`sessions`, whose stream carries every change, and `audit`, which keeps the events.
+    """`sessions`, whose stream has a record of every change, and `audit`, which keeps the events.
 
-    `audit` has a stream only where events go out.
+    `audit` has a stream only if events are sent to a bus.
     """
 
     def __init__(self, scope: Construct, id: str, *, settings: Settings) -> None:
@@ -33,7 +33,7 @@ class Storage(Construct):
             time_to_live_attribute=TTL_ATTRIBUTE,
             dynamo_stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES,
             global_secondary_indexes=[
-                # Keys that never change: a renewal or a change of data writes nothing here.
+                # The keys never change, so a renewal or a change of data writes nothing here.
                 dynamodb.GlobalSecondaryIndexPropsV2(
                     index_name=USER_INDEX,
                     partition_key=user_id,

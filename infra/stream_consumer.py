@@ -1,4 +1,4 @@
-"""How a function consumes a table's stream: the failure plan of both consumers, in one place."""
+"""How both consumers read the stream of a table, and what happens to records that fail."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from constructs import Construct
 from infra.python_function import PythonFunction
 from infra.settings import Settings
 
-# They hold session data and token hashes, so no longer than it takes to play them back.
-_FAILED_EVENTS_KEPT = Duration.days(30)
+# Failed events contain session data and token hashes, so they are kept only as long as it may take
+# to play them back.
+_FAILED_EVENTS_RETENTION = Duration.days(30)
 
 
 @jsii.implements(lambda_.IEventSourceDlq)
 class FailedEvents(s3.Bucket):
-    """S3 as on-failure destination: unlike a queue it keeps the records, not just positions."""
+    """S3 as on-failure destination. It keeps whole records, a queue only their positions."""
 
     def __init__(self, scope: Construct, id: str, *, settings: Settings) -> None:
         super().__init__(
@@ -32,7 +33,7 @@ class FailedEvents(s3.Bucket):
             encryption=s3.BucketEncryption.S3_MANAGED,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             enforce_ssl=True,
-            lifecycle_rules=[s3.LifecycleRule(expiration=_FAILED_EVENTS_KEPT)],
+            lifecycle_rules=[s3.LifecycleRule(expiration=_FAILED_EVENTS_RETENTION)],
             removal_policy=settings.removal_policy,
         )
         Validations.of(self).acknowledge(
@@ -63,11 +64,12 @@ def consume_stream(
     failed_events: FailedEvents,
     filters: Sequence[Mapping[str, Any]] = (),
 ) -> DynamoEventSource:
-    """Give `function` the records of the table's stream that match one of `filters`, if any.
+    """Send `function` the records of the table's stream. Returns the mapping, whose metrics are on.
 
-    The function itself passes by what would never succeed, so nothing but an outage is repeated. A
-    morning of it loses nothing, and what the stream would drop after 24 h is kept whole where it
-    can be played back from. Answers the mapping, whose metrics are on.
+    If there are `filters`, a record has to match one of them. The function itself handles records
+    that would never succeed, so only an outage leads to retries. An outage of some hours loses
+    nothing. In a longer one, Lambda puts records into the bucket before the stream drops them after
+    24 h, and they can be played back from there.
     """
     mapping = DynamoEventSource(
         table,

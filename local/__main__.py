@@ -15,7 +15,7 @@ from serverless_sessions import SessionsError
 
 
 def main(command: str, *arguments: str) -> None:
-    """Raises `LocalError` or `DemoError`, each a sentence for the person at the terminal."""
+    """Run a command. Raises `LocalError` or `DemoError` with a message for the user."""
     port = os.environ.get("PORT") or "4566"
     if not port.isdecimal() or not 1 <= int(port) <= 65535:
         raise LocalError(f"PORT must be a port number, not '{port}'.")
@@ -43,8 +43,8 @@ def main(command: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    # Both end by way of the `finally` that stops MiniStack; a shell's background job would
-    # otherwise ignore the one, and the other would end this process on the spot.
+    # Both signals must run the `finally` that stops MiniStack. By default, a background job of a
+    # shell ignores SIGINT, and SIGTERM ends the process at once.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

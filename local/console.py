@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from local.stack import ACCOUNT, REGION, LocalStack
 from serverless_sessions import AsyncSessions, Client, Sessions
@@ -17,19 +16,18 @@ _TABLET = Client("2001:db8::17", "Mozilla/5.0 (Linux; Android 16) Chrome/141.0.0
 
 
 def open_console(stack: LocalStack) -> None:
-    """Serve the console until Ctrl-C, as an operator who may call the API and nothing else.
+    """Serve the console until Ctrl-C, as an operator who may only call the API.
 
-    BROWSER=none opens no browser.
+    With BROWSER=none, no browser is opened.
     """
     user = "operator"
     credentials = stack.credentials(user, "execute-api:Invoke")
-    given: dict[str, Any] = {"region": REGION, "credentials": credentials}
     with stack.sessions(credentials) as sessions:
         if not any(sessions.list("ada")):
             sign_in(sessions)
     print("Look for the user 'ada'.")
     serve(
-        AsyncSessions(stack.url, **given),
+        AsyncSessions(stack.url, region=REGION, credentials=credentials),
         service=f"local · {stack.url}",
         operator=f"arn:aws:iam::{ACCOUNT}:user/{user}",
         browse=os.environ.get("BROWSER") != "none",
@@ -37,7 +35,7 @@ def open_console(stack: LocalStack) -> None:
 
 
 def sign_in(sessions: Sessions) -> None:
-    """Leave three devices of ada signed in; the demo ends all of its own sessions."""
+    """Sign ada in on three devices, because the demo ends all of its own sessions."""
     laptop = sessions.create("ada", data={"theme": "dark"}, client=_LAPTOP)
     sessions.change(laptop.session.session_id, {"cart": ["tea", 2]})
     sessions.rotate(laptop.session.session_id)

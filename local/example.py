@@ -31,11 +31,11 @@ def _serve(stack: LocalStack, app: str) -> None:
     keys = stack.credentials(app, "execute-api:Invoke")
     file = f"examples/{app}_app/app.py"
     print(f"\nOpen http://{HOST}:{port} in two browsers; all of the app is {file}.\n", flush=True)
-    done = subprocess.run(  # noqa: S603
+    process = subprocess.run(  # noqa: S603
         [sys.executable, ROOT / file],
         env=environment() | stack.environment(keys) | {"WEB_PORT": port},
     )
-    if done.returncode:
+    if process.returncode:
         raise LocalError(f"{file} failed; its output is above.")
 
 

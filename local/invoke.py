@@ -1,4 +1,4 @@
-"""One run of a deployed function on one event file."""
+"""Invokes a deployed function with the event in a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 from local.stack import ROOT, STACK, LocalError, LocalStack
 
-# The first word of a file's name says whose event it is.
+# The first word of a file's name says which function the event is for.
 _FUNCTIONS = {
     "api": "SessionApi",
     "authorizer": "SessionAuthorizer",
@@ -16,7 +16,7 @@ _FUNCTIONS = {
 
 
 def invoke(stack: LocalStack, event: str) -> None:
-    """Run the function on the event in the file `event` and print its answer."""
+    """Invoke the function with the event in the file `event`, and print its answer."""
     file = ROOT / event
     construct = _FUNCTIONS.get(file.name.partition("_")[0])
     if construct is None or not file.is_file():
@@ -24,10 +24,10 @@ def invoke(stack: LocalStack, event: str) -> None:
     stack.require_running()
     resources = stack.client("cloudformation").describe_stack_resources(StackName=STACK)
     [name] = [
-        each["PhysicalResourceId"]
-        for each in resources["StackResources"]
-        if each["ResourceType"] == "AWS::Lambda::Function"
-        and construct in each["LogicalResourceId"]
+        resource["PhysicalResourceId"]
+        for resource in resources["StackResources"]
+        if resource["ResourceType"] == "AWS::Lambda::Function"
+        and construct in resource["LogicalResourceId"]
     ]
     answer = stack.client("lambda").invoke(
         FunctionName=name, Qualifier="live", Payload=file.read_bytes()

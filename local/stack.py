@@ -25,21 +25,21 @@ HOST = "127.0.0.1"
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
 STACK = "Sessions-local"
-# MiniStack's root user, whom its IAM lets through.
+# The keys of MiniStack's root user, who may do everything.
 _ROOT_KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 _API_ID = "5e551045"
 _START_SECONDS = 120
-# AWS answers within seconds. MiniStack starts a process for each parallel call, which takes as long
-# as the machine is busy.
+# AWS answers within seconds. MiniStack starts a process for every parallel call, which takes long
+# on a busy machine.
 _DEADLINE_SECONDS = 120
 
 
 class LocalError(Exception):
-    """Why the local stack does not run, in a sentence."""
+    """The local stack can't run. The message says why."""
 
 
 class LocalStack:
-    """The stack at `port`, seen with the rights of its root user; its files are in `folder`."""
+    """The stack at `port`, used with the rights of its root user. Its files are in `folder`."""
 
     def __init__(self, port: int, folder: Path | None = None) -> None:
         self.port = port
@@ -58,11 +58,11 @@ class LocalStack:
 
     @property
     def runs(self) -> bool:
-        """Whether this stack is deployed and answers."""
-        return _answers(self.port) and self.outputs_file.exists()
+        """Whether this stack is deployed and its port is open."""
+        return _is_open(self.port) and self.outputs_file.exists()
 
     def require_running(self) -> None:
-        """Raise `LocalError` unless this stack is deployed and answers."""
+        """Raise `LocalError` unless this stack is running."""
         if not self.runs:
             raise LocalError(f"No local stack runs at port {self.port}; start one with 'make run'.")
 
@@ -78,7 +78,7 @@ class LocalStack:
         return execute_api_url(self.endpoint, self.outputs["ApiUrl"])
 
     def credentials(self, user: str, *actions: str) -> Credentials:
-        """New keys of an IAM user who may do `actions` and nothing else."""
+        """Create keys of an IAM user who may do `actions` and nothing else."""
         iam = self.client("iam")
         with suppress(iam.exceptions.EntityAlreadyExistsException):
             iam.create_user(UserName=user)
@@ -90,7 +90,7 @@ class LocalStack:
         return Credentials(key["AccessKeyId"], key["SecretAccessKey"])
 
     def sessions(self, credentials: Credentials) -> Sessions:
-        """A client of the API that waits as long as this machine may take."""
+        """Return a client of the API that waits long enough for a busy machine."""
         return Sessions(
             self.url,
             region=REGION,
@@ -100,7 +100,7 @@ class LocalStack:
         )
 
     def environment(self, credentials: Credentials) -> dict[str, str]:
-        """What the client, the command line and curl go by."""
+        """Return the environment variables that the client, the command line and curl use."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_REGION": REGION,
@@ -112,11 +112,11 @@ class LocalStack:
 
 @contextmanager
 def running(stack: LocalStack) -> Iterator[None]:
-    """Start MiniStack, deploy the stack onto it, and end all of it on the way out.
+    """Start MiniStack, deploy the stack to it, and stop everything in the end.
 
-    Raises `LocalError` when the port is taken, a tool is missing or the deployment fails.
+    Raises `LocalError` if the port is taken, a tool is missing or the deployment fails.
     """
-    if _answers(stack.port):
+    if _is_open(stack.port):
         raise LocalError(f"Port {stack.port} is taken; choose another one with PORT=….")
     stack.folder.mkdir(parents=True, exist_ok=True)
     stack.outputs_file.unlink(missing_ok=True)
@@ -151,7 +151,7 @@ def running(stack: LocalStack) -> Iterator[None]:
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Show that something goes on, and how long it took."""
+    """Print the title of a step, and its duration when it is finished."""
     print(f"  {title} …", end="", flush=True)
     begin = time.monotonic()
     try:
@@ -164,7 +164,7 @@ def step(title: str) -> Iterator[None]:
 
 def _deploy(stack: LocalStack) -> None:
     with step("cdk bootstrap"):
-        # From a folder without a `cdk.json`: it needs no app, so it need not synthesize one.
+        # Bootstrapping needs no app. In a folder without a `cdk.json`, the CDK synthesizes none.
         cdk(stack, stack.folder, "bootstrap", f"aws://{ACCOUNT}/{REGION}")
         _allow_plain_http(stack, f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}")
     with step("cdk deploy"):
@@ -175,7 +175,7 @@ def _deploy(stack: LocalStack) -> None:
         stack.outputs_file.write_text(json.dumps(outputs))
     for bucket in ("FailedEventsBucket", "UndeliveredEventsBucket"):
         _allow_plain_http(stack, stack.outputs[bucket])
-    # MiniStack's CloudFormation leaves out a table's TTL; the template's own is tested elsewhere.
+    # MiniStack's CloudFormation ignores the TTL of a table. Other tests check the template for it.
     for table in ("SessionsTableName", "AuditTableName"):
         stack.client("dynamodb").update_time_to_live(
             TableName=stack.outputs[table],
@@ -184,26 +184,26 @@ def _deploy(stack: LocalStack) -> None:
 
 
 def _allow_plain_http(stack: LocalStack, bucket: str) -> None:
-    """Drop a policy that asks for TLS: MiniStack speaks none."""
+    """Delete a bucket policy that requires TLS, because MiniStack does not support TLS."""
     stack.client("s3").delete_bucket_policy(Bucket=bucket)
 
 
 def environment() -> dict[str, str]:
-    """This process's environment without what would point to a real AWS account."""
+    """Return this process's environment without variables that point to a real AWS account."""
     return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
 
 
 def tool(path: Path) -> str:
-    """The path of a program that `make setup` installs. Raises `LocalError` if it did not."""
+    """Return the path of a program that `make setup` installs. Raises `LocalError` without it."""
     if not path.exists():
         raise LocalError(f"{path.relative_to(ROOT)} is missing; 'make setup' installs it.")
     return str(path)
 
 
 def cdk(stack: LocalStack, folder: Path, command: str, *arguments: str) -> dict[str, str]:
-    """Run the CDK's command on the app in `folder` against the local stack.
+    """Run a command of the CDK for the app in `folder`, against the local stack.
 
-    Answers the outputs of the stack that was deployed, if any. Raises `LocalError`.
+    Returns the outputs of the stack if one was deployed. Raises `LocalError`.
     """
     work = stack.folder / "-".join(("cdk", command, *arguments[:1])).replace("/", "-")
     shutil.rmtree(work, ignore_errors=True)
@@ -212,7 +212,7 @@ def cdk(stack: LocalStack, folder: Path, command: str, *arguments: str) -> dict[
     if command == "deploy":
         arguments += ("--output", str(work / "cdk.out"), "--outputs-file", str(outputs))
         arguments += ("--require-approval", "never")
-    done = subprocess.run(  # noqa: S603
+    process = subprocess.run(  # noqa: S603
         [tool(ROOT / "node_modules/.bin/cdk"), command, *arguments],
         cwd=folder,
         env=environment() | _ROOT_KEYS | {"AWS_ENDPOINT_URL": stack.endpoint, "AWS_REGION": REGION},
@@ -221,22 +221,22 @@ def cdk(stack: LocalStack, folder: Path, command: str, *arguments: str) -> dict[
         stderr=subprocess.STDOUT,
         text=True,
     )
-    if done.returncode:
-        raise LocalError(f"{done.stdout}\n'cdk {command}' failed; its output is above.")
+    if process.returncode:
+        raise LocalError(f"{process.stdout}\n'cdk {command}' failed; its output is above.")
     if not outputs.exists():
         return {}
-    [found] = json.loads(outputs.read_text()).values()
-    return dict(found)
+    [stack_outputs] = json.loads(outputs.read_text()).values()
+    return dict(stack_outputs)
 
 
-def _answers(port: int) -> bool:
+def _is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
 
 
 def _await_start(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    while not _answers(port):
+    while not _is_open(port):
         if process.poll() is not None or time.monotonic() > deadline:
             raise LocalError(f"{log.read_text()}\nMiniStack did not start; its output is above.")
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Sessions as tutorials keep them: boto3's Table, an item per session, a `ttl` attribute."""
+"""Sessions as in tutorials: boto3's Table, an item per session, and a `ttl` attribute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Flask application on one of Flask's session stores, each set up as its documentation does."""
+"""A Flask application on one of Flask's session stores, set up as in its documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our functions, called as Lambda calls them; the environment is what the template gives them."""
+"""This service's functions, called as by Lambda and with the environment of the template."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _calls = 0
 
 
 def call(method: str, path: str, body: Any = None, **query: Any) -> Any:
-    """What the API answers; raises unless that is a success, or a 401."""
+    """Call the API and return its answer. Raises `RuntimeError` for all errors except 401."""
     global _calls
     _calls += 1
     http = CALL["requestContext"]["http"] | {"method": method, "path": path}
@@ -62,7 +62,7 @@ def login() -> tuple[str, str]:
 
 
 def load(token: str) -> str:
-    """The user, empty if the token is no good."""
+    """Return the user, or an empty text if the token is not valid."""
     if by_authorizer:
         event = PROTECTED_CALL | {"identitySource": [f"Bearer {token}"]}
         context = authorizer.lambda_handler(event, CONTEXT)["context"]
@@ -71,7 +71,7 @@ def load(token: str) -> str:
 
 
 def web_request(name: str, token: str) -> dict[str, str]:
-    """The session's part in a web request: the backend's calls of the service."""
+    """Make the calls of the service that a backend makes for the session of a web request."""
     path = f"/sessions/{token.partition('.')[0]}"
     if name == "login":
         user, token = login()
@@ -85,7 +85,7 @@ def web_request(name: str, token: str) -> dict[str, str]:
 
 
 def items(argument: dict[str, Any]) -> list[Any]:
-    """Items of new sessions as `session_api` would store them."""
+    """Return items of new sessions as `session_api` would store them."""
     count = argument.pop("count")
     session: dict[str, Any] = {
         "data": {"theme": "dark", "count": 0},

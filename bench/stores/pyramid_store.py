@@ -1,4 +1,4 @@
-"""A Pyramid application on pyramid-dynamodb-sessions, set up as its documentation does."""
+"""A Pyramid application on pyramid-dynamodb-sessions, set up as in its documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carries out what the benchmark asks for, one JSON document a line, and says what CPU it took."""
+"""Carries out the benchmark's requests, one JSON document per line, and measures their CPU time."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# Some stores print, and loggers take standard output as they find it when they are imported.
-_answers, sys.stdout = sys.stdout, sys.stderr
+# Standard output is only for responses. Some stores print, and loggers keep the standard output
+# that they see when they are imported.
+_responses, sys.stdout = sys.stdout, sys.stderr
 
 
 def serve(operation: Callable[[str, Any], Any]) -> None:
-    """Call `operation` with each line's name and argument until standard input ends.
+    """Call `operation` with the name and the argument of every line until standard input ends.
 
-    Answers what the last of the line's `times` calls returned, and the seconds of CPU of all.
+    A response has the result of the last of the line's `times` calls, and the seconds of CPU that
+    all of them took.
     """
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         answer, error = None, ""
         begin = time.process_time()
         try:
-            for _ in range(asked["times"]):
-                answer = operation(asked["name"], asked["argument"])
+            for _ in range(request["times"]):
+                answer = operation(request["name"], request["argument"])
         except Exception as failure:
             error = repr(failure)
         cpu = time.process_time() - begin
-        said = {"answer": answer, "cpu": cpu, "error": error}
-        print(json.dumps(said), file=_answers, flush=True)
+        response = {"answer": answer, "cpu": cpu, "error": error}
+        print(json.dumps(response), file=_responses, flush=True)

@@ -1,4 +1,4 @@
-"""A store in a process of its own, which does as it is asked."""
+"""A session store in a process of its own, which carries out requests."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from typing import Any, NamedTuple
 from local.stack import ROOT
 
 
-class Done(NamedTuple):
-    """What came of it, and the seconds of CPU that the process spent."""
+class Result(NamedTuple):
+    """The answer of a store, and the seconds of CPU that its process spent."""
 
     answer: Any
     cpu: float
 
 
 class StoreError(Exception):
-    """What the store failed with."""
+    """The store failed. The message is its error."""
 
 
 class Worker:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def do(self, name: str, argument: Any = "", *, times: int = 1) -> Done:
-        """Have an operation done so many times; raises `StoreError`."""
+    def do(self, name: str, argument: Any = "", *, times: int = 1) -> Result:
+        """Carry out an operation once, or several `times`. Raises `StoreError`."""
         assert self._process.stdin  # noqa: S101
         assert self._process.stdout  # noqa: S101
-        asked = {"name": name, "argument": argument, "times": times}
-        print(json.dumps(asked), file=self._process.stdin, flush=True)
+        request = {"name": name, "argument": argument, "times": times}
+        print(json.dumps(request), file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         if not line:
             raise StoreError(f"{self._process.args!r} ended at {name}; its output is above")
-        said = json.loads(line)
-        if said["error"]:
-            raise StoreError(said["error"])
-        return Done(said["answer"], said["cpu"])
+        response = json.loads(line)
+        if response["error"]:
+            raise StoreError(response["error"])
+        return Result(response["answer"], response["cpu"])
 
 
 @contextmanager
 def working(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Worker]:
-    """Start a store's script and end it on the way out."""
+    """Start the script of a store, and end it after the block."""
     process = subprocess.Popen(  # noqa: S603
         command,
         cwd=ROOT,

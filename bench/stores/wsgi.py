@@ -10,9 +10,10 @@ from bench.stores.serve import serve
 
 
 def serve_applications(with_sessions: Any, without_sessions: Any) -> None:
-    """Answer requests by the first application, and `plain` ones by the second.
+    """Send requests to the first application, and `plain` ones to the second.
 
-    The argument of a request is its cookie, the answer the body and the cookie from then on.
+    The argument of a request is its cookie. The answer has the body, and the cookie for the next
+    request.
     """
 
     def operation(name: str, cookie: str) -> dict[str, str]:
@@ -41,13 +42,13 @@ def _request(application: Callable[..., Any], path: str, cookie: str) -> dict[st
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
     }
-    answered = []
+    responses = []
 
     def start_response(status: str, headers: list[tuple[str, str]], _: object = None) -> None:
-        answered.append((status, headers))
+        responses.append((status, headers))
 
     body = b"".join(application(environ, start_response)).decode()
-    [(status, headers)] = answered
+    [(status, headers)] = responses
     if not status.startswith("200"):
         raise RuntimeError(f"{path} answered {status}: {body}")
     for name, value in headers:

@@ -1,4 +1,4 @@
-"""Django's sessions in the service: log in, count, see where you are signed in, sign out.
+"""A Django app with its sessions in the service: log in, count, see your devices, sign out.
 
 SESSIONS_URL=… python examples/django_app/app.py
 """
@@ -20,7 +20,7 @@ settings.configure(
         "django.contrib.auth.middleware.AuthenticationMiddleware",
     ],
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
-    # Users only, in memory; the threads of this process share it.
+    # The database holds only users. It is in memory, and the threads of this process share it.
     DATABASES={
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
@@ -58,19 +58,19 @@ def page(request: HttpRequest) -> HttpResponse:
     if not request.user.is_authenticated:
         return render(request, "page.html")
     token: str = request.session.session_key or ""
-    shown = {
+    context = {
         "user": request.user.get_username(),
         "count": request.session.get("count", 0),
         "devices": sessions.list(str(request.user.pk)),
         "current": token.partition(".")[0],
     }
-    return render(request, "page.html", shown)
+    return render(request, "page.html", context)
 
 
 @require_POST
 def log_in(request: HttpRequest) -> HttpResponse:
     user, _ = User.objects.get_or_create(username=request.POST["user"])
-    auth.login(request, user)  # an app of yours asks for a proof first
+    auth.login(request, user)  # a real app checks a password first
     return redirect("/")
 
 
@@ -89,7 +89,7 @@ def sign_out_device(request: HttpRequest, session_id: str) -> HttpResponse:
     except SessionNotFound as error:
         raise Http404 from error
     if device.user_id != str(request.user.pk):
-        raise Http404  # somebody else's
+        raise Http404  # it is the session of another user
     sessions.revoke(session_id)
     return redirect("/")
 

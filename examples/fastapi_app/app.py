@@ -1,9 +1,9 @@
-"""FastAPI's sessions in the service: log in, count, see where you are signed in, sign out.
+"""A FastAPI app with its sessions in the service: log in, count, see your devices, sign out.
 
 SESSIONS_URL=… python examples/fastapi_app/app.py
 
-Forms of other sites come without the cookie, since it is `SameSite=Lax`. Protect an app of yours
-against CSRF all the same.
+Browsers send forms of other sites without the cookie, because it is `SameSite=Lax`. A real app
+needs protection against CSRF all the same.
 """
 
 import os
@@ -30,14 +30,14 @@ templates = Jinja2Templates(Path(__file__).parent.parent)
 Session = Annotated[StarletteSession, Depends(load_session)]
 
 
-def signed_in(session: Session) -> str:
+def current_user(session: Session) -> str:
     if "user" not in session:
         raise HTTPException(401)
     user: str = session["user"]
     return user
 
 
-User = Annotated[str, Depends(signed_in)]
+User = Annotated[str, Depends(current_user)]
 
 
 def home() -> RedirectResponse:
@@ -48,18 +48,18 @@ def home() -> RedirectResponse:
 async def page(request: Request, session: Session) -> Response:
     if "user" not in session:
         return templates.TemplateResponse(request, "page.html")
-    shown = {
+    context = {
         "user": session["user"],
         "count": session.get("count", 0),
-        "devices": [each async for each in sessions.list(session["user"])],
+        "devices": [device async for device in sessions.list(session["user"])],
         "current": session.session_id,
     }
-    return templates.TemplateResponse(request, "page.html", shown)
+    return templates.TemplateResponse(request, "page.html", context)
 
 
 @app.post("/log-in")
 async def log_in(session: Session, user: Annotated[str, Form()]) -> Response:
-    session["user"] = user  # an app of yours asks for a proof first
+    session["user"] = user  # a real app checks a password first
     return home()
 
 
@@ -76,7 +76,7 @@ async def sign_out_device(session_id: str, user: User) -> Response:
     except SessionNotFound as error:
         raise HTTPException(404) from error
     if device.user_id != user:
-        raise HTTPException(404)  # somebody else's
+        raise HTTPException(404)  # it is the session of another user
     await sessions.revoke(session_id)
     return home()
 

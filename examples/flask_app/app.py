@@ -1,9 +1,9 @@
-"""Flask's sessions in the service: log in, count, see where you are signed in, sign out.
+"""A Flask app with its sessions in the service: log in, count, see your devices, sign out.
 
 SESSIONS_URL=… python examples/flask_app/app.py
 
-Forms of other sites come without the cookie, since it is `SameSite=Lax`. Protect an app of yours
-against CSRF all the same.
+Browsers send forms of other sites without the cookie, because it is `SameSite=Lax`. A real app
+needs protection against CSRF all the same.
 """
 
 import os
@@ -24,7 +24,7 @@ app.config["SERVERLESS_SESSIONS"] = {
 server_sessions = ServerlessSessions(app)
 
 
-def signed_in() -> str:
+def current_user() -> str:
     user: str = session.get("user") or abort(401)
     return user
 
@@ -38,19 +38,19 @@ def page() -> str:
         user=session["user"],
         count=session.get("count", 0),
         devices=server_sessions.sessions.list(session["user"]),
-        current=session.session_id,  # type: ignore[attr-defined]  # for types it is Flask's own
+        current=session.session_id,  # type: ignore[attr-defined]  # its declared type is Flask's own
     )
 
 
 @app.post("/log-in")
 def log_in() -> Response:
-    session["user"] = request.form["user"]  # an app of yours asks for a proof first
+    session["user"] = request.form["user"]  # a real app checks a password first
     return redirect("/")
 
 
 @app.post("/count")
 def count() -> Response:
-    signed_in()
+    current_user()
     session["count"] = session.get("count", 0) + 1
     return redirect("/")
 
@@ -61,8 +61,8 @@ def sign_out_device(session_id: str) -> Response:
         device = server_sessions.sessions.get(session_id)
     except SessionNotFound:
         abort(404)
-    if device.user_id != signed_in():
-        abort(404)  # somebody else's
+    if device.user_id != current_user():
+        abort(404)  # it is the session of another user
     server_sessions.sessions.revoke(session_id)
     return redirect("/")
 
@@ -75,7 +75,7 @@ def log_out() -> Response:
 
 @app.post("/sign-out-everywhere")
 def sign_out_everywhere() -> Response:
-    server_sessions.sessions.revoke_all(signed_in())
+    server_sessions.sessions.revoke_all(current_user())
     return redirect("/")
 
 

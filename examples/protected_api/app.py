@@ -1,4 +1,4 @@
-"""A small API whose one route is open to holders of a live session's token alone.
+"""A small API whose only route requires the token of a live session.
 
 cdk deploy --context authorizer_arn=… [--context cache_seconds=0] [--context stack=ProtectedApi]
 """
@@ -9,7 +9,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk.aws_apigatewayv2_authorizers import HttpLambdaAuthorizer, HttpLambdaResponseType
 from aws_cdk.aws_apigatewayv2_integrations import HttpLambdaIntegration
 
-# What the authorizer found out about the caller.
+# The function returns what the authorizer says about the caller.
 WHOAMI = """
 import json
 

@@ -1,4 +1,4 @@
-"""How a consumer of a stream ends a batch: what Lambda repeats, and what the bucket keeps."""
+"""How a stream consumer finishes a batch: what Lambda retries, and what the bucket keeps."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from typing import Any
 from audit import failed_events
 
 
-def answer(missed: list[Any], refused: list[Any], *, bucket: str) -> dict[str, Any]:
-    """Return the answer that makes Lambda repeat the batch from the first of the `missed` records.
+def response(unfinished: list[Any], refused: list[Any], *, bucket: str) -> dict[str, Any]:
+    """Return the response that makes Lambda retry the batch from the first `unfinished` record.
 
-    The `refused` records will never be taken. Those that Lambda does not repeat anyway are kept
-    whole in the bucket; if the bucket does not take them either, Lambda repeats them as well.
+    Retrying does not help the `refused` records. Those that Lambda will not deliver again anyway
+    are put into the bucket. If that fails, Lambda retries them as well.
     https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html
     """
-    lowest = _lowest(missed)
-    passed = [record for record in refused if not _comes_again(record, lowest)]
-    if passed and not failed_events.keep(passed, bucket=bucket):
-        lowest = _lowest(missed + passed)
+    lowest = _lowest(unfinished)
+    to_keep = [record for record in refused if not _is_retried(record, lowest)]
+    if to_keep and not failed_events.keep(to_keep, bucket=bucket):
+        lowest = _lowest(unfinished + to_keep)
     return {"batchItemFailures": [] if lowest is None else [{"itemIdentifier": lowest}]}
 
 
 def _lowest(records: list[Any]) -> str | None:
-    """The first of these in the stream's order, None if there are none.
+    """Return the lowest sequence number of these records, or None if there are no records.
 
-    Empty, which makes Lambda repeat the whole batch, if one of them does not tell its place.
+    If a record has no valid number, the result is empty, which makes Lambda retry the whole batch.
     """
     if not records:
         return None
     try:
-        lowest: str = min((each["dynamodb"]["SequenceNumber"] for each in records), key=int)
+        lowest: str = min((record["dynamodb"]["SequenceNumber"] for record in records), key=int)
     except (KeyError, TypeError, ValueError):
         return ""
     return lowest
 
 
-def _comes_again(record: Any, lowest: str | None) -> bool:
-    """Whether Lambda repeats `record` when it repeats from `lowest` on."""
+def _is_retried(record: Any, lowest: str | None) -> bool:
+    """Whether Lambda delivers `record` again when it retries the batch from `lowest` on."""
     if not lowest:
         return lowest == ""
     try:

@@ -1,8 +1,8 @@
-"""Which write of the API made a change of an item.
+"""Finds out which write of the API made a change of an item.
 
-The rules are those of the writes in `sessions.store` and `sessions.table`: what each of them may
-change, what its condition asks for, and how the new values relate to each other and to the time of
-record. Whatever does not fit them was done behind the API's back.
+The rules mirror the writes in `sessions.store` and `sessions.table`: which attributes a write may
+change, what its condition requires, and how the new values relate to each other and to the time of
+record. A change that fits none of them was made behind the API's back.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sessions.limits import (
 )
 from sessions.table import TOKEN_ATTRIBUTES
 
-# What a creation writes, beside the optional `UserId` and `Client`.
+# The attributes that a creation writes, besides the optional `UserId` and `Client`.
 _CREATED = {
     "SessionId",
     "ExpirationTime",
@@ -50,10 +50,10 @@ _CREATED = {
     "Actor",
     "RequestId",
 }
-# What each write may change beside `Actor` and `RequestId`; a revocation removes the second set.
+# The attributes that a write may change, besides `Actor` and `RequestId`.
 _ROTATED = set(TOKEN_ATTRIBUTES)
-_GONE = {"Data", "Client", "LastClient"} | _ROTATED
-_REVOKED = {"ExpirationTime", "RevokedAt", "RevokedReason"} | _GONE
+_REMOVED_BY_REVOCATION = {"Data", "Client", "LastClient"} | _ROTATED
+_REVOKED = {"ExpirationTime", "RevokedAt", "RevokedReason"} | _REMOVED_BY_REVOCATION
 _UPDATED = {"Data", "Version"}
 _RENEWED_BY_VERIFY = {"ExpirationTime", "RenewedAt", "LastClient"}
 _RENEWED = _RENEWED_BY_VERIFY | {"TtlSeconds", "RenewableUntil", "AbsoluteExpirationTime"}
@@ -63,11 +63,14 @@ Facts = dict[str, Any]
 
 
 class _Foreign(Exception):
-    """No write of the API does this."""
+    """No write of the API makes this change."""
 
 
 def creation(new: Item, recorded_at: int) -> Facts:
-    """Type and facts of the event, for an item that was new at `recorded_at`, epoch seconds."""
+    """Return type and facts of the event for an item that was created.
+
+    `recorded_at` is the time of the stream record, in epoch seconds.
+    """
     try:
         return _creation(new, recorded_at)
     except _Foreign:
@@ -75,9 +78,9 @@ def creation(new: Item, recorded_at: int) -> Facts:
 
 
 def modification(old: Item, new: Item, recorded_at: int, not_before: int) -> Facts:
-    """Type and facts of the event, for a change that was recorded at `recorded_at`.
+    """Return type and facts of the event for a change that was recorded at `recorded_at`.
 
-    Sessions from before `not_before` are dead; both are epoch seconds.
+    Sessions from before `not_before` are dead. Both times are in epoch seconds.
     """
     changed = {name for name, value in new.items() if old.get(name) != value}
     changed |= old.keys() - new.keys()
@@ -128,7 +131,7 @@ def _revocation(old: Item, new: Item, changed: set[str], recorded_at: int) -> Fa
     reason = text(new, "RevokedReason") or ""
     _require(
         changed <= _REVOKED
-        and not new.keys() & _GONE
+        and not new.keys() & _REMOVED_BY_REVOCATION
         and REASON.fullmatch(reason)
         and _whole(new, "ExpirationTime") == at
         and _is_recent(at, recorded_at)
@@ -139,14 +142,14 @@ def _revocation(old: Item, new: Item, changed: set[str], recorded_at: int) -> Fa
 
 
 def _rotation(old: Item, new: Item, changed: set[str], recorded_at: int, not_before: int) -> Facts:
-    """The shifts that `sessions.rotation` makes, and no others."""
+    """Accepts the shifts of tokens that `sessions.rotation` makes, and no others."""
     until, grace = _whole(new, "PreviousTokenUntil"), 0
     if "PreviousTokenGrace" in new:
         grace = _whole(new, "PreviousTokenGrace")
         _require(_is_grace(grace))
     at = until - grace
     retired_seconds = _whole(new, "RetiredTokenUntil") - at
-    # Without a grace period, the deployment's own is how long the former token is refused.
+    # Without a grace period, the former token is refused for as long as the deployment's default.
     is_retired_in_time = retired_seconds == grace if grace else _is_grace(retired_seconds)
     newest, former, retired = (
         _hash(old, name) for name in ("TokenHash", "PreviousTokenHash", "RetiredTokenHash")
@@ -161,8 +164,8 @@ def _rotation(old: Item, new: Item, changed: set[str], recorded_at: int, not_bef
     )
     _require_live(old, at, not_before)
     shift = _hash(new, "PreviousTokenHash"), _hash(new, "RetiredTokenHash")
-    # Either the newest token was presented, whatever grace period runs, or it was lost on its way
-    # and is replaced for the holder of the former one.
+    # Either the newest token was presented, even during a grace period. Or the newest token was
+    # lost on its way, and the holder of the former one gets another one in its place.
     was_lost = "PreviousTokenGrace" in old and time_in(old, "PreviousTokenUntil") <= at
     _require(
         shift == (newest, former or newest) or (former and was_lost and shift == (former, newest))
@@ -171,7 +174,7 @@ def _rotation(old: Item, new: Item, changed: set[str], recorded_at: int, not_bef
 
 
 def _update(old: Item, new: Item, changed: set[str], recorded_at: int, not_before: int) -> Facts:
-    # The time of the write is not in the item.
+    # The item does not contain the time of the write, so the earliest possible time is used.
     _require_live(old, recorded_at - WRITE_SECONDS, not_before)
     before, after = members(old, "Data"), members(new, "Data")
     _require(
@@ -186,7 +189,7 @@ def _update(old: Item, new: Item, changed: set[str], recorded_at: int, not_befor
 def _confirmation(
     old: Item, new: Item, changed: set[str], recorded_at: int, not_before: int
 ) -> Facts:
-    """The newest token was presented for the first time; a renewal may come with it."""
+    """The newest token was presented for the first time, possibly together with a renewal."""
     grace, renewal = _whole(old, "PreviousTokenGrace"), changed - _CONFIRMED
     at = _whole(new, "PreviousTokenUntil") - grace
     _require(
@@ -219,7 +222,7 @@ def _renewal(old: Item, new: Item, changed: set[str], recorded_at: int, not_befo
             and is_client(new.get("LastClient", {}), MAX_LAST_USER_AGENT)
         )
     if "AbsoluteExpirationTime" in changed:
-        # The last window of a visitor: nothing renews the session any more.
+        # This is the last window of an anonymous session, which can't be renewed any more.
         _require(
             "UserId" not in new
             and end == at + window
@@ -236,7 +239,7 @@ def _require(condition: object) -> None:
 
 
 def _require_live(old: Item, at: int, not_before: int) -> None:
-    """The condition of every write but a revocation, as of the time of the write."""
+    """The condition of every write except a revocation, as of the time of the write."""
     _require(is_live(old, at, not_before) and "M" in old.get("Data", {}))
 
 
@@ -260,7 +263,7 @@ def _whole(image: Item, name: str) -> int:
 
 
 def _hash(image: Item, name: str) -> bytes | None:
-    """The 32 bytes of a hash, None if there is none."""
+    """Return the 32 bytes of a hash, or None if the attribute is absent."""
     if name not in image:
         return None
     value = digest(image, name)

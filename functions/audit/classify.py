@@ -1,4 +1,4 @@
-"""What one stream record of the `Sessions` table says about a session, as an audit event."""
+"""Turns stream records of the `Sessions` table into audit events."""
 
 from __future__ import annotations
 
@@ -20,27 +20,29 @@ from sessions.lifetime import expiry
 from sessions.lifetime import seconds as time_in
 from sessions.limits import MAX_SECONDS, WRITE_SECONDS
 
-# What happens behind the API's back, and what can't be read.
+# Changes that were made behind the API's back, and records that can't be read.
 _ALARMING = {"tampered", "deleted", "unreadable"}
-_NOBODYS = {"tampered", "deleted", "expired", "purged"}
-_SEQUENCE_NUMBER = re.compile("[0-9]{1,40}").fullmatch
+# Changes that the API did not make, so that `Actor` and `RequestId` say nothing about them.
+_WITHOUT_ACTOR = {"tampered", "deleted", "expired", "purged"}
+_is_sequence_number = re.compile("[0-9]{1,40}").fullmatch
 _TTL_SERVICE = ("Service", "dynamodb.amazonaws.com")
 
 
 def events_in(
     record: Mapping[str, Any], *, not_before: int, enforced_since: int = 0
 ) -> list[AuditEvent]:
-    """The events in a stream record as Lambda delivers it: one, or two for a change of `UserId`.
+    """Return the events of a stream record: one, or two if the change gave the session to another
+    user.
 
-    Whoever gives a session to another user must not take the change out of the trail of the first
-    one, so it stands in both. `not_before` is the setting, and the API has enforced it since
-    `enforced_since`; both are epoch seconds.
+    Such a change must not disappear from the first user's trail, so it is recorded for both users.
+    `not_before` is the setting, and the API has enforced it since `enforced_since`. Both times are
+    in epoch seconds.
     """
     event = classify(record, not_before=not_before, enforced_since=enforced_since)
     former_user = _former_user(record) if event.type == "tampered" else None
     if former_user in (None, event.user_id):
         return [event]
-    # Another key, and the same one whenever the record is delivered again.
+    # A second key, which is the same whenever the record is delivered again.
     number = int(sha256(f"{event.event_id}#{former_user}".encode()).hexdigest(), 16)
     other_id = event_id(event.recorded_at, str(number)[:40])
     return [event, replace(event, event_id=other_id, user_id=former_user)]
@@ -53,23 +55,26 @@ def _former_user(record: Mapping[str, Any]) -> str | None:
         return None
 
 
-def is_reading(event: AuditEvent, record: Mapping[str, Any]) -> bool:
-    """Whether `event` is what the record says under another `not_before`.
+def is_from_record(event: AuditEvent, record: Mapping[str, Any]) -> bool:
+    """Whether `event` was made from this record, possibly under another `not_before`.
 
-    The setting may have been raised since the record was delivered first. It decides whether a
-    change of an older session is tampering, and when and why a session expired.
+    The setting may have been raised since the first delivery of the record. It decides whether a
+    change of an older session counts as tampering, and when and why a session expired.
     """
-    readings = [classify(record, not_before=setting) for setting in (0, MAX_SECONDS)]
-    return any(
-        event == (replace(one, at=event.at, cause=event.cause) if one.type == "expired" else one)
-        for one in readings
-    )
+    for setting in (0, MAX_SECONDS):
+        candidate = classify(record, not_before=setting)
+        if candidate.type == "expired":
+            candidate = replace(candidate, at=event.at, cause=event.cause)
+        if candidate == event:
+            return True
+    return False
 
 
 def classify(record: Mapping[str, Any], *, not_before: int, enforced_since: int = 0) -> AuditEvent:
-    """The event in a stream record, for the user whose session it is then.
+    """Return the event of a stream record, for the user who has the session after the change.
 
-    Never raises: what can't be read is an `unreadable` event, since trying again would not help.
+    Never raises: a record that can't be read becomes an `unreadable` event, because a retry would
+    not help.
     """
     try:
         return _read(record, not_before, enforced_since)
@@ -84,14 +89,13 @@ def is_kept(
     *,
     record_anonymous: bool,
 ) -> bool:
-    """Whether the trail is to have the event of this record.
+    """Whether the event of this record belongs in the trail.
 
-    It need not have events of the types `unrecorded`, but for a renewal that changed the session's
-    window or its end. The first use of a token may come with a renewal, and is then of both types.
+    Events of the types `unrecorded` are left out, except for a renewal that changed the session's
+    window or its end. A first use of a token that comes with a renewal counts as both types.
 
-    Events of anonymous sessions are kept with `record_anonymous` only. That hides nobody: to take a
-    session's `UserId` away, or to give it one, is a `tampered` event, and such events are always
-    kept.
+    Events of anonymous sessions are kept only with `record_anonymous`. Nobody can hide behind this:
+    adding or removing the `UserId` of a session is a `tampered` event, which is always kept.
     """
     if event.type in _ALARMING:
         return True
@@ -110,10 +114,11 @@ def _is_anonymous(record: Mapping[str, Any]) -> bool:
     return bool(images) and not any("UserId" in image for image in images)
 
 
-def beside(event: AuditEvent) -> list[AuditEvent]:
-    """What is recorded of an event whose key holds another one: itself, and that this is so.
+def replacements(event: AuditEvent) -> list[AuditEvent]:
+    """Return the events to record if another event has the key of this one.
 
-    Both have keys of their own, and the same ones whenever the record is delivered again.
+    These are the event itself and a `tampered` event that reports it. Both have new keys, which are
+    the same whenever the record is delivered again.
     """
     text = msgspec.json.encode(event)
     keys = [
@@ -136,7 +141,7 @@ def _read(record: Mapping[str, Any], not_before: int, enforced_since: int) -> Au
     change = record["dynamodb"]
     seconds = int(change["ApproximateCreationDateTime"])
     sequence_number = change["SequenceNumber"]
-    if not _SEQUENCE_NUMBER(sequence_number) or not 0 <= seconds <= MAX_SECONDS:
+    if not _is_sequence_number(sequence_number) or not 0 <= seconds <= MAX_SECONDS:
         raise ValueError("neither a position nor a time")
     session_id = change["Keys"]["SessionId"]["S"]
     if not fits_key(session_id):
@@ -146,23 +151,23 @@ def _read(record: Mapping[str, Any], not_before: int, enforced_since: int) -> Au
         case "INSERT":
             facts = creation(new, seconds)
         case "MODIFY":
-            # Before that, the API may have let sessions live that are dead by now.
+            # Until then, the API may have accepted sessions that are older than `not_before`.
             is_enforced = seconds > enforced_since + WRITE_SECONDS
             facts = modification(old, new, seconds, not_before if is_enforced else 0)
         case "REMOVE":
             facts = _removal(old, seconds, record.get("userIdentity"), not_before)
         case _:
             raise ValueError("no such change")
-    # The API wrote what is none of these: nobody else's name is believed.
-    written = {} if facts["type"] in _NOBODYS else new
+    # Only the API's own writes have a reliable `Actor` and `RequestId`.
+    trusted = {} if facts["type"] in _WITHOUT_ACTOR else new
     return AuditEvent(
         event_id=event_id(seconds, sequence_number),
         session_id=session_id,
-        # Whoever takes it away must not take the event out of the user's trail.
+        # A change that removes the `UserId` must not disappear from the user's trail.
         user_id=key(new, "UserId") or key(old, "UserId"),
         recorded_at=seconds,
-        actor=text(written, "Actor"),
-        request_id=text(written, "RequestId"),
+        actor=text(trusted, "Actor"),
+        request_id=text(trusted, "RequestId"),
         **{"at": seconds, **facts},
     )
 
@@ -176,16 +181,17 @@ def _removal(old: Item, seconds: int, identity: Any, not_before: int) -> dict[st
         removal["ttl_lag_seconds"] = seconds - expires_at
     if "RevokedAt" in old:
         return {"type": "purged"} | removal
-    ended = expiry(old, not_before)
-    if ended is None or expires_at > seconds:
+    end = expiry(old, not_before)
+    if end is None or expires_at > seconds:
         return {"type": "deleted"}
-    return {"type": "expired"} | ended | removal
+    return {"type": "expired"} | end | removal
 
 
 def unreadable(record: Any) -> AuditEvent:
-    """Files a record under whatever can still be made out; the same each time it is delivered.
+    """Return an event for a record that can't be read.
 
-    The session id and the time of record are the only parts of the record that it repeats.
+    It has the session id and the time of record if these can be read, and no other part of the
+    record. It is the same whenever the record is delivered again.
     """
     change = record.get("dynamodb") if isinstance(record, Mapping) else None
     change = change if isinstance(change, Mapping) else {}
@@ -195,8 +201,8 @@ def unreadable(record: Any) -> AuditEvent:
         seconds = 0
     digest = sha256(json.dumps(record, sort_keys=True, default=repr).encode()).hexdigest()
     try:
-        found = change["Keys"]["SessionId"]["S"]
-        session_id = found if fits_key(found) else UNKNOWN_SESSION
+        key = change["Keys"]["SessionId"]["S"]
+        session_id = key if fits_key(key) else UNKNOWN_SESSION
     except Exception:
         session_id = UNKNOWN_SESSION
     return AuditEvent(

@@ -1,18 +1,19 @@
-"""One line of the audit trail."""
+"""An event of the audit trail."""
 
 from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
-# Stands in for the session id of a record that does not even tell whose it is. It has the shape of
-# one, so that such events can be read, and no session may have it.
+# The session id of events whose stream record does not name a session. It has the form of a session
+# id, so that such events can be read by it, and no session can have it.
 UNKNOWN_SESSION = "unreadable__"
 
 
 class AuditEvent(Struct, frozen=True):
-    """One immutable line of a session's history; encoding one gives the API's JSON.
+    """One event in a session's history, which never changes. Encoded, it is the JSON of the API.
 
-    `recorded_at` is the time of the stream record, `at` when it took effect, in epoch seconds.
+    `recorded_at` is the time of the stream record, and `at` is when the change took effect, both in
+    epoch seconds.
     """
 
     event_id: str
@@ -34,5 +35,8 @@ class AuditEvent(Struct, frozen=True):
 
 
 def event_id(seconds: int, sequence_number: str) -> str:
-    """Sorts by time of record, then by the stream's order; the same for a repeated record."""
+    """Return an id that sorts by the time of record and then by the order of the stream.
+
+    It is the same whenever the record is delivered again.
+    """
     return f"{seconds:010d}#{sequence_number.zfill(40)}"

@@ -1,4 +1,4 @@
-"""The bucket for records that can't be on record as what they say."""
+"""The bucket for stream records that a consumer can't process."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import time
 from typing import Any
 from uuid import uuid4
 
-# Below the prefix that Lambda itself uses, beside what its mapping gives up on.
+# Lambda's event source mapping puts the records that it gives up under the same prefix.
 _KEY = "aws/lambda/refused/%Y/%m/%d/%Y-%m-%dT%H.%M.%S"
 
 
 def keep(records: list[Any], *, bucket: str) -> bool:
-    """Put stream records whole into the bucket, as one document; answers whether S3 took it.
+    """Put complete stream records into the bucket, as one document. Returns whether S3 accepted it.
 
-    The document has the form of those that Lambda puts there, so that one tool plays back both:
+    The document has the format of Lambda's own documents, so that one tool can play back both:
     https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
     """
-    # Needed in case of trouble alone, and takes longer to import than all else here.
+    # These are needed only after a failure, and take longer to import than everything else here.
     import boto3
     from aws_lambda_powertools import Logger
     from botocore.config import Config
@@ -38,7 +38,7 @@ def keep(records: list[Any], *, bucket: str) -> bool:
             ContentType="application/json",
         )
     except (BotoCoreError, ClientError) as error:
-        # The name alone: a message may quote the request.
+        # Only the name is logged, because the message may quote the request.
         Logger().error("records not kept", cause=type(error).__name__, records=len(records))
         return False
     return True

@@ -1,6 +1,6 @@
-"""Reads images of items of the `Sessions` table, which anyone may have written.
+"""Reads images of items of the `Sessions` table, which anybody may have written.
 
-What is not as the service writes it reads as None.
+A value that the service would not write like this is read as None.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from sessions.dynamodb import Attribute, Item, fits_key
 from sessions.limits import MAX_KEY_CHARACTERS, MAX_LEVELS
 
 MAX_NAMES = 100
-# What stands in for the member of a client that is not there.
+# Valid values for the members that a client may lack.
 _ABSENT = {"ip": "::", "user_agent": ""}
 # The characters of an IPv4 or IPv6 address.
 _ADDRESS = re.compile("[0-9A-Fa-f.:]{2,45}")
-# An event must fit into an item, whatever the stream brings, and as JSON into the 64 KB that
-# EventBridge charges as one event. So many bytes of names leave room for the longest of all else.
+# Every event must fit into an item, and as JSON into the 64 KB that EventBridge charges as one
+# event. These limits leave enough room for the longest values of all other members.
 _MAX_CHARACTERS = 512
 _MAX_BYTES_OF_NAMES = 30_000
 
 
 def number(image: Item, name: str) -> int | None:
-    """A whole number of at least 0: a string or a fraction is not what the service writes."""
+    """Return a whole number of at least 0. The service never writes a string or a fraction."""
     try:
         value = image[name]["N"]
     except KeyError:
@@ -36,7 +36,7 @@ def number(image: Item, name: str) -> int | None:
 
 
 def digest(image: Item, name: str) -> bytes | None:
-    """The 32 bytes of a hash. Lambda delivers binary values as base64."""
+    """Return the 32 bytes of a hash. Lambda delivers binary values as base64."""
     value = image.get(name, {}).get("B")
     try:
         decoded = value if isinstance(value, bytes) else a2b_base64(value, strict_mode=True)
@@ -46,7 +46,7 @@ def digest(image: Item, name: str) -> bytes | None:
 
 
 def is_client(attribute: Attribute, max_user_agent: int) -> bool:
-    """Whether this is the map of a client as the service stores one."""
+    """Whether this is a map that the service would store for a client."""
     members = attribute.get("M")
     if not isinstance(members, dict) or not members or members.keys() - {"ip", "user_agent"}:
         return False
@@ -60,9 +60,9 @@ def is_client(attribute: Attribute, max_user_agent: int) -> bool:
 
 
 def is_json(attribute: Attribute, level: int = 1) -> bool:
-    """Whether a value of a session's data is of the types that JSON has, at every level.
+    """Whether a value of a session's data has only types that exist in JSON, at every level.
 
-    `level` is the one that it takes if it nests.
+    `level` is the depth of the value if it is a map or a list.
     """
     [(kind, value)] = attribute.items()
     match kind:
@@ -77,39 +77,42 @@ def is_json(attribute: Attribute, level: int = 1) -> bool:
 
 
 def text(image: Item, name: str) -> str | None:
-    """The beginning of a text, without lone surrogates."""
-    found = image.get(name, {}).get("S")
-    return _fit(found) if found and isinstance(found, str) else None
+    """Return a text without lone surrogates, cut to a maximum length."""
+    value = image.get(name, {}).get("S")
+    return _shorten(value) if value and isinstance(value, str) else None
 
 
 def key(image: Item, name: str) -> str | None:
-    """A text that can be a key, whole."""
-    found = image.get(name, {}).get("S")
-    return found if fits_key(found) else None
+    """Return a complete text if it can be a key."""
+    value = image.get(name, {}).get("S")
+    return value if fits_key(value) else None
 
 
 def members(image: Item, name: str) -> dict[str, Any]:
-    """The members of a map; none if it is not one."""
-    found = image.get(name, {}).get("M")
-    return found if isinstance(found, dict) else {}
+    """Return the members of a map. If the attribute is not a map, there are none."""
+    value = image.get(name, {}).get("M")
+    return value if isinstance(value, dict) else {}
 
 
 def names_of_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """The names whose values differ, in order, never the values; an event's `changed`."""
+    """Return the names whose values differ, in order: the `changed` of an event.
+
+    Values are never part of an event. If there are too many names, `changed_count` is their number.
+    """
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    told, room = list[str](), _MAX_BYTES_OF_NAMES
-    for name in map(_fit, names[:MAX_NAMES]):
+    listed, room = list[str](), _MAX_BYTES_OF_NAMES
+    for name in map(_shorten, names[:MAX_NAMES]):
         room -= len(msgspec.json.encode(name)) + len(",")
         if room < 0:
             break
-        told.append(name)
-    changes: dict[str, Any] = {"changed": told}
-    if len(told) < len(names):
+        listed.append(name)
+    changes: dict[str, Any] = {"changed": listed}
+    if len(listed) < len(names):
         changes["changed_count"] = len(names)
     return changes
 
 
-def _fit(found: str) -> str:
-    if found.isascii() and len(found) <= _MAX_CHARACTERS:
-        return found
-    return found[:_MAX_CHARACTERS].encode(errors="replace").decode()
+def _shorten(text: str) -> str:
+    if text.isascii() and len(text) <= _MAX_CHARACTERS:
+        return text
+    return text[:_MAX_CHARACTERS].encode(errors="replace").decode()

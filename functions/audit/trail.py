@@ -1,4 +1,4 @@
-"""The `SessionAudit` table: events are added and read, never changed."""
+"""The `SessionAudit` table, to which events are added and from which they are read."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from sessions.errors import InvalidField
 _STATEMENTS_PER_REQUEST = 25
 # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
 _KEYS_PER_REQUEST = 100
-# A user's or a caller's name may be any text, and each of its characters may take seven bytes in an
-# answer. Lambda carries 6 MB:
+# The name of a user or a caller may be any text, and a character may take seven bytes in an answer.
+# Lambda's limit for an answer is 6 MB:
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 _MAX_PAGE_BYTES = 5 * 1024 * 1024
 _TRIES = 4
 _PAUSE_SECONDS = 0.1
-# As a whole request says it, and as a single statement's answer says it. Anything else, a missing
-# permission or table too, may be different when the event comes again.
-_REFUSED_FOR_GOOD = "ValidationException", "SerializationException", "ValidationError"
+# Errors that a retry can't help: the first two of a whole request, the last one of a statement. Any
+# other error, such as a missing permission or table, may be gone when the event is delivered again.
+_PERMANENT_ERRORS = "ValidationException", "SerializationException", "ValidationError"
 
 # {"ttl_lag_seconds": "TtlLagSeconds", …}
 _ATTRIBUTES = {
@@ -40,25 +40,26 @@ _ATTRIBUTES = {
 
 
 class EventPosition(Position, frozen=True):
-    """Where a trail goes on: behind this event."""
+    """The place where a trail continues: after this event."""
 
     event_id: Annotated[str, Meta(pattern=r"^[0-9]{10}#[0-9]{40}\Z")]
 
 
-class Missed(Struct, frozen=True):
-    """Events that are not in the trail.
+class Failures(Struct, frozen=True):
+    """Events that could not be added to the trail.
 
-    Some are missing `for_now`, and others DynamoDB will never take. The keys of those that are
-    `displaced` hold other events, which come with them; None for an item that is no event.
+    A retry can help against `temporary` failures, but not against `permanent` ones. The `displaced`
+    events are paired with the other events that have their keys, or with None if the item there is
+    not an event.
     """
 
-    for_now: list[AuditEvent]
-    for_good: list[AuditEvent]
+    temporary: list[AuditEvent]
+    permanent: list[AuditEvent]
     displaced: list[tuple[AuditEvent, AuditEvent | None]]
 
 
 class Page(Struct, frozen=True):
-    """Events in the order asked for; `position` is None at the end, and only there."""
+    """Events in the requested order. `position` is None if and only if the trail ends here."""
 
     events: list[AuditEvent]
     position: EventPosition | None
@@ -73,34 +74,35 @@ class AuditTrail:
 
     def append(
         self, events: Iterable[AuditEvent], *, retention_seconds: int, deadline: float
-    ) -> Missed:
-        """Add events with distinct keys, to be kept for so long after their time of record.
+    ) -> Failures:
+        """Add events with distinct keys. They are kept for `retention_seconds` after their time of
+        record.
 
-        An event that is already there counts as added, so a repeated delivery changes nothing. Only
-        if a key is taken, the table is read, to see whether by the same event. PartiQL's INSERT is
-        the one write that can be allowed without overwriting too. No request begins after
-        `deadline`, by `time.monotonic()`.
+        An event that is already in the trail counts as added, so a repeated delivery changes
+        nothing. If a key is taken, the table is read to find out whether the same event has it.
+        The write is PartiQL's INSERT, the only one that IAM can allow without allowing overwrites
+        as well. No request begins after `deadline`, by `time.monotonic()`.
         """
-        waiting, for_good = list(events), list[AuditEvent]()
+        waiting, permanent = list(events), list[AuditEvent]()
         repeated = list[AuditEvent]()
         for attempt in range(_TRIES):
             if attempt:
                 sleep(_PAUSE_SECONDS * 2**attempt)
             waiting, refused, taken = self._insert(waiting, retention_seconds, deadline)
-            for_good += refused
+            permanent += refused
             repeated += taken
             if not waiting:
                 break
         unknown, displaced = self._compare(repeated, deadline)
-        return Missed(waiting + unknown, for_good, displaced)
+        return Failures(waiting + unknown, permanent, displaced)
 
     def _insert(
         self, events: list[AuditEvent], retention_seconds: int, deadline: float
     ) -> tuple[list[AuditEvent], list[AuditEvent], list[AuditEvent]]:
-        """Add what can be added. Return what is missing for now, what is missing for good, and the
-        events whose keys are taken.
+        """Add events. Return those with a temporary failure, those with a permanent failure, and
+        those whose keys are taken.
         """
-        for_now, for_good, taken = list[AuditEvent](), list[AuditEvent](), list[AuditEvent]()
+        temporary, permanent, taken = list[AuditEvent](), list[AuditEvent](), list[AuditEvent]()
         lots = deque(
             events[start : start + _STATEMENTS_PER_REQUEST]
             for start in range(0, len(events), _STATEMENTS_PER_REQUEST)
@@ -108,39 +110,41 @@ class AuditTrail:
         while lots:
             lot = lots.popleft()
             if monotonic() > deadline:
-                for_now.extend(lot)
+                temporary.extend(lot)
                 continue
             statements: Any = [self._statement(event, retention_seconds) for event in lot]
             try:
                 answer = self._client.batch_execute_statement(Statements=statements)
-            except RequestRefused as refused:
-                if refused.code not in _REFUSED_FOR_GOOD:
-                    for_now.extend(lot)
+            except RequestRefused as refusal:
+                if refusal.code not in _PERMANENT_ERRORS:
+                    temporary.extend(lot)
                 elif len(lot) > 1:
-                    # A malformed number, say, fails its neighbours too.
+                    # One bad statement, for example with a malformed number, fails the whole
+                    # request.
                     lots.extendleft([event] for event in lot)
                 else:
-                    for_good.extend(lot)
+                    permanent.extend(lot)
                 continue
             except DynamoDBError:
-                for_now.extend(lot)
+                temporary.extend(lot)
                 continue
             for event, response in zip(lot, answer["Responses"], strict=True):
                 code = response.get("Error", {}).get("Code")
-                if code in _REFUSED_FOR_GOOD:
-                    for_good.append(event)
+                if code in _PERMANENT_ERRORS:
+                    permanent.append(event)
                 elif code == "DuplicateItem":
                     taken.append(event)
                 elif code:
-                    for_now.append(event)
-        return for_now, for_good, taken
+                    temporary.append(event)
+        return temporary, permanent, taken
 
     def _compare(
         self, events: list[AuditEvent], deadline: float
     ) -> tuple[list[AuditEvent], list[tuple[AuditEvent, AuditEvent | None]]]:
         """Return the events whose keys could not be read, and those whose keys hold other events.
 
-        Somebody may have called the function with a made-up record before the real one came.
+        A key can hold another event if somebody has called the function with a forged record before
+        the real one came.
         """
         unknown = list[AuditEvent]()
         displaced = list[tuple[AuditEvent, AuditEvent | None]]()
@@ -183,10 +187,13 @@ class AuditTrail:
         limit: int,
         after: EventPosition | None,
     ) -> Page:
-        """Events of one session (strongly consistent) or of all of a user's (about a second late).
+        """Return events of one session or of all sessions of a user.
 
-        `since` (inclusive) and `until` (exclusive) bound the time of record, epoch seconds.
-        Raises `Unavailable`, or `InvalidField` for a position outside of these bounds.
+        A session's events are read with strong consistency. The index of users lags by about a
+        second.
+
+        `since` (inclusive) and `until` (exclusive) bound the time of record, in epoch seconds.
+        Raises `Unavailable`, and `InvalidField` for a position outside of these bounds.
         """
         first, last = f"{since:010d}", f"{until:010d}"
         query: dict[str, Any] = (
@@ -195,7 +202,7 @@ class AuditTrail:
         if after:
             if not first <= after.event_id <= last:
                 raise InvalidField("/cursor", "outside of the time asked for")
-            # The owner last: a cursor may be forged, and must not lead to another one's events.
+            # The owner comes last: a forged cursor must not lead to the events of somebody else.
             query["ExclusiveStartKey"] = {
                 "SessionId": {"S": after.session_id},
                 "EventId": {"S": after.event_id},
@@ -224,7 +231,7 @@ class AuditTrail:
 
 
 def _fitting(events: list[AuditEvent]) -> list[AuditEvent]:
-    """The first of `events` that one answer of Lambda can carry, as JSON within JSON."""
+    """Return as many of the first `events` as fit into an answer of Lambda, as JSON within JSON."""
     room = _MAX_PAGE_BYTES
     for count, event in enumerate(events):
         room -= len(msgspec.json.encode(msgspec.json.encode(event).decode()))
@@ -246,13 +253,13 @@ def _event_in(item: Item) -> AuditEvent | None:
 
 @cache
 def _insert_into(table_name: str, names: tuple[str, ...]) -> str:
-    """PartiQL's text; each type of event has its own few sets of names."""
+    """Return the text of the statement. It is cached because there are few sets of names."""
     members = ", ".join(f"'{name}': ?" for name in names)
     return f'INSERT INTO "{table_name}" VALUE {{{members}}}'
 
 
 def _to_item(event: AuditEvent, expiration_time: int) -> Item:
-    """Attributes that do not apply are left out; `ExpirationTime` is what TTL goes by."""
+    """Attributes that do not apply are left out. TTL deletes the item after `ExpirationTime`."""
     item: Item = {"ExpirationTime": {"N": str(expiration_time)}}
     for field, name in _ATTRIBUTES.items():
         value = getattr(event, field)
@@ -262,12 +269,12 @@ def _to_item(event: AuditEvent, expiration_time: int) -> Item:
         elif kind is int:
             item[name] = {"N": str(value)}
         elif kind is list:
-            item[name] = {"L": [{"S": each} for each in value]}
+            item[name] = {"L": [{"S": text} for text in value]}
     return item
 
 
 def from_item(item: Item) -> AuditEvent:
-    """The event in an item of the table; encoding it gives an item of `GET /events`."""
+    """Return the event in an item of the table."""
     facts: dict[str, Any] = {"user_id": None}
     for field, name in _ATTRIBUTES.items():
         match item.get(name):
@@ -276,5 +283,5 @@ def from_item(item: Item) -> AuditEvent:
             case {"N": number}:
                 facts[field] = int(number)
             case {"L": names}:
-                facts[field] = [each["S"] for each in names]
+                facts[field] = [text["S"] for text in names]
     return AuditEvent(**facts)

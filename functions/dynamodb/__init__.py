@@ -1,1 +1,1 @@
-"""A lean client of DynamoDB: six operations of its JSON protocol, called as boto3's client is."""
+"""A lean client of DynamoDB with six operations, which are called like those of boto3's client."""

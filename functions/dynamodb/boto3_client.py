@@ -1,4 +1,4 @@
-"""boto3's client in the lean one's place: the same calls, the same errors."""
+"""boto3's client in place of the lean one, with the same calls and the same errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Boto3Client:
-    """The six operations of `dynamodb.client.Client`, by way of `sdk`."""
+    """The six operations of `dynamodb.client.Client`, carried out by `sdk`."""
 
     def __init__(self, sdk: DynamoDBClient) -> None:
         self.get_item = _translated(sdk.get_item)
@@ -38,10 +38,10 @@ class Boto3Client:
 
 
 def connect() -> Boto3Client:
-    """A client that gives up early enough for its caller to still answer.
+    """Return a client that gives up early enough for its caller to answer in time.
 
-    Two attempts of at most 1 s + 2 s, and at most 1 s between them unless DynamoDB itself asks for
-    a longer pause. An answer that keeps dripping can take longer.
+    It makes two attempts of at most 1 s + 2 s. The pause between them is at most 1 s, unless
+    DynamoDB itself asks for a longer one. An answer that arrives in small pieces can take longer.
     """
     config = Config(
         connect_timeout=CONNECT_SECONDS,

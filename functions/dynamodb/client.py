@@ -1,4 +1,4 @@
-"""DynamoDB's operations, each one request, sent again once where that can help."""
+"""DynamoDB's operations. Each is one request, which is sent again once if that can help."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dynamodb.signature import signed_headers
 ATTEMPTS = 2
 _ATTEMPT_SECONDS = CONNECT_SECONDS + ANSWER_SECONDS
 _PAUSE_SECONDS = 0.05, 0.5
-# Beside whatever has a status of 408, 429 or 5xx:
+# Errors that a second attempt can help, in addition to the statuses 408, 429 and 5xx:
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
 THROTTLED = {
     "ProvisionedThroughputExceededException",
@@ -31,27 +31,28 @@ EXPIRED = {"ExpiredToken", "ExpiredTokenException"}
 
 
 class Transport(Protocol):
-    """What carries requests; a test may put something else in the network's place."""
+    """Carries requests. A test may put something else in place of the network."""
 
     @property
     def host(self) -> str:
-        """As the Host header spells it."""
+        """The host as in the Host header."""
 
     def exchange(self, headers: dict[str, str], body: bytes, deadline: float) -> Answer:
         """Send a request and wait for its answer. Raises `TransientError`."""
 
     def close(self) -> None:
-        """Let go of what is kept between exchanges."""
+        """Close the connections that are kept between exchanges."""
 
 
 class Client:
-    """Six operations, called as boto3's low-level client is: `client.get_item(TableName=…)`.
+    """Six operations, which are called like those of boto3's low-level client.
 
-    Requests and results are those of boto3, `bytes` for values of type B included (sets are left
-    as they come over the wire). Each raises `RequestRefused`, `TransientError` or `NoCredentials`.
+    Requests and results have the same form as with boto3, with `bytes` for values of type B. Only
+    sets are left as they come over the wire. All operations raise `RequestRefused`,
+    `TransientError` and `NoCredentials`.
 
-    A result comes or fails within 7 s: two attempts of at most 3 s, and a pause of at most half a
-    second between them.
+    An operation succeeds or fails within 7 s. It makes at most two attempts of 3 s, with a pause of
+    at most half a second between them.
     """
 
     def __init__(self, transport: Transport, *, region: str) -> None:
@@ -103,7 +104,7 @@ class Client:
         status, checksum, answer = self._transport.exchange(headers, body, deadline)
         if status in (408, 429) or status >= 500:
             raise TransientError(f"HTTP {status}")
-        # A result that was damaged on its way must not pass for an empty one.
+        # A result that was damaged on its way must not be taken for an empty one.
         if checksum not in (None, zlib.crc32(answer)):
             raise TransientError("ChecksumMismatch")
         result = _decode(answer)
@@ -125,9 +126,9 @@ class Client:
 
 
 def connect() -> Client:
-    """A client of the region and the endpoint that the environment names, as for AWS's SDKs.
+    """Return a client for the region and the endpoint in the environment variables of AWS's SDKs.
 
-    Plain HTTP only where AWS_ENDPOINT_URL_DYNAMODB or AWS_ENDPOINT_URL asks for it.
+    It uses plain HTTP only if AWS_ENDPOINT_URL_DYNAMODB or AWS_ENDPOINT_URL asks for it.
     """
     region = os.environ.get("AWS_REGION") or os.environ["AWS_DEFAULT_REGION"]
     endpoint = (
@@ -139,7 +140,7 @@ def connect() -> Client:
 
 
 def _to_base64(value: object) -> str:
-    """A value of type B as JSON holds it."""
+    """Encode a value of type B for JSON."""
     if isinstance(value, bytes):
         return b2a_base64(value, newline=False).decode()
     raise TypeError(f"{type(value).__name__} is no attribute value")
@@ -154,7 +155,7 @@ def _decode(answer: bytes) -> dict[str, Any] | None:
 
 
 def _with_bytes(members: dict[str, Any]) -> dict[str, Any]:
-    # What is called "B" and is no value of that type is an attribute: a dict, not text.
+    # An attribute can have the name "B" as well, but its value is a dict and not a text.
     if isinstance(members.get("B"), str):
         members["B"] = a2b_base64(members["B"], strict_mode=True)
     return members

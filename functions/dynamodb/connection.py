@@ -1,4 +1,4 @@
-"""HTTP/1.1 to one host, over connections that are kept, with a limit on each exchange's time."""
+"""HTTP/1.1 to one host over kept connections, with a time limit for every exchange."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from dynamodb.errors import TransientError
 
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
-# How a connection shows that its other end is gone.
+# The errors of a connection whose other end is gone.
 _LOST = (ConnectionError, ssl.SSLError)
 
 
 class Answer(NamedTuple):
-    """An HTTP answer, whole; `checksum` is the CRC-32 that the server made of it, None without."""
+    """A complete HTTP answer. `checksum` is the server's CRC-32 of the body, if it sent one."""
 
     status: int
     checksum: int | None
@@ -32,8 +32,8 @@ class Answer(NamedTuple):
 class Connections:
     """Connections to an endpoint, `http://…` or `https://…`.
 
-    Each thread that sends takes one that is idle, or opens one, and leaves it for the next: there
-    are never more than there were threads at once.
+    A thread that sends a request takes an idle connection or opens a new one, and then leaves it to
+    other threads. So there are never more connections than threads that have sent at the same time.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -42,7 +42,7 @@ class Connections:
             raise ValueError(f"the endpoint {endpoint} is no http or https URL")
         default_port = {"http": 80, "https": 443}[url.scheme]
         self._address = url.hostname, url.port or default_port
-        # As a Host header spells it, and so as it is signed.
+        # The host as in the Host header, which is a part of the signature.
         self.host = url.netloc.removesuffix(f":{default_port}")
         self._tls = None
         if url.scheme == "https":
@@ -51,11 +51,12 @@ class Connections:
         self._idle: list[_Connection] = []
 
     def exchange(self, headers: dict[str, str], body: bytes, deadline: float) -> Answer:
-        """Send a request and wait for its answer: 1 s to connect, 2 s for the answer, each in all,
-        and at most until `deadline`, a time of `monotonic`.
+        """Send a request and wait for its answer.
 
-        Raises `TransientError` if the answer does not come, or not whole. A kept connection that
-        turns out dead is replaced at once: this host was frozen, or the other one hung up.
+        Connecting may take 1 s in all, and the answer 2 s in all. Neither may last longer than
+        `deadline`, a time of `monotonic`. Raises `TransientError` if the answer does not arrive in
+        time, or is not complete. A kept connection that turns out to be dead is replaced at once:
+        this host may have been frozen, or the other host may have closed the connection.
         """
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = f"POST / HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n"
@@ -65,20 +66,20 @@ class Connections:
             return min(deadline, monotonic() + seconds)
 
         try:
-            if kept := self._take():
+            if connection := self._take():
                 try:
-                    return self._send(kept, request, within(ANSWER_SECONDS))
+                    return self._send(connection, request, within(ANSWER_SECONDS))
                 except _LOST:
                     self.close()
-            opened = _Connection(self._address, self._tls, within(CONNECT_SECONDS))
-            return self._send(opened, request, within(ANSWER_SECONDS))
+            connection = _Connection(self._address, self._tls, within(CONNECT_SECONDS))
+            return self._send(connection, request, within(ANSWER_SECONDS))
         except (OSError, HTTPException, ValueError) as error:
-            # Without its cause, which may quote the answer.
+            # The cause is left out, because it may quote the answer.
             raise TransientError(type(error).__name__) from None
 
     def close(self) -> None:
-        """Close what is idle; the next exchange opens a new connection."""
-        with suppress(IndexError):  # other threads take from it too
+        """Close all idle connections. The next exchange opens a new one."""
+        with suppress(IndexError):  # other threads may take the last connection
             while True:
                 self._idle.pop().close()
 
@@ -112,7 +113,7 @@ class _Connection:
     def __init__(
         self, address: tuple[str, int], tls: ssl.SSLContext | None, deadline: float
     ) -> None:
-        """Connect and shake hands by `deadline`; raises `OSError`."""
+        """Connect and shake hands by `deadline`. Raises `OSError`."""
         self._socket = _connect(address, deadline)
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -127,11 +128,11 @@ class _Connection:
         self._deadline = deadline
 
     def is_alive(self) -> bool:
-        """Whether nothing has come unasked, such as the end of the connection."""
+        """Whether nothing unexpected has arrived, such as the end of the connection."""
         return not self._poll.poll(0)
 
     def exchange(self, request: bytes, deadline: float) -> tuple[Answer, bool]:
-        """The answer, and whether the connection can be used again."""
+        """Return the answer, and whether the connection can be used again."""
         self._deadline = deadline
         rest = memoryview(request)
         while rest:
@@ -145,15 +146,15 @@ class _Connection:
         return answer, not response.will_close
 
     def makefile(self, _: str) -> io.BufferedReader:
-        """What `HTTPResponse` reads from in place of a socket."""
-        return io.BufferedReader(_Received(self._socket, self._deadline))
+        """Return the stream that `HTTPResponse` reads from, as a socket's method would."""
+        return io.BufferedReader(_DeadlineReader(self._socket, self._deadline))
 
     def close(self) -> None:
         self._socket.close()
 
 
-class _Received(io.RawIOBase):
-    """What arrives by a deadline; a socket's own timeout begins anew with each byte."""
+class _DeadlineReader(io.RawIOBase):
+    """Reads from a socket until a deadline. A socket's own timeout starts again with every byte."""
 
     def __init__(self, connected: socket.socket, deadline: float) -> None:
         self._socket = connected
@@ -168,7 +169,7 @@ class _Received(io.RawIOBase):
 
 
 def _connect(address: tuple[str, int], deadline: float) -> socket.socket:
-    """A connection to the first of the host's addresses that takes one."""
+    """Connect to the first address of the host that accepts a connection."""
     failure: OSError = OSError("no address")
     for family, kind, protocol, _, where in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
         connected = socket.socket(family, kind, protocol)
@@ -184,7 +185,7 @@ def _connect(address: tuple[str, int], deadline: float) -> socket.socket:
 
 
 def _left(deadline: float) -> float:
-    """Seconds until `deadline`; raises `TimeoutError` once it has come."""
+    """Return the seconds until `deadline`. Raises `TimeoutError` if it has passed."""
     left = deadline - monotonic()
     if left <= 0:
         raise TimeoutError

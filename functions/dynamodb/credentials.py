@@ -1,4 +1,4 @@
-"""Where the keys come from that requests are signed with."""
+"""The source of the credentials that requests are signed with."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dynamodb.errors import NoCredentials, TransientError
 if TYPE_CHECKING:
     from botocore.credentials import RefreshableCredentials
 
-# Set in place of the keys under Lambda's SnapStart, and in containers:
+# This variable is set instead of the keys under Lambda's SnapStart, and in containers:
 # https://docs.aws.amazon.com/lambda/latest/dg/snapstart-activate.html
 _CONTAINER_URI = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
 
 
 class Credentials(NamedTuple):
-    """Keys; `token` is empty for those that do not expire. The `repr` shows none of them."""
+    """Keys. `token` is empty for keys that do not expire. The `repr` does not show them."""
 
     access_key: str
     secret_key: str
@@ -27,9 +27,9 @@ class Credentials(NamedTuple):
 
 
 class CredentialSource:
-    """Credentials as the environment has them, or the endpoint that it names.
+    """Credentials from the environment, or from the endpoint that the environment names.
 
-    That endpoint is botocore's business, which also renews what it got before it expires.
+    botocore reads the endpoint, and also renews the credentials before they expire.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,10 @@ class CredentialSource:
             import botocore.credentials  # noqa: F401  # now rather than in the first request
 
     def get(self) -> Credentials:
-        """Raises `NoCredentials`, or `TransientError` when the endpoint does not answer."""
+        """Return the credentials.
+
+        Raises `NoCredentials`, or `TransientError` if the endpoint does not answer.
+        """
         if _CONTAINER_URI in os.environ:
             return self._from_container()
         try:
@@ -54,7 +57,7 @@ class CredentialSource:
             ) from None
 
     def reload(self) -> None:
-        """Forget what was loaded: DynamoDB says that it has expired."""
+        """Load the credentials again next time, because DynamoDB says that they have expired."""
         self._provided = None
 
     def _from_container(self) -> Credentials:
@@ -74,7 +77,7 @@ def _load_from_container() -> RefreshableCredentials:
     from botocore.httpsession import URLLib3Session
     from botocore.utils import ContainerMetadataFetcher
 
-    # One short try, since the request that waits for it is sent again anyway.
+    # One short attempt is enough, because the request that waits for it is sent again anyway.
     fetcher = ContainerMetadataFetcher(URLLib3Session(timeout=1), sleep=lambda _: None)
     fetcher.RETRY_ATTEMPTS = 1
     return ContainerProvider(fetcher=fetcher).load()  # type: ignore[arg-type]

@@ -1,11 +1,11 @@
-"""What can come of a request instead of its result.
+"""The errors of requests to DynamoDB.
 
 DynamoDBError
-├── RequestRefused   DynamoDB's answer is no; sent again, it would be refused again
-├── TransientError   throttled, failed or unanswered: send it again later
-└── NoCredentials    there is nothing to sign with
+├── RequestRefused   DynamoDB refused the request, and would refuse it again
+├── TransientError   the request was throttled, failed or was not answered; it can be sent again
+└── NoCredentials    there are no credentials to sign the request with
 
-No message of these holds a part of a request or an answer, so that all of them may be logged.
+The text of an error never contains a part of a request or an answer, so it may be logged.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 
 
 class DynamoDBError(Exception):
-    """Base of what a client raises."""
+    """Base class of the errors that a client raises."""
 
 
 class RequestRefused(DynamoDBError):
     """DynamoDB refused the request.
 
-    `code` is the error's name ("ValidationException"), `message` DynamoDB's sentence, which may
-    quote data, and `item` what stands where a condition failed: empty if nothing does, or if the
-    request did not ask for it.
+    `code` is the name of the error, such as "ValidationException". `message` is DynamoDB's own
+    text, which may quote data. `item` is the stored item if a condition failed. It is empty if
+    there is no such item, or if the request did not ask for it.
     """
 
     def __init__(self, code: str, message: str, item: dict[str, Any]) -> None:
@@ -33,11 +33,11 @@ class RequestRefused(DynamoDBError):
 
 
 class TransientError(DynamoDBError):
-    """Nothing is wrong with the request; whether it was carried out is unknown.
+    """Nothing is wrong with the request, but it may or may not have been carried out.
 
-    The message is the last failure's name: an error code, an HTTP status or a kind of exception.
+    The message names the last failure: an error code, an HTTP status or a type of exception.
     """
 
 
 class NoCredentials(DynamoDBError):
-    """Neither the environment nor a container's endpoint holds credentials."""
+    """Neither the environment nor the endpoint of a container has credentials."""

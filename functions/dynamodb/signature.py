@@ -18,10 +18,10 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 def signed_headers(
     operation: str, body: bytes, *, host: str, region: str, credentials: Credentials, now: float
 ) -> dict[str, str]:
-    """The headers of a request, signed at `now`, epoch seconds.
+    """Return the headers of a request that is signed at `now`, in epoch seconds.
 
-    `host` is as the Host header spells it, without the scheme's default port. Names are in lower
-    case; all but `authorization` are signed.
+    `host` is the value of the Host header, without the default port of the scheme. The names are in
+    lower case, and all headers except `authorization` are signed.
     """
     date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     headers = {
@@ -32,7 +32,7 @@ def signed_headers(
     if credentials.token:
         headers["x-amz-security-token"] = credentials.token
     headers["x-amz-target"] = f"DynamoDB_20120810.{operation}"
-    # The order in which they stand above is that of the alphabet, as it has to be.
+    # A signature requires the alphabetical order, which is the order of the headers above.
     names = ";".join(headers)
     lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
     request = f"POST\n/\n\n{lines}\n{names}\n{sha256(body).hexdigest()}"

@@ -1,10 +1,10 @@
-"""The HTTP API: one function per route; each parses, calls the domain and answers."""
+"""The HTTP API. One function per route parses the request, calls the domain and answers."""
 
 from __future__ import annotations
 
 import gc
 
-gc.disable()  # see the end
+gc.disable()  # the reason is at the end of the file
 
 import os
 import re
@@ -66,14 +66,15 @@ limits = Limits(
 renewal_fraction = float(os.environ["RENEWAL_FRACTION"])
 record_anonymous = os.environ["RECORD_ANONYMOUS"] == "true"
 default_grace_seconds = int(os.environ["ROTATION_GRACE_SECONDS"])
-# For clients that read the table themselves: a number without an exponent.
+# Clients that read the table themselves need these settings. The number must not have an exponent.
 _fraction = f"{Decimal(os.environ['RENEWAL_FRACTION']):f}"
 policy = {"Sessions-Policy": f"not_before={not_before}, renewal_fraction={_fraction}"}
-# API Gateway waits 30 s: time is left for the request under way, 7 s at most, and the answer.
+# API Gateway waits 30 s. The rest is for the request under way, which takes at most 7 s, and for
+# the answer.
 SIGN_OUT_SECONDS = 20
-# What no path of a route has. The router would accept some of these characters in an id, not all.
+# Characters that no route has in its path. The router would accept some of them in an id.
 _FOREIGN = re.compile("[^A-Za-z0-9_/-]")
-# Numbers leave as they came: a Decimal as a JSON number.
+# A Decimal is encoded as a JSON number, so that numbers leave as they came.
 encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -95,10 +96,10 @@ def create_session() -> Response[str]:
     try:
         session = sessions.create(session, hashes, by=_writer())
     except SessionExists as exists:
-        if token:  # it ended between two sends; the next call has another id
+        if token:  # the session ended between two sends; the next call gets another id
             raise Unavailable("ended before its creation was answered") from exists
         raise
-    # Relative to the request's URL, `…/sessions`: only the caller knows what comes before that.
+    # Relative to the URL of the request, because only the caller knows what precedes `/sessions`.
     location = {"Location": f"sessions/{session.session_id}"}
     return _answer(201, _with_token(session, token), location | _etag(session))
 
@@ -190,42 +191,46 @@ def rotate_token(session_id: str) -> Response[str]:
 
 @app.delete("/sessions/<session_id>")
 def revoke_session(session_id: str) -> Response[str]:
-    query = read_query(app.current_event, requests.RevokeSession)
+    parameters = read_query(app.current_event, requests.RevokeSession)
     with suppress(SessionNotFound):
-        sessions.revoke(_checked_id(session_id), reason=query.reason, by=_writer())
+        sessions.revoke(_checked_id(session_id), reason=parameters.reason, by=_writer())
     return Response(status_code=204, headers=NO_STORE, body="")
 
 
 @app.get("/sessions")
 def list_sessions() -> Response[str]:
-    query = read_query(app.current_event, requests.ListSessions)
-    asked = {"user_id": query.user_id}
+    parameters = read_query(app.current_event, requests.ListSessions)
+    query = {"user_id": parameters.user_id}
     page = user_sessions.list_live(
-        query.user_id,
-        limit=query.limit,
-        after=_position(query.cursor, SessionPosition, asked),
+        parameters.user_id,
+        limit=parameters.limit,
+        after=_position(parameters.cursor, SessionPosition, query),
     )
-    return _answer(200, _page(page.sessions, page.position, asked))
+    return _answer(200, _page(page.sessions, page.position, query))
 
 
 @app.delete("/sessions")
 def revoke_sessions() -> Response[str]:
-    query = read_query(app.current_event, requests.RevokeSessions)
-    asked = {"user_id": query.user_id, "except": query.keep, "reason": query.reason}
-    ended = user_sessions.end_all(
-        query.user_id,
-        keep=query.keep,
-        reason=query.reason,
+    parameters = read_query(app.current_event, requests.RevokeSessions)
+    query = {
+        "user_id": parameters.user_id,
+        "except": parameters.keep,
+        "reason": parameters.reason,
+    }
+    sign_out = user_sessions.end_all(
+        parameters.user_id,
+        keep=parameters.keep,
+        reason=parameters.reason,
         seconds=SIGN_OUT_SECONDS,
-        after=_position(query.cursor, SignOutPosition, asked),
+        after=_position(parameters.cursor, SignOutPosition, query),
         by=_writer(),
     )
-    next_cursor = cursor.encode(ended.position, asked) if ended.position else None
+    next_cursor = cursor.encode(sign_out.position, query) if sign_out.position else None
     return _answer(
         200,
         {
-            "revoked": ended.revoked,
-            "complete": ended.position is None,
+            "revoked": sign_out.revoked,
+            "complete": sign_out.position is None,
             "next_cursor": next_cursor,
         },
     )
@@ -233,11 +238,13 @@ def revoke_sessions() -> Response[str]:
 
 @app.get("/events")
 def read_events() -> Response[str]:
-    query = read_query(app.current_event, requests.ReadEvents)
-    asked = {name: getattr(query, name) for name in ("since", "until", "order")} | query.owner
-    [(owner, name)] = query.owner.items()
-    position = _position(query.cursor, EventPosition, asked)
-    # Before the trail, or an event that comes in between would be in neither.
+    parameters = read_query(app.current_event, requests.ReadEvents)
+    query = {name: getattr(parameters, name) for name in ("since", "until", "order")}
+    query |= parameters.owner
+    [(owner, name)] = parameters.owner.items()
+    position = _position(parameters.cursor, EventPosition, query)
+    # The pending event is read first. Otherwise, if TTL deleted the item in between, the answer
+    # would have neither the pending event nor the recorded one.
     by_session = owner == "session_id" and position is None
     pending = None
     if by_session:
@@ -245,21 +252,21 @@ def read_events() -> Response[str]:
     page = trail.read(
         "UserId" if owner == "user_id" else "SessionId",
         name,
-        since=query.since,
-        until=query.until,
-        newest_first=query.order == "desc",
-        limit=query.limit,
+        since=parameters.since,
+        until=parameters.until,
+        newest_first=parameters.order == "desc",
+        limit=parameters.limit,
         after=position,
     )
     if any(event.type == "expired" for event in page.events):
         pending = None
-    told = {"pending": pending} if by_session else {}
-    return _answer(200, _page(page.events, page.position, asked) | told)
+    extra = {"pending": pending} if by_session else {}
+    return _answer(200, _page(page.events, page.position, query) | extra)
 
 
 @app.not_found
 def answer_no_route(_: NotFoundError) -> Response[str]:
-    """API Gateway itself refuses what none of its routes matches; a function URL does not."""
+    """API Gateway refuses requests that match none of its routes, but a function URL does not."""
     return _problem(RequestProblem(NO_SUCH_ROUTE))
 
 
@@ -278,14 +285,14 @@ def _writer() -> Writer:
 
 
 def _checked_id(session_id: str) -> str:
-    """No request to DynamoDB for what can't be the id of a session."""
+    """A malformed id is refused without a request to DynamoDB."""
     if not SESSION_ID.fullmatch(session_id):
         raise SessionNotFound
     return session_id
 
 
 def _checked_size(data: dict[str, Any]) -> dict[str, Any]:
-    """The limit counts compact JSON in UTF-8, however the caller spelled it."""
+    """The limit is for compact JSON in UTF-8, regardless of how the caller formatted it."""
     if len(encode(data)) > limits.max_data_bytes:
         raise DocumentTooLarge
     return data
@@ -299,7 +306,7 @@ def _checked_window(ttl_seconds: int) -> int:
 
 
 def _presented(session_id: str, body: requests.RotateToken) -> Token | None:
-    """The token that the end user presented, None if the rotation is not made for one."""
+    """Return the end user's token, or None if a backend rotates by the session's id alone."""
     if body.token is UNSET:
         return None
     token = Token.parse(body.token)
@@ -308,8 +315,11 @@ def _presented(session_id: str, body: requests.RotateToken) -> Token | None:
     return token
 
 
-def _secret(fresh: Token, body: requests.BringsSecret) -> tuple[Token | None, Hashes]:
-    """The new token and its hashes: `fresh`, or one that the caller makes and tells nobody."""
+def _secret(fresh: Token, body: requests.HashedSecret) -> tuple[Token | None, Hashes]:
+    """Return the new token and its hashes.
+
+    The token is `fresh`, or None if the caller has made the secret and sent only its hashes.
+    """
     if body.token_sha256 is UNSET:
         return fresh, fresh.hashes
     family = fresh.hashes.family
@@ -319,7 +329,7 @@ def _secret(fresh: Token, body: requests.BringsSecret) -> tuple[Token | None, Ha
 
 
 def _with_token(session: Session, token: Token | None) -> dict[str, Any]:
-    """A token whose secret the caller brought is not ours to tell."""
+    """There is no token in the answer if the caller has made the secret."""
     return msgspec.structs.asdict(session) | ({"token": str(token)} if token else {})
 
 
@@ -328,15 +338,15 @@ def _etag(session: Session) -> dict[str, str]:
 
 
 def _position(
-    given: str | UnsetType, kind: type[AnyPosition], asked: Mapping[str, object]
+    text: str | UnsetType, kind: type[AnyPosition], query: Mapping[str, object]
 ) -> AnyPosition | None:
-    return None if given is UNSET else cursor.decode(given, kind, asked)
+    return None if text is UNSET else cursor.decode(text, kind, query)
 
 
 def _page(
-    items: list[Any], position: Position | None, asked: Mapping[str, object]
+    items: list[Any], position: Position | None, query: Mapping[str, object]
 ) -> dict[str, Any]:
-    return {"items": items, "next_cursor": cursor.encode(position, asked) if position else None}
+    return {"items": items, "next_cursor": cursor.encode(position, query) if position else None}
 
 
 def _answer(status: int, body: object, headers: Mapping[str, str] | None = None) -> Response[str]:
@@ -352,8 +362,8 @@ def _path(event: dict[str, Any]) -> str:
     """Return the path that `app` routes by: the one of the route that API Gateway matched.
 
     `rawPath` can begin with something else, such as the mapping key of a custom domain. It is used
-    only if no route was matched (`$default`, as from a function URL), or the match has no id. A
-    malformed id becomes one that the router accepts, and that is still malformed.
+    only if no route was matched (`$default`, as from a function URL), or if the match has no id. A
+    malformed id is replaced by another malformed one, which the router accepts.
     """
     route = event["routeKey"].partition(" ")[2]
     if "{" in route:
@@ -374,7 +384,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     return app.resolve(event | {"rawPath": _path(event)}, context)
 
 
-# What has been imported stays for good. To look for garbage among it would take a tenth of a cold
-# start, and hold up some later request.
+# Imported objects are never freed. Looking for garbage among them would take a tenth of a cold
+# start and delay a later request.
 gc.freeze()
 gc.enable()

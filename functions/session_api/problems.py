@@ -18,7 +18,7 @@ _RETRY_AFTER = {"Retry-After": "1"}
 
 
 class Kind(Struct, frozen=True):
-    """A kind of problem; programs read `code`."""
+    """A kind of problem. Programs distinguish kinds by `code`."""
 
     status: int
     title: str
@@ -90,7 +90,7 @@ _KINDS: dict[type[Exception], Kind] = {
 
 
 class RequestProblem(Exception):
-    """What is wrong with a request before its session is looked at."""
+    """The request itself is wrong, so its session is not read."""
 
     def __init__(self, kind: Kind) -> None:
         super().__init__(kind.code)
@@ -98,9 +98,9 @@ class RequestProblem(Exception):
 
 
 def answer(error: Exception, request_id: str) -> Response[str]:
-    """The answer to a request that ended in `error`.
+    """Return the answer to a request that failed with `error`.
 
-    What nobody foresaw is logged with its stack but without its message, which may quote data.
+    An unforeseen error is logged with its stack but without its message, which may quote data.
     """
     if isinstance(error, RequestProblem):
         return _problem(error.kind, request_id)

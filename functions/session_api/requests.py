@@ -29,7 +29,7 @@ from sessions.limits import MAX_GRACE_SECONDS, MAX_SECONDS, MAX_USER_AGENT, REAS
 from sessions.session import check_user_id
 
 MAX_BODY_BYTES = 128 * 1024
-# In a query. msgspec would take 1.0 and 1e1 as well.
+# The integers of a query. msgspec would accept 1.0 and 1e1 as well.
 _INTEGERS = ("limit", "since", "until")
 _INTEGER = re.compile("-?(0|[1-9][0-9]{0,17})")
 
@@ -39,7 +39,7 @@ _Seconds = Annotated[int, Meta(ge=0, le=MAX_SECONDS)]
 
 
 class Client(Struct, frozen=True, forbid_unknown_fields=True):
-    # The pattern leaves out IPv6 zones, which may be any text and mean nothing on another host.
+    # The pattern excludes IPv6 zones, which may be any text and mean nothing on another host.
     ip: Annotated[str, Meta(max_length=45, pattern="^[0-9A-Fa-f.:]+$")] | UnsetType = UNSET
     user_agent: Annotated[str, Meta(max_length=MAX_USER_AGENT)] | UnsetType = UNSET
 
@@ -54,10 +54,10 @@ class Client(Struct, frozen=True, forbid_unknown_fields=True):
 _HASH = re.compile("[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")  # 32 bytes: the last 2 bits are zero
 
 
-class BringsSecret(Struct, forbid_unknown_fields=True, kw_only=True):
-    """A call that can be sent again: the secret is the caller's, and only its hashes come.
+class HashedSecret(Struct, forbid_unknown_fields=True, kw_only=True):
+    """The hashes of a secret that the caller has made, so that the call can be sent again.
 
-    They are the SHA-256 of the secret's 27 characters, and of its family: the first 12 of them.
+    They are the SHA-256 of the secret's 27 characters, and of its family, the first 12 characters.
     """
 
     token_sha256: str | UnsetType = UNSET
@@ -71,11 +71,11 @@ class BringsSecret(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 def read_hash(text: str) -> bytes:
-    """The 32 bytes of a hash that `BringsSecret` has checked."""
+    """Return the 32 bytes of a hash that `HashedSecret` has checked."""
     return base64.urlsafe_b64decode(f"{text}=")
 
 
-class CreateSession(BringsSecret, kw_only=True):
+class CreateSession(HashedSecret, kw_only=True):
     user_id: str | None = None
     session_id: str | UnsetType = UNSET
     ttl_seconds: int | UnsetType = UNSET
@@ -93,7 +93,7 @@ class CreateSession(BringsSecret, kw_only=True):
             raise InvalidField("/session_id", "reserved for records that name no session")
 
 
-def _missing(body: BringsSecret) -> tuple[bool, bool]:
+def _missing(body: HashedSecret) -> tuple[bool, bool]:
     return body.token_sha256 is UNSET, body.family_sha256 is UNSET
 
 
@@ -106,7 +106,7 @@ class ReplaceData(Struct, forbid_unknown_fields=True):
 
 
 class Nothing(Struct, forbid_unknown_fields=True):
-    """No member of a body, or no query parameter."""
+    """A query without parameters."""
 
 
 class VerifyToken(Struct, forbid_unknown_fields=True):
@@ -125,7 +125,7 @@ class RenewSession(Struct, forbid_unknown_fields=True):
             raise InvalidField("/final", "comes with ttl_seconds")
 
 
-class RotateToken(BringsSecret, kw_only=True):
+class RotateToken(HashedSecret, kw_only=True):
     token: str | UnsetType = UNSET
     grace_seconds: Annotated[int, Meta(ge=0, le=MAX_GRACE_SECONDS)] | UnsetType = UNSET
 
@@ -178,9 +178,9 @@ class ReadEvents(Struct, forbid_unknown_fields=True):
 
     @property
     def owner(self) -> dict[str, str]:
-        """Whose events: the one of `session_id` and `user_id` that was given."""
-        given = {"session_id": self.session_id, "user_id": self.user_id}
-        return {name: value for name, value in given.items() if value is not UNSET}
+        """Whose events are requested: the `session_id` or the `user_id`, by its name."""
+        owners = {"session_id": self.session_id, "user_id": self.user_id}
+        return {name: value for name, value in owners.items() if value is not UNSET}
 
     def __post_init__(self) -> None:
         if len(self.owner) != 1:
@@ -194,13 +194,13 @@ class ReadEvents(Struct, forbid_unknown_fields=True):
 
 
 def _check_reason(reason: str) -> None:
-    # `token_reuse` is the service's own verdict.
+    # Only the service itself uses the reason `token_reuse`.
     if not REASON.fullmatch(reason) or reason == "token_reuse":
         raise InvalidField("/reason", "1 to 64 of a-z 0-9 _ . -, and not token_reuse")
 
 
 def read_body(event: APIGatewayProxyEventV2, form: type[Form], *, optional: bool = False) -> Form:
-    """The JSON body as `form`, its defaults where an `optional` one is missing.
+    """Return the JSON body as `form`. If an `optional` body is missing, the defaults apply.
 
     Raises `RequestProblem`, `InvalidField`.
     """
@@ -242,9 +242,9 @@ def _body_bytes(event: APIGatewayProxyEventV2) -> bytes:
 
 
 def read_query(event: APIGatewayProxyEventV2, form: type[Form]) -> Form:
-    """The query parameters as `form`, each at most once. Raises `InvalidField`.
+    """Return the query parameters as `form`. Raises `InvalidField`, also for repeated parameters.
 
-    Parsed from the raw string: payload 2.0 joins repeated parameters with commas.
+    The raw string is parsed because payload 2.0 joins repeated parameters with commas.
     """
     parameters: dict[str, str | int] = {}
     try:
@@ -261,7 +261,7 @@ def read_query(event: APIGatewayProxyEventV2, form: type[Form]) -> Form:
         raise _invalid(error) from None
 
 
-# RFC 9110, 8.8.3; the list's elements may be empty by 5.6.1.
+# RFC 9110, 8.8.3. According to 5.6.1, elements of the list may be empty.
 _ENTITY_TAG = re.compile(r'(W/)?"([^\x00-\x20\x7f"]*)"')
 _MAYBE_TAG = rf"[ \t]*({_ENTITY_TAG.pattern}[ \t]*)?"
 _ENTITY_TAGS = re.compile(f"{_MAYBE_TAG}(,{_MAYBE_TAG})*")
@@ -269,10 +269,10 @@ _VERSION = re.compile("v([1-9][0-9]{0,17})")
 
 
 def accepted_versions(headers: Mapping[str, str]) -> list[int] | None:
-    """The versions that `If-Match` accepts, None if any will do (RFC 9110, 13.1.1).
+    """Return the versions that `If-Match` accepts, or None if it accepts any (RFC 9110, 13.1.1).
 
-    A weak or foreign tag accepts nothing: [0], since versions count from 1. Raises
-    `RequestProblem` for what is no list of entity tags.
+    A weak or foreign tag accepts no version. The result is then [0], because versions count from 1.
+    Raises `RequestProblem` if the header is not a list of entity tags.
     """
     field = headers.get("if-match")
     if field is None or field.strip() == "*":
@@ -280,7 +280,7 @@ def accepted_versions(headers: Mapping[str, str]) -> list[int] | None:
     if not _ENTITY_TAGS.fullmatch(field):
         raise RequestProblem(INVALID_IF_MATCH)
     strong = [tag for weak, tag in _ENTITY_TAG.findall(field) if not weak]
-    versions = sorted({int(found[1]) for tag in strong if (found := _VERSION.fullmatch(tag))})
+    versions = sorted({int(match[1]) for tag in strong if (match := _VERSION.fullmatch(tag))})
     # DynamoDB's IN takes 100 operands.
     return versions if versions and len(versions) <= 100 else [0]
 
@@ -290,10 +290,10 @@ _PATH = re.compile(r"^(.*) - at `\$(.*)`$", re.DOTALL)
 
 
 def _invalid(error: msgspec.ValidationError) -> InvalidField:
-    """msgspec's message, `Expected … - at `$.client.ip``, as pointer and detail."""
+    """Translate msgspec's message, `Expected … - at `$.client.ip``, to a pointer and a detail."""
     detail, pointer = str(error), ""
-    if at := _PATH.match(detail):
-        detail, pointer = at[1], at[2].partition("[")[0].replace(".", "/")
-    if named := _FIELD.search(detail):
-        pointer = member(pointer, named[1])
+    if path := _PATH.match(detail):
+        detail, pointer = path[1], path[2].partition("[")[0].replace(".", "/")
+    if field_name := _FIELD.search(detail):
+        pointer = member(pointer, field_name[1])
     return InvalidField(pointer, detail)

@@ -1,20 +1,20 @@
-"""The stream consumer: every change of the `Sessions` table becomes a line of the audit trail."""
+"""The consumer of the `Sessions` table's stream, which records every change in the audit trail."""
 
 from __future__ import annotations
 
 import gc
 
-gc.disable()  # see the end
+gc.disable()  # the reason is at the end of the file
 
 import os
 from time import monotonic, time
-from typing import Any
+from typing import Any, NamedTuple
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from audit import batch
-from audit.classify import beside, events_in, is_kept, is_reading, unreadable
+from audit.classify import events_in, is_from_record, is_kept, replacements, unreadable
 from audit.event import AuditEvent
 from audit.trail import AuditTrail
 from session_audit import metrics
@@ -26,77 +26,93 @@ retention_seconds = int(os.environ["AUDIT_RETENTION_SECONDS"])
 unrecorded = os.environ["UNRECORDED_EVENTS"].split(",")
 record_anonymous = os.environ["RECORD_ANONYMOUS"] == "true"
 not_before = int(os.environ["NOT_BEFORE"])
-# The setting came with this version of the functions, which is no younger than this environment.
+# The setting came with this version of the functions, which was deployed before this environment
+# started.
 started_at = int(time())
 bucket = os.environ["FAILED_EVENTS_BUCKET"]
-# Of the function's minute: the rest is for the request under way, the bucket and the answer.
+# Lambda ends the function after a minute. The rest is for the request under way, the bucket and the
+# response.
 APPEND_SECONDS = 30
 
-# Events with the records that they were made of.
-Sourced = list[tuple[AuditEvent, Any]]
+# Events with the records that they were made from.
+Pairs = list[tuple[AuditEvent, Any]]
+
+
+class _Outcome(NamedTuple):
+    """The events that are in the trail, and those that are not, with their records.
+
+    An event is `unwritten` because of an outage, `refused` if DynamoDB will never accept it, and
+    `displaced` if another event has its key.
+    """
+
+    recorded: list[AuditEvent]
+    unwritten: Pairs
+    refused: Pairs
+    displaced: Pairs
 
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Record a batch. Lambda repeats it from the first record on that could not be recorded.
+    """Record a batch. Lambda retries it from the first record that could not be recorded.
 
-    Only an outage makes it repeat. A record that can't be read, and one whose event DynamoDB will
-    never take, is on record as `unreadable`, and kept whole in the bucket. An event whose key holds
-    another one is recorded under a key of its own, beside a `tampered` event.
+    Only an outage causes a retry. If a record can't be read, or DynamoDB will never accept its
+    event, an `unreadable` event is recorded instead, and the record is kept in the bucket. If
+    another event has the key of an event, the event gets a new key, and a `tampered` event is
+    recorded as well.
     """
     deadline = monotonic() + APPEND_SECONDS
     events = [
-        (made, record)
+        (audit_event, record)
         for record in event["Records"]
-        for made in events_in(record, not_before=not_before, enforced_since=started_at)
+        for audit_event in events_in(record, not_before=not_before, enforced_since=started_at)
     ]
-    recorded, missed, refused, displaced = _append(events, deadline)
-    instead = [(unreadable(record), record) for _, record in refused]
-    instead += [(made, record) for known, record in displaced for made in beside(known)]
-    recorded_too, missed_too, refused_too, displaced_too = _append(instead, deadline)
-    metrics.emit(recorded + recorded_too, function_name=context.function_name, now=time())
+    first = _append(events, deadline)
+    substitutes = [(unreadable(record), record) for _, record in first.refused]
+    substitutes += [
+        (substitute, record)
+        for audit_event, record in first.displaced
+        for substitute in replacements(audit_event)
+    ]
+    second = _append(substitutes, deadline)
+    metrics.emit(first.recorded + second.recorded, function_name=context.function_name, now=time())
 
-    unwritten = [record for _, record in missed + missed_too]
-    strange = [pair for pair in events + instead if pair[0].type == "unreadable"]
-    strange += refused_too + displaced_too
-    for made, _ in strange:
-        logger.error("unreadable stream record", event_id=made.event_id)
-    for known, _ in displaced:
-        logger.error("another event has the key", event_id=known.event_id)
-    logger.info("recorded", events=len(events), missed=len(unwritten), unreadable=len(strange))
-    return batch.answer(unwritten, [record for _, record in strange], bucket=bucket)
+    unwritten = [record for _, record in first.unwritten + second.unwritten]
+    to_keep = [pair for pair in events + substitutes if pair[0].type == "unreadable"]
+    to_keep += second.refused + second.displaced
+    for audit_event, _ in to_keep:
+        logger.error("unreadable stream record", event_id=audit_event.event_id)
+    for audit_event, _ in first.displaced:
+        logger.error("another event has the key", event_id=audit_event.event_id)
+    logger.info("recorded", events=len(events), missed=len(unwritten), unreadable=len(to_keep))
+    return batch.response(unwritten, [record for _, record in to_keep], bucket=bucket)
 
 
-def _append(events: Sourced, deadline: float) -> tuple[list[AuditEvent], Sourced, Sourced, Sourced]:
-    """Return the events that are on record, and those that are not.
-
-    These are the ones that are missing for now, the ones that are refused for good, and the ones
-    whose keys hold other events.
-    """
-    # The same key twice would fail the whole request.
+def _append(events: Pairs, deadline: float) -> _Outcome:
+    # DynamoDB refuses a request that has the same key twice.
     by_key = {
         (event.session_id, event.event_id): (event, record)
         for event, record in events
         if is_kept(event, record, unrecorded, record_anonymous=record_anonymous)
     }
-    missed = trail.append(
+    failures = trail.append(
         [event for event, _ in by_key.values()],
         retention_seconds=retention_seconds,
         deadline=deadline,
     )
     displaced = [
         event
-        for event, other in missed.displaced
-        if other is None or not is_reading(other, by_key[event.session_id, event.event_id][1])
+        for event, other in failures.displaced
+        if other is None or not is_from_record(other, by_key[event.session_id, event.event_id][1])
     ]
-    absent = [
-        [by_key.pop((event.session_id, event.event_id)) for event in events]
-        for events in (missed.for_now, missed.for_good, displaced)
-    ]
-    return [event for event, _ in by_key.values()], absent[0], absent[1], absent[2]
+    unwritten, refused, displaced_pairs = (
+        [by_key.pop((event.session_id, event.event_id)) for event in group]
+        for group in (failures.temporary, failures.permanent, displaced)
+    )
+    recorded = [event for event, _ in by_key.values()]
+    return _Outcome(recorded, unwritten, refused, displaced_pairs)
 
 
-# What has been imported stays for good. To look for garbage among it would take a tenth of a cold
-# start, and hold up some later request.
+# Imported objects are never freed. Looking for garbage among them would take a tenth of a cold
+# start and delay a later request.
 gc.freeze()
 gc.enable()

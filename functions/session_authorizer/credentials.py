@@ -1,4 +1,4 @@
-"""Where an authorizer's event carries the token."""
+"""Finds the token in an authorizer's event."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from sessions.token import Token
 
 
 def find_token(event: Mapping[str, Any], cookie: str) -> Token | None:
-    """The one well-formed token in `event`; None if there is none, or more than one.
+    """Return the token in `event`, or None if there is no token, several, or a malformed one.
 
-    API Gateway caches an answer under the identity source that the API configures. To answer by
-    any other part of the request would let one caller's token vouch for another one's request.
+    API Gateway caches the answer under the identity source that the API configures. The answer must
+    depend on nothing else in the request. Otherwise the cached answer to one caller's token would
+    allow the requests of other callers.
     """
     texts = [text for source in _sources(event) for text in _candidates(source, cookie)]
     return Token.parse(texts[0]) if len(texts) == 1 else None
 
 
 def _sources(event: Mapping[str, Any]) -> list[str]:
-    """Values of the identity source, empty where it can't be made out.
+    """Return the values of the identity source, or an empty list if it is not clear.
 
-    An HTTP API lists them (payload 2.0) or gives the one (1.0), as does a REST API's TOKEN type. A
-    REST API's REQUEST type does not tell, but calls only if its source is there: a single header
-    that could be the source is the source.
+    An HTTP API sends a list of values (payload 2.0) or a single value (payload 1.0). A REST API's
+    TOKEN type also sends a single value. A REST API's REQUEST type does not name its identity
+    source, but calls the authorizer only if the source is present. So if only one header could be
+    the source, it is the source.
     """
     if identity := event.get("identitySource") or event.get("authorizationToken"):
         return [identity] if isinstance(identity, str) else list(identity)
@@ -36,16 +38,17 @@ def _sources(event: Mapping[str, Any]) -> list[str]:
         for value in values
         if name.lower() in ("authorization", "cookie")
     ]
-    if event.get("cookies"):  # payload 2.0 keeps them apart
+    if event.get("cookies"):  # payload 2.0 has a separate list of cookies
         values.append("; ".join(event["cookies"]))
     return values if len(values) == 1 else []
 
 
 def _candidates(source: str, cookie: str) -> Iterator[str]:
-    """What `source` offers as a token, be it an Authorization or a Cookie header's value.
+    """Yield the possible tokens in `source`, the value of an Authorization or a Cookie header.
 
-    Only space and tab are white space in a header. Other characters that Python's `strip` removes
-    belong to the name of a cookie, which a subdomain can plant: it does not begin with `__Host-`.
+    Only space and tab are white space in a header. The other characters that Python's `strip`
+    removes are a part of the cookie's name. A subdomain can set such a cookie, because its name
+    does not begin with `__Host-`.
     """
     scheme, _, credentials = source.partition(" ")
     if scheme.lower() == "bearer":

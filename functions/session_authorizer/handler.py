@@ -1,13 +1,13 @@
-"""A Lambda authorizer for other APIs: one read, and a write only where the token asks for it.
+"""A Lambda authorizer for other APIs. It makes one read, and a write only for some tokens.
 
-It imports next to nothing, because each cold start of it delays somebody's request.
+It imports as little as possible, because every cold start delays somebody's request.
 """
 
 from __future__ import annotations
 
 import gc
 
-gc.disable()  # see the end
+gc.disable()  # the reason is at the end of the file
 
 import logging
 import os
@@ -30,7 +30,7 @@ logger = logging.getLogger()
 logger.setLevel(logging.INFO)
 cookie = os.environ["SESSION_COOKIE"]
 authorize_anonymous = os.environ["AUTHORIZE_ANONYMOUS"] == "true"
-# Who it is in the audit trail.
+# The name of the authorizer in the audit trail.
 actor = os.environ["ROLE_ARN"]
 table = SessionTable(
     connect(),
@@ -38,16 +38,16 @@ table = SessionTable(
     clock=_now,
     not_before=int(os.environ["NOT_BEFORE"]),
 )
-# All but the data, which no answer shows.
+# The data is not read, because no answer contains it.
 _ATTRIBUTES = ", ".join(("UserId", "RevokedAt", *NUMBERS, *TOKEN_ATTRIBUTES))
 
 
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Allow the request of a live session's token; an anonymous session's by a setting only, since
-    APIs take "allowed" for "logged in".
+    """Allow a request whose token proves a live session.
 
-    Answers an HTTP API (payload 2.0) in the simple format and a REST API with a policy. When
-    DynamoDB does not answer, the error rises and API Gateway refuses the request.
+    Anonymous sessions are allowed only if a setting says so, because APIs take "allowed" for
+    "logged in". An HTTP API (payload 2.0) gets an answer in the simple format, and a REST API gets
+    a policy. If DynamoDB does not answer, the error is raised and API Gateway refuses the request.
     """
     session = _session(event, Writer(actor=actor, request_id=context.aws_request_id))
     if event.get("version") == "2.0":
@@ -56,7 +56,7 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 def _session(event: dict[str, Any], by: Writer) -> dict[str, Any] | None:
-    """What the API learns of the session, None if there is no proof of a live one."""
+    """Return what the API learns about the session, or None if the token proves no live session."""
     token = find_token(event, cookie)
     if token is None:
         return None
@@ -73,7 +73,7 @@ def _session(event: dict[str, Any], by: Writer) -> dict[str, Any] | None:
 
 
 def _mark_seen(proof: Proof, by: Writer) -> Item:
-    """Trouble with writing is no trouble with knowing: the next request marks the token."""
+    """Record the first use of a token. After a failure, the next use is recorded instead."""
     try:
         return table.use(proof, now=_now(), by=by)
     except InvalidToken:
@@ -85,8 +85,9 @@ def _mark_seen(proof: Proof, by: Writer) -> Item:
 
 
 def _policy(method_arn: str, session: dict[str, Any] | None) -> dict[str, Any]:
-    """A policy on all of the API: a cached one that named a single route would refuse the others.
+    """Return a policy for the whole API.
 
+    API Gateway caches it, so a policy for a single route would refuse the requests of all others.
     https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-output.html
     """
     api = method_arn.partition("/")[0]
@@ -102,7 +103,7 @@ def _policy(method_arn: str, session: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-# What has been imported stays for good. To look for garbage among it would take a tenth of a cold
-# start, and hold up some later request.
+# Imported objects are never freed. Looking for garbage among them would take a tenth of a cold
+# start and delay a later request.
 gc.freeze()
 gc.enable()

@@ -1,6 +1,6 @@
-"""The consumer of the trail's own stream: every new event of the trail goes out on a bus.
+"""The consumer of the trail's own stream, which puts every new event of the trail on a bus.
 
-Nobody waits for it, so it may use AWS's SDK.
+Nobody waits for this function, so it may use AWS's SDK.
 """
 
 from __future__ import annotations
@@ -30,39 +30,42 @@ client = boto3.client(
 )
 bus = EventBus(client, os.environ["EVENT_BUS"])
 bucket = os.environ["FAILED_EVENTS_BUCKET"]
-# Of the function's minute: the rest is for the request under way, the bucket and the answer.
+# Lambda ends the function after a minute. The rest is for the request under way, the bucket and the
+# response.
 PUT_SECONDS = 30
 
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Send a batch out. Lambda repeats it from the first record on that could not be sent.
+    """Send a batch of events. Lambda retries it from the first record that could not be sent.
 
-    Only an outage makes it repeat. A record that the bus will never take is kept in the bucket.
+    Only an outage causes a retry. A record that the bus will never accept is kept in the bucket.
     """
     records = {record["dynamodb"]["SequenceNumber"]: record for record in event["Records"]}
-    events = {number: made for number, record in records.items() if (made := _event(record))}
-    missed = bus.put(events, deadline=monotonic() + PUT_SECONDS)
-    refused = dict.fromkeys(records.keys() - events.keys(), "no event") | missed.for_good
+    events = {
+        number: audit_event for number, record in records.items() if (audit_event := _event(record))
+    }
+    failures = bus.put(events, deadline=monotonic() + PUT_SECONDS)
+    refused = dict.fromkeys(records.keys() - events.keys(), "no event") | failures.permanent
 
     for number, code in refused.items():
         logger.error("event refused", event_id=_event_id(records[number]), cause=code)
     logger.info(
         "sent",
-        events=len(events) - len(missed.for_now) - len(missed.for_good),
+        events=len(events) - len(failures.temporary) - len(failures.permanent),
         refused=len(refused),
-        missed=len(missed.for_now),
-        causes=sorted(set(missed.for_now.values())),
+        missed=len(failures.temporary),
+        causes=sorted(set(failures.temporary.values())),
     )
-    return batch.answer(
-        [records[number] for number in missed.for_now],
+    return batch.response(
+        [records[number] for number in failures.temporary],
         [records[number] for number in refused],
         bucket=bucket,
     )
 
 
 def _event(record: dict[str, Any]) -> AuditEvent | None:
-    """None if the trail holds something else there, which the audit function never writes."""
+    """Return the event in a record, or None for an item that the audit function has not written."""
     try:
         return from_item(record["dynamodb"]["NewImage"])
     except (KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Cursors: opaque to callers, good only for the query that they came from."""
+"""Cursors, which are opaque to callers and valid only for the query that returned them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sessions.errors import InvalidField
 
 
 class Position(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The key that a page ended with, but for the part that the query names."""
+    """The key of a page's last item, without the part that the query names."""
 
     session_id: str
 
@@ -29,12 +29,18 @@ AnyPosition = TypeVar("AnyPosition", bound=Struct)
 
 
 def encode(position: Struct, query: Mapping[str, object]) -> str:
-    """`position` and a digest of `query` as base64url JSON; `query` holds all but the limit."""
+    """Return `position` and a digest of `query` as base64url JSON.
+
+    `query` holds all parameters of the request except the limit.
+    """
     return base64.urlsafe_b64encode(msgspec.json.encode((position, _digest(query)))).decode()
 
 
 def decode(cursor: str, kind: type[AnyPosition], query: Mapping[str, object]) -> AnyPosition:
-    """The position in `cursor`; `InvalidField` if it is none, or one of another query."""
+    """Return the position in `cursor`.
+
+    Raises `InvalidField` if the cursor is malformed or belongs to another query.
+    """
     try:
         text = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)
         position, digest = msgspec.json.decode(text, type=tuple[kind, str])  # type: ignore[valid-type]

@@ -1,4 +1,4 @@
-"""The connection to DynamoDB, and what its refusals mean."""
+"""The connection to DynamoDB, and the translation of its errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from dynamodb.errors import RequestRefused, TransientError
 from sessions.errors import DocumentTooLarge, Unavailable
 
-# An item or a value as the low-level client spells it: {"UserId": {"S": "ada"}}, {"S": "ada"}.
+# A value and an item in the format of the low-level client: {"S": "ada"}, {"UserId": {"S": "ada"}}.
 Attribute = Any
 Item = dict[str, Attribute]
 
@@ -19,7 +19,7 @@ _MAX_KEY_BYTES = 2048
 
 
 class DynamoDB(Protocol):
-    """The operations that this package needs, as boto3's low-level client calls them."""
+    """The operations that this package needs, with the signatures of boto3's low-level client."""
 
     def get_item(self, **request: Any) -> dict[str, Any]: ...
     def put_item(self, **request: Any) -> dict[str, Any]: ...
@@ -30,7 +30,7 @@ class DynamoDB(Protocol):
 
 
 class ConditionFailed(Exception):
-    """A write's condition did not hold; `item` is what stands there, empty if nothing does."""
+    """The condition of a write did not hold. `item` is the stored item, empty if there is none."""
 
     def __init__(self, item: Item) -> None:
         super().__init__("the condition of the write did not hold")
@@ -38,14 +38,14 @@ class ConditionFailed(Exception):
 
 
 def fits_key(value: object) -> bool:
-    """Whether `value` can be the string of a partition key, of an index too."""
+    """Whether `value` can be a string partition key, of a table or of an index."""
     if not isinstance(value, str) or not value:
         return False
     return (len(value) if value.isascii() else len(value.encode())) <= _MAX_KEY_BYTES
 
 
 def connect() -> DynamoDB:
-    """The client that DYNAMODB_CLIENT names, `lean` or `boto3`; both give up within 7 s."""
+    """Return the client that DYNAMODB_CLIENT names, `lean` or `boto3`. Both give up within 7 s."""
     if os.environ.get("DYNAMODB_CLIENT") == "boto3":
         from dynamodb import boto3_client
 
@@ -57,17 +57,17 @@ def connect() -> DynamoDB:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Raise what DynamoDB refused as `ConditionFailed`, `DocumentTooLarge` or `Unavailable`.
+    """Translate errors of DynamoDB to `ConditionFailed`, `DocumentTooLarge` and `Unavailable`.
 
-    Anything else rises untouched: nobody foresaw it.
+    Any other error is a surprise and is not translated.
     """
     try:
         yield
-    except RequestRefused as refused:
-        if refused.code == "ConditionalCheckFailedException":
-            raise ConditionFailed(refused.item) from refused
-        if refused.code == "ValidationException" and "Item size" in refused.message:
-            raise DocumentTooLarge from refused
+    except RequestRefused as refusal:
+        if refusal.code == "ConditionalCheckFailedException":
+            raise ConditionFailed(refusal.item) from refusal
+        if refusal.code == "ValidationException" and "Item size" in refusal.message:
+            raise DocumentTooLarge from refusal
         raise
     except TransientError as error:
         raise Unavailable(str(error)) from error

@@ -1,31 +1,35 @@
-"""What can go wrong with a session, as facts.
+"""The errors of operations on sessions.
 
 SessionsError
-├── InvalidField      a value breaks a rule; says which and how
-├── SessionNotFound   absent, expired and revoked alike
-├── InvalidToken      proves nothing, and says not why
-├── SessionExists     another session has this id, or had it
-├── RotationInGrace   the token was rotated a moment ago
+├── InvalidField      a value breaks a rule
+├── SessionNotFound   the session is absent, expired or revoked
+├── InvalidToken      the token does not prove a live session
+├── SessionExists     another session has or had this id
+├── RotationInGrace   another request has just rotated the token
 ├── NotAnonymous      the session has a user
-├── TokenSuperseded   this token was rotated away already
-├── NoToken           the session holds none to rotate
+├── TokenSuperseded   a later rotation has replaced this token
+├── NoToken           the session has no token to rotate
 ├── VersionMismatch   the data changed since the caller read it
-├── DocumentTooLarge  the data outgrew what may be sent or stored
+├── DocumentTooLarge  the data exceeds the limit of a request or an item
 └── Unavailable       DynamoDB throttles or does not answer in time
 """
 
 
 def member(pointer: str, name: str) -> str:
-    """The JSON pointer to a member of what `pointer` points to (RFC 6901)."""
+    """Return the JSON pointer (RFC 6901) to a member of the object at `pointer`."""
     return f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
 
 
 class SessionsError(Exception):
-    """Base of all that callers of this package are expected to handle."""
+    """Base class of the errors that callers of this package are expected to handle."""
 
 
 class InvalidField(SessionsError):
-    """`pointer` (RFC 6901) names the value, `detail` the rule. Neither repeats the value."""
+    """A value breaks a rule.
+
+    `pointer` (RFC 6901) is the place of the value, and `detail` states the rule. Neither contains
+    the value itself.
+    """
 
     def __init__(self, pointer: str, detail: str) -> None:
         super().__init__(f"{pointer}: {detail}")
@@ -38,23 +42,23 @@ class SessionNotFound(SessionsError):
 
 
 class InvalidToken(SessionsError):
-    """The token is malformed, unknown, wrong, or its session has ended."""
+    """The token is malformed, unknown or wrong, or its session has ended."""
 
 
 class SessionExists(SessionsError):
-    """There is an item with this id, and it is not the session that the caller asks for."""
+    """An item with this id exists, and it is not the session that the caller wants to create."""
 
 
 class RotationInGrace(SessionsError):
-    """Another request has just rotated the token; the caller keeps the one that it has."""
+    """Another request has just rotated the token. The caller can go on using its own one."""
 
 
 class NotAnonymous(SessionsError):
-    """The session has a user, and only that of a visitor can be given a last window."""
+    """The session has a user, but only an anonymous session can get a last window."""
 
 
 class TokenSuperseded(SessionsError):
-    """The caller's secret was this session's once; a later rotation took its place for good."""
+    """The session once had the caller's secret, but a later rotation has replaced it."""
 
 
 class NoToken(SessionsError):
@@ -62,15 +66,15 @@ class NoToken(SessionsError):
 
 
 class VersionMismatch(SessionsError):
-    """The session is live, but its version is none of those the caller accepts."""
+    """The session is live, but its version is not one that the caller accepts."""
 
 
 class DocumentTooLarge(SessionsError):
-    """The document is over the limit of one request, or its item over DynamoDB's 400 KB."""
+    """The document exceeds the limit of one request, or its item exceeds DynamoDB's 400 KB."""
 
 
 class Unavailable(SessionsError):
-    """Nothing is wrong with the request; send it again later.
+    """Nothing is wrong with the request, and the caller can send it again later.
 
-    The message names what failed, for the log: a kind of outage, never a part of a request.
+    The message is for the log. It names the kind of failure and never contains a part of a request.
     """

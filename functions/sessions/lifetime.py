@@ -1,7 +1,8 @@
 """How long an item of the `Sessions` table counts as a session, and why it ended.
 
-Anybody with access to the table may have written an item. So the rules here are those that a
-write's condition can express: what is a session to readers is one to writers too.
+Anybody with access to the table may have written an item. The rules here are therefore limited to
+those that the condition of a write can express, so that readers and writers always agree on what a
+session is.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from sessions.limits import MAX_LIFETIME_SECONDS, MAX_SECONDS
 if TYPE_CHECKING:
     from decimal import Decimal
 
-# The numbers of every session. They are at least 1, and at most what ten digits hold. The service
-# writes whole ones only, but no condition can ask for that.
+# The numeric attributes of every session. Each is at least 1 and has at most ten digits. The
+# service writes only whole numbers, but a condition cannot require that.
 NUMBERS = (
     "ExpirationTime",
     "AbsoluteExpirationTime",
@@ -30,10 +31,10 @@ NUMBERS = (
 
 def is_live(item: Item, now: int, not_before: int) -> bool:
     """Whether `item` holds a session that is neither expired nor revoked at `now`, nor older than
-    `not_before`; both in epoch seconds.
+    `not_before`. Both times are in epoch seconds.
 
-    DynamoDB deletes expired items up to days late, so every reader decides for itself. An item
-    without one of the numbers that every session has is no session.
+    DynamoDB deletes expired items up to days late, so every reader has to check. An item that lacks
+    one of `NUMBERS` is not a session.
     """
     if "RevokedAt" in item:
         return False
@@ -49,9 +50,10 @@ def is_live(item: Item, now: int, not_before: int) -> bool:
 
 
 def expiry(item: Item, not_before: int) -> dict[str, Any] | None:
-    """When the session in `item` expires or did, as `at` and `cause`; None without a time.
+    """Return when and why the session in `item` expires or expired, as `at` and `cause`.
 
-    One that `not_before` cut off ended then, though its item stays until its own time.
+    Returns None if the item has no expiration time. A session that is older than `not_before` ended
+    at that time, although its item stays until its own expiration time.
     """
     expires_at, created_at = seconds(item, "ExpirationTime"), seconds(item, "CreatedAt")
     if expires_at < 0:
@@ -63,23 +65,24 @@ def expiry(item: Item, not_before: int) -> dict[str, Any] | None:
 
 
 def seconds(item: Item, name: str) -> int:
-    """A time in `item`, in epoch seconds; -1 if there is none.
+    """Return a time in `item` in epoch seconds, or -1 if there is none.
 
-    A fraction is rounded up: a whole `now` is before the one if it is before the other.
+    A fraction is rounded up, which makes no difference when the time is compared with a whole
+    `now`.
     """
     return ceil(number(item, name))
 
 
 def number(item: Item, name: str) -> int | Decimal:
-    """A number of `item` as DynamoDB compares it, -1 if there is none."""
+    """Return a number in `item` as DynamoDB compares it, or -1 if there is none."""
     try:
         text: str = item[name]["N"]
     except KeyError:
         return -1
     if text.isdecimal():
         return int(text)
-    # Not at the top of the module: the service writes no such number, and every cold start of the
-    # authorizer would pay for the import.
+    # The import is not at the top because it would slow down every cold start of the authorizer,
+    # although the service never writes such a number.
     from decimal import Decimal
 
     return Decimal(text)

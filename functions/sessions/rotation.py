@@ -1,8 +1,8 @@
 """How a session gets a new token: the clauses of the write, and who may make it.
 
 A session knows three tokens by their hashes. A rotation shifts them: the newest token becomes the
-former one, and the former one becomes the retired one. `sessions.token.judge` says what they are
-worth.
+former one, and the former one becomes the retired one. `sessions.token.judge` decides which of them
+are valid.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from sessions.token import Hashes, Token, Verdict, is_past, is_unseen, judge
 
 
 class Rotation(NamedTuple):
-    """A new token, by its hashes, for a session.
+    """A new token for a session, represented by its hashes.
 
-    `presented` is the token of whom the rotation is made for, None if a backend makes it by the
-    session's id alone. The former token stays good until `grace_seconds` after the first use of the
-    new one. With 0 it is refused at once, and using it is a theft only after `retired_seconds`.
+    `presented` is the token of the end user for whom the rotation is made. It is None if a backend
+    rotates by the session's id alone. The former token stays valid until `grace_seconds` after the
+    first use of the new one. If `grace_seconds` is 0, the former token is refused at once, and its
+    use counts as a theft only after `retired_seconds`.
     """
 
     hashes: Hashes
@@ -30,22 +31,23 @@ class Rotation(NamedTuple):
     retired_seconds: int
 
     def first_try(self, now: int) -> Update:
-        """The write that succeeds unless another rotation came before."""
+        """Return the write that succeeds unless another rotation came first."""
         shift = Update(
             sets=[
                 "PreviousTokenHash = TokenHash",
-                # The first rotation has no former token to retire, and names its own twice.
+                # The first rotation has no former token to retire, so it stores the newest twice.
                 "RetiredTokenHash = if_not_exists(PreviousTokenHash, TokenHash)",
             ]
         )
         return shift | self._new_token(now) | self._permission()
 
     def second_try(self, item: Item, now: int, not_before: int) -> Update:
-        """The write that replaces a newest token of which nobody has heard.
+        """Return the write that replaces a newest token whose answer was lost.
 
-        `item` is the session after the first try was refused. The presented token must be its
-        former one, and the newest one must have been unseen for longer than the grace period: its
-        answer was lost. Otherwise another request has just rotated, which is `RotationInGrace`.
+        `item` is the session after the first try was refused. The answer counts as lost if the
+        presented token is the former one, and the newest one has been unseen for longer than the
+        grace period. Otherwise another request has just rotated the token: raises
+        `RotationInGrace`.
         """
         presented = self.presented
         if presented is None:
@@ -64,13 +66,13 @@ class Rotation(NamedTuple):
     def is_made(self, item: Item, now: int, not_before: int) -> bool:
         """Whether the live session in `item` shows that the same call has made this rotation.
 
-        Raises `InvalidToken` for a presented token that is not good, `NoToken` for a session
-        without one, and `TokenSuperseded` for a hash that a later rotation has replaced.
+        Raises `InvalidToken` if the presented token is not valid, `NoToken` if the session has no
+        token, and `TokenSuperseded` if a later rotation has replaced this hash.
         """
         if "TokenHash" not in item:
             raise NoToken
-        # First, since a repeated call may present a token that is not good any more: its first send
-        # has replaced it, and others may have rotated since.
+        # This check comes first because a repeated call may present a token that is no longer
+        # valid: its first send has replaced it, and other rotations may have followed.
         if judge(self.hashes, item, now, not_before).is_valid:
             return True
         if is_past(self.hashes.secret, item):
@@ -94,9 +96,9 @@ class Rotation(NamedTuple):
         return Update(conditions=conditions)
 
     def _new_token(self, now: int) -> Update:
-        """The new token, and the times of those before it.
+        """Return the clauses that store the new token, and the times of the tokens before it.
 
-        A hash that the session knows already never becomes the newest one again.
+        A hash that the session already knows never becomes the newest one again.
         """
         return Update(
             sets=[

@@ -16,12 +16,12 @@ from sessions.limits import MAX_LAST_USER_AGENT, MAX_USER_AGENT, SESSION_ID, USE
 
 
 def new_session_id() -> str:
-    """72 bits of the system's CSPRNG: a handle, no secret."""
+    """Return 72 random bits of the system's CSPRNG. A session id is a handle, not a secret."""
     return secrets.token_urlsafe(9)
 
 
 class Limits(Struct, frozen=True):
-    """Bounds of a deployment, in seconds and bytes."""
+    """The bounds that a deployment sets, in seconds and bytes."""
 
     default_ttl_seconds: int
     default_absolute_ttl_seconds: int
@@ -30,10 +30,10 @@ class Limits(Struct, frozen=True):
 
 
 class Session(Struct, frozen=True):
-    """A live session as callers see it; encoding one gives the API's JSON.
+    """A live session as callers see it. Encoded, it is the JSON of the API.
 
-    Times are Unix epoch seconds. `user_id` is None in an anonymous session, and `data` is unset
-    where it was not read, as in lists.
+    Times are Unix epoch seconds. `user_id` is None in an anonymous session, and `data` is unset if
+    it was not read, as in lists.
     """
 
     session_id: str
@@ -61,8 +61,9 @@ class Session(Struct, frozen=True):
         limits: Limits,
         now: int,
     ) -> Session:
-        """A new session. Without `ttl_seconds`, the default window, or less where the absolute
-        timeout is shorter. Raises `InvalidField`.
+        """Return a new session. Raises `InvalidField`.
+
+        `ttl_seconds` defaults to the default window, or to the absolute timeout if that is shorter.
         """
         if user_id is not None:
             check_user_id(user_id)
@@ -93,7 +94,9 @@ class Session(Struct, frozen=True):
         )
 
     def to_item(self) -> Item:
-        """The item of the `Sessions` table; raises `InvalidField` for data it can't hold."""
+        """Return the item of the `Sessions` table. Raises `InvalidField` for data that can't be
+        stored.
+        """
         item: Item = {
             "SessionId": {"S": self.session_id},
             "ExpirationTime": {"N": str(self.expires_at)},
@@ -115,9 +118,9 @@ class Session(Struct, frozen=True):
     def from_item(
         cls, item: Item, now: int, not_before: int, *, with_data: bool = True
     ) -> Session | None:
-        """The session that is live in `item` by `now` and `not_before`, or None.
+        """Return the session in `item`, or None if it is not live by `now` and `not_before`.
 
-        An item without a session's id or, `with_data`, without its `Data` is no session either.
+        Also returns None if the session id is malformed or, `with_data`, if `Data` is missing.
         """
         if not is_live(item, now, not_before) or not SESSION_ID.fullmatch(item["SessionId"]["S"]):
             return None
@@ -139,19 +142,19 @@ class Session(Struct, frozen=True):
 
 
 def _client(item: Item, name: str) -> dict[str, str]:
-    """What the service stores of a client; nothing else that may stand there is shown."""
+    """Return what the service stores of a client, and ignore anything else in the attribute."""
     members = item.get(name, {}).get("M", {})
     texts = {member: members.get(member, {}).get("S", "") for member in ("ip", "user_agent")}
     return {member: text[:MAX_USER_AGENT] for member, text in texts.items() if text}
 
 
 def last_client(client: Mapping[str, str]) -> Attribute:
-    """`LastClient`, of a client that was reported with a token."""
-    cut = {name: text[:MAX_LAST_USER_AGENT] for name, text in client.items()}
-    return {"M": to_attributes(cut, "/client")}
+    """Return the attribute `LastClient` for a client that was reported with a token."""
+    texts = {name: text[:MAX_LAST_USER_AGENT] for name, text in client.items()}
+    return {"M": to_attributes(texts, "/client")}
 
 
 def check_user_id(user_id: str) -> None:
-    """Raise `InvalidField` unless `user_id` is 1 to 256 code points, none of them a control."""
+    """Raise `InvalidField` unless `user_id` has 1 to 256 characters and no control characters."""
     if not USER_ID.fullmatch(user_id):
         raise InvalidField("/user_id", "1 to 256 characters, none of them a control character")

@@ -1,4 +1,4 @@
-"""The operations on one session: each is one request to DynamoDB, each write conditional."""
+"""The operations on one session. Most take one request to DynamoDB; all writes are conditional."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ from sessions.session import Session, last_client
 from sessions.table import Proof, SessionTable, Update, Writer, as_read
 from sessions.token import Hashes, Token, Verdict, judge
 
-# Others may come between the requests of a renewal, again and again.
+# Other renewals may come between the requests of one, more than once.
 _RENEWAL_TRIES = 4
 
 
-class Verified(NamedTuple):
-    """The session that a token proves; `failure` is why a write that was due did not happen: a
-    renewal, or that the token has been used for the first time.
+class Verification(NamedTuple):
+    """The session that a token proves.
+
+    A renewal may be due, or the first use of the token may have to be recorded. `failure` is the
+    reason why such a write did not happen, or None.
     """
 
     session: Session
@@ -47,7 +49,7 @@ class SessionStore(SessionTable):
     """
 
     def create(self, session: Session, hashes: Hashes, *, by: Writer) -> Session:
-        """Store a new session, or return the one that a call with the same hashes has stored.
+        """Store a new session, or return the one that an earlier call with these hashes has stored.
 
         Raises `SessionExists`, `DocumentTooLarge`, `InvalidField`.
         """
@@ -67,31 +69,31 @@ class SessionStore(SessionTable):
             if not verdict.is_valid or item.get("UserId") != new.get("UserId"):
                 raise SessionExists from failed
             return self._require_live(item, now)
-        # As it is stored, so that its numbers look the same in every answer.
+        # The data in its stored form, so that numbers are spelled the same in every answer.
         return replace(session, data=from_attributes(new["Data"]["M"]))
 
     def get(self, session_id: str) -> Session:
-        """Read a session, strongly consistent, without extending it."""
+        """Read a session with strong consistency, without extending it."""
         return self._require_live(self._read(session_id), self._clock())
 
     def pending_expiry(self, session_id: str, *, record_anonymous: bool) -> dict[str, Any] | None:
-        """`type`, `at` and `cause` of the `expired` event that TTL has yet to bring, or None.
+        """Return `type`, `at` and `cause` of an `expired` event that TTL has yet to cause, or None.
 
-        Of an anonymous session only with `record_anonymous`, the setting. Reads the whole item, up
-        to 100 read units: DynamoDB bills what it leaves out as well.
+        Anonymous sessions have such an event only with the setting `record_anonymous`. This reads
+        the whole item, for up to 100 read units, because DynamoDB bills for unread attributes too.
         """
         item, now = self._read(session_id), self._clock()
-        ended = expiry(item, self._not_before)
-        if ended is None or ended["at"] > now or "RevokedAt" in item:
+        end = expiry(item, self._not_before)
+        if end is None or end["at"] > now or "RevokedAt" in item:
             return None
         if "UserId" not in item and not record_anonymous:
             return None
-        return {"type": "expired"} | ended
+        return {"type": "expired"} | end
 
     def inspect(self, token: Token) -> Session:
-        """The session whose newest token this is. Raises `InvalidToken` for any other token.
+        """Return the session whose newest token this is. Raises `InvalidToken` for any other token.
 
-        Nothing is written: the session is not renewed, and a token that is used again ends nothing.
+        This writes nothing: it neither renews the session nor ends it when an old token is reused.
         """
         item, now = self._read(token.session_id), self._clock()
         verdict = judge(token.hashes, item, now, self._not_before)
@@ -108,13 +110,14 @@ class SessionStore(SessionTable):
         renewal_fraction: float,
         client: Mapping[str, str],
         by: Writer,
-    ) -> Verified:
-        """The session that `token` proves. Raises `InvalidToken`, whatever is wrong with it.
+    ) -> Verification:
+        """Return the session that `token` proves. Raises `InvalidToken` if the token is not valid.
 
-        With `renew`, the session is renewed once `renewal_fraction` of its window has passed since
-        it last was: a condition can't spare that write, for a failed one is billed as well. The
-        renewal stores `client`, if there is any, as the session's last one. The first use of a
-        rotated token is a write as well. If a write fails, the token is still proven.
+        With `renew`, the session is renewed if at least `renewal_fraction` of its window has passed
+        since the last renewal. That is decided before the write, because DynamoDB also bills for a
+        write whose condition fails. A renewal stores `client`, if any, as the session's last
+        client. The first use of a rotated token is written as well. If the write fails, the session
+        is returned all the same.
         """
         proof = self.prove(token, by=by)
         try:
@@ -123,15 +126,15 @@ class SessionStore(SessionTable):
             raise InvalidToken from malformed
         is_due = renew and _is_renewal_due(session, renewal_fraction, proof.now)
         if not is_due and not proof.is_first_use:
-            return Verified(session, None)
+            return Verification(session, None)
         return self._verify_and_write(proof, session, client if is_due else None, by)
 
     def _verify_and_write(
         self, proof: Proof, session: Session, client: Mapping[str, str] | None, by: Writer
-    ) -> Verified:
-        """Write that the token has been seen. Unless `client` is None, renew the session as well.
+    ) -> Verification:
+        """Record that the token has been seen. Unless `client` is None, renew the session as well.
 
-        The token must still prove the session: it may have been rotated away since the read.
+        The token must still be valid: it may have been rotated away since the session was read.
         """
         now, renewal = self._clock(), None
         if client is not None:
@@ -143,30 +146,30 @@ class SessionStore(SessionTable):
                 )
         try:
             item = self.use(proof, renewal, now=now, by=by)
-            return Verified(self._require_live(item, now), None)
+            return Verification(self._require_live(item, now), None)
         except SessionNotFound as ended:
             raise InvalidToken from ended
         except InvalidToken:
             raise
         except (SessionsError, DynamoDBError) as failure:
             if client and isinstance(failure, DocumentTooLarge):
-                # A session must not end because there is no room in its item for who uses it.
+                # A session must not end because its item has no room for its last client.
                 return self._verify_and_write(proof, session, {}, by)
-            # The write may have landed, so that the session lives on: nobody knows.
+            # Whether the write took effect is unknown, so the session may still be live.
             if session.expires_at <= self._clock():
                 raise Unavailable("expired while its renewal failed") from failure
-            return Verified(session, failure)
+            return Verification(session, failure)
 
     def rotate(self, session_id: str, rotation: Rotation, *, by: Writer) -> Session:
-        """Give a session a new token.
+        """Give a session a new token. A repeated call with the same hash is the same rotation.
 
-        Raises `InvalidToken` for a presented token that is not good, and ends nothing. Raises
-        `RotationInGrace` if another request has just rotated, or, for a rotation that presents no
-        token, while the newest one is unseen or a grace period runs; with `grace_seconds` 0 such a
-        rotation goes through all the same. Raises `NoToken` for a session that has none.
+        Raises `InvalidToken` if the presented token is not valid, which does not end the session.
+        Raises `NoToken` if the session has no token. Raises `TokenSuperseded` if another rotation
+        has already replaced this hash.
 
-        The same hash again is the same rotation. Raises `TokenSuperseded` for a hash that was the
-        session's before another rotation.
+        Raises `RotationInGrace` if another request has just rotated the token. A rotation without a
+        presented token also raises it while the newest token is unseen or a grace period runs,
+        unless its `grace_seconds` are 0.
         """
 
         def write(update: Update, now: int) -> Session:
@@ -179,7 +182,7 @@ class SessionStore(SessionTable):
             )
             return self._require_live(item, now)
 
-        def made_before(item: Item, now: int) -> Session | None:
+        def earlier_result(item: Item, now: int) -> Session | None:
             session = self._require_live(item, now)
             return session if rotation.is_made(item, now, self._not_before) else None
 
@@ -188,13 +191,13 @@ class SessionStore(SessionTable):
             return write(rotation.first_try(now), now)
         except ConditionFailed as failed:
             item, now = failed.item, self._clock()
-            if session := made_before(item, now):
+            if session := earlier_result(item, now):
                 return session
             update = rotation.second_try(item, now, self._not_before)
         try:
             return write(update, now)
         except ConditionFailed as overtaken:
-            if session := made_before(overtaken.item, self._clock()):
+            if session := earlier_result(overtaken.item, self._clock()):
                 return session
             raise RotationInGrace from overtaken
 
@@ -206,7 +209,7 @@ class SessionStore(SessionTable):
         versions: Collection[int] | None,
         by: Writer,
     ) -> Session:
-        """Put `data` in place of the session's document; otherwise like `change`."""
+        """Replace the session's document with `data`. Everything else is as in `change`."""
         document = to_attributes(data, "/data")
         return self._write_data(
             session_id,
@@ -224,10 +227,10 @@ class SessionStore(SessionTable):
         versions: Collection[int] | None,
         by: Writer,
     ) -> Session:
-        """Set top-level keys of the document, or remove those whose value is None.
+        """Set top-level keys of the document, and remove those whose value is None.
 
-        `versions`, unless None, are those the caller accepts: else `VersionMismatch`.
-        Raises `InvalidField`, `DocumentTooLarge`.
+        `versions` are the versions that the caller accepts, or None if it accepts all.
+        Raises `VersionMismatch`, `InvalidField`, `DocumentTooLarge`.
         """
         names, values, sets, removes = {}, {}, [], []
         attributes = to_attributes(changes, "/data")
@@ -282,14 +285,16 @@ class SessionStore(SessionTable):
         final: bool = False,
         by: Writer,
     ) -> Session:
-        """Push the expiration time to a full window from now, or to the absolute end.
+        """Move the expiration time to a full window from now, or to the absolute end if that is
+        earlier.
 
-        `ttl_seconds` becomes the session's window. Without it, a session that was renewed by
-        a later clock stays as it is. Within a window of the absolute end it takes a second request.
+        `ttl_seconds` becomes the session's window. Without it, a session that was renewed by a
+        later clock stays as it is. The renewal takes a second request if less than a window is left
+        until the absolute end.
 
-        With `final`, which takes `ttl_seconds`, the absolute end moves to the end of this window,
-        so that nothing renews the session any more. Only an anonymous session can get such a last
-        window: else `NotAnonymous`.
+        With `final`, which requires `ttl_seconds`, the absolute end moves to the end of this
+        window, so that the session can't be renewed any more. Raises `NotAnonymous` if the session
+        has a user: only an anonymous session can get such a last window.
         """
         now, full = self._clock(), True
         for _ in range(_RENEWAL_TRIES):
@@ -322,13 +327,13 @@ class SessionStore(SessionTable):
         by: Writer,
     ) -> Item:
         renewal = _renewal(now, full=full, ttl_seconds=ttl_seconds, final=final)
-        shown = {"RenewedAt": _number(now)}
+        effect = {"RenewedAt": _number(now)}
         if ttl_seconds is not None:
-            shown["TtlSeconds"] = _number(ttl_seconds)
+            effect["TtlSeconds"] = _number(ttl_seconds)
         return self._update(
             session_id,
             renewal,
-            shows=lambda item: shown.items() <= item.items(),
+            shows=lambda item: effect.items() <= item.items(),
             now=now,
             by=by,
         )
@@ -343,10 +348,10 @@ class SessionStore(SessionTable):
 def _renewal(
     now: int, *, full: bool, ttl_seconds: int | None = None, final: bool = False
 ) -> Update:
-    """The write that renews to a full window or, unless `full`, to the absolute end.
+    """Return the write that renews to a full window or, unless `full`, to the absolute end.
 
-    Its condition fails if the renewal must end at the other one instead, since DynamoDB can't take
-    the smaller of two values. A clock that is behind takes nothing back that a later renewal gave.
+    Its condition fails if the renewal must end at the other of the two, because DynamoDB can't
+    compute the smaller of two values. A clock that is behind can't undo a later renewal.
     """
     comparison = ">=" if full else "<"
     renewal = Update(sets=["RenewedAt = :now"], conditions=["RenewedAt <= :now"])
@@ -371,8 +376,8 @@ def _renewal(
 
 
 def _is_full(item: Item, now: int, ttl_seconds: int | None = None) -> bool:
-    """Whether a renewal leads to the end of a full window; the rule of the condition that it has to
-    meet (`_renewal`).
+    """Whether a renewal reaches the end of a full window, by the same rule as in the condition of
+    the write (`_renewal`).
     """
     if ttl_seconds is None:
         return number(item, "RenewableUntil") >= now
@@ -384,6 +389,6 @@ def _number(value: int) -> Attribute:
 
 
 def _is_renewal_due(session: Session, renewal_fraction: float, now: int) -> bool:
-    """Whether enough of the window has passed, and there is time left to gain."""
-    worn = now - session.renewed_at >= session.ttl_seconds * renewal_fraction
-    return worn and session.expires_at < session.absolute_expires_at
+    """Whether enough of the window has passed, and a renewal would extend the session."""
+    has_aged = now - session.renewed_at >= session.ttl_seconds * renewal_fraction
+    return has_aged and session.expires_at < session.absolute_expires_at

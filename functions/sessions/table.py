@@ -1,6 +1,6 @@
-"""The `Sessions` table: reads by id, and the conditional writes that keep dead sessions dead.
+"""The `Sessions` table: reads by id, and conditional writes that never revive an ended session.
 
-The authorizer uses this module without the rest of the store, so it imports next to nothing.
+The authorizer uses this module without the rest of the store, so it imports as little as possible.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sessions.lifetime import NUMBERS, seconds
 from sessions.limits import MAX_LIFETIME_SECONDS, MAX_SECONDS, WRITE_SECONDS
 from sessions.token import Token, Verdict, is_unseen, judge
 
-# The condition of every write but a revocation. All of it is needed: `:now` can be seconds older
+# The condition of every write except a revocation. All of it is needed: `:now` can be seconds older
 # than the write, and a renewal that began before a revocation must not undo it. The same condition
 # fails when the item does not exist, so no update creates one.
-# Without its numbers and its data, an item is no session, and a write of it would fail or bring
-# something dead to life: `sessions.lifetime.is_live` has the same rule for readers.
+# An item without these numbers or without data is not a session. Writing to it would either fail or
+# create a live session from it. `sessions.lifetime.is_live` has the same rule for readers.
 _LIVE = (
     "ExpirationTime > :now",
     "attribute_not_exists(RevokedAt)",
@@ -28,10 +28,10 @@ _LIVE = (
     *(f"{name} BETWEEN :one AND :last_second" for name in NUMBERS),
     "TtlSeconds <= :longest",
 )
-# A revocation also marks a session that has just expired: a renewal may be under way whose `:now`
-# is older, and would bring it back.
+# A revocation also marks a session that has just expired. A renewal with an older `:now` may still
+# be under way, and would otherwise revive the session.
 _REVOCABLE = ("ExpirationTime > :just_now", "attribute_not_exists(RevokedAt)")
-# What proves tokens: a revocation removes all of it.
+# The attributes that tokens are judged by. A revocation removes all of them.
 TOKEN_ATTRIBUTES = (
     "TokenHash",
     "FamilyHash",
@@ -44,7 +44,7 @@ TOKEN_ATTRIBUTES = (
 
 
 class Writer(NamedTuple):
-    """Who writes, and in which request; both go into the item and so into the audit trail."""
+    """Who writes, and in which request. Both are stored in the item and reach the audit trail."""
 
     actor: str
     request_id: str
@@ -55,7 +55,7 @@ class Writer(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """A token that signs its holder in; `item` and `now` are what that was judged by."""
+    """A valid token. `item` is the session, and `now` the time, by which it was judged."""
 
     token: Token
     verdict: Verdict
@@ -64,12 +64,12 @@ class Proof(NamedTuple):
 
     @property
     def is_first_use(self) -> bool:
-        """Whether nobody has presented the newest token before."""
+        """Whether this is the newest token, and nobody has presented it before."""
         return self.verdict is Verdict.NEWEST and is_unseen(self.item)
 
 
 class Update(NamedTuple):
-    """Clauses of an UpdateItem, with the names and values that they use."""
+    """Clauses of an UpdateItem request, with the names and values that they use."""
 
     sets: Sequence[str] = ()
     removes: Sequence[str] = ()
@@ -88,16 +88,16 @@ class Update(NamedTuple):
 
 
 class SessionTable:
-    """Sessions by id. Times are Unix epoch seconds; each request has its own `clock()`.
+    """Sessions by id. Times are Unix epoch seconds; `clock()` is called for each request.
 
-    Sessions that were created before `not_before` count as absent, except to `revoke`.
+    Sessions that were created before `not_before` count as absent, except for `revoke`.
 
-    Any method raises `Unavailable` when DynamoDB throttles or does not answer in time.
+    All methods raise `Unavailable` when DynamoDB throttles or does not answer in time.
 
-    If the client resends a write, because its answer was lost, the item has our request id and
-    shows the effect. The write has then happened, and its answer comes from that item. If another
-    write came between the two, a change of data is not recognised: it is made again, or raises
-    `VersionMismatch`.
+    If the client resends a write because the answer was lost, the condition fails, but the item has
+    our request id and shows the effect of the write. The result is then taken from this item. There
+    is one exception: if another write came in between, a change of data is not recognised. It is
+    then made again, or raises `VersionMismatch`.
     """
 
     def __init__(
@@ -109,10 +109,11 @@ class SessionTable:
         self._not_before = not_before
 
     def prove(self, token: Token, *, attributes: str | None = None, by: Writer) -> Proof:
-        """Read the session that `token` proves; `attributes` is a ProjectionExpression.
+        """Read the session that `token` proves. `attributes` is a ProjectionExpression.
 
-        Raises `InvalidToken`, whatever is wrong. A token that is used again after a rotation ends
-        the session: either its user or a thief has a newer one, and nobody can tell which.
+        Raises `InvalidToken` if the token is not valid, for whatever reason. An old token that is
+        reused after a rotation ends the session: either the user or a thief has a newer one, and
+        nobody can tell which.
         """
         item, now = self._read(token.session_id, attributes), self._clock()
         verdict = judge(token.hashes, item, now, self._not_before)
@@ -124,12 +125,14 @@ class SessionTable:
         return Proof(token, verdict, item, now)
 
     def use(self, proof: Proof, renewal: Update | None = None, *, now: int, by: Writer) -> Item:
-        """Note that the newest token has been seen, and make a renewal as of `now` with it.
+        """Record the first use of the newest token, and make a `renewal` as of `now` in the same
+        write.
 
-        From now on the grace period of the former token runs. Raises `InvalidToken` if the token
-        has become worthless since it was judged; that is no theft, for its holder began before.
+        The grace period of the former token begins with that first use. Raises `InvalidToken` if
+        the token has become invalid since it was judged. This is not a theft, because the holder
+        sent the request before.
         """
-        update, shown = _same_token(proof), dict[str, Attribute | None]()
+        update, effect = _same_token(proof), dict[str, Attribute | None]()
         if proof.is_first_use:
             until = _number(now + seconds(proof.item, "PreviousTokenGrace"))
             update |= Update(
@@ -137,15 +140,15 @@ class SessionTable:
                 removes=["PreviousTokenGrace"],
                 values={":seen_until": until},
             )
-            shown = {"PreviousTokenUntil": until, "PreviousTokenGrace": None}
+            effect = {"PreviousTokenUntil": until, "PreviousTokenGrace": None}
         if renewal:
             update |= renewal
-            shown["RenewedAt"] = _number(now)
+            effect["RenewedAt"] = _number(now)
         try:
             return self._update(
                 proof.token.session_id,
                 update,
-                shows=lambda item: all(item.get(name) == value for name, value in shown.items()),
+                shows=lambda item: all(item.get(name) == value for name, value in effect.items()),
                 now=now,
                 by=by,
             )
@@ -156,11 +159,11 @@ class SessionTable:
             return failed.item
 
     def revoke(self, session_id: str, *, reason: str, by: Writer) -> None:
-        """End a session, for good and at once, even if it has just expired.
+        """End a session at once and for good, even if it has just expired.
 
-        An update rather than a delete: it costs half, and its stream record says who ended the
-        session and why. The user's data and the token hashes go now, TTL takes the rest. Raises
-        `SessionNotFound` if there is nothing to end.
+        This is an update rather than a delete. It costs half as much, and its stream record says
+        who ended the session and why. It removes the user's data and the token hashes, and TTL
+        removes the rest later. Raises `SessionNotFound` if there is no session to end.
         """
         now = self._clock()
         try:
@@ -183,7 +186,7 @@ class SessionTable:
             raise SessionNotFound from failed
 
     def _read(self, session_id: str, attributes: str | None = None) -> Item:
-        """The item, read strongly consistent; empty if there is none."""
+        """Read an item with strong consistency. Returns an empty one if there is none."""
         projection = {"ProjectionExpression": attributes} if attributes else {}
         with translated_errors():
             answer = self._client.get_item(
@@ -204,7 +207,7 @@ class SessionTable:
         now: int,
         by: Writer,
     ) -> Item:
-        """Change a live session in one request and return its item, as `_write` does."""
+        """Change a live session in one request and return its new item, as `_write` does."""
         live = Update(
             conditions=_LIVE,
             values={
@@ -221,10 +224,11 @@ class SessionTable:
     def _write(
         self, session_id: str, update: Update, *, shows: Callable[[Item], bool], by: Writer
     ) -> Item:
-        """Change an item in one request and return the new one; raises `ConditionFailed`.
+        """Change an item in one request and return the new item. Raises `ConditionFailed`.
 
-        The client may send it twice. The second time, the item has our request id and, as `shows`
-        tells, the effect. A request id that somebody used before proves nothing: `Unavailable`.
+        The client may send the request twice. The second time, the item has our request id, and
+        `shows` returns whether it also shows the effect. If it does not, the request id was used
+        before, by another write: raises `Unavailable`.
         """
         sets = ["Actor = :actor", "RequestId = :request_id", *update.sets]
         removes = f" REMOVE {', '.join(update.removes)}" if update.removes else ""
@@ -255,12 +259,12 @@ class SessionTable:
 
 
 def is_revocable(item: Item, now: int) -> bool:
-    """Whether `revoke` has something to end in `item`; the same rule as its condition."""
+    """Whether `revoke` would end the session in `item`, by the same rule as in its condition."""
     return "RevokedAt" not in item and seconds(item, "ExpirationTime") > now - WRITE_SECONDS
 
 
 def as_read(item: Item, *names: str) -> Update:
-    """The condition that these attributes, numbers, are still what they are in `item`."""
+    """Return the condition that these numeric attributes still have the values in `item`."""
     conditions = [
         f"{name} = :read_{name}" if name in item else f"attribute_not_exists({name})"
         for name in names
@@ -270,7 +274,7 @@ def as_read(item: Item, *names: str) -> Update:
 
 
 def _same_token(proof: Proof) -> Update:
-    """The condition that a token is still what it was when it was judged."""
+    """Return the condition that the token is still in the slot where it was judged."""
     slot = "TokenHash" if proof.verdict is Verdict.NEWEST else "PreviousTokenHash"
     return as_read(proof.item, "PreviousTokenUntil", "PreviousTokenGrace") | Update(
         conditions=[f"{slot} = :hash"], values={":hash": {"B": proof.token.hashes.secret}}

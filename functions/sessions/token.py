@@ -1,11 +1,11 @@
 """The bearer token that an end user holds: `<session id>.<secret>`, 40 characters.
 
-Only SHA-256 of the secret is stored. The secret has 162 random bits, so there is nothing to guess
-and no need for a slow hash. https://pages.nist.gov/800-63-4/sp800-63b.html#sessionbindings
+Only the SHA-256 of the secret is stored. The secret has 162 random bits, so it can't be guessed,
+and a slow hash is not needed. https://pages.nist.gov/800-63-4/sp800-63b.html#sessionbindings
 
 The first 12 characters of a secret are its *family*. A rotation that is made for the holder of a
-token keeps them, so that an older token of the session is recognised however often the session was
-rotated since. A family signs nobody in.
+token keeps the family, so that an older token of the session is recognised no matter how often the
+session has been rotated since. A family alone signs nobody in.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _NO_HASH = bytes(32)
 
 
 class Verdict(Enum):
-    """What a token is worth."""
+    """The result of judging a token."""
 
     # The token of the last rotation, or the only one.
     NEWEST = "newest"
-    # The one before it, which is still good.
+    # The token before it, while that is still valid.
     FORMER = "former"
-    # Proves nothing. It may be an older token whose request was under way during the rotation.
+    # Not valid. It may be an older token whose request was under way during the rotation.
     REFUSED = "refused"
     # An older token that nobody should use any more: somebody kept a copy.
     REUSED = "reused"
@@ -45,14 +45,14 @@ class Verdict(Enum):
 
 
 class Hashes(NamedTuple):
-    """SHA-256 of a secret and of its family, 32 bytes each."""
+    """The SHA-256 of a secret and of its family, 32 bytes each."""
 
     secret: bytes
     family: bytes
 
 
 class Token(NamedTuple):
-    """A well-formed token. Its `str` is the credential; its `repr` names the session only."""
+    """A well-formed token. Its `str` is the credential; its `repr` names only the session."""
 
     session_id: str
     secret: str
@@ -81,15 +81,15 @@ class Token(NamedTuple):
 
     @property
     def hashes(self) -> Hashes:
-        """Hashes of the characters, not of the bytes that they decode to: one spelling counts."""
+        """The hashes of the characters, since several spellings decode to the same bytes."""
         return Hashes(_sha256(self.secret), _sha256(self.secret[:FAMILY_CHARACTERS]))
 
 
 def judge(hashes: Hashes, item: Item, now: int, not_before: int) -> Verdict:
-    """Return what the token with these hashes is worth for the session in `item`.
+    """Judge the token with these hashes by the session in `item`.
 
     `item` is empty if there is no such session; `now` and `not_before` are epoch seconds. All
-    comparisons are made in constant time, and made even where there is nothing to compare with.
+    comparisons take constant time, and are made even if there is nothing to compare with.
     """
     live = is_live(item, now, not_before)
     newest = _matches(hashes.secret, item, "TokenHash")
@@ -108,12 +108,12 @@ def judge(hashes: Hashes, item: Item, now: int, not_before: int) -> Verdict:
 
 
 def is_unseen(item: Item) -> bool:
-    """Whether nobody has presented the newest token yet: the former one stays good until then."""
+    """Whether nobody has presented the newest token yet. Until then the former one stays valid."""
     return "PreviousTokenGrace" in item
 
 
 def is_past(secret: bytes, item: Item) -> bool:
-    """Whether the secret with this hash was the session's newest one before a later rotation."""
+    """Whether `secret` is the hash of a token that a later rotation has replaced."""
     return _matches(secret, item, "PreviousTokenHash") or _matches(secret, item, "RetiredTokenHash")
 
 

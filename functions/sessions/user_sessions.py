@@ -1,4 +1,4 @@
-"""All sessions of a user, found through an index that lags by up to about a second."""
+"""All sessions of a user, read through an index that lags by up to about a second."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from sessions.session import Session
 from sessions.store import SessionStore
 from sessions.table import Writer, is_revocable
 
-# What a list shows; the data and the token hashes stay in the table.
+# The attributes that a list shows. The data and the token hashes are not read.
 _SUMMARY = ", ".join(("SessionId", "UserId", *NUMBERS, "Client", "LastClient", "RevokedAt"))
-# What decides whether there is something to end.
+# The attributes that decide whether a session can be revoked.
 _REVOCABILITY = "SessionId, ExpirationTime, RevokedAt"
-# A session may be in the index only now that was created before the first look at it.
+# A session that was created within this time before the first look may not be in the index yet.
 _INDEX_LAG_SECONDS = 60
 _LIST_ROUNDS = 4
 _LIST_SECONDS = 10
@@ -35,9 +35,9 @@ _PARALLEL_WRITES = 10
 
 
 class SessionPosition(Position, frozen=True):
-    """Where a user's list goes on: behind this entry of `UserIndex`.
+    """The place where a user's list continues: after this entry of `UserIndex`.
 
-    `created_at` is the number as DynamoDB spells it, since the index also has the entries of
+    `created_at` is the number in DynamoDB's spelling, because the index also has entries of
     malformed items.
     """
 
@@ -49,17 +49,17 @@ class SessionPosition(Position, frozen=True):
 
 
 class Page(Struct, frozen=True):
-    """Live sessions, newest first; `position` is None at the end, and only there."""
+    """Live sessions, newest first. `position` is None if and only if the list ends here."""
 
     sessions: list[Session]
     position: SessionPosition | None
 
 
 class SignOutPosition(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Where signing out goes on: behind the last page that is done, None if there is none.
+    """The place where a sign-out continues: after the page `after`, or at the start if it is None.
 
-    It looks twice. The second time, at what was created from `began_at` minus a minute on: the
-    index may not have shown it the first time.
+    A sign-out looks at the index twice. The second look covers the sessions that were created since
+    a minute before `began_at`, because the index may not have shown them the first time.
     """
 
     began_at: Annotated[int, Meta(ge=0, lt=10**10)]
@@ -68,28 +68,28 @@ class SignOutPosition(Struct, frozen=True, array_like=True, forbid_unknown_field
 
     @property
     def since(self) -> int:
-        """The earliest creation that it looks for."""
+        """The earliest time of creation that this look covers."""
         return max(0, self.began_at - _INDEX_LAG_SECONDS) if self.second_look else 0
 
 
-class Ended(Struct, frozen=True):
-    """How many sessions were revoked; `position` is where to go on, None if that was all."""
+class SignOut(Struct, frozen=True):
+    """The number of revoked sessions. `position` is where to continue, or None if that was all."""
 
     revoked: int
     position: SignOutPosition | None
 
 
 class _OutOfTime(Exception):
-    """What remains is for the caller's next try."""
+    """The time is up, and the rest is left to the caller's next call."""
 
 
-def _check(deadline: float) -> None:
+def _check_time(deadline: float) -> None:
     if monotonic() > deadline:
         raise _OutOfTime
 
 
 class UserSessions:
-    """A user's sessions. Any method raises `Unavailable` when DynamoDB throttles or is slow.
+    """The sessions of a user. All methods raise `Unavailable` when DynamoDB throttles or is slow.
 
     `clock` and `not_before` are those of the `SessionStore`.
     """
@@ -110,25 +110,26 @@ class UserSessions:
         self._not_before = not_before
 
     def list_live(self, user_id: str, *, limit: int, after: SessionPosition | None) -> Page:
-        """Live sessions of a user, newest first, at most `limit`, without their data.
+        """Return at most `limit` live sessions of a user, newest first, without their data.
 
-        The index also names dead sessions that TTL has yet to remove. A page they leave short is
-        filled up for a few rounds or seconds; then it stays short, with a position to go on from.
+        The index also has entries of dead sessions that TTL has yet to remove. A page that is short
+        because of them is filled up for a few rounds or seconds. After that it stays short, and has
+        a position to continue from.
         """
         deadline = monotonic() + _LIST_SECONDS
         sessions: list[Session] = []
         for _ in range(_LIST_ROUNDS):
             ids, after = self._index_page(user_id, limit - len(sessions), after)
             try:
-                found = list(self._batch_get(ids, _SUMMARY, deadline))
+                items = list(self._batch_get(ids, _SUMMARY, deadline))
             except _OutOfTime as late:
                 raise Unavailable("out of time") from late
-            items, now = {item["SessionId"]["S"]: item for item in found}, self._clock()
-            read = (
-                Session.from_item(items.get(i, {}), now, self._not_before, with_data=False)
-                for i in ids
+            by_id, now = {item["SessionId"]["S"]: item for item in items}, self._clock()
+            candidates = (
+                Session.from_item(by_id.get(session_id, {}), now, self._not_before, with_data=False)
+                for session_id in ids
             )
-            sessions += [session for session in read if session]
+            sessions += [session for session in candidates if session]
             if after is None or len(sessions) == limit or monotonic() > deadline:
                 break
         return Page(sessions, after)
@@ -142,48 +143,48 @@ class UserSessions:
         seconds: float,
         after: SignOutPosition | None,
         by: Writer,
-    ) -> Ended:
-        """Revoke all sessions of a user but one; no request begins after `seconds`.
+    ) -> SignOut:
+        """Revoke all sessions of a user except `keep`. No request begins after `seconds`.
 
-        Raises `InvalidField` for a position that no call came to. Once something is done, trouble
-        with DynamoDB is no error: the caller goes on from the position.
+        Raises `InvalidField` for a position that no call has returned. Once there is progress, an
+        outage of DynamoDB is not raised: the caller continues from the position.
         """
         deadline = monotonic() + seconds
         start = after or SignOutPosition(self._clock(), second_look=False, after=None)
         position = start
-        ended: list[str] = []
+        revoked: list[str] = []
 
         def end(session_id: str) -> None:
-            _check(deadline)
+            _check_time(deadline)
             with suppress(SessionNotFound):
                 self._store.revoke(session_id, reason=reason, by=by)
-                ended.append(session_id)
+                revoked.append(session_id)
 
         try:
             with ThreadPoolExecutor(_PARALLEL_WRITES) as pool:
                 while True:
-                    _check(deadline)
+                    _check_time(deadline)
                     ids, last = self._index_page(
                         user_id, _BATCH, position.after, since=position.since
                     )
                     items = self._batch_get(ids, _REVOCABILITY, deadline)
-                    found = [i["SessionId"]["S"] for i in items if is_revocable(i, self._clock())]
-                    # The list is what raises here whatever was raised in a thread.
-                    list(pool.map(end, [each for each in found if each != keep]))
+                    live = [i["SessionId"]["S"] for i in items if is_revocable(i, self._clock())]
+                    # Building the list raises the errors of the threads here.
+                    list(pool.map(end, [session_id for session_id in live if session_id != keep]))
                     if last is None and position.second_look:
-                        return Ended(len(ended), None)
+                        return SignOut(len(revoked), None)
                     position = SignOutPosition(
                         position.began_at, position.second_look or last is None, last
                     )
         except (_OutOfTime, Unavailable) as trouble:
-            if isinstance(trouble, Unavailable) and not ended and position == start:
+            if isinstance(trouble, Unavailable) and not revoked and position == start:
                 raise
-            return Ended(len(ended), position)
+            return SignOut(len(revoked), position)
 
     def _index_page(
         self, user_id: str, limit: int, after: SessionPosition | None, *, since: int = 0
     ) -> tuple[list[str], SessionPosition | None]:
-        """Ids of a user's sessions that were created from `since` on, newest first."""
+        """Return ids of a user's sessions that were created at `since` or later, newest first."""
         start: dict[str, Any] = {}
         if after:
             if Decimal(after.created_at) < since:
@@ -210,7 +211,7 @@ class UserSessions:
     def _batch_get(
         self, session_ids: list[str], attributes: str, deadline: float
     ) -> Iterator[Item]:
-        """These attributes of the sessions, in any order, strongly consistent."""
+        """Read these attributes of the sessions with strong consistency, in any order."""
         if not session_ids:
             return
         request: Any = {
@@ -223,7 +224,7 @@ class UserSessions:
         for attempt in range(_BATCH_TRIES):
             if attempt:
                 sleep(0.05 * 2**attempt)
-            _check(deadline)
+            _check_time(deadline)
             with translated_errors():
                 answer = self._client.batch_get_item(RequestItems=request)
             yield from answer["Responses"].get(self._table_name, [])

@@ -11,7 +11,7 @@ import pytest
 
 from bench import __main__ as bench
 from bench import chart, limits, warm
-from bench.shipped import shipped
+from bench.runtime import lambda_runtime
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def test_each_operation_makes_the_requests_that_it_should(result: dict[str, Any]
     """One for most. A renewal by verify, the first use of a rotated token and a list take two, a
     batch of 100 events four.
     """
-    with shipped() as functions:
-        calls = warm.measure(functions, rounds=1)
+    with lambda_runtime() as runtime:
+        calls = warm.measure(runtime, rounds=1)
 
     assert {name: call["requests"] for name, call in calls.items()} == {
         name: call["requests"] for name, call in result["warm"].items()

@@ -71,8 +71,8 @@ def _mapping(**settings: Any) -> Plant:
 
 
 def _denial_is_for_good(patch: pytest.MonkeyPatch) -> None:
-    codes = (*audit_trail._REFUSED_FOR_GOOD, "AccessDeniedException")
-    patch.setattr(audit_trail, "_REFUSED_FOR_GOOD", codes)
+    codes = (*audit_trail._PERMANENT_ERRORS, "AccessDeniedException")
+    patch.setattr(audit_trail, "_PERMANENT_ERRORS", codes)
 
 
 def _new_key_each_time(patch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ FAULTS: dict[str, Fault] = {
     "a request that is not answered counts as written": Fault(
         in_source(
             AuditTrail._insert,
-            "except DynamoDBError:\n            for_now.extend(lot)",
+            "except DynamoDBError:\n            temporary.extend(lot)",
             "except DynamoDBError:\n            pass",
         ),
         worse_trouble,
@@ -141,7 +141,8 @@ FAULTS: dict[str, Fault] = {
     "retries for as long as the stream keeps records": Fault(_mapping(age=-1), _day),
     "a queue as destination": Fault(_mapping(keeps_records=False), _day),
     "what is refused for good is dropped": Fault(
-        _handler("lambda_handler", "for _, record in refused]", "for _, record in []]"), _poisoned
+        _handler("lambda_handler", "for _, record in first.refused]", "for _, record in []]"),
+        _poisoned,
     ),
     "a request that is refused for good takes its neighbours along": Fault(
         in_source(AuditTrail._insert, "elif len(lot) > 1", "elif False"), _poisoned
@@ -149,17 +150,17 @@ FAULTS: dict[str, Fault] = {
     "the lots behind the deadline are forgotten": Fault(
         in_source(
             AuditTrail._insert,
-            "for_now.extend(lot)\n            continue\n        statements",
-            "for_now.extend(lot)\n            break\n        statements",
+            "temporary.extend(lot)\n            continue\n        statements",
+            "temporary.extend(lot)\n            break\n        statements",
         ),
         _poisoned_and_slow,
     ),
     "a record counts as kept though the bucket refused it": Fault(
-        in_source(batch.answer, "if passed and not failed", "if passed and None is failed"),
+        in_source(batch.response, "if to_keep and not failed", "if to_keep and None is failed"),
         _poisoned,
     ),
     "a record that does not come again is not kept": Fault(
-        in_source(batch._comes_again, ">= int(lowest)", "< int(lowest)"), _poisoned
+        in_source(batch._is_retried, ">= int(lowest)", "< int(lowest)"), _poisoned
     ),
     "what can't be read breaks the function": Fault(
         in_source(classify.classify, "return unreadable(record)", "raise"), _poisoned

@@ -33,8 +33,10 @@ def writing_events(audit_table: str) -> Iterator[Tell]:
                 recorded_at=recorded_at,
                 **{"at": recorded_at, "actor": OPERATOR} | facts,
             )
-            missed = trail.append([event], retention_seconds=86_400, deadline=time.monotonic() + 60)
-            assert not missed.for_now + missed.for_good
+            failures = trail.append(
+                [event], retention_seconds=86_400, deadline=time.monotonic() + 60
+            )
+            assert not failures.temporary + failures.permanent
             return event.event_id
 
         yield tell

@@ -1,4 +1,4 @@
-"""The functions as Lambda would have them: their bundle and, in a folder of its own, boto3."""
+"""The functions as they are in Lambda: their bundle and, in a folder of its own, boto3."""
 
 from __future__ import annotations
 
@@ -23,22 +23,25 @@ FUNCTIONS = ("session_api", "session_authorizer", "session_audit")
 
 
 @dataclass(frozen=True)
-class Shipped:
-    """What a process needs to run as a function does.
+class Runtime:
+    """What a process needs to run like a function in Lambda.
 
-    `python` is of the runtime's version if there is one on this machine, else the one that runs
-    this; it has compiled both folders.
+    `python` has the version of Lambda's runtime if this machine has such an interpreter. Otherwise
+    it is the current one. It has compiled the sources in both folders.
     """
 
     folder: Path
     python: Interpreter
 
     def command(self, *arguments: str) -> list[str]:
-        """Python without packages of its own; it writes no byte code, as on a read-only disk."""
+        """Return a command of Python without its own packages.
+
+        It writes no byte code, as on a read-only disk.
+        """
         return [self.python.path, "-S", "-s", "-P", "-B", *arguments]
 
     def environment(self, *more_paths: Path) -> dict[str, str]:
-        """All that the functions and AWS's SDK find in Lambda's environment."""
+        """Return the environment that the functions and AWS's SDK have in Lambda."""
         paths = self.folder / "task", self.folder / "runtime", *more_paths
         return _variables() | {
             "AWS_ACCESS_KEY_ID": "ASIAIOSFODNN7EXAMPLE",
@@ -55,8 +58,8 @@ class Shipped:
 
 
 @contextmanager
-def shipped() -> Iterator[Shipped]:
-    """Both folders, built as for a deployment but for this machine."""
+def lambda_runtime() -> Iterator[Runtime]:
+    """Build both folders as for a deployment, but for this machine."""
     python = find_interpreter(LAMBDA.python) or Interpreter(sys.executable, python_version())
     target = Target(python.version.rpartition(".")[0])
     with TemporaryDirectory(prefix="bench-") as name:
@@ -69,14 +72,14 @@ def shipped() -> Iterator[Shipped]:
             *("--constraint", str(ROOT / "requirements" / "development.txt")),
         )
         bundle.compile_sources(folder / "runtime", python)
-        yield Shipped(folder, python)
+        yield Runtime(folder, python)
 
 
 def _variables() -> dict[str, str]:
-    """What the stack gives to its functions, together."""
+    """Return the environment variables of all functions in the stack together."""
     variables = {}
     for function in resources("AWS::Lambda::Function").values():
         for name, value in function["Environment"]["Variables"].items():
-            # The rest are names of tables, and the ARN of a role: none of them is looked at.
+            # The other values are names of tables and the ARN of a role, and do not matter here.
             variables[name] = value if isinstance(value, str) else TABLE
     return variables
