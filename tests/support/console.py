@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from local.stack import ROOT
@@ -49,10 +49,19 @@ def running_console(code: str, environment: Mapping[str, str]) -> Iterator[Conso
     try:
         yield Console(process.stdout)
     finally:
-        process.send_signal(signal.SIGINT)
         with process.stdout:
-            status = process.wait(timeout=20)
+            status = _interrupt(process)
     assert status == 0
+
+
+def _interrupt(process: subprocess.Popen[str]) -> int:
+    """Press Ctrl-C until the process ends: Python may lose the first one while it imports."""
+    for _ in range(6):
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(timeout=10)
+    process.kill()
+    return process.wait()
 
 
 def serving(url: str, *, service: str, operator: str) -> str:
