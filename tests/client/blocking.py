@@ -18,8 +18,8 @@ class Blocking:
         self._loop = loop
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        def call(*given: Any, **named: Any) -> Any:
-            answer = getattr(self._sessions, name)(*given, **named)
+        def call(*arguments: Any, **options: Any) -> Any:
+            answer = getattr(self._sessions, name)(*arguments, **options)
             work = answer if inspect.iscoroutine(answer) else _all(answer)
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 

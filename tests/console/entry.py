@@ -17,7 +17,7 @@ ORIGIN = f"http://127.0.0.1:{PORT}"
 
 
 class Entry:
-    """The console's guard, and the URLs that it told when somebody entered."""
+    """The console's guard, and the URLs that it printed when somebody entered."""
 
     def __init__(self, service: Service) -> None:
         self.urls: list[str] = []

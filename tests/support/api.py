@@ -74,7 +74,7 @@ class Api:
 
     @property
     def requests(self) -> list[str]:
-        """The operations that the last call asked DynamoDB for."""
+        """The DynamoDB operations of the last call."""
         return [operation for operation, _ in seam.calls]
 
     def send(self, event: dict[str, Any], path: str | None = None) -> Answer:

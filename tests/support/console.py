@@ -16,18 +16,18 @@ OPERATOR = "arn:aws:iam::111122223333:user/olga"
 
 
 class Console:
-    """A console that runs. `key_url` is the URL that opens it once: the one that it told last."""
+    """A console that runs. `key_url` is the URL that opens it once, and the last one it printed."""
 
     def __init__(self, output: IO[str]) -> None:
         self._output = output
-        self.key_url = self._told()
+        self.key_url = self._next_url()
         self.origin = self.key_url.partition("/?")[0]
 
     def entered(self) -> None:
-        """Somebody opened it, so that it tells another."""
-        self.key_url = self._told()
+        """Somebody opened it, so that it prints another."""
+        self.key_url = self._next_url()
 
-    def _told(self) -> str:
+    def _next_url(self) -> str:
         for line in self._output:
             if "?key=" in line:
                 return line.split()[-1]

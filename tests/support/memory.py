@@ -51,9 +51,9 @@ class MemorySdk(lean.Client):
 
     def scan(self, TableName: str) -> dict[str, Any]:  # noqa: N803
         items = list(self._tables.items[TableName].values())
-        found = lean._decode(json.dumps({"Items": items}).encode())
-        assert found
-        return found
+        decoded = lean._decode(json.dumps({"Items": items}).encode())
+        assert decoded
+        return decoded
 
     def create_table(self, **request: Any) -> None:
         """Both are there, empty."""

@@ -148,20 +148,20 @@ class Service:
         return Reply(answered["statusCode"], answered["headers"], answered["body"].encode())
 
     def _is_signed(self, call: Call) -> bool:
-        given = call.http.headers
-        found = re.fullmatch(
+        sent = call.http.headers
+        match = re.fullmatch(
             r"AWS4-HMAC-SHA256 Credential=testing/\d+/([^/]+)/execute-api/aws4_request, "
             r"SignedHeaders=([^,]+), Signature=(\w+)",
-            given.get("Authorization", ""),
+            sent.get("Authorization", ""),
         )
-        if not found:
+        if not match:
             return False
-        headers = {name: given[name] for name in found[2].split(";")}
+        headers = {name: sent[name] for name in match[2].split(";")}
         request = AWSRequest(call.method, f"{self.url}{call.http.path}", headers, call.body)
-        request.context["timestamp"] = given["X-Amz-Date"]
-        auth = SigV4Auth(self.credentials, "execute-api", found[1])
+        request.context["timestamp"] = sent["X-Amz-Date"]
+        auth = SigV4Auth(self.credentials, "execute-api", match[1])
         signed = auth.string_to_sign(request, auth.canonical_request(request))
-        return bool(auth.signature(signed, request) == found[3])
+        return bool(auth.signature(signed, request) == match[3])
 
     def _answer(self, http: BaseHTTPRequestHandler) -> None:
         body = http.rfile.read(int(http.headers.get("Content-Length") or 0))

@@ -53,8 +53,8 @@ STAGES: dict[str, dict[str, Any]] = {
 
 def cdk_context() -> dict[str, Any]:
     """What `cdk.json` gives to the app; only the CDK CLI reads it by itself."""
-    found: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
-    return found
+    values: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
+    return values
 
 
 def context() -> dict[str, Any]:
@@ -72,10 +72,10 @@ def synthesize(stage: str = "dev", **settings: Any) -> tuple[App, SessionsStack]
     from infra.sessions_stack import SessionsStack
     from infra.settings import Settings
 
-    given = context()
-    app = App(context={**given, "aws:cdk:bundling-stacks": []})
-    given["settings"].update(settings)
-    return app, SessionsStack(app, f"Sessions-{stage}", settings=Settings.of_stage(stage, given))
+    values = context()
+    app = App(context={**values, "aws:cdk:bundling-stacks": []})
+    values["settings"].update(settings)
+    return app, SessionsStack(app, f"Sessions-{stage}", settings=Settings.of_stage(stage, values))
 
 
 @cache

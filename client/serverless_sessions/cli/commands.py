@@ -182,7 +182,7 @@ _REASON = click.option("--reason", required=True, help="Why, for the trail: a-z 
 def _list(service: Service, user: str) -> None:
     """The live sessions of a user, newest first."""
     with service.sessions() as sessions:
-        rows = (session_row(each) for each in sessions.list(user))
+        rows = map(session_row, sessions.list(user))
         if not show(SESSION_TITLES, rows, as_json=service.as_json):
             click.echo("No live session has this user.", err=True)
 
@@ -252,7 +252,7 @@ def revoke(service: Service, id: str, reason: str) -> None:
 def sign_out(service: Service, user: str, keep: str | None, reason: str, yes: bool) -> None:
     """End all sessions of a user, or all but one."""
     with service.sessions() as sessions:
-        ending = [each for each in sessions.list(user) if each.session_id != keep]
+        ending = [session for session in sessions.list(user) if session.session_id != keep]
         if not ending:
             click.echo("Nothing to end: no live session has this user.", err=True)
             return
