@@ -7,6 +7,8 @@ import time
 from typing import Any
 from uuid import uuid4
 
+import clock
+
 # Lambda's event source mapping puts the records that it gives up under the same prefix.
 _KEY = "aws/lambda/refused/%Y/%m/%d/%Y-%m-%dT%H.%M.%S"
 
@@ -23,7 +25,7 @@ def keep(records: list[Any], *, bucket: str) -> bool:
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    now = time.gmtime()
+    now = time.gmtime(clock.time())
     document = {
         "version": "1.0",
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", now),

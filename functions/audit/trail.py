@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
-from time import monotonic, sleep
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+import clock
 from audit.event import AuditEvent
 from dynamodb.errors import DynamoDBError, RequestRefused
 from sessions.cursor import Position
@@ -81,13 +81,13 @@ class AuditTrail:
         An event that is already in the trail counts as added, so a repeated delivery changes
         nothing. If a key is taken, the table is read to find out whether the same event has it.
         The write is PartiQL's INSERT, the only one that IAM can allow without allowing overwrites
-        as well. No request begins after `deadline`, by `time.monotonic()`.
+        as well. No request begins after `deadline`, by `clock.monotonic()`.
         """
         waiting, permanent = list(events), list[AuditEvent]()
         repeated = list[AuditEvent]()
         for attempt in range(_TRIES):
             if attempt:
-                sleep(_PAUSE_SECONDS * 2**attempt)
+                clock.sleep(_PAUSE_SECONDS * 2**attempt)
             waiting, refused, taken = self._insert(waiting, retention_seconds, deadline)
             permanent += refused
             repeated += taken
@@ -109,7 +109,7 @@ class AuditTrail:
         )
         while lots:
             lot = lots.popleft()
-            if monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 temporary.extend(lot)
                 continue
             statements: Any = [self._statement(event, retention_seconds) for event in lot]
@@ -156,7 +156,7 @@ class AuditTrail:
             ]
             request = {self._table_name: {"Keys": keys, "ConsistentRead": True}}
             items: list[Item] = []
-            if monotonic() <= deadline:
+            if clock.monotonic() <= deadline:
                 with suppress(DynamoDBError):
                     answer = self._client.batch_get_item(RequestItems=request)
                     items = answer["Responses"].get(self._table_name, [])

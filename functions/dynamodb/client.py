@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
-import time
 import zlib
 from binascii import a2b_base64, b2a_base64
 from typing import Any, Protocol
 
+import clock
 from dynamodb.connection import ANSWER_SECONDS, CONNECT_SECONDS, Answer, Connections
 from dynamodb.credentials import CredentialSource
 from dynamodb.errors import RequestRefused, TransientError
@@ -88,18 +88,18 @@ class Client:
             try:
                 return self._attempt(operation, body)
             except TransientError:
-                time.sleep(random.uniform(*_PAUSE_SECONDS))  # noqa: S311
+                clock.sleep(random.uniform(*_PAUSE_SECONDS))  # noqa: S311
         return self._attempt(operation, body)
 
     def _attempt(self, operation: str, body: bytes) -> dict[str, Any]:
-        deadline = time.monotonic() + _ATTEMPT_SECONDS
+        deadline = clock.monotonic() + _ATTEMPT_SECONDS
         headers = signed_headers(
             operation,
             body,
             host=self._transport.host,
             region=self._region,
             credentials=self._credentials.get(),
-            now=time.time(),
+            now=clock.time(),
         )
         status, checksum, answer = self._transport.exchange(headers, body, deadline)
         if status in (408, 429) or status >= 500:

@@ -9,10 +9,10 @@ import socket
 import ssl
 from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
-from time import monotonic
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import clock
 from dynamodb.errors import TransientError
 
 CONNECT_SECONDS = 1.0
@@ -54,16 +54,16 @@ class Connections:
         """Send a request and wait for its answer.
 
         Connecting may take 1 s in all, and the answer 2 s in all. Neither may last longer than
-        `deadline`, a time of `monotonic`. Raises `TransientError` if the answer does not arrive in
-        time, or is not complete. A kept connection that turns out to be dead is replaced at once:
-        this host may have been frozen, or the other host may have closed the connection.
+        `deadline`, a time of `clock.monotonic()`. Raises `TransientError` if the answer does not
+        arrive in time, or is not complete. A kept connection that turns out to be dead is replaced
+        at once: this host may have been frozen, or the other host may have closed the connection.
         """
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = f"POST / HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n"
         request = head.encode("latin-1") + body
 
         def within(seconds: float) -> float:
-            return min(deadline, monotonic() + seconds)
+            return min(deadline, clock.monotonic() + seconds)
 
         try:
             if connection := self._take():
@@ -186,7 +186,7 @@ def _connect(address: tuple[str, int], deadline: float) -> socket.socket:
 
 def _left(deadline: float) -> float:
     """Return the seconds until `deadline`. Raises `TimeoutError` if it has passed."""
-    left = deadline - monotonic()
+    left = deadline - clock.monotonic()
     if left <= 0:
         raise TimeoutError
     return left

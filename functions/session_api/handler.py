@@ -8,7 +8,6 @@ gc.disable()  # the reason is at the end of the file
 
 import os
 import re
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from decimal import Decimal
@@ -21,6 +20,7 @@ from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from msgspec import UNSET, UnsetType
 
+import clock
 from audit.trail import AuditTrail, EventPosition
 from session_api import problems, requests
 from session_api.problems import NO_STORE, NO_SUCH_ROUTE, RequestProblem
@@ -44,18 +44,13 @@ from sessions.table import Writer
 from sessions.token import Hashes, Token
 from sessions.user_sessions import SessionPosition, SignOutPosition, UserSessions
 
-
-def _now() -> int:
-    return int(time.time())
-
-
 logger = Logger()
 app = APIGatewayHttpResolver()
 client = connect()
 table_name = os.environ["SESSIONS_TABLE"]
 not_before = int(os.environ["NOT_BEFORE"])
-sessions = SessionStore(client, table_name, clock=_now, not_before=not_before)
-user_sessions = UserSessions(client, table_name, sessions, clock=_now, not_before=not_before)
+sessions = SessionStore(client, table_name, not_before=not_before)
+user_sessions = UserSessions(client, table_name, sessions, not_before=not_before)
 trail = AuditTrail(client, os.environ["AUDIT_TABLE"])
 limits = Limits(
     default_ttl_seconds=int(os.environ["DEFAULT_TTL_SECONDS"]),
@@ -90,7 +85,7 @@ def create_session() -> Response[str]:
         ttl_seconds=body.ttl_seconds,
         absolute_ttl_seconds=body.absolute_ttl_seconds,
         limits=limits,
-        now=_now(),
+        now=clock.now(),
     )
     token, hashes = _secret(Token.issue(session.session_id), body)
     try:

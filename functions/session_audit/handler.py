@@ -7,12 +7,12 @@ import gc
 gc.disable()  # the reason is at the end of the file
 
 import os
-from time import monotonic, time
 from typing import Any, NamedTuple
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+import clock
 from audit import batch
 from audit.classify import events_in, is_from_record, is_kept, replacements, unreadable
 from audit.event import AuditEvent
@@ -28,7 +28,7 @@ record_anonymous = os.environ["RECORD_ANONYMOUS"] == "true"
 not_before = int(os.environ["NOT_BEFORE"])
 # The setting came with this version of the functions, which was deployed before this environment
 # started.
-started_at = int(time())
+started_at = clock.now()
 bucket = os.environ["FAILED_EVENTS_BUCKET"]
 # Lambda ends the function after a minute. The rest is for the request under way, the bucket and the
 # response.
@@ -60,7 +60,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     another event has the key of an event, the event gets a new key, and a `tampered` event is
     recorded as well.
     """
-    deadline = monotonic() + APPEND_SECONDS
+    deadline = clock.monotonic() + APPEND_SECONDS
     events = [
         (audit_event, record)
         for record in event["Records"]
@@ -74,7 +74,9 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         for substitute in replacements(audit_event)
     ]
     second = _append(substitutes, deadline)
-    metrics.emit(first.recorded + second.recorded, function_name=context.function_name, now=time())
+    metrics.emit(
+        first.recorded + second.recorded, function_name=context.function_name, now=clock.time()
+    )
 
     unwritten = [record for _, record in first.unwritten + second.unwritten]
     to_keep = [pair for pair in events + substitutes if pair[0].type == "unreadable"]

@@ -11,20 +11,15 @@ gc.disable()  # the reason is at the end of the file
 
 import logging
 import os
-import time
 from typing import Any
 
+import clock
 from dynamodb.errors import DynamoDBError
 from session_authorizer.credentials import find_token
 from sessions.dynamodb import Item, connect
 from sessions.errors import InvalidToken, SessionsError
 from sessions.lifetime import NUMBERS, seconds
 from sessions.table import TOKEN_ATTRIBUTES, Proof, SessionTable, Writer
-
-
-def _now() -> int:
-    return int(time.time())
-
 
 logger = logging.getLogger()
 logger.setLevel(logging.INFO)
@@ -35,7 +30,6 @@ actor = os.environ["ROLE_ARN"]
 table = SessionTable(
     connect(),
     os.environ["SESSIONS_TABLE"],
-    clock=_now,
     not_before=int(os.environ["NOT_BEFORE"]),
 )
 # The data is not read, because no answer contains it.
@@ -75,7 +69,7 @@ def _session(event: dict[str, Any], by: Writer) -> dict[str, Any] | None:
 def _mark_seen(proof: Proof, by: Writer) -> Item:
     """Record the first use of a token. After a failure, the next use is recorded instead."""
     try:
-        return table.use(proof, now=_now(), by=by)
+        return table.use(proof, now=clock.now(), by=by)
     except InvalidToken:
         raise
     except (SessionsError, DynamoDBError) as failure:

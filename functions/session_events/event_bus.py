@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator, Mapping
-from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
+import clock
 from audit.event import AuditEvent
 
 SOURCE = "serverless-sessions"
@@ -62,15 +62,15 @@ class EventBus:
     def put(self, events: Mapping[str, AuditEvent], *, deadline: float) -> Failures:
         """Put events on the bus.
 
-        No request begins after `deadline`, by `time.monotonic()`.
+        No request begins after `deadline`, by `clock.monotonic()`.
         """
         waiting = {key: self._entry(event) for key, event in events.items()}
         failures = Failures(dict.fromkeys(waiting, "no time left"), {})
         for attempt in range(_TRIES):
             if attempt:
-                sleep(_PAUSE_SECONDS * 2**attempt)
+                clock.sleep(_PAUSE_SECONDS * 2**attempt)
             lots = deque(_lots({key: waiting[key] for key in failures.temporary}))
-            while lots and monotonic() <= deadline:
+            while lots and clock.monotonic() <= deadline:
                 lot = lots.popleft()
                 codes = self._send(lot)
                 if len(lot) > 1 and _REQUEST_REFUSED.issuperset(codes.values()):

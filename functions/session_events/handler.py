@@ -6,7 +6,6 @@ Nobody waits for this function, so it may use AWS's SDK.
 from __future__ import annotations
 
 import os
-from time import monotonic
 from typing import Any
 
 import boto3
@@ -14,6 +13,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
+import clock
 from audit import batch
 from audit.event import AuditEvent
 from audit.trail import from_item
@@ -45,7 +45,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     events = {
         number: audit_event for number, record in records.items() if (audit_event := _event(record))
     }
-    failures = bus.put(events, deadline=monotonic() + PUT_SECONDS)
+    failures = bus.put(events, deadline=clock.monotonic() + PUT_SECONDS)
     refused = dict.fromkeys(records.keys() - events.keys(), "no event") | failures.permanent
 
     for number, code in refused.items():

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
+import clock
 from dynamodb.errors import DynamoDBError
 from sessions.document import from_attributes, to_attributes
 from sessions.dynamodb import Attribute, ConditionFailed, Item, translated_errors
@@ -64,7 +65,7 @@ class SessionStore(SessionTable):
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
         except ConditionFailed as failed:
-            now, item = self._clock(), failed.item
+            now, item = clock.now(), failed.item
             verdict = judge(hashes, item, now, self._not_before)
             if not verdict.is_valid or item.get("UserId") != new.get("UserId"):
                 raise SessionExists from failed
@@ -74,7 +75,7 @@ class SessionStore(SessionTable):
 
     def get(self, session_id: str) -> Session:
         """Read a session with strong consistency, without extending it."""
-        return self._require_live(self._read(session_id), self._clock())
+        return self._require_live(self._read(session_id), clock.now())
 
     def pending_expiry(self, session_id: str, *, record_anonymous: bool) -> dict[str, Any] | None:
         """Return `type`, `at` and `cause` of an `expired` event that TTL has yet to cause, or None.
@@ -82,7 +83,7 @@ class SessionStore(SessionTable):
         Anonymous sessions have such an event only with the setting `record_anonymous`. This reads
         the whole item, for up to 100 read units, because DynamoDB bills for unread attributes too.
         """
-        item, now = self._read(session_id), self._clock()
+        item, now = self._read(session_id), clock.now()
         end = expiry(item, self._not_before)
         if end is None or end["at"] > now or "RevokedAt" in item:
             return None
@@ -95,7 +96,7 @@ class SessionStore(SessionTable):
 
         This writes nothing: it neither renews the session nor ends it when an old token is reused.
         """
-        item, now = self._read(token.session_id), self._clock()
+        item, now = self._read(token.session_id), clock.now()
         verdict = judge(token.hashes, item, now, self._not_before)
         session = Session.from_item(item, now, self._not_before)
         if verdict is not Verdict.NEWEST or session is None:
@@ -136,7 +137,7 @@ class SessionStore(SessionTable):
 
         The token must still be valid: it may have been rotated away since the session was read.
         """
-        now, renewal = self._clock(), None
+        now, renewal = clock.now(), None
         if client is not None:
             full = _is_full(proof.item, now)
             renewal = _renewal(now, full=full) | as_read(proof.item, "TtlSeconds")
@@ -156,7 +157,7 @@ class SessionStore(SessionTable):
                 # A session must not end because its item has no room for its last client.
                 return self._verify_and_write(proof, session, {}, by)
             # Whether the write took effect is unknown, so the session may still be live.
-            if session.expires_at <= self._clock():
+            if session.expires_at <= clock.now():
                 raise Unavailable("expired while its renewal failed") from failure
             return Verification(session, failure)
 
@@ -186,18 +187,18 @@ class SessionStore(SessionTable):
             session = self._require_live(item, now)
             return session if rotation.is_made(item, now, self._not_before) else None
 
-        now = self._clock()
+        now = clock.now()
         try:
             return write(rotation.first_try(now), now)
         except ConditionFailed as failed:
-            item, now = failed.item, self._clock()
+            item, now = failed.item, clock.now()
             if session := earlier_result(item, now):
                 return session
             update = rotation.second_try(item, now, self._not_before)
         try:
             return write(update, now)
         except ConditionFailed as overtaken:
-            if session := earlier_result(overtaken.item, self._clock()):
+            if session := earlier_result(overtaken.item, clock.now()):
                 return session
             raise RotationInGrace from overtaken
 
@@ -263,7 +264,7 @@ class SessionStore(SessionTable):
         if versions is not None:
             accepted = {f":accepted{i}": _number(v) for i, v in enumerate(versions)}
             update |= Update(conditions=[f"Version IN ({', '.join(accepted)})"], values=accepted)
-        now = self._clock()
+        now = clock.now()
         try:
             item = self._update(
                 session_id,
@@ -273,7 +274,7 @@ class SessionStore(SessionTable):
                 by=by,
             )
         except ConditionFailed as failed:
-            self._require_live(failed.item, self._clock())
+            self._require_live(failed.item, clock.now())
             raise VersionMismatch from failed
         return self._require_live(item, now)
 
@@ -296,14 +297,14 @@ class SessionStore(SessionTable):
         window, so that the session can't be renewed any more. Raises `NotAnonymous` if the session
         has a user: only an anonymous session can get such a last window.
         """
-        now, full = self._clock(), True
+        now, full = clock.now(), True
         for _ in range(_RENEWAL_TRIES):
             try:
                 item = self._renew(
                     session_id, now, full=full, ttl_seconds=ttl_seconds, final=final, by=by
                 )
             except ConditionFailed as failed:
-                now = self._clock()
+                now = clock.now()
                 session = self._require_live(failed.item, now)
                 if final and session.user_id is not None:
                     raise NotAnonymous from failed

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+import clock
 from sessions.dynamodb import Attribute, ConditionFailed, DynamoDB, Item, translated_errors
 from sessions.errors import InvalidToken, SessionNotFound, Unavailable
 from sessions.lifetime import NUMBERS, seconds
@@ -88,7 +89,7 @@ class Update(NamedTuple):
 
 
 class SessionTable:
-    """Sessions by id. Times are Unix epoch seconds; `clock()` is called for each request.
+    """Sessions by id. Times are Unix epoch seconds.
 
     Sessions that were created before `not_before` count as absent, except for `revoke`.
 
@@ -100,12 +101,9 @@ class SessionTable:
     then made again, or raises `VersionMismatch`.
     """
 
-    def __init__(
-        self, client: DynamoDB, table_name: str, *, clock: Callable[[], int], not_before: int
-    ) -> None:
+    def __init__(self, client: DynamoDB, table_name: str, *, not_before: int) -> None:
         self._client = client
         self._table_name = table_name
-        self._clock = clock
         self._not_before = not_before
 
     def prove(self, token: Token, *, attributes: str | None = None, by: Writer) -> Proof:
@@ -115,7 +113,7 @@ class SessionTable:
         reused after a rotation ends the session: either the user or a thief has a newer one, and
         nobody can tell which.
         """
-        item, now = self._read(token.session_id, attributes), self._clock()
+        item, now = self._read(token.session_id, attributes), clock.now()
         verdict = judge(token.hashes, item, now, self._not_before)
         if verdict is Verdict.REUSED:
             with suppress(SessionNotFound):
@@ -153,7 +151,7 @@ class SessionTable:
                 by=by,
             )
         except ConditionFailed as failed:
-            verdict = judge(proof.token.hashes, failed.item, self._clock(), self._not_before)
+            verdict = judge(proof.token.hashes, failed.item, clock.now(), self._not_before)
             if not verdict.is_valid:
                 raise InvalidToken from failed
             return failed.item
@@ -165,7 +163,7 @@ class SessionTable:
         who ended the session and why. It removes the user's data and the token hashes, and TTL
         removes the rest later. Raises `SessionNotFound` if there is no session to end.
         """
-        now = self._clock()
+        now = clock.now()
         try:
             self._write(
                 session_id,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from decimal import Decimal
-from time import monotonic, sleep
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+import clock
 from sessions.cursor import Position
 from sessions.document import check_number
 from sessions.dynamodb import DynamoDB, Item, translated_errors
@@ -84,14 +84,14 @@ class _OutOfTime(Exception):
 
 
 def _check_time(deadline: float) -> None:
-    if monotonic() > deadline:
+    if clock.monotonic() > deadline:
         raise _OutOfTime
 
 
 class UserSessions:
     """The sessions of a user. All methods raise `Unavailable` when DynamoDB throttles or is slow.
 
-    `clock` and `not_before` are those of the `SessionStore`.
+    `not_before` is that of the `SessionStore`.
     """
 
     def __init__(
@@ -100,13 +100,11 @@ class UserSessions:
         table_name: str,
         store: SessionStore,
         *,
-        clock: Callable[[], int],
         not_before: int,
     ) -> None:
         self._client = client
         self._table_name = table_name
         self._store = store
-        self._clock = clock
         self._not_before = not_before
 
     def list_live(self, user_id: str, *, limit: int, after: SessionPosition | None) -> Page:
@@ -116,7 +114,7 @@ class UserSessions:
         because of them is filled up for a few rounds or seconds. After that it stays short, and has
         a position to continue from.
         """
-        deadline = monotonic() + _LIST_SECONDS
+        deadline = clock.monotonic() + _LIST_SECONDS
         sessions: list[Session] = []
         for _ in range(_LIST_ROUNDS):
             ids, after = self._index_page(user_id, limit - len(sessions), after)
@@ -124,13 +122,13 @@ class UserSessions:
                 items = list(self._batch_get(ids, _SUMMARY, deadline))
             except _OutOfTime as late:
                 raise Unavailable("out of time") from late
-            by_id, now = {item["SessionId"]["S"]: item for item in items}, self._clock()
+            by_id, now = {item["SessionId"]["S"]: item for item in items}, clock.now()
             candidates = (
                 Session.from_item(by_id.get(session_id, {}), now, self._not_before, with_data=False)
                 for session_id in ids
             )
             sessions += [session for session in candidates if session]
-            if after is None or len(sessions) == limit or monotonic() > deadline:
+            if after is None or len(sessions) == limit or clock.monotonic() > deadline:
                 break
         return Page(sessions, after)
 
@@ -149,8 +147,8 @@ class UserSessions:
         Raises `InvalidField` for a position that no call has returned. Once there is progress, an
         outage of DynamoDB is not raised: the caller continues from the position.
         """
-        deadline = monotonic() + seconds
-        start = after or SignOutPosition(self._clock(), second_look=False, after=None)
+        deadline = clock.monotonic() + seconds
+        start = after or SignOutPosition(clock.now(), second_look=False, after=None)
         position = start
         revoked: list[str] = []
 
@@ -168,7 +166,7 @@ class UserSessions:
                         user_id, _BATCH, position.after, since=position.since
                     )
                     items = self._batch_get(ids, _REVOCABILITY, deadline)
-                    live = [i["SessionId"]["S"] for i in items if is_revocable(i, self._clock())]
+                    live = [i["SessionId"]["S"] for i in items if is_revocable(i, clock.now())]
                     # Building the list raises the errors of the threads here.
                     list(pool.map(end, [session_id for session_id in live if session_id != keep]))
                     if last is None and position.second_look:
@@ -223,7 +221,7 @@ class UserSessions:
         }
         for attempt in range(_BATCH_TRIES):
             if attempt:
-                sleep(0.05 * 2**attempt)
+                clock.sleep(0.05 * 2**attempt)
             _check_time(deadline)
             with translated_errors():
                 answer = self._client.batch_get_item(RequestItems=request)

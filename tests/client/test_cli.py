@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -16,7 +15,8 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 
 from serverless_sessions import Client, Sessions
-from serverless_sessions.cli import commands, output
+from serverless_sessions._core import clock
+from serverless_sessions.cli import output
 from serverless_sessions.cli.commands import Service as Cli
 from serverless_sessions.cli.commands import Since, main
 from serverless_sessions.cli.output import Moment
@@ -202,7 +202,7 @@ def test_since_has_a_form(run: Run, since: str) -> None:
 def test_since_counts_back_from_now(
     monkeypatch: pytest.MonkeyPatch, since: str, seconds: int
 ) -> None:
-    monkeypatch.setattr(commands, "time", SimpleNamespace(time=lambda: 1_795_435_200.5))
+    monkeypatch.setattr(clock, "time", lambda: 1_795_435_200.5)
 
     assert Since().convert(since, None, None) == 1_795_435_200 - seconds
 
@@ -224,7 +224,7 @@ def test_length_of_time_shows_in_its_largest_unit(
     monkeypatch: pytest.MonkeyPatch, seconds: int, words: str
 ) -> None:
     now = 1_795_435_200
-    monkeypatch.setattr(output, "time", SimpleNamespace(time=lambda: now + 0.5))
+    monkeypatch.setattr(clock, "time", lambda: now + 0.5)
 
     assert output.duration(seconds) == words
     assert Moment(now + seconds).distance() == f"in {words}"

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from serverless_sessions import DirectReader, IssuedSession, Sessions
-from serverless_sessions._core import direct as direct_module
-from serverless_sessions._core import operations as operations_module
+from serverless_sessions._core import clock as client_clock
 from serverless_sessions._core.token import Token
 from tests.support.functions import function, lambda_context, sample
 from tests.support.proxy import Exchange, Fault, answering, dripping, http_answer, proxy_to, silent
@@ -227,7 +226,7 @@ def test_one_call_a_minute_asks_for_the_rules(
     """The kill switch reaches a reader within that minute; none goes on by older rules."""
     issued = sessions.create("ada", ttl_seconds=80_000)
     clock = Clock()
-    monkeypatch.setattr(direct_module, "time", clock)
+    monkeypatch.setattr(client_clock, "time", clock.time)
 
     clock.ahead = 56
     monkeypatch.setattr(service.handler, "policy", {})
@@ -289,8 +288,7 @@ def test_a_wrong_clock_ends_and_prolongs_no_session(
 ) -> None:
     """DynamoDB says when it answered. It takes signatures that are up to 5 minutes off."""
     clock = Clock()
-    monkeypatch.setattr(direct_module, "time", clock)
-    monkeypatch.setattr(operations_module, "time", clock)
+    monkeypatch.setattr(client_clock, "time", clock.time)
     sessions = connect(reader=reader)
     for clock.ahead in (-280, 280):
         assert sessions.verify(sessions.create("warm").token)
@@ -310,7 +308,8 @@ def test_a_wrong_clock_neither_hastens_nor_delays_a_renewal(
 ) -> None:
     """It is due after a tenth of the window, 180 s here."""
     for ahead, age, due in ((280, 60, False), (-280, 240, True)):
-        monkeypatch.setattr(direct_module, "time", clock := Clock(ahead))
+        clock = Clock(ahead)
+        monkeypatch.setattr(client_clock, "time", clock.time)
         reader.learn("not_before=0, renewal_fraction=0.1", clock.time())
         assert is_due(sessions, service, age) == due
 
@@ -383,8 +382,7 @@ def test_rules_count_from_the_call_that_brought_them(
 ) -> None:
     """However late its answer comes: the service may have new rules by then."""
     clock = Clock()
-    monkeypatch.setattr(direct_module, "time", clock)
-    monkeypatch.setattr(operations_module, "time", clock)
+    monkeypatch.setattr(client_clock, "time", clock.time)
     sessions = connect(reader=reader)
     issued = sessions.create("ada", ttl_seconds=80_000)
 
@@ -437,7 +435,8 @@ def test_rules_that_can_not_be_read_end_with_those_before_them(
 ) -> None:
     """Calls go to the API then, and none of them fails."""
     issued = sessions.create("ada", ttl_seconds=80_000)
-    monkeypatch.setattr(direct_module, "time", clock := Clock())
+    clock = Clock()
+    monkeypatch.setattr(client_clock, "time", clock.time)
     for header in UNREADABLE:
         clock.ahead = 0
         reader.learn("not_before=0, renewal_fraction=0.1", clock.time())

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -461,7 +460,7 @@ def test_key_that_an_app_has_noted_is_no_theft(
 
     for seconds in (0, 3600):
         now = time.time() + seconds
-        monkeypatch.setattr(service.handler, "time", SimpleNamespace(time=lambda now=now: now))
+        monkeypatch.setattr("clock.time", lambda now=now: now)
         assert not SessionStore().exists(noted)
         SessionStore().delete(noted)
         assert SessionStore().exists(session.session_key)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from functools import cache
 from io import StringIO
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import boto3
@@ -94,26 +94,21 @@ def failed_events(backend: Backend) -> Iterator[Callable[[], list[dict[str, Any]
 
 @pytest.fixture
 def api(tables: Any, monkeypatch: pytest.MonkeyPatch) -> Api:
-    handler = function("session_api")
     clock = Clock()
-    monkeypatch.setattr(handler, "time", SimpleNamespace(time=lambda: clock.now + 0.9))
-    return Api(handler, clock)
+    monkeypatch.setattr("clock.time", lambda: clock.now + 0.9)
+    return Api(function("session_api"), clock)
 
 
 @pytest.fixture
 def authorizer(api: Api, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The authorizer's handler, at the API's clock."""
-    handler = function("session_authorizer")
-    monkeypatch.setattr(handler, "time", SimpleNamespace(time=lambda: api.clock.now + 0.9))
-    return handler
+    return function("session_authorizer")
 
 
 @pytest.fixture
 def other(api: Api, tables: Any) -> SessionStore:
     """Another caller's store, on the same clock; its requests all arrive."""
-    return SessionStore(
-        Boto3Client(tables.client), tables.sessions, clock=lambda: api.clock.now, not_before=0
-    )
+    return SessionStore(Boto3Client(tables.client), tables.sessions, not_before=0)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ Kept = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def audit(tables: Any, failed_events: Kept, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr("audit.trail.sleep", lambda _: None)
+    monkeypatch.setattr("clock.sleep", lambda _: None)
     return function("session_audit")
 
 
@@ -462,8 +462,7 @@ def test_everything_behind_the_deadline_is_reported(
         return original(Statements=Statements)
 
     monkeypatch.setattr(seam.client, "batch_execute_statement", answer)
-    monkeypatch.setattr(audit, "monotonic", lambda: clock[0])
-    monkeypatch.setattr("audit.trail.monotonic", lambda: clock[0])
+    monkeypatch.setattr("clock.monotonic", lambda: clock[0])
 
     reported = record(audit, inserts(60))["batchItemFailures"]
 
@@ -482,8 +481,7 @@ def test_silent_table_refuses_all(audit: ModuleType, monkeypatch: pytest.MonkeyP
         raise TransientError("TimeoutError")
 
     seam.before = time_out
-    monkeypatch.setattr(audit, "monotonic", lambda: clock[0])
-    monkeypatch.setattr("audit.trail.monotonic", lambda: clock[0])
+    monkeypatch.setattr("clock.monotonic", lambda: clock[0])
 
     answer = record(audit, inserts(100))
 

@@ -603,7 +603,7 @@ def test_sign_out_goes_on_from_its_cursor(api: Api, monkeypatch: pytest.MonkeyPa
         api.create()
         api.clock.now += 1
     clock = [0.0]
-    monkeypatch.setattr("sessions.user_sessions.monotonic", lambda: clock[0])
+    monkeypatch.setattr("clock.monotonic", lambda: clock[0])
 
     def take_time() -> None:
         clock[0] += 0.15
@@ -630,9 +630,10 @@ def test_cursor_of_a_sign_out_is_good_for_the_same_call_only(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.create()
-    moments = iter([0.0, 0.0, *[21.0] * 9])
+    clock = [0.0]
     with monkeypatch.context() as slow:
-        slow.setattr("sessions.user_sessions.monotonic", lambda: next(moments))
+        slow.setattr("clock.monotonic", lambda: clock[0])
+        slow.setattr(seam, "after", lambda: clock.append(clock.pop() + 21))
         cursor = api("DELETE", "/sessions", query={"user_id": "ada"}).json["next_cursor"]
 
     def status(cursor: str, **query: str) -> int:

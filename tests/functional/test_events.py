@@ -90,7 +90,7 @@ def events(bus: Bus, kept: list[Any], monkeypatch: pytest.MonkeyPatch) -> Module
 
     monkeypatch.setattr(handler, "bus", EventBus(bus, "default"))
     monkeypatch.setattr("audit.failed_events.keep", keep)
-    monkeypatch.setattr("session_events.event_bus.sleep", lambda _: None)
+    monkeypatch.setattr("clock.sleep", lambda _: None)
     return handler
 
 
@@ -444,8 +444,7 @@ def test_silent_bus_is_given_up_within_the_functions_time(
         raise ConnectTimeoutError(endpoint_url="https://events.us-east-1.amazonaws.com")
 
     bus.before = time_out
-    monkeypatch.setattr("session_events.event_bus.monotonic", lambda: clock[0])
-    monkeypatch.setattr(events, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("clock.monotonic", lambda: clock[0])
 
     assert send(events, batch(100)) == "98"
 
@@ -476,8 +475,7 @@ def test_bus_that_is_away_for_an_hour_costs_nothing(
     bus.judge = lambda detail: (
         "ThrottlingException" if len(bus.requests) % 3 and clock[0] < 7200 else None
     )
-    monkeypatch.setattr("session_events.event_bus.monotonic", lambda: clock[0])
-    monkeypatch.setattr(events, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("clock.monotonic", lambda: clock[0])
     records = waiting = batch(100)
 
     while waiting:

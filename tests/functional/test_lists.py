@@ -137,7 +137,7 @@ def test_page_stays_short_when_its_time_is_over(api: Api, monkeypatch: pytest.Mo
         clock[0] += 6
 
     seam.before = be_slow
-    monkeypatch.setattr("sessions.user_sessions.monotonic", lambda: clock[0])
+    monkeypatch.setattr("clock.monotonic", lambda: clock[0])
 
     first = api("GET", "/sessions", query={"user_id": "ada", "limit": 1})
     assert (first.status, first.json["items"]) == (200, [])

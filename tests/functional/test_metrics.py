@@ -24,7 +24,7 @@ Printed = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture
 def audit(tables: Any, failed_events: Any, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr("audit.trail.sleep", lambda _: None)
+    monkeypatch.setattr("clock.sleep", lambda _: None)
     return function("session_audit")
 
 

@@ -196,7 +196,7 @@ def test_throttled_part_of_a_list_is_asked_for_again(
 
 def test_list_that_stays_throttled_is_503(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     api.create()
-    monkeypatch.setattr("sessions.user_sessions.sleep", lambda _: None)
+    monkeypatch.setattr("clock.sleep", lambda _: None)
     monkeypatch.setattr(
         seam.client,
         "batch_get_item",

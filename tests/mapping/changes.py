@@ -15,6 +15,9 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
+import pytest
+
+import clock
 from dynamodb import client as lean
 from dynamodb.connection import Answer
 from serverless_sessions.serve.tables import Tables
@@ -74,7 +77,6 @@ class Changes:
         self._store = SessionStore(
             lean.Client(_Direct(self._tables), region="us-east-1"),
             "sessions",
-            clock=lambda: self._now,
             not_before=0,
         )
         self._calls = 0
@@ -82,14 +84,16 @@ class Changes:
         # Those that are over, or that nobody comes back to, by when something happens to them.
         self._left: list[tuple[int, int, Life]] = []
         self.sessions = 0
-        while len(self._tables.stream) < count:
-            self._now += self._random.choice((0, 0, round(pace), round(2 * pace)))
-            if self._left and self._left[0][0] <= self._now:
-                self._end(heappop(self._left)[2])
-            elif not self._lives or self.sessions * count < len(self._tables.stream) * sessions:
-                self._begin()
-            else:
-                self._go_on(self._random.choice(self._lives))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(clock, "time", lambda: self._now)
+            while len(self._tables.stream) < count:
+                self._now += self._random.choice((0, 0, round(pace), round(2 * pace)))
+                if self._left and self._left[0][0] <= self._now:
+                    self._end(heappop(self._left)[2])
+                elif not self._lives or self.sessions * count < len(self._tables.stream) * sessions:
+                    self._begin()
+                else:
+                    self._go_on(self._random.choice(self._lives))
         self.ended = self._now
         self.records = [self._record(i) for i in range(count)]
 

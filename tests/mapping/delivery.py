@@ -9,14 +9,13 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from random import Random
-from time import monotonic
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 import pytest
 from botocore.exceptions import ClientError
 
-from audit import trail as audit_trail
+import clock
 from dynamodb import client as lean
 from dynamodb.connection import Answer, Connections
 from serverless_sessions.serve.expressions import Invalid
@@ -92,7 +91,7 @@ class OnDynamoDBLocal:
         self._sdk = sdk(endpoint)
 
     def answer(self, headers: dict[str, str], body: bytes) -> Answer:
-        return self._connections.exchange(headers, body, monotonic() + 60)
+        return self._connections.exchange(headers, body, clock.monotonic() + 60)
 
     def items(self) -> list[Item]:
         pages = self._sdk.get_paginator("scan").paginate(TableName="audit")
@@ -184,19 +183,13 @@ class Delivery:
 
     @contextmanager
     def _installed(self) -> Iterator[None]:
-        clock = SimpleNamespace(
-            time=lambda: self.clock.now,
-            monotonic=lambda: self.clock.now,
-            sleep=self.clock.spend,
-        )
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("AWS_ACCESS_KEY_ID", "testing")
             patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-            patch.setattr(lean, "time", clock)
+            for name in ("time", "monotonic"):
+                patch.setattr(clock, name, lambda: self.clock.now)
+            patch.setattr(clock, "sleep", self.clock.spend)
             patch.setattr(lean, "random", SimpleNamespace(uniform=self.random.uniform))
-            patch.setattr(audit_trail, "monotonic", clock.monotonic)
-            patch.setattr(audit_trail, "sleep", clock.sleep)
-            patch.setattr(self._handler, "monotonic", clock.monotonic)
             patch.setattr("boto3.client", lambda name, config: {"s3": self._bucket}[name])
             logging.disable()
             seam.reset(lean.Client(self.network, region="us-east-1"))

@@ -8,7 +8,6 @@ import json
 import random
 import secrets
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 
+from serverless_sessions._core import clock
 from serverless_sessions._core.calls import Answer
 from tests.simulation.browser_model import BrowserModel, Exchange
 from tests.simulation.browser_stories import Step, Story, Way, draw, shrink
@@ -178,11 +178,6 @@ class _Cast:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """The client and the adapters run in simulated time, on this story's service."""
-        clock = SimpleNamespace(
-            time=lambda: self.world.time.clock,
-            monotonic=lambda: self.world.time.now,
-            sleep=self.world.time.wait,
-        )
 
         async def sleep(seconds: float, result: Any = None) -> Any:
             if seconds > 0:
@@ -198,10 +193,6 @@ class _Cast:
             token_bytes=self.random.randbytes,
         )
         stand_ins: dict[int, object] = {
-            id(time): clock,
-            id(time.time): clock.time,
-            id(time.monotonic): clock.monotonic,
-            id(time.sleep): clock.sleep,
             id(random): draws,
             id(secrets): urlsafe,
             id(secrets.token_urlsafe): urlsafe.token_urlsafe,
@@ -213,6 +204,9 @@ class _Cast:
                     for attribute, value in list(vars(module).items()):
                         if id(value) in stand_ins:
                             patch.setattr(module, attribute, stand_ins[id(value)])
+            patch.setattr(clock, "time", lambda: self.world.time.clock)
+            patch.setattr(clock, "monotonic", lambda: self.world.time.now)
+            patch.setattr(clock, "sleep", self.world.time.wait)
             patch.setattr(asyncio, "sleep", sleep)
             patch.setattr(self.world.api, "default_grace_seconds", self.story.grace)
             for client in self.app.clients():

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import pytest
 from aws_lambda_powertools.event_handler.api_gateway import BaseRouter
 
-from audit import trail as audit_trail
+import clock
 from dynamodb import client as lean
 from dynamodb.connection import ANSWER_SECONDS, Answer
 from dynamodb.errors import TransientError
@@ -124,11 +124,6 @@ class World:
     @contextmanager
     def installed(self) -> Iterator[World]:
         """The handlers run in this world until the end of the block."""
-        clock = SimpleNamespace(
-            time=lambda: self.time.clock,
-            monotonic=lambda: self.time.now,
-            sleep=self.time.wait,
-        )
         secrets = SimpleNamespace(
             token_bytes=self._random.randbytes,
             token_urlsafe=lambda size: base64url(self._random.randbytes(size)),
@@ -136,16 +131,13 @@ class World:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("AWS_ACCESS_KEY_ID", "testing")
             patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-            for module in (self.api, self.authorizer, lean):
-                patch.setattr(module, "time", clock)
-            for module in (user_sessions, audit_trail):
-                patch.setattr(module, "monotonic", clock.monotonic)
-                patch.setattr(module, "sleep", clock.sleep)
+            patch.setattr(clock, "time", lambda: self.time.clock)
+            patch.setattr(clock, "monotonic", lambda: self.time.now)
+            patch.setattr(clock, "sleep", self.time.wait)
             patch.setattr(user_sessions, "ThreadPoolExecutor", _NoPool)
             patch.setattr(lean, "random", SimpleNamespace(uniform=lambda least, most: most))
             for module in (session, token):
                 patch.setattr(module, "secrets", secrets)
-            patch.setattr(self.audit, "monotonic", clock.monotonic)
             patch.setattr(self.audit, "unrecorded", [])
             patch.setattr(self.api, "default_grace_seconds", RETIRED_SECONDS)
             for module in (self.api, self.audit):

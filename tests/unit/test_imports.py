@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +106,14 @@ def test_what_is_public_imports_nothing_of_the_inside() -> None:
     assert not crossings(CLIENT / "errors.py", CLIENT / "models.py", into=inside)
 
 
+@pytest.mark.parametrize("folder", [FUNCTIONS, CLIENT])
+def test_one_module_reads_the_time(folder: Path) -> None:
+    """Otherwise the simulation, or the tests of an app, would move some of the clocks only."""
+    reading = r"(?<![\w.])(time\.(time|monotonic|sleep)|datetime\.(now|utcnow))\b|from time import"
+    readers = {path.name for path in sources(folder) if re.search(reading, path.read_text())}
+    assert readers == {"clock.py"}
+
+
 def test_the_client_imports_nothing_of_the_service() -> None:
-    service = {path.name for path in FUNCTIONS.iterdir() if path.is_dir()}
+    service = {path.stem for path in FUNCTIONS.iterdir()}
     assert not crossings(CLIENT, into={"bench", "boto3", "infra", "local", "tests"} | service)

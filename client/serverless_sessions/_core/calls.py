@@ -8,12 +8,11 @@ for threads and asyncio.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from serverless_sessions._core import exact_json
+from serverless_sessions._core import clock, exact_json
 from serverless_sessions.errors import (
     BodyTooLarge,
     FieldError,
@@ -82,11 +81,11 @@ class Deadline:
     """The time by which a call must end."""
 
     def __init__(self, seconds: float) -> None:
-        self._at = time.monotonic() + seconds
+        self._at = clock.monotonic() + seconds
 
     @property
     def left(self) -> float:
-        return self._at - time.monotonic()
+        return self._at - clock.monotonic()
 
 
 class Attempts:

@@ -7,12 +7,12 @@ import hmac
 import json
 import os
 import re
-import time
 import zlib
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from serverless_sessions._core import clock
 from serverless_sessions._core.calls import Answer, Deadline, Plan, Request
 from serverless_sessions._core.exact_json import parse_number
 from serverless_sessions._core.token import Token
@@ -102,7 +102,7 @@ class DirectReader:
         process is frozen, as in Lambda.
         """
         policy = self._policy
-        age = time.time() - policy.learned_at if policy else -1
+        age = clock.time() - policy.learned_at if policy else -1
         if not 0 <= age < _POLICY_SECONDS:
             return None
         if age >= _REFRESH_SECONDS and self._refreshed_policy is not policy:

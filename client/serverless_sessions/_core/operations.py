@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
-from serverless_sessions._core import exact_json
+from serverless_sessions._core import clock, exact_json
 from serverless_sessions._core.calls import (
     Answer,
     Attempts,
@@ -113,7 +112,7 @@ class Operations:
             if session:
                 return session
         body = {"token": text, "renew": renew, "client": normalize(client) or None}
-        sent_at = time.time()
+        sent_at = clock.time()
         try:
             answer = yield from call(self._request("POST", "/sessions/verify", body), deadline)
         except InvalidToken:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
+from serverless_sessions._core import clock
 from serverless_sessions._core.base import BaseSessions
 from serverless_sessions._core.calls import Outcome, Plan, Result, Wait
 from serverless_sessions._core.transport import Transport
@@ -140,7 +140,7 @@ class Sessions(BaseSessions[Transport]):
                 result: Result = done.value
                 return result
             if isinstance(step, Wait):
-                time.sleep(step.seconds)
+                clock.sleep(step.seconds)
                 outcome = None
             else:
                 outcome = self._transport.send(step, self._signer.sign(step))

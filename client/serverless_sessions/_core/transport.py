@@ -10,12 +10,12 @@ import os
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import httpcore2
 
+from serverless_sessions._core import clock
 from serverless_sessions._core.calls import Answer, NoAnswer, Request
 
 _POOL: dict[str, Any] = {
@@ -73,7 +73,7 @@ class Transport:
 
     def send(self, request: Request, headers: Mapping[str, str]) -> Answer | NoAnswer:
         pool = self._current()
-        _thread.deadline = time.monotonic() + request.seconds
+        _thread.deadline = clock.monotonic() + request.seconds
         try:
             return _answer(pool.request(**_arguments(request, headers)))
         except _FAILURES as error:
@@ -196,7 +196,7 @@ class _DeadlineStream(httpcore2.NetworkStream):
 
 def _left(timeout_class: type[Exception]) -> float:
     """Return the seconds until the deadline, or raise `timeout_class`."""
-    left: float = _thread.deadline - time.monotonic()
+    left: float = _thread.deadline - clock.monotonic()
     if left <= 0:
         raise timeout_class("the deadline has passed")
     return left

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from serverless_sessions._core import clock
 from serverless_sessions._core.calls import Plan
 from serverless_sessions._core.operations import Operations
 from serverless_sessions._core.token import Token, new_session_id
@@ -205,7 +205,7 @@ class WebSession:
         with_visitors = self._visitor_tokens is not None
         if self._is_issued and self.session:
             seconds_left = self.session.absolute_expires_at - max(
-                int(time.time()), self.session.created_at
+                clock.now(), self.session.created_at
             )
             changes.append(
                 CookieChange(with_visitors and is_visitor, self.token, max(seconds_left, 1))

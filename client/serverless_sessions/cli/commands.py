@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ except ImportError:
 from botocore.exceptions import BotoCoreError, ClientError
 
 from serverless_sessions import AsyncSessions, Event, Sessions
+from serverless_sessions._core import clock
 from serverless_sessions._core.signing import region_of
 from serverless_sessions._core.token import SESSION_ID
 from serverless_sessions.cli.output import (
@@ -79,7 +79,7 @@ class Since(click.ParamType[Any]):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
         if ago := _AGO.fullmatch(value):
-            return int(time.time()) - int(ago[1]) * _SECONDS[ago[2]]
+            return clock.now() - int(ago[1]) * _SECONDS[ago[2]]
         try:
             given = datetime.fromisoformat(value)
         except ValueError:
@@ -274,15 +274,15 @@ def tail(service: Service, user: str) -> None:
 
 
 def _follow(sessions: Sessions, user: str) -> Iterator[Event]:
-    began = int(time.time())
+    began = clock.now()
     seen: set[str] = set()
     while True:
-        since = max(began, int(time.time()) - _LATE_SECONDS)
+        since = max(began, clock.now() - _LATE_SECONDS)
         for event in sessions.events(user_id=user, since=since, newest_first=False):
             if event.event_id not in seen:
                 seen.add(event.event_id)
                 yield event
-        time.sleep(_POLL_SECONDS)
+        clock.sleep(_POLL_SECONDS)
 
 
 @command

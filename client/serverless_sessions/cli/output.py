@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Any
 import click
 
 from serverless_sessions import Client, Event, Session
+from serverless_sessions._core import clock
 
 _LAST_WIDTH = 60
 # Units of time in seconds, the largest first.
@@ -33,7 +33,7 @@ class Moment:
 
     def distance(self) -> str:
         """Return the distance from now in its largest unit: "in 5 minutes", "2 days ago"."""
-        away = self.seconds - int(time.time())
+        away = self.seconds - clock.now()
         if not away:
             return "now"
         return f"in {duration(away)}" if away > 0 else f"{duration(-away)} ago"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from serverless_sessions import AsyncSessions, Event, Session
+from serverless_sessions._core import clock
 from serverless_sessions.cli.output import Moment, duration
 from serverless_sessions.console import inputs
 from serverless_sessions.console.display import device, error_message, plain, pretty_json
@@ -124,7 +124,7 @@ class Console:
         """Show a user's live sessions, and the timelines of all sessions in the trail."""
         user_id = inputs.user_id(request.query_params.get("id", ""))
         window_name = request.query_params.get("window", "fit")
-        now = int(time.time())
+        now = clock.now()
         live_sessions, events = await asyncio.gather(
             _first(self._sessions.list(user_id), _MAX_SESSIONS),
             _first(self._sessions.events(user_id=user_id), _MAX_EVENTS),
@@ -221,7 +221,7 @@ class Console:
         session, (pending, events) = await asyncio.gather(
             self._live_session(session_id), self._history(session_id)
         )
-        now = int(time.time())
+        now = clock.now()
         [timeline, *_] = [*timelines(events, [session] if session else []), None]
         if timeline and timeline.ending == "unclear" and pending:
             timeline = timeline.with_expiry(pending)
@@ -274,7 +274,7 @@ class Console:
             count=len(sessions_to_end),
             more=len(sessions) == _MAX_SESSIONS,
             error=error,
-            now=int(time.time()),
+            now=clock.now(),
         )
 
     async def _end(self, request: Request) -> Response:
@@ -288,7 +288,7 @@ class Console:
         # So the live sessions are read first.
         live_sessions = await self._target_sessions(user_id, session_id)
         session_ids = frozenset(session.session_id for session in live_sessions) - {keep}
-        started_at = int(time.time())
+        started_at = clock.now()
         if session_id:
             await self._sessions.revoke(session_id, reason=reason)
             ended = len(session_ids)
@@ -343,7 +343,7 @@ class Console:
             key=key,
             events=events[:_EVENTS],
             missing=max(missing, 0),
-            reload=missing > 0 and time.time() < outcome.at + _RELOAD_SECONDS,
+            reload=missing > 0 and clock.time() < outcome.at + _RELOAD_SECONDS,
         )
 
     def _render(self, template: str, status: int = 200, **values: Any) -> Response:

@@ -11,7 +11,6 @@ and the client's address and browser are not recorded.
 from __future__ import annotations
 
 import logging
-import time
 
 from django.conf import settings
 from django.contrib.sessions import middleware
@@ -23,6 +22,7 @@ from django.template.loader import render_to_string
 from django.utils.cache import patch_vary_headers
 from django.utils.http import http_date
 
+from serverless_sessions._core import clock
 from serverless_sessions._core.token import Token
 from serverless_sessions._web.cookies import CookieChange, read_tokens, read_values
 from serverless_sessions._web.session import RETRY_AFTER_SECONDS
@@ -110,7 +110,7 @@ def _change_cookie(response: HttpResponse, change: CookieChange, session: Sessio
         settings.SESSION_COOKIE_NAME,
         change.token,
         max_age=max_age,
-        expires=None if max_age is None else http_date(time.time() + max_age),
+        expires=None if max_age is None else http_date(clock.time() + max_age),
         domain=settings.SESSION_COOKIE_DOMAIN,
         path=settings.SESSION_COOKIE_PATH,
         secure=settings.SESSION_COOKIE_SECURE,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from serverless_sessions import Sessions
+from serverless_sessions._core import clock
 from serverless_sessions.errors import SessionsError
 from serverless_sessions.operate.account import Account
 
@@ -84,7 +84,7 @@ class Deployment:
         """
         for attempt in range(_TRIES):
             if attempt:
-                time.sleep(_PAUSE_SECONDS * 2**attempt)
+                clock.sleep(_PAUSE_SECONDS * 2**attempt)
             answer = self._lambda.invoke(FunctionName=function, Payload=json.dumps(event).encode())
             result = json.load(answer["Payload"])
             if "FunctionError" not in answer:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
 from serverless_sessions import SessionNotFound, Sessions, SessionsError
+from serverless_sessions._core import clock
 from serverless_sessions.operate.deployment import Deployment, OperationError
 from serverless_sessions.operate.promises import TTL_ATTRIBUTE, append_only
 
@@ -167,14 +167,14 @@ def _authorize(deployment: Deployment, token: str) -> bool:
 
 def _within(seconds: float, confirm: Callable[[], None]) -> None:
     """Repeat `confirm` until it holds, for at most `seconds`."""
-    deadline = time.monotonic() + seconds
+    deadline = clock.monotonic() + seconds
     while True:
         try:
             return confirm()
         except NotYet as error:
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 raise OperationError(f"{error} Waited {seconds:.0f} s for it.") from error
-        time.sleep(0.5)
+        clock.sleep(0.5)
 
 
 def _say(line: str) -> None:
