@@ -1,8 +1,8 @@
-"""Finds out which write of the API made a change of an item.
+"""Identifies the write of the API that made a change of an item.
 
 The rules mirror the writes in `sessions.store` and `sessions.table`: which attributes a write may
 change, what its condition requires, and how the new values relate to each other and to the time of
-record. A change that fits none of them was made behind the API's back.
+record. A change that matches none of these rules was not made by the API.
 """
 
 from __future__ import annotations
@@ -62,31 +62,32 @@ _CONFIRMED = {"PreviousTokenUntil", "PreviousTokenGrace"}
 Facts = dict[str, Any]
 
 
-class _Foreign(Exception):
+class _NotByApi(Exception):
     """No write of the API makes this change."""
 
 
 def creation(new: Item, recorded_at: int) -> Facts:
-    """Return type and facts of the event for an item that was created.
+    """Return the `type` and the other fields of the event for a new item.
 
     `recorded_at` is the time of the stream record, in epoch seconds.
     """
     try:
         return _creation(new, recorded_at)
-    except _Foreign:
+    except _NotByApi:
         return {"type": "tampered"} | names_of_changes({}, new)
 
 
 def modification(old: Item, new: Item, recorded_at: int, not_before: int) -> Facts:
-    """Return type and facts of the event for a change that was recorded at `recorded_at`.
+    """Return the `type` and the other fields of the event for a change of an item.
 
-    Sessions from before `not_before` are dead. Both times are in epoch seconds.
+    `recorded_at` is the time of the stream record. Sessions that were created before `not_before`
+    are dead. Both times are in epoch seconds.
     """
     changed = {name for name, value in new.items() if old.get(name) != value}
     changed |= old.keys() - new.keys()
     try:
         if "RequestId" not in changed or "RevokedAt" in old:
-            raise _Foreign
+            raise _NotByApi
         _require(_names_its_writer(new))
         changed -= {"Actor", "RequestId"}
         if "RevokedAt" in changed:
@@ -98,13 +99,13 @@ def modification(old: Item, new: Item, recorded_at: int, not_before: int) -> Fac
         if "PreviousTokenGrace" in changed:
             return _confirmation(old, new, changed, recorded_at, not_before)
         return _renewal(old, new, changed, recorded_at, not_before)
-    except _Foreign:
+    except _NotByApi:
         return {"type": "tampered"} | names_of_changes(old, new)
 
 
 def _creation(new: Item, recorded_at: int) -> Facts:
-    at, window = _whole(new, "CreatedAt"), _whole(new, "TtlSeconds")
-    expires_at, end = _whole(new, "ExpirationTime"), _whole(new, "AbsoluteExpirationTime")
+    at, window = _integer(new, "CreatedAt"), _integer(new, "TtlSeconds")
+    expires_at, end = _integer(new, "ExpirationTime"), _integer(new, "AbsoluteExpirationTime")
     _require(
         new.keys() - {"UserId", "Client"} == _CREATED
         and SESSION_ID.fullmatch(new["SessionId"].get("S", ""))
@@ -116,24 +117,24 @@ def _creation(new: Item, recorded_at: int) -> Facts:
         and _names_its_writer(new)
         and digest(new, "TokenHash")
         and digest(new, "FamilyHash")
-        and _whole(new, "Version") == 1
-        and _whole(new, "RenewedAt") == at
+        and _integer(new, "Version") == 1
+        and _integer(new, "RenewedAt") == at
         and _is_recent(at, recorded_at)
         and 1 <= window <= end - at <= MAX_LIFETIME_SECONDS
         and expires_at == at + window
-        and _whole(new, "RenewableUntil") == end - window
+        and _integer(new, "RenewableUntil") == end - window
     )
     return {"type": "created", "expires_at": expires_at}
 
 
 def _revocation(old: Item, new: Item, changed: set[str], recorded_at: int) -> Facts:
-    at, expired_at = _whole(new, "RevokedAt"), time_in(old, "ExpirationTime")
+    at, expired_at = _integer(new, "RevokedAt"), time_in(old, "ExpirationTime")
     reason = text(new, "RevokedReason") or ""
     _require(
         changed <= _REVOKED
         and not new.keys() & _REMOVED_BY_REVOCATION
         and REASON.fullmatch(reason)
-        and _whole(new, "ExpirationTime") == at
+        and _integer(new, "ExpirationTime") == at
         and _is_recent(at, recorded_at)
         and expired_at > at - WRITE_SECONDS
     )
@@ -143,13 +144,14 @@ def _revocation(old: Item, new: Item, changed: set[str], recorded_at: int) -> Fa
 
 def _rotation(old: Item, new: Item, changed: set[str], recorded_at: int, not_before: int) -> Facts:
     """Accepts the shifts of tokens that `sessions.rotation` makes, and no others."""
-    until, grace = _whole(new, "PreviousTokenUntil"), 0
+    until, grace = _integer(new, "PreviousTokenUntil"), 0
     if "PreviousTokenGrace" in new:
-        grace = _whole(new, "PreviousTokenGrace")
+        grace = _integer(new, "PreviousTokenGrace")
         _require(_is_grace(grace))
     at = until - grace
-    retired_seconds = _whole(new, "RetiredTokenUntil") - at
-    # Without a grace period, the former token is refused for as long as the deployment's default.
+    retired_seconds = _integer(new, "RetiredTokenUntil") - at
+    # Without a grace period, the former token is refused at once, and is retired for as long as the
+    # deployment's default grace period.
     is_retired_in_time = retired_seconds == grace if grace else _is_grace(retired_seconds)
     newest, former, retired = (
         _hash(old, name) for name in ("TokenHash", "PreviousTokenHash", "RetiredTokenHash")
@@ -164,8 +166,8 @@ def _rotation(old: Item, new: Item, changed: set[str], recorded_at: int, not_bef
     )
     _require_live(old, at, not_before)
     shift = _hash(new, "PreviousTokenHash"), _hash(new, "RetiredTokenHash")
-    # Either the newest token was presented, even during a grace period. Or the newest token was
-    # lost on its way, and the holder of the former one gets another one in its place.
+    # Either the newest token was presented, which is allowed during a grace period too. Or the
+    # newest token was lost on its way, and the holder of the former one gets a replacement.
     was_lost = "PreviousTokenGrace" in old and time_in(old, "PreviousTokenUntil") <= at
     _require(
         shift == (newest, former or newest) or (former and was_lost and shift == (former, newest))
@@ -179,7 +181,7 @@ def _update(old: Item, new: Item, changed: set[str], recorded_at: int, not_befor
     before, after = members(old, "Data"), members(new, "Data")
     _require(
         changed <= _UPDATED
-        and _whole(new, "Version") == _whole(old, "Version") + 1
+        and _integer(new, "Version") == _integer(old, "Version") + 1
         and "M" in new.get("Data", {})
         and all(is_json(after[name]) for name in after if after[name] != before.get(name))
     )
@@ -190,13 +192,13 @@ def _confirmation(
     old: Item, new: Item, changed: set[str], recorded_at: int, not_before: int
 ) -> Facts:
     """The newest token was presented for the first time, possibly together with a renewal."""
-    grace, renewal = _whole(old, "PreviousTokenGrace"), changed - _CONFIRMED
-    at = _whole(new, "PreviousTokenUntil") - grace
+    grace, renewal = _integer(old, "PreviousTokenGrace"), changed - _CONFIRMED
+    at = _integer(new, "PreviousTokenUntil") - grace
     _require(
         "PreviousTokenGrace" not in new
         and _is_grace(grace)
         and renewal <= _RENEWED_BY_VERIFY
-        and (not renewal or _whole(new, "RenewedAt") == at)
+        and (not renewal or _integer(new, "RenewedAt") == at)
         and _is_recent(at, recorded_at)
     )
     _require_live(old, at, not_before)
@@ -205,15 +207,15 @@ def _confirmation(
 
 
 def _renewal(old: Item, new: Item, changed: set[str], recorded_at: int, not_before: int) -> Facts:
-    at, expires_at = _whole(new, "RenewedAt"), _whole(new, "ExpirationTime")
-    window, end = _whole(new, "TtlSeconds"), _whole(new, "AbsoluteExpirationTime")
+    at, expires_at = _integer(new, "RenewedAt"), _integer(new, "ExpirationTime")
+    window, end = _integer(new, "TtlSeconds"), _integer(new, "AbsoluteExpirationTime")
     _require(
         changed <= _RENEWED
         and _is_recent(at, recorded_at)
         and time_in(old, "RenewedAt") <= at
         and 1 <= window <= MAX_LIFETIME_SECONDS
         and expires_at == min(at + window, end)
-        and _whole(new, "RenewableUntil") == end - window
+        and _integer(new, "RenewableUntil") == end - window
     )
     _require_live(old, at, not_before)
     if "LastClient" in changed:
@@ -235,11 +237,11 @@ def _renewal(old: Item, new: Item, changed: set[str], recorded_at: int, not_befo
 
 def _require(condition: object) -> None:
     if not condition:
-        raise _Foreign
+        raise _NotByApi
 
 
 def _require_live(old: Item, at: int, not_before: int) -> None:
-    """The condition of every write except a revocation, as of the time of the write."""
+    """Check what the condition of every write except a revocation checks, at the time `at`."""
     _require(is_live(old, at, not_before) and "M" in old.get("Data", {}))
 
 
@@ -255,10 +257,10 @@ def _is_recent(at: int, recorded_at: int) -> bool:
     return abs(at - recorded_at) <= WRITE_SECONDS
 
 
-def _whole(image: Item, name: str) -> int:
+def _integer(image: Item, name: str) -> int:
     value = number(image, name)
     if value is None:
-        raise _Foreign
+        raise _NotByApi
     return value
 
 

@@ -20,9 +20,9 @@ from sessions.lifetime import expiry
 from sessions.lifetime import seconds as time_in
 from sessions.limits import MAX_SECONDS, WRITE_SECONDS
 
-# Changes that were made behind the API's back, and records that can't be read.
+# Changes that no call of the API makes, and records that can't be read.
 _ALARMING = {"tampered", "deleted", "unreadable"}
-# Changes that the API did not make, so that `Actor` and `RequestId` say nothing about them.
+# The API did not make these changes, so `Actor` and `RequestId` say nothing about them.
 _WITHOUT_ACTOR = {"tampered", "deleted", "expired", "purged"}
 _is_sequence_number = re.compile("[0-9]{1,40}").fullmatch
 _TTL_SERVICE = ("Service", "dynamodb.amazonaws.com")
@@ -42,7 +42,7 @@ def events_in(
     former_user = _former_user(record) if event.type == "tampered" else None
     if former_user in (None, event.user_id):
         return [event]
-    # A second key, which is the same whenever the record is delivered again.
+    # The second event needs a key of its own. It is the same each time the record is delivered.
     number = int(sha256(f"{event.event_id}#{former_user}".encode()).hexdigest(), 16)
     other_id = event_id(event.recorded_at, str(number)[:40])
     return [event, replace(event, event_id=other_id, user_id=former_user)]
@@ -94,8 +94,8 @@ def is_kept(
     Events of the types `unrecorded` are left out, except for a renewal that changed the session's
     window or its end. A first use of a token that comes with a renewal counts as both types.
 
-    Events of anonymous sessions are kept only with `record_anonymous`. Nobody can hide behind this:
-    adding or removing the `UserId` of a session is a `tampered` event, which is always kept.
+    Events of anonymous sessions are kept only with `record_anonymous`. Nobody can use this to hide
+    a change: adding or removing a `UserId` is a `tampered` event, which is always kept.
     """
     if event.type in _ALARMING:
         return True
@@ -142,22 +142,22 @@ def _read(record: Mapping[str, Any], not_before: int, enforced_since: int) -> Au
     seconds = int(change["ApproximateCreationDateTime"])
     sequence_number = change["SequenceNumber"]
     if not _is_sequence_number(sequence_number) or not 0 <= seconds <= MAX_SECONDS:
-        raise ValueError("neither a position nor a time")
+        raise ValueError("invalid sequence number or time")
     session_id = change["Keys"]["SessionId"]["S"]
     if not fits_key(session_id):
-        raise ValueError("no session's id")
+        raise ValueError("invalid session id")
     old, new = change.get("OldImage", {}), change.get("NewImage", {})
     match record["eventName"]:
         case "INSERT":
             facts = creation(new, seconds)
         case "MODIFY":
-            # Until then, the API may have accepted sessions that are older than `not_before`.
+            # Before it was enforced, the API may have accepted sessions older than `not_before`.
             is_enforced = seconds > enforced_since + WRITE_SECONDS
             facts = modification(old, new, seconds, not_before if is_enforced else 0)
         case "REMOVE":
             facts = _removal(old, seconds, record.get("userIdentity"), not_before)
         case _:
-            raise ValueError("no such change")
+            raise ValueError("unknown event name")
     # Only the API's own writes have a reliable `Actor` and `RequestId`.
     trusted = {} if facts["type"] in _WITHOUT_ACTOR else new
     return AuditEvent(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
-# The session id of events whose stream record does not name a session. It has the form of a session
-# id, so that such events can be read by it, and no session can have it.
+# The session id of events whose stream record does not name a session. No session can have this id,
+# but it has the form of one, so that the API can return these events.
 UNKNOWN_SESSION = "unreadable__"
 
 

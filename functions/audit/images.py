@@ -1,6 +1,7 @@
-"""Reads images of items of the `Sessions` table, which anybody may have written.
+"""Reads the images of items in stream records of the `Sessions` table.
 
-A value that the service would not write like this is read as None.
+Anybody with access to the table may have written an item. A value that the service would not write
+is read as None.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from sessions.dynamodb import Attribute, Item, fits_key
 from sessions.limits import MAX_KEY_CHARACTERS, MAX_LEVELS
 
 MAX_NAMES = 100
-# Valid values for the members that a client may lack.
-_ABSENT = {"ip": "::", "user_agent": ""}
+# Valid values in place of optional members that are missing.
+_DEFAULTS = {"ip": "::", "user_agent": ""}
 # The characters of an IPv4 or IPv6 address.
 _ADDRESS = re.compile("[0-9A-Fa-f.:]{2,45}")
 # Every event must fit into an item, and as JSON into the 64 KB that EventBridge charges as one
@@ -50,7 +51,7 @@ def is_client(attribute: Attribute, max_user_agent: int) -> bool:
     members = attribute.get("M")
     if not isinstance(members, dict) or not members or members.keys() - {"ip", "user_agent"}:
         return False
-    ip, agent = (members.get(name, {"S": absent}).get("S") for name, absent in _ABSENT.items())
+    ip, agent = (members.get(name, {"S": value}).get("S") for name, value in _DEFAULTS.items())
     return (
         isinstance(ip, str)
         and bool(_ADDRESS.fullmatch(ip))
@@ -95,9 +96,10 @@ def members(image: Item, name: str) -> dict[str, Any]:
 
 
 def names_of_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the names whose values differ, in order: the `changed` of an event.
+    """Return the sorted names whose values differ, as the field `changed` of an event.
 
-    Values are never part of an event. If there are too many names, `changed_count` is their number.
+    Values are never part of an event. If there are too many names, the list is cut, and the field
+    `changed_count` is their number.
     """
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     listed, room = list[str](), _MAX_BYTES_OF_NAMES

@@ -28,7 +28,7 @@ _KEYS_PER_REQUEST = 100
 _MAX_PAGE_BYTES = 5 * 1024 * 1024
 _TRIES = 4
 _PAUSE_SECONDS = 0.1
-# Errors that a retry can't help: the first two of a whole request, the last one of a statement. Any
+# Errors that a retry can't fix. The first two refuse a whole request, the last one a statement. Any
 # other error, such as a missing permission or table, may be gone when the event is delivered again.
 _PERMANENT_ERRORS = "ValidationException", "SerializationException", "ValidationError"
 
@@ -48,9 +48,9 @@ class EventPosition(Position, frozen=True):
 class Failures(Struct, frozen=True):
     """Events that could not be added to the trail.
 
-    A retry can help against `temporary` failures, but not against `permanent` ones. The `displaced`
-    events are paired with the other events that have their keys, or with None if the item there is
-    not an event.
+    A retry can fix `temporary` failures, but not `permanent` ones. Another item has the key of each
+    of the `displaced` events. They are paired with the event in this item, or with None if the item
+    is not an event.
     """
 
     temporary: list[AuditEvent]
@@ -80,21 +80,21 @@ class AuditTrail:
 
         An event that is already in the trail counts as added, so a repeated delivery changes
         nothing. If a key is taken, the table is read to find out whether the same event has it.
-        The write is PartiQL's INSERT, the only one that IAM can allow without allowing overwrites
-        as well. No request begins after `deadline`, by `clock.monotonic()`.
+        The write is a PartiQL INSERT, because IAM can allow no other write without also allowing
+        overwrites. No request begins after `deadline`, by `clock.monotonic()`.
         """
         waiting, permanent = list(events), list[AuditEvent]()
-        repeated = list[AuditEvent]()
+        with_taken_keys = list[AuditEvent]()
         for attempt in range(_TRIES):
             if attempt:
                 clock.sleep(_PAUSE_SECONDS * 2**attempt)
             waiting, refused, taken = self._insert(waiting, retention_seconds, deadline)
             permanent += refused
-            repeated += taken
+            with_taken_keys += taken
             if not waiting:
                 break
-        unknown, displaced = self._compare(repeated, deadline)
-        return Failures(waiting + unknown, permanent, displaced)
+        unread, displaced = self._compare(with_taken_keys, deadline)
+        return Failures(waiting + unread, permanent, displaced)
 
     def _insert(
         self, events: list[AuditEvent], retention_seconds: int, deadline: float
@@ -103,32 +103,32 @@ class AuditTrail:
         those whose keys are taken.
         """
         temporary, permanent, taken = list[AuditEvent](), list[AuditEvent](), list[AuditEvent]()
-        lots = deque(
+        batches = deque(
             events[start : start + _STATEMENTS_PER_REQUEST]
             for start in range(0, len(events), _STATEMENTS_PER_REQUEST)
         )
-        while lots:
-            lot = lots.popleft()
+        while batches:
+            batch = batches.popleft()
             if clock.monotonic() > deadline:
-                temporary.extend(lot)
+                temporary.extend(batch)
                 continue
-            statements: Any = [self._statement(event, retention_seconds) for event in lot]
+            statements: Any = [self._statement(event, retention_seconds) for event in batch]
             try:
                 answer = self._client.batch_execute_statement(Statements=statements)
             except RequestRefused as refusal:
                 if refusal.code not in _PERMANENT_ERRORS:
-                    temporary.extend(lot)
-                elif len(lot) > 1:
+                    temporary.extend(batch)
+                elif len(batch) > 1:
                     # One bad statement, for example with a malformed number, fails the whole
                     # request.
-                    lots.extendleft([event] for event in lot)
+                    batches.extendleft([event] for event in batch)
                 else:
-                    permanent.extend(lot)
+                    permanent.extend(batch)
                 continue
             except DynamoDBError:
-                temporary.extend(lot)
+                temporary.extend(batch)
                 continue
-            for event, response in zip(lot, answer["Responses"], strict=True):
+            for event, response in zip(batch, answer["Responses"], strict=True):
                 code = response.get("Error", {}).get("Code")
                 if code in _PERMANENT_ERRORS:
                     permanent.append(event)
@@ -146,13 +146,13 @@ class AuditTrail:
         A key can hold another event if somebody has called the function with a forged record before
         the real one came.
         """
-        unknown = list[AuditEvent]()
+        unread = list[AuditEvent]()
         displaced = list[tuple[AuditEvent, AuditEvent | None]]()
         for start in range(0, len(events), _KEYS_PER_REQUEST):
-            lot = {_key(event): event for event in events[start : start + _KEYS_PER_REQUEST]}
+            batch = {_key(event): event for event in events[start : start + _KEYS_PER_REQUEST]}
             keys = [
                 {"SessionId": {"S": session_id}, "EventId": {"S": event_id}}
-                for session_id, event_id in lot
+                for session_id, event_id in batch
             ]
             request = {self._table_name: {"Keys": keys, "ConsistentRead": True}}
             items: list[Item] = []
@@ -161,13 +161,13 @@ class AuditTrail:
                     answer = self._client.batch_get_item(RequestItems=request)
                     items = answer["Responses"].get(self._table_name, [])
             stored = {(item["SessionId"]["S"], item["EventId"]["S"]): item for item in items}
-            unknown += [lot[key] for key in lot.keys() - stored.keys()]
+            unread += [batch[key] for key in batch.keys() - stored.keys()]
             displaced += [
-                (lot[key], other)
+                (batch[key], other)
                 for key, item in stored.items()
-                if (other := _event_in(item)) != lot[key]
+                if (other := _event_in(item)) != batch[key]
             ]
-        return unknown, displaced
+        return unread, displaced
 
     def _statement(self, event: AuditEvent, retention_seconds: int) -> dict[str, Any]:
         item = _to_item(event, event.recorded_at + retention_seconds)
@@ -202,7 +202,7 @@ class AuditTrail:
         if after:
             if not first <= after.event_id <= last:
                 raise InvalidField("/cursor", "outside of the time asked for")
-            # The owner comes last: a forged cursor must not lead to the events of somebody else.
+            # The owner is set last, so that a forged cursor can't lead to somebody else's events.
             query["ExclusiveStartKey"] = {
                 "SessionId": {"S": after.session_id},
                 "EventId": {"S": after.event_id},
@@ -231,7 +231,7 @@ class AuditTrail:
 
 
 def _fitting(events: list[AuditEvent]) -> list[AuditEvent]:
-    """Return as many of the first `events` as fit into an answer of Lambda, as JSON within JSON."""
+    """Return the first events that fit into an answer of Lambda, in which they are nested JSON."""
     room = _MAX_PAGE_BYTES
     for count, event in enumerate(events):
         room -= len(msgspec.json.encode(msgspec.json.encode(event).decode()))

@@ -1,4 +1,4 @@
-"""DynamoDB's operations. Each is one request, which is sent again once if that can help."""
+"""DynamoDB's operations. An operation is one request, which is retried once if that can help."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Transport(Protocol):
 class Client:
     """Six operations, which are called like those of boto3's low-level client.
 
-    Requests and results have the same form as with boto3, with `bytes` for values of type B. Only
-    sets are left as they come over the wire. All operations raise `RequestRefused`,
-    `TransientError` and `NoCredentials`.
+    Requests and results have the same form as with boto3, with `bytes` for values of type B. Sets
+    are an exception: they have the form of DynamoDB's JSON protocol. All operations raise
+    `RequestRefused`, `TransientError` and `NoCredentials`.
 
     An operation succeeds or fails within 7 s. It makes at most two attempts of 3 s, with a pause of
     at most half a second between them.
@@ -143,7 +143,7 @@ def _to_base64(value: object) -> str:
     """Encode a value of type B for JSON."""
     if isinstance(value, bytes):
         return b2a_base64(value, newline=False).decode()
-    raise TypeError(f"{type(value).__name__} is no attribute value")
+    raise TypeError(f"{type(value).__name__} is not an attribute value")
 
 
 def _decode(answer: bytes) -> dict[str, Any] | None:

@@ -39,7 +39,7 @@ class Connections:
     def __init__(self, endpoint: str) -> None:
         url = urlsplit(endpoint)
         if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError(f"the endpoint {endpoint} is no http or https URL")
+            raise ValueError(f"the endpoint {endpoint} is not an http or https URL")
         default_port = {"http": 80, "https": 443}[url.scheme]
         self._address = url.hostname, url.port or default_port
         # The host as in the Host header, which is a part of the signature.

@@ -64,18 +64,18 @@ default_grace_seconds = int(os.environ["ROTATION_GRACE_SECONDS"])
 # Clients that read the table themselves need these settings. The number must not have an exponent.
 _fraction = f"{Decimal(os.environ['RENEWAL_FRACTION']):f}"
 policy = {"Sessions-Policy": f"not_before={not_before}, renewal_fraction={_fraction}"}
-# API Gateway waits 30 s. The rest is for the request under way, which takes at most 7 s, and for
-# the answer.
+# API Gateway waits 30 s. The other 10 s are for the request that is under way, which takes at most
+# 7 s, and for the answer.
 SIGN_OUT_SECONDS = 20
-# Characters that no route has in its path. The router would accept some of them in an id.
-_FOREIGN = re.compile("[^A-Za-z0-9_/-]")
-# A Decimal is encoded as a JSON number, so that numbers leave as they came.
+# Characters that are invalid in every path. The router would accept some of them in an id.
+_INVALID_IN_PATH = re.compile("[^A-Za-z0-9_/-]")
+# A Decimal is encoded as a JSON number, as it was in the request.
 encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 @app.post("/sessions")
 def create_session() -> Response[str]:
-    read_query(app.current_event, requests.Nothing)
+    read_query(app.current_event, requests.NoParameters)
     body = read_body(app.current_event, requests.CreateSession)
     session = Session.start(
         body.user_id,
@@ -91,7 +91,9 @@ def create_session() -> Response[str]:
     try:
         session = sessions.create(session, hashes, by=_writer())
     except SessionExists as exists:
-        if token:  # the session ended between two sends; the next call gets another id
+        if token:
+            # The client sent the write twice, and the session ended in between. The next call gets
+            # another id.
             raise Unavailable("ended before its creation was answered") from exists
         raise
     # Relative to the URL of the request, because only the caller knows what precedes `/sessions`.
@@ -101,7 +103,7 @@ def create_session() -> Response[str]:
 
 @app.post("/sessions/verify")
 def verify_token() -> Response[str]:
-    read_query(app.current_event, requests.Nothing)
+    read_query(app.current_event, requests.NoParameters)
     body = read_body(app.current_event, requests.VerifyToken)
     token = Token.parse(body.token)
     if token is None:
@@ -127,7 +129,7 @@ def verify_token() -> Response[str]:
 
 @app.get("/sessions/<session_id>")
 def get_session(session_id: str) -> Response[str]:
-    read_query(app.current_event, requests.Nothing)
+    read_query(app.current_event, requests.NoParameters)
     session = sessions.get(_checked_id(session_id))
     return _answer(200, session, _etag(session))
 
@@ -147,7 +149,7 @@ def _write_data(
     form: type[requests.ChangeData | requests.ReplaceData],
     write: Callable[..., Session],
 ) -> Response[str]:
-    read_query(app.current_event, requests.Nothing)
+    read_query(app.current_event, requests.NoParameters)
     body = read_body(app.current_event, form)
     session = write(
         _checked_id(session_id),
@@ -160,7 +162,7 @@ def _write_data(
 
 @app.post("/sessions/<session_id>/renew")
 def renew_session(session_id: str) -> Response[str]:
-    read_query(app.current_event, requests.Nothing)
+    read_query(app.current_event, requests.NoParameters)
     body = read_body(app.current_event, requests.RenewSession, optional=True)
     window = None if body.ttl_seconds is UNSET else _checked_window(body.ttl_seconds)
     session = sessions.renew(
@@ -171,9 +173,9 @@ def renew_session(session_id: str) -> Response[str]:
 
 @app.post("/sessions/<session_id>/rotate")
 def rotate_token(session_id: str) -> Response[str]:
-    read_query(app.current_event, requests.Nothing)
+    read_query(app.current_event, requests.NoParameters)
     body = read_body(app.current_event, requests.RotateToken, optional=True)
-    presented = _presented(_checked_id(session_id), body)
+    presented = _presented_token(_checked_id(session_id), body)
     fresh = presented.successor() if presented else Token.issue(session_id)
     token, hashes = _secret(fresh, body)
     grace = default_grace_seconds if body.grace_seconds is UNSET else body.grace_seconds
@@ -300,7 +302,7 @@ def _checked_window(ttl_seconds: int) -> int:
     return ttl_seconds
 
 
-def _presented(session_id: str, body: requests.RotateToken) -> Token | None:
+def _presented_token(session_id: str, body: requests.RotateToken) -> Token | None:
     """Return the end user's token, or None if a backend rotates by the session's id alone."""
     if body.token is UNSET:
         return None
@@ -324,7 +326,7 @@ def _secret(fresh: Token, body: requests.HashedSecret) -> tuple[Token | None, Ha
 
 
 def _with_token(session: Session, token: Token | None) -> dict[str, Any]:
-    """There is no token in the answer if the caller has made the secret."""
+    """Return the session for the answer. `token` is None if the caller has made the secret."""
     return msgspec.structs.asdict(session) | ({"token": str(token)} if token else {})
 
 
@@ -354,11 +356,12 @@ def _answer(status: int, body: object, headers: Mapping[str, str] | None = None)
 
 
 def _path(event: dict[str, Any]) -> str:
-    """Return the path that `app` routes by: the one of the route that API Gateway matched.
+    """Return the path that `app` routes by. It is the path of the route that API Gateway matched.
 
     `rawPath` can begin with something else, such as the mapping key of a custom domain. It is used
-    only if no route was matched (`$default`, as from a function URL), or if the match has no id. A
-    malformed id is replaced by another malformed one, which the router accepts.
+    only if no route was matched (`$default`, as from a function URL), or if the match has no id. If
+    the id is malformed, the path contains the text `{session_id}` instead: it is malformed as well,
+    but the router accepts it.
     """
     route = event["routeKey"].partition(" ")[2]
     if "{" in route:
@@ -368,7 +371,7 @@ def _path(event: dict[str, Any]) -> str:
         elif SESSION_ID.fullmatch(session_id):
             route = route.replace("{session_id}", session_id)
     if not route:
-        return _FOREIGN.sub("~", event["rawPath"])
+        return _INVALID_IN_PATH.sub("~", event["rawPath"])
     stage = event["requestContext"]["stage"]
     # The router removes the name of a stage from the path.
     return route if stage == "$default" else f"/{stage}{route}"

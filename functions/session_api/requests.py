@@ -1,4 +1,4 @@
-"""What callers may send: bodies, query parameters and `If-Match`, with their bounds."""
+"""The bodies, query parameters and `If-Match` that callers may send, with their bounds."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class ReplaceData(Struct, forbid_unknown_fields=True):
     data: dict[str, Any]
 
 
-class Nothing(Struct, forbid_unknown_fields=True):
+class NoParameters(Struct, forbid_unknown_fields=True):
     """A query without parameters."""
 
 
@@ -178,7 +178,7 @@ class ReadEvents(Struct, forbid_unknown_fields=True):
 
     @property
     def owner(self) -> dict[str, str]:
-        """Whose events are requested: the `session_id` or the `user_id`, by its name."""
+        """The session or the user whose events are requested: the parameter's name and value."""
         owners = {"session_id": self.session_id, "user_id": self.user_id}
         return {name: value for name, value in owners.items() if value is not UNSET}
 
@@ -263,8 +263,8 @@ def read_query(event: APIGatewayProxyEventV2, form: type[Form]) -> Form:
 
 # RFC 9110, 8.8.3. According to 5.6.1, elements of the list may be empty.
 _ENTITY_TAG = re.compile(r'(W/)?"([^\x00-\x20\x7f"]*)"')
-_MAYBE_TAG = rf"[ \t]*({_ENTITY_TAG.pattern}[ \t]*)?"
-_ENTITY_TAGS = re.compile(f"{_MAYBE_TAG}(,{_MAYBE_TAG})*")
+_OPTIONAL_TAG = rf"[ \t]*({_ENTITY_TAG.pattern}[ \t]*)?"
+_ENTITY_TAGS = re.compile(f"{_OPTIONAL_TAG}(,{_OPTIONAL_TAG})*")
 _VERSION = re.compile("v([1-9][0-9]{0,17})")
 
 
@@ -281,7 +281,7 @@ def accepted_versions(headers: Mapping[str, str]) -> list[int] | None:
         raise RequestProblem(INVALID_IF_MATCH)
     strong = [tag for weak, tag in _ENTITY_TAG.findall(field) if not weak]
     versions = sorted({int(match[1]) for tag in strong if (match := _VERSION.fullmatch(tag))})
-    # DynamoDB's IN takes 100 operands.
+    # DynamoDB's IN takes at most 100 operands.
     return versions if versions and len(versions) <= 100 else [0]
 
 

@@ -26,12 +26,12 @@ retention_seconds = int(os.environ["AUDIT_RETENTION_SECONDS"])
 unrecorded = os.environ["UNRECORDED_EVENTS"].split(",")
 record_anonymous = os.environ["RECORD_ANONYMOUS"] == "true"
 not_before = int(os.environ["NOT_BEFORE"])
-# The setting came with this version of the functions, which was deployed before this environment
-# started.
+# The API has enforced `not_before` since this time at the latest: its function was deployed before
+# this one.
 started_at = clock.now()
 bucket = os.environ["FAILED_EVENTS_BUCKET"]
-# Lambda ends the function after a minute. The rest is for the request under way, the bucket and the
-# response.
+# Lambda ends the function after a minute. The other 30 s are for the request that is under way, the
+# bucket and the response.
 APPEND_SECONDS = 30
 
 # Events with the records that they were made from.

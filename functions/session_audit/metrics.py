@@ -1,8 +1,8 @@
 """The metrics of the trail, which the function logs as one line for each batch.
 
-CloudWatch extracts metrics from log lines in its embedded metric format. This takes no request, and
-no caller waits for it. Powertools' Metrics would write the same line, but in 0.25 ms instead of
-0.05 ms. A batch of 100 records takes 4.4 ms in all.
+CloudWatch extracts metrics from log lines in its embedded metric format, so they need no request.
+The line takes 0.05 ms. With Powertools' Metrics, the same line would take 0.25 ms. A batch of 100
+records takes 4.4 ms in all.
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
 

@@ -1,4 +1,4 @@
-"""A Lambda authorizer for other APIs. It makes one read, and a write only for some tokens.
+"""A Lambda authorizer for other APIs. It makes one read, and a write for some tokens.
 
 It imports as little as possible, because every cold start delays somebody's request.
 """
@@ -39,9 +39,10 @@ _ATTRIBUTES = ", ".join(("UserId", "RevokedAt", *NUMBERS, *TOKEN_ATTRIBUTES))
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Allow a request whose token proves a live session.
 
-    Anonymous sessions are allowed only if a setting says so, because APIs take "allowed" for
-    "logged in". An HTTP API (payload 2.0) gets an answer in the simple format, and a REST API gets
-    a policy. If DynamoDB does not answer, the error is raised and API Gateway refuses the request.
+    Anonymous sessions are allowed only if a setting says so, because most APIs assume that an
+    allowed caller is logged in. An HTTP API (payload 2.0) gets an answer in the simple format, and
+    a REST API gets a policy. If DynamoDB does not answer, the error is raised and API Gateway
+    refuses the request.
     """
     session = _session(event, Writer(actor=actor, request_id=context.aws_request_id))
     if event.get("version") == "2.0":

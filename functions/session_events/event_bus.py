@@ -20,9 +20,9 @@ _ENTRIES_PER_REQUEST = 10
 _BYTES_PER_REQUEST = 256 * 1024
 _TRIES = 4
 _PAUSE_SECONDS = 0.1
-# Errors of a whole request that a retry can't help; the last one comes from boto3 itself. Any other
+# Errors of a whole request that a retry can't fix. The last one comes from boto3 itself. Any other
 # error, such as a missing permission or bus, may be gone when the event is delivered again. The
-# HTTP status is no criterion: AWS's JSON protocols answer 400 to throttled requests as well.
+# HTTP status does not tell them apart, because AWS also answers 400 to throttled requests.
 _TOO_LARGE = "RequestEntityTooLarge"
 _REQUEST_REFUSED = {
     _TOO_LARGE,
@@ -30,7 +30,7 @@ _REQUEST_REFUSED = {
     "ValidationException",
     "ParamValidationError",
 }
-# Errors of a single entry that a retry can't help:
+# Errors of a single entry that a retry can't fix:
 # https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsResultEntry.html
 _ENTRY_REFUSED = {
     "InvalidArgument",
@@ -45,7 +45,7 @@ Entry = dict[str, str]
 class Failures(NamedTuple):
     """Keys of events that are not on the bus, with the codes of their errors.
 
-    A retry can help against `temporary` failures, but not against `permanent` ones.
+    A retry can fix `temporary` failures, but not `permanent` ones.
     """
 
     temporary: dict[str, str]
@@ -69,13 +69,13 @@ class EventBus:
         for attempt in range(_TRIES):
             if attempt:
                 clock.sleep(_PAUSE_SECONDS * 2**attempt)
-            lots = deque(_lots({key: waiting[key] for key in failures.temporary}))
-            while lots and clock.monotonic() <= deadline:
-                lot = lots.popleft()
-                codes = self._send(lot)
-                if len(lot) > 1 and _REQUEST_REFUSED.issuperset(codes.values()):
+            batches = deque(_batches({key: waiting[key] for key in failures.temporary}))
+            while batches and clock.monotonic() <= deadline:
+                batch = batches.popleft()
+                codes = self._send(batch)
+                if len(batch) > 1 and _REQUEST_REFUSED.issuperset(codes.values()):
                     # The halves are sent separately, so that a bad entry fails alone in the end.
-                    lots.extendleft(reversed(_halves(lot)))
+                    batches.extendleft(reversed(_halves(batch)))
                     continue
                 for key, code in codes.items():
                     del failures.temporary[key]
@@ -95,40 +95,42 @@ class EventBus:
             "Detail": msgspec.json.encode(event).decode(),
         }
 
-    def _send(self, lot: Mapping[str, Entry]) -> dict[str, str]:
+    def _send(self, batch: Mapping[str, Entry]) -> dict[str, str]:
         """Return the error code of every entry. It is empty for an entry that is on the bus."""
         try:
-            answer = self._client.put_events(Entries=list(lot.values()))
+            answer = self._client.put_events(Entries=list(batch.values()))
         except ClientError as error:
             # The answer 413 has no body, so boto3 uses the status as the error's code.
             # https://github.com/boto/boto3/issues/3411
             too_large = error.response["ResponseMetadata"]["HTTPStatusCode"] == 413
-            return dict.fromkeys(lot, _TOO_LARGE if too_large else error.response["Error"]["Code"])
+            return dict.fromkeys(
+                batch, _TOO_LARGE if too_large else error.response["Error"]["Code"]
+            )
         except BotoCoreError as error:
-            return dict.fromkeys(lot, type(error).__name__)
+            return dict.fromkeys(batch, type(error).__name__)
         codes = [entry.get("ErrorCode", "") for entry in answer["Entries"]]
-        return dict(zip(lot, codes, strict=True))
+        return dict(zip(batch, codes, strict=True))
 
 
-def _lots(entries: Mapping[str, Entry]) -> Iterator[dict[str, Entry]]:
-    """Split the entries into lots that fit into a request."""
-    lot: dict[str, Entry] = {}
+def _batches(entries: Mapping[str, Entry]) -> Iterator[dict[str, Entry]]:
+    """Split the entries into batches that fit into a request."""
+    batch: dict[str, Entry] = {}
     # There is one separator fewer than there are entries.
     empty = size = len(json.dumps({"Entries": []})) - len(", ")
     for key, entry in entries.items():
         # boto3 escapes quotes in `Detail` and all characters that are not ASCII.
         added = len(json.dumps(entry)) + len(", ")
-        if lot and (len(lot) == _ENTRIES_PER_REQUEST or size + added > _BYTES_PER_REQUEST):
-            yield lot
-            lot, size = {}, empty
-        lot[key] = entry
+        if batch and (len(batch) == _ENTRIES_PER_REQUEST or size + added > _BYTES_PER_REQUEST):
+            yield batch
+            batch, size = {}, empty
+        batch[key] = entry
         size += added
-    if lot:
-        yield lot
+    if batch:
+        yield batch
 
 
-def _halves(lot: Mapping[str, Entry]) -> list[dict[str, Entry]]:
-    """Return two lots, in the order of the entries."""
-    entries = list(lot.items())
+def _halves(batch: Mapping[str, Entry]) -> list[dict[str, Entry]]:
+    """Return two batches, in the order of the entries."""
+    entries = list(batch.items())
     middle = len(entries) // 2
     return [dict(entries[:middle]), dict(entries[middle:])]

@@ -30,8 +30,8 @@ client = boto3.client(
 )
 bus = EventBus(client, os.environ["EVENT_BUS"])
 bucket = os.environ["FAILED_EVENTS_BUCKET"]
-# Lambda ends the function after a minute. The rest is for the request under way, the bucket and the
-# response.
+# Lambda ends the function after a minute. The other 30 s are for the request that is under way, the
+# bucket and the response.
 PUT_SECONDS = 30
 
 

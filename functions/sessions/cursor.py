@@ -16,13 +16,13 @@ from sessions.errors import InvalidField
 
 
 class Position(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The key of a page's last item, without the part that the query names."""
+    """The key of a page's last item, without the part that the query already contains."""
 
     session_id: str
 
     def __post_init__(self) -> None:
         if not fits_key(self.session_id):
-            raise ValueError("no key of DynamoDB")
+            raise ValueError("not a valid key")
 
 
 AnyPosition = TypeVar("AnyPosition", bound=Struct)

@@ -19,7 +19,7 @@ _NUMBER_RULE = "a number has at most 38 digits and a magnitude of 1E-130 to 9.9E
 
 
 def read_number(text: str) -> int | Decimal:
-    """Read a JSON number without rounding it, and spell it as in answers.
+    """Return a JSON number without rounding it, in the form that answers use.
 
     A number that DynamoDB would refuse or round is returned unchanged. Raises `ValueError` for an
     exponent that is too large even for a Decimal.

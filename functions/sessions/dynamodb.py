@@ -59,7 +59,7 @@ def connect() -> DynamoDB:
 def translated_errors() -> Iterator[None]:
     """Translate errors of DynamoDB to `ConditionFailed`, `DocumentTooLarge` and `Unavailable`.
 
-    Any other error is a surprise and is not translated.
+    Any other error is unexpected, and is not translated.
     """
     try:
         yield

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{12}")
-# Without control characters (Unicode's category Cc has exactly these 65) and lone surrogates, which
-# have no UTF-8 form.
+# A user id has neither control characters (Unicode's category Cc has exactly these 65) nor lone
+# surrogates, which have no UTF-8 form.
 USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}")
 REASON = re.compile(r"[a-z0-9_.-]{1,64}")
 # The longest user agent that a caller may report, and the longest that a session stores for its

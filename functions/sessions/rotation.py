@@ -1,6 +1,6 @@
-"""How a session gets a new token: the clauses of the write, and who may make it.
+"""The rotation of a session's token: the clauses of the write, and who may make it.
 
-A session knows three tokens by their hashes. A rotation shifts them: the newest token becomes the
+A session has the hashes of three tokens. A rotation shifts them: the newest token becomes the
 former one, and the former one becomes the retired one. `sessions.token.judge` decides which of them
 are valid.
 """
@@ -12,8 +12,8 @@ from typing import NamedTuple
 from sessions.dynamodb import Item
 from sessions.errors import InvalidToken, NoToken, RotationInGrace, TokenSuperseded
 from sessions.lifetime import seconds
-from sessions.table import Update, as_read
-from sessions.token import Hashes, Token, Verdict, is_past, is_unseen, judge
+from sessions.table import Update, unchanged
+from sessions.token import Hashes, Token, Verdict, is_replaced, is_unseen, judge
 
 
 class Rotation(NamedTuple):
@@ -42,7 +42,7 @@ class Rotation(NamedTuple):
         return shift | self._new_token(now) | self._permission()
 
     def second_try(self, item: Item, now: int, not_before: int) -> Update:
-        """Return the write that replaces a newest token whose answer was lost.
+        """Return the write that replaces the newest token because the answer with it was lost.
 
         `item` is the session after the first try was refused. The answer counts as lost if the
         presented token is the former one, and the newest one has been unseen for longer than the
@@ -57,14 +57,14 @@ class Rotation(NamedTuple):
         if verdict is not Verdict.FORMER or not was_lost:
             raise RotationInGrace
         shift = Update(sets=["RetiredTokenHash = TokenHash"])
-        as_it_was = as_read(item, "PreviousTokenUntil", "PreviousTokenGrace") | Update(
+        same_state = unchanged(item, "PreviousTokenUntil", "PreviousTokenGrace") | Update(
             conditions=["PreviousTokenHash = :presented"],
             values={":presented": {"B": presented.hashes.secret}},
         )
-        return shift | self._new_token(now) | as_it_was
+        return shift | self._new_token(now) | same_state
 
-    def is_made(self, item: Item, now: int, not_before: int) -> bool:
-        """Whether the live session in `item` shows that the same call has made this rotation.
+    def was_made(self, item: Item, now: int, not_before: int) -> bool:
+        """Whether the live session in `item` shows that this call has made the rotation before.
 
         Raises `InvalidToken` if the presented token is not valid, `NoToken` if the session has no
         token, and `TokenSuperseded` if a later rotation has replaced this hash.
@@ -72,10 +72,10 @@ class Rotation(NamedTuple):
         if "TokenHash" not in item:
             raise NoToken
         # This check comes first because a repeated call may present a token that is no longer
-        # valid: its first send has replaced it, and other rotations may have followed.
+        # valid: the first call has replaced it, and other rotations may have followed.
         if judge(self.hashes, item, now, not_before).is_valid:
             return True
-        if is_past(self.hashes.secret, item):
+        if is_replaced(self.hashes.secret, item):
             raise TokenSuperseded
         if self.presented and not judge(self.presented.hashes, item, now, not_before).is_valid:
             raise InvalidToken

@@ -16,7 +16,7 @@ from sessions.limits import MAX_LAST_USER_AGENT, MAX_USER_AGENT, SESSION_ID, USE
 
 
 def new_session_id() -> str:
-    """Return 72 random bits of the system's CSPRNG. A session id is a handle, not a secret."""
+    """Return 72 random bits from the system's CSPRNG. A session id is a handle, not a secret."""
     return secrets.token_urlsafe(9)
 
 

@@ -25,10 +25,10 @@ from sessions.errors import (
 from sessions.lifetime import expiry, number
 from sessions.rotation import Rotation
 from sessions.session import Session, last_client
-from sessions.table import Proof, SessionTable, Update, Writer, as_read
+from sessions.table import Proof, SessionTable, Update, Writer, unchanged
 from sessions.token import Hashes, Token, Verdict, judge
 
-# Other renewals may come between the requests of one, more than once.
+# A renewal may need several requests if other renewals of the session are made at the same time.
 _RENEWAL_TRIES = 4
 
 
@@ -70,7 +70,7 @@ class SessionStore(SessionTable):
             if not verdict.is_valid or item.get("UserId") != new.get("UserId"):
                 raise SessionExists from failed
             return self._require_live(item, now)
-        # The data in its stored form, so that numbers are spelled the same in every answer.
+        # Return the data in its stored form, so that numbers look the same in every answer.
         return replace(session, data=from_attributes(new["Data"]["M"]))
 
     def get(self, session_id: str) -> Session:
@@ -78,7 +78,7 @@ class SessionStore(SessionTable):
         return self._require_live(self._read(session_id), clock.now())
 
     def pending_expiry(self, session_id: str, *, record_anonymous: bool) -> dict[str, Any] | None:
-        """Return `type`, `at` and `cause` of an `expired` event that TTL has yet to cause, or None.
+        """Return the `expired` event that TTL has yet to cause, or None: `type`, `at` and `cause`.
 
         Anonymous sessions have such an event only with the setting `record_anonymous`. This reads
         the whole item, for up to 100 read units, because DynamoDB bills for unread attributes too.
@@ -135,12 +135,13 @@ class SessionStore(SessionTable):
     ) -> Verification:
         """Record that the token has been seen. Unless `client` is None, renew the session as well.
 
-        The token must still be valid: it may have been rotated away since the session was read.
+        The write requires that the token is still valid, because a rotation may have replaced it
+        since the session was read.
         """
         now, renewal = clock.now(), None
         if client is not None:
             full = _is_full(proof.item, now)
-            renewal = _renewal(now, full=full) | as_read(proof.item, "TtlSeconds")
+            renewal = _renewal(now, full=full) | unchanged(proof.item, "TtlSeconds")
             if client:
                 renewal |= Update(
                     sets=["LastClient = :client"], values={":client": last_client(client)}
@@ -156,13 +157,13 @@ class SessionStore(SessionTable):
             if client and isinstance(failure, DocumentTooLarge):
                 # A session must not end because its item has no room for its last client.
                 return self._verify_and_write(proof, session, {}, by)
-            # Whether the write took effect is unknown, so the session may still be live.
+            # It is unknown whether the write took effect. If it did, the session is still live.
             if session.expires_at <= clock.now():
                 raise Unavailable("expired while its renewal failed") from failure
             return Verification(session, failure)
 
     def rotate(self, session_id: str, rotation: Rotation, *, by: Writer) -> Session:
-        """Give a session a new token. A repeated call with the same hash is the same rotation.
+        """Give a session a new token. A repeated call with the same hash has no further effect.
 
         Raises `InvalidToken` if the presented token is not valid, which does not end the session.
         Raises `NoToken` if the session has no token. Raises `TokenSuperseded` if another rotation
@@ -177,7 +178,7 @@ class SessionStore(SessionTable):
             item = self._update(
                 session_id,
                 update,
-                shows=lambda item: item.get("TokenHash") == {"B": rotation.hashes.secret},
+                has_effect=lambda item: item.get("TokenHash") == {"B": rotation.hashes.secret},
                 now=now,
                 by=by,
             )
@@ -185,7 +186,7 @@ class SessionStore(SessionTable):
 
         def earlier_result(item: Item, now: int) -> Session | None:
             session = self._require_live(item, now)
-            return session if rotation.is_made(item, now, self._not_before) else None
+            return session if rotation.was_made(item, now, self._not_before) else None
 
         now = clock.now()
         try:
@@ -215,7 +216,7 @@ class SessionStore(SessionTable):
         return self._write_data(
             session_id,
             Update(sets=["#data = :data"], values={":data": {"M": document}}),
-            shows=lambda stored: stored == from_attributes(document),
+            has_effect=lambda stored: stored == from_attributes(document),
             versions=versions,
             by=by,
         )
@@ -246,7 +247,7 @@ class SessionStore(SessionTable):
         return self._write_data(
             session_id,
             Update(sets, removes, names=names, values=values),
-            shows=lambda data: {key: data.get(key) for key in changed} == changed,
+            has_effect=lambda data: {key: data.get(key) for key in changed} == changed,
             versions=versions,
             by=by,
         )
@@ -256,7 +257,7 @@ class SessionStore(SessionTable):
         session_id: str,
         update: Update,
         *,
-        shows: Callable[[dict[str, Any]], bool],
+        has_effect: Callable[[dict[str, Any]], bool],
         versions: Collection[int] | None,
         by: Writer,
     ) -> Session:
@@ -269,7 +270,9 @@ class SessionStore(SessionTable):
             item = self._update(
                 session_id,
                 update,
-                shows=lambda item: "Data" in item and shows(from_attributes(item["Data"]["M"])),
+                has_effect=lambda item: (
+                    "Data" in item and has_effect(from_attributes(item["Data"]["M"]))
+                ),
                 now=now,
                 by=by,
             )
@@ -289,9 +292,9 @@ class SessionStore(SessionTable):
         """Move the expiration time to a full window from now, or to the absolute end if that is
         earlier.
 
-        `ttl_seconds` becomes the session's window. Without it, a session that was renewed by a
-        later clock stays as it is. The renewal takes a second request if less than a window is left
-        until the absolute end.
+        `ttl_seconds` becomes the session's window. Without it, the session stays as it is if its
+        last renewal is later than this clock's time. The renewal takes a second request if less
+        than a window is left until the absolute end.
 
         With `final`, which requires `ttl_seconds`, the absolute end moves to the end of this
         window, so that the session can't be renewed any more. Raises `NotAnonymous` if the session
@@ -334,7 +337,7 @@ class SessionStore(SessionTable):
         return self._update(
             session_id,
             renewal,
-            shows=lambda item: effect.items() <= item.items(),
+            has_effect=lambda item: effect.items() <= item.items(),
             now=now,
             by=by,
         )
@@ -351,8 +354,8 @@ def _renewal(
 ) -> Update:
     """Return the write that renews to a full window or, unless `full`, to the absolute end.
 
-    Its condition fails if the renewal must end at the other of the two, because DynamoDB can't
-    compute the smaller of two values. A clock that is behind can't undo a later renewal.
+    DynamoDB can't compute the smaller of two values. So the condition fails if the renewal must
+    end at the other of the two. A clock that is behind can't undo a later renewal.
     """
     comparison = ">=" if full else "<"
     renewal = Update(sets=["RenewedAt = :now"], conditions=["RenewedAt <= :now"])
@@ -377,7 +380,7 @@ def _renewal(
 
 
 def _is_full(item: Item, now: int, ttl_seconds: int | None = None) -> bool:
-    """Whether a renewal reaches the end of a full window, by the same rule as in the condition of
+    """Whether a full window ends before the absolute end, by the same rule as in the condition of
     the write (`_renewal`).
     """
     if ttl_seconds is None:

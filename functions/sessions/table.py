@@ -56,7 +56,7 @@ class Writer(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """A valid token. `item` is the session, and `now` the time, by which it was judged."""
+    """A valid token. It was judged by the session in `item`, at the time `now`."""
 
     token: Token
     verdict: Verdict
@@ -109,9 +109,9 @@ class SessionTable:
     def prove(self, token: Token, *, attributes: str | None = None, by: Writer) -> Proof:
         """Read the session that `token` proves. `attributes` is a ProjectionExpression.
 
-        Raises `InvalidToken` if the token is not valid, for whatever reason. An old token that is
-        reused after a rotation ends the session: either the user or a thief has a newer one, and
-        nobody can tell which.
+        Raises `InvalidToken` if the token is not valid. If an old token is reused after a rotation,
+        the session is ended as well: either the user or a thief has a newer token, and the service
+        can't tell which.
         """
         item, now = self._read(token.session_id, attributes), clock.now()
         verdict = judge(token.hashes, item, now, self._not_before)
@@ -127,8 +127,8 @@ class SessionTable:
         write.
 
         The grace period of the former token begins with that first use. Raises `InvalidToken` if
-        the token has become invalid since it was judged. This is not a theft, because the holder
-        sent the request before.
+        the token has become invalid since it was judged. This does not count as theft, because the
+        holder sent the request while the token was valid.
         """
         update, effect = _same_token(proof), dict[str, Attribute | None]()
         if proof.is_first_use:
@@ -146,7 +146,9 @@ class SessionTable:
             return self._update(
                 proof.token.session_id,
                 update,
-                shows=lambda item: all(item.get(name) == value for name, value in effect.items()),
+                has_effect=lambda item: all(
+                    item.get(name) == value for name, value in effect.items()
+                ),
                 now=now,
                 by=by,
             )
@@ -177,7 +179,7 @@ class SessionTable:
                         ":reason": {"S": reason},
                     },
                 ),
-                shows=lambda item: "RevokedAt" in item,
+                has_effect=lambda item: "RevokedAt" in item,
                 by=by,
             )
         except ConditionFailed as failed:
@@ -201,7 +203,7 @@ class SessionTable:
         session_id: str,
         update: Update,
         *,
-        shows: Callable[[Item], bool],
+        has_effect: Callable[[Item], bool],
         now: int,
         by: Writer,
     ) -> Item:
@@ -217,16 +219,16 @@ class SessionTable:
                 ":longest": _number(MAX_LIFETIME_SECONDS),
             },
         )
-        return self._write(session_id, live | update, shows=shows, by=by)
+        return self._write(session_id, live | update, has_effect=has_effect, by=by)
 
     def _write(
-        self, session_id: str, update: Update, *, shows: Callable[[Item], bool], by: Writer
+        self, session_id: str, update: Update, *, has_effect: Callable[[Item], bool], by: Writer
     ) -> Item:
         """Change an item in one request and return the new item. Raises `ConditionFailed`.
 
         The client may send the request twice. The second time, the item has our request id, and
-        `shows` returns whether it also shows the effect. If it does not, the request id was used
-        before, by another write: raises `Unavailable`.
+        `has_effect` returns whether it also shows the effect of this write. If it does not, another
+        write has used the request id before: raises `Unavailable`.
         """
         sets = ["Actor = :actor", "RequestId = :request_id", *update.sets]
         removes = f" REMOVE {', '.join(update.removes)}" if update.removes else ""
@@ -249,7 +251,7 @@ class SessionTable:
         except ConditionFailed as failed:
             if failed.item.get("RequestId") != {"S": by.request_id}:
                 raise
-            if not shows(failed.item):
+            if not has_effect(failed.item):
                 raise Unavailable("the request id was used before") from failed
             return failed.item
         attributes: Item = answer["Attributes"]
@@ -261,7 +263,7 @@ def is_revocable(item: Item, now: int) -> bool:
     return "RevokedAt" not in item and seconds(item, "ExpirationTime") > now - WRITE_SECONDS
 
 
-def as_read(item: Item, *names: str) -> Update:
+def unchanged(item: Item, *names: str) -> Update:
     """Return the condition that these numeric attributes still have the values in `item`."""
     conditions = [
         f"{name} = :read_{name}" if name in item else f"attribute_not_exists({name})"
@@ -272,9 +274,9 @@ def as_read(item: Item, *names: str) -> Update:
 
 
 def _same_token(proof: Proof) -> Update:
-    """Return the condition that the token is still in the slot where it was judged."""
+    """Return the condition that the token's hash is still in the attribute that it was found in."""
     slot = "TokenHash" if proof.verdict is Verdict.NEWEST else "PreviousTokenHash"
-    return as_read(proof.item, "PreviousTokenUntil", "PreviousTokenGrace") | Update(
+    return unchanged(proof.item, "PreviousTokenUntil", "PreviousTokenGrace") | Update(
         conditions=[f"{slot} = :hash"], values={":hash": {"B": proof.token.hashes.secret}}
     )
 

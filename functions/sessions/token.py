@@ -4,8 +4,8 @@ Only the SHA-256 of the secret is stored. The secret has 162 random bits, so it 
 and a slow hash is not needed. https://pages.nist.gov/800-63-4/sp800-63b.html#sessionbindings
 
 The first 12 characters of a secret are its *family*. A rotation that is made for the holder of a
-token keeps the family, so that an older token of the session is recognised no matter how often the
-session has been rotated since. A family alone signs nobody in.
+token keeps the family, so that the service recognises older tokens of the session after any number
+of rotations. A family alone does not sign anybody in.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def is_unseen(item: Item) -> bool:
     return "PreviousTokenGrace" in item
 
 
-def is_past(secret: bytes, item: Item) -> bool:
+def is_replaced(secret: bytes, item: Item) -> bool:
     """Whether `secret` is the hash of a token that a later rotation has replaced."""
     return _matches(secret, item, "PreviousTokenHash") or _matches(secret, item, "RetiredTokenHash")
 

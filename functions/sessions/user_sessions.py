@@ -80,7 +80,7 @@ class SignOut(Struct, frozen=True):
 
 
 class _OutOfTime(Exception):
-    """The time is up, and the rest is left to the caller's next call."""
+    """The time is up. The caller's next call continues."""
 
 
 def _check_time(deadline: float) -> None:
@@ -144,8 +144,8 @@ class UserSessions:
     ) -> SignOut:
         """Revoke all sessions of a user except `keep`. No request begins after `seconds`.
 
-        Raises `InvalidField` for a position that no call has returned. Once there is progress, an
-        outage of DynamoDB is not raised: the caller continues from the position.
+        Raises `InvalidField` for a position that no call has returned. After the first progress, an
+        outage of DynamoDB is not raised: the caller continues from the returned position.
         """
         deadline = clock.monotonic() + seconds
         start = after or SignOutPosition(clock.now(), second_look=False, after=None)

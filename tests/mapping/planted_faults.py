@@ -98,7 +98,7 @@ FAULTS: dict[str, Fault] = {
     "a request that is not answered counts as written": Fault(
         in_source(
             AuditTrail._insert,
-            "except DynamoDBError:\n            temporary.extend(lot)",
+            "except DynamoDBError:\n            temporary.extend(batch)",
             "except DynamoDBError:\n            pass",
         ),
         worse_trouble,
@@ -110,7 +110,7 @@ FAULTS: dict[str, Fault] = {
     "a key that can't be read counts as that of the same event": Fault(
         in_source(
             AuditTrail._compare,
-            "unknown += [lot[key] for key in lot.keys() - stored.keys()]",
+            "unread += [batch[key] for key in batch.keys() - stored.keys()]",
             "pass",
         ),
         _forged,
@@ -118,15 +118,17 @@ FAULTS: dict[str, Fault] = {
     "a key that is taken counts as that of the same event": Fault(
         in_source(
             AuditTrail._compare,
-            "if (other := _event_in(item)) != lot[key]",
-            "if not (other := lot[key])",
+            "if (other := _event_in(item)) != batch[key]",
+            "if not (other := batch[key])",
         ),
         _forged,
     ),
     "an event whose key is taken gets a new one each time": Fault(_new_key_beside, _forged),
     "errors go to the wrong statements": Fault(
         in_source(
-            AuditTrail._insert, 'zip(lot, answer["Responses"]', 'zip(lot[::-1], answer["Responses"]'
+            AuditTrail._insert,
+            'zip(batch, answer["Responses"]',
+            'zip(batch[::-1], answer["Responses"]',
         ),
         worse_trouble,
     ),
@@ -145,13 +147,13 @@ FAULTS: dict[str, Fault] = {
         _poisoned,
     ),
     "a request that is refused for good takes its neighbours along": Fault(
-        in_source(AuditTrail._insert, "elif len(lot) > 1", "elif False"), _poisoned
+        in_source(AuditTrail._insert, "elif len(batch) > 1", "elif False"), _poisoned
     ),
     "the lots behind the deadline are forgotten": Fault(
         in_source(
             AuditTrail._insert,
-            "temporary.extend(lot)\n            continue\n        statements",
-            "temporary.extend(lot)\n            break\n        statements",
+            "temporary.extend(batch)\n            continue\n        statements",
+            "temporary.extend(batch)\n            break\n        statements",
         ),
         _poisoned_and_slow,
     ),

@@ -19,7 +19,7 @@ from tests.simulation.callers import live
 from tests.simulation.story import draw
 from tests.support.plant import Plant, in_source
 
-_IS_MADE = "if judge(self.hashes, item, now, not_before).is_valid:"
+_WAS_MADE = "if judge(self.hashes, item, now, not_before).is_valid:"
 _FORMER_IN_TIME = 'is_unseen(item) or seconds(item, "PreviousTokenUntil") > now'
 _FIRST_USE = Proof.is_first_use.fget  # type: ignore[attr-defined]
 
@@ -46,7 +46,7 @@ FAULTS: dict[str, Plant] = {
     "a revoked session keeps who used it": in_source(SessionTable.revoke, '"LastClient", ', ""),
     "a revoked session keeps its hashes": in_source(SessionTable.revoke, ", *TOKEN_ATTRIBUTES", ""),
     "an own request id counts without its effect": in_source(
-        SessionTable._write, "not shows(failed.item)", "False"
+        SessionTable._write, "not has_effect(failed.item)", "False"
     ),
     "a write that is sent twice happens twice": in_source(
         SessionTable._write, '(*update.conditions, "RequestId <> :request_id")', "update.conditions"
@@ -74,14 +74,14 @@ FAULTS: dict[str, Plant] = {
         'not verdict.is_valid and item.get("PreviousTokenHash") != {"B": hashes.secret} or',
     ),
     "a rotation is known by a former hash": in_source(
-        Rotation.is_made, _IS_MADE, f"if is_past(self.hashes.secret, item) or {_IS_MADE[3:]}"
+        Rotation.was_made, _WAS_MADE, f"if is_replaced(self.hashes.secret, item) or {_WAS_MADE[3:]}"
     ),
-    "a rotation is not known again": in_source(Rotation.is_made, _IS_MADE, "if False:"),
+    "a rotation is not known again": in_source(Rotation.was_made, _WAS_MADE, "if False:"),
     "a rotation is not known again after one by the session's id": in_source(
-        Rotation.is_made,
-        _IS_MADE,
+        Rotation.was_made,
+        _WAS_MADE,
         'if (not self.presented or self.presented.hashes.family == item["FamilyHash"]["B"])'
-        f" and {_IS_MADE[3:]}",
+        f" and {_WAS_MADE[3:]}",
     ),
     "a former hash becomes current again": in_source(
         Rotation._new_token,
@@ -110,7 +110,7 @@ FAULTS: dict[str, Plant] = {
         "is_unseen(item)",
     ),
     "a newest token is replaced though it was used meanwhile": in_source(
-        Rotation.second_try, 'as_read(item, "PreviousTokenUntil", "PreviousTokenGrace") | ', ""
+        Rotation.second_try, 'unchanged(item, "PreviousTokenUntil", "PreviousTokenGrace") | ', ""
     ),
     "a lost token is not replaced": in_source(
         Rotation.second_try, "verdict is not Verdict.FORMER or not was_lost", "True"

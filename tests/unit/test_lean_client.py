@@ -101,7 +101,7 @@ def test_request_is_what_the_protocol_asks_for(client: Client, server: Proxy) ->
 
 
 def test_what_is_no_attribute_value_is_refused_here(client: Client, server: Proxy) -> None:
-    with pytest.raises(TypeError, match="set is no attribute value"):
+    with pytest.raises(TypeError, match="set is not an attribute value"):
         client.put_item(TableName="t", Item={"A": {"SS": {"x"}}})
     assert server.operations == []
 
@@ -446,7 +446,7 @@ def test_endpoint_comes_from_the_environment(
 def test_endpoint_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
 
-    with pytest.raises(ValueError, match=f"the endpoint {endpoint} is no http or https URL"):
+    with pytest.raises(ValueError, match=f"the endpoint {endpoint} is not an http or https URL"):
         lean.connect()
 
 
