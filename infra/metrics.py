@@ -1,7 +1,7 @@
 """The metrics that alarms and the dashboard look at.
 
-CloudWatch does not refuse a wrong name or dimension: such a metric just never has data. So every
-source is named only once, here, with the page that documents it.
+CloudWatch accepts a wrong name or dimension, but such a metric never has data. So this module is
+the only one that names metrics, with the pages that document them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Consumer(Protocol):
 _PERIOD = Duration.minutes(5)
 
 
-def of_function(function: PythonFunction, name: str, statistic: str = "Sum") -> Metric:
+def function_metric(function: PythonFunction, name: str, statistic: str = "Sum") -> Metric:
     """A metric of a function, for all its versions and aliases together.
 
     https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
@@ -48,7 +48,7 @@ def iterator_age(consumer: Consumer) -> Metric:
     return consumer.function.alias.metric("IteratorAge", statistic="Maximum", period=_PERIOD)
 
 
-def of_mapping(consumer: Consumer, name: str) -> Metric:
+def mapping_metric(consumer: Consumer, name: str) -> Metric:
     """A metric of the group `EventCount`, which has to be enabled for the mapping.
 
     https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html#event-source-mapping-metrics
@@ -62,7 +62,7 @@ def of_mapping(consumer: Consumer, name: str) -> Metric:
     )
 
 
-def of_table(table: dynamodb.ITable, name: str, *, index: str | None = None) -> Metric:
+def table_metric(table: dynamodb.ITable, name: str, *, index: str | None = None) -> Metric:
     """A metric of a table or an index. The throttles of a table do not include its indexes.
 
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/metrics-dimensions.html
@@ -79,7 +79,7 @@ def of_table(table: dynamodb.ITable, name: str, *, index: str | None = None) -> 
     )
 
 
-def of_trail(audit: PythonFunction, name: str, statistic: str = "Sum") -> Metric:
+def trail_metric(audit: PythonFunction, name: str, statistic: str = "Sum") -> Metric:
     """A metric that `functions/session_audit/metrics.py` logs."""
     return Metric(
         namespace="ServerlessSessions",

@@ -40,7 +40,7 @@ class Monitoring(Construct):
         tables: Sequence[dynamodb.ITable],
         settings: Settings,
     ) -> None:
-        """`functions` are the ones that are not called by a stream."""
+        """`functions` are the functions that do not consume a stream."""
         super().__init__(scope, id)
         consumers = (audit, *other_consumers)
         self.topic = self._topic(settings.alarm_email)
@@ -82,7 +82,7 @@ class Monitoring(Construct):
             Validations.of(topic).acknowledge(
                 Acknowledgment(
                     id="Serverless-SNSRedrivePolicy",
-                    reason="A lost e-mail loses nothing: the alarm and its history stay",
+                    reason="If an e-mail is lost, the alarm and its history still exist",
                 )
             )
         return topic
@@ -92,7 +92,7 @@ class Monitoring(Construct):
         # broken deployment, far more than one call in a hundred fails, for more than three minutes.
         self._alarm(
             "api-fails",
-            "At least 1 of 100 calls of the API is answered 5xx.",
+            "At least 1 of 100 calls of the API gets a 5xx answer.",
             api.metric_server_error(statistic=Stats.AVERAGE, period=Duration.minutes(1)),
             at_least=0.01,
             periods=5,
@@ -102,7 +102,7 @@ class Monitoring(Construct):
         # ignore the cold starts after a deployment. With few calls, p99 is the slowest one.
         self._alarm(
             "api-slow",
-            "1 of 100 calls of the API takes 2 s or more.",
+            "At least 1 of 100 calls of the API takes 2 s or more.",
             api.metric_latency(statistic=Stats.percentile(99), period=Duration.minutes(5)),
             at_least=2000,
             periods=3,
@@ -114,13 +114,14 @@ class Monitoring(Construct):
         self._alarm(
             f"{function.package}-errors",
             f"{function.package} crashed or ran out of time.",
-            metrics.of_function(function, "Errors"),
+            metrics.function_metric(function, "Errors"),
         )
-        # A throttled caller gets no answer, so even one is too many: a limit must be raised.
+        # The caller of a throttled function gets no answer. Even one throttle means that a limit
+        # must be raised.
         self._alarm(
             f"{function.package}-throttled",
-            f"{function.package} was not run: no concurrency was left for it.",
-            metrics.of_function(function, "Throttles"),
+            f"{function.package} was throttled: no concurrency was left for it.",
+            metrics.function_metric(function, "Throttles"),
         )
 
     def _watch_consumer(self, consumer: Consumer) -> None:
@@ -137,18 +138,18 @@ class Monitoring(Construct):
         self._alarm(
             f"{name}-gave-up",
             f"Records that {name} could not handle were put into the bucket for failed events.",
-            metrics.of_mapping(consumer, "OnFailureDestinationDeliveredEventCount"),
+            metrics.mapping_metric(consumer, "OnFailureDestinationDeliveredEventCount"),
         )
         self._alarm(
             f"{name}-dropped",
             f"Records that {name} could not handle are lost.",
-            metrics.of_mapping(consumer, "DroppedEventCount"),
+            metrics.mapping_metric(consumer, "DroppedEventCount"),
         )
         # This metric is not in the group `EventCount`. Its dimension is the function.
         self._alarm(
             f"{name}-undelivered",
-            f"Lambda may not, or can not, write failed events of {name} into their bucket.",
-            metrics.of_function(consumer.function, "DestinationDeliveryFailures"),
+            f"Lambda could not write failed events of {name} into their bucket.",
+            metrics.function_metric(consumer.function, "DestinationDeliveryFailures"),
         )
 
     def _watch_table(self, table: dynamodb.ITable) -> None:
@@ -160,7 +161,7 @@ class Monitoring(Construct):
                 self._alarm(
                     f"{name}-{what.lower()}s-throttled",
                     f"DynamoDB refuses {what.lower()}s of {name}.",
-                    metrics.of_table(table, f"{what}ThrottleEvents", index=index),
+                    metrics.table_metric(table, f"{what}ThrottleEvents", index=index),
                     at_least=10,
                 )
 
@@ -168,17 +169,17 @@ class Monitoring(Construct):
         # None of these four events happens in normal operation.
         for name, event, description in (
             ("token-reused", "token_reuse", "A rotated token was used again: perhaps a theft."),
-            ("session-tampered", "tampered", "A session was changed behind the API's back."),
-            ("session-deleted", "deleted", "A session was deleted behind the API's back."),
+            ("session-tampered", "tampered", "A session was changed without the API."),
+            ("session-deleted", "deleted", "A session was deleted without the API."),
             ("record-unreadable", "unreadable", "A change of a session could not be read."),
         ):
-            self._alarm(name, description, metrics.of_trail(audit, event))
-        # DynamoDB promises "within a few days". Sessions end in time even without TTL, but the
-        # table grows, and `expired` events come late.
+            self._alarm(name, description, metrics.trail_metric(audit, event))
+        # DynamoDB promises a deletion "within a few days". Sessions end in time even without TTL,
+        # but the table grows, and `expired` events are late.
         self._alarm(
             "ttl-late",
             "TTL deleted a session 3 days or more after its end.",
-            metrics.of_trail(audit, "ttl_lag_seconds", Stats.MAXIMUM),
+            metrics.trail_metric(audit, "ttl_lag_seconds", Stats.MAXIMUM),
             at_least=3 * 86_400,
         )
 

@@ -1,4 +1,4 @@
-"""What fails silently if it is wrong: the stack sets it, and `sessions smoke` reads it back."""
+"""Settings that fail silently if they are wrong. `sessions smoke` reads them from a deployment."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ TTL_ATTRIBUTE = "ExpirationTime"
 
 
 def append_only(*, writer: str) -> list[dict[str, Any]]:
-    """The `SessionAudit` table's policy: no one, administrators too, may change or delete an event.
+    """Return the policy of the `SessionAudit` table, which denies every change of an event.
 
-    AWS's own TTL may. `writer` is the ARN of the only role that may add events.
+    It applies to administrators as well, but not to AWS's own TTL. `writer` is the ARN of the only
+    role that may add events.
     """
     changes = "PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"
     return [
@@ -26,6 +27,6 @@ def _deny(*actions: str, **condition: dict[str, str]) -> dict[str, Any]:
         "Effect": "Deny",
         "Principal": {"AWS": "*"},
         "Action": [f"dynamodb:{action}" for action in actions],
-        "Resource": "*",  # the table's own ARN here would be a circle
+        "Resource": "*",  # the table's own ARN would be a circular reference
         "Condition": {"BoolIfExists": {"aws:PrincipalIsAWSService": "false"}, **condition},
     }

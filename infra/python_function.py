@@ -91,15 +91,15 @@ class PythonFunction(Construct):
         Validations.of(self).acknowledge(
             Acknowledgment(
                 id="AwsSolutions-IAM5[Resource::*]",
-                reason="X-Ray's PutTraceSegments and PutTelemetryRecords take no resource",
+                reason="X-Ray's PutTraceSegments and PutTelemetryRecords support no resource",
             ),
             *(
-                Acknowledgment(id=id_, reason="A newer runtime is an upgrade to try first")
+                Acknowledgment(id=id_, reason="A newer runtime has to be tested first")
                 for id_ in ("AwsSolutions-L1", "Serverless-LambdaLatestVersion")
             ),
             Acknowledgment(
                 id="Serverless-LambdaDLQ",
-                reason="Nothing invokes it asynchronously: callers see errors, streams repeat",
+                reason="It is never invoked asynchronously: callers get errors, streams retry",
             ),
         )
 
@@ -115,7 +115,7 @@ def _code(target: Target) -> lambda_.Code:
 
 @jsii.implements(ILocalBundling)
 class _Bundling:
-    """Builds a bundle for `target`, for which the CDK would otherwise use Docker."""
+    """Builds a bundle for `target` without Docker, which the CDK would use otherwise."""
 
     def __init__(self, target: Target) -> None:
         self._target = target

@@ -1,4 +1,4 @@
-"""What a deployment may choose, read from the context of `cdk.json`."""
+"""The settings of a deployment, read from the context of `cdk.json`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from aws_cdk.aws_logs import RetentionDays
 
 # The largest values that settings may have. They are the same as in `functions/sessions/limits.py`.
 _MAXIMUMS = {"rotation_grace_seconds": 3600, "max_absolute_ttl_seconds": 400 * 24 * 3600}
-# The types of events that need not be recorded. The beginning and the end of a session, and changes
-# behind the API's back, are always recorded.
+# The types of events that need not be recorded. The beginning and the end of a session are always
+# recorded, and so are changes that the API did not make.
 _OPTIONAL_EVENTS = {"confirmed", "renewed", "rotated", "updated"}
 # https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsRequestEntry.html
 _EVENT_BUS = re.compile(
@@ -139,7 +139,7 @@ def _read(name: str, value: Any, kind: Any) -> Any:
     if kind == tuple[str, ...]:
         if isinstance(value, list) and all(isinstance(text, str) for text in value):
             return tuple(value)
-        raise SettingsError(f"The setting '{name}' is {value!r}; it must be a list of texts.")
+        raise SettingsError(f"The setting '{name}' is {value!r}; it must be a list of strings.")
     if NoneType in get_args(kind):
         [present] = set(get_args(kind)) - {NoneType}
         return None if value is None else _read(name, value, present)

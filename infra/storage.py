@@ -33,7 +33,7 @@ class Storage(Construct):
             time_to_live_attribute=TTL_ATTRIBUTE,
             dynamo_stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES,
             global_secondary_indexes=[
-                # The keys never change, so a renewal or a change of data writes nothing here.
+                # The keys never change, so renewals and changes of data do not write to the index.
                 dynamodb.GlobalSecondaryIndexPropsV2(
                     index_name=USER_INDEX,
                     partition_key=user_id,

@@ -1,4 +1,4 @@
-"""How both consumers read the stream of a table, and what happens to records that fail."""
+"""The event source mapping of both stream consumers, and the bucket for records that fail."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FAILED_EVENTS_RETENTION = Duration.days(30)
 
 @jsii.implements(lambda_.IEventSourceDlq)
 class FailedEvents(s3.Bucket):
-    """S3 as on-failure destination. It keeps whole records, a queue only their positions."""
+    """An on-failure destination in S3. A queue would get only the positions of the records."""
 
     def __init__(self, scope: Construct, id: str, *, settings: Settings) -> None:
         super().__init__(
@@ -39,7 +39,7 @@ class FailedEvents(s3.Bucket):
         Validations.of(self).acknowledge(
             Acknowledgment(
                 id="AwsSolutions-S1",
-                reason="Lambda alone writes here, rarely; an access log would log nothing else",
+                reason="Only Lambda writes here, and rarely; an access log would add nothing",
             )
         )
 
@@ -64,12 +64,12 @@ def consume_stream(
     failed_events: FailedEvents,
     filters: Sequence[Mapping[str, Any]] = (),
 ) -> DynamoEventSource:
-    """Send `function` the records of the table's stream. Returns the mapping, whose metrics are on.
+    """Send the records of the table's stream to `function`. Returns the mapping, with metrics.
 
     If there are `filters`, a record has to match one of them. The function itself handles records
     that would never succeed, so only an outage leads to retries. An outage of some hours loses
-    nothing. In a longer one, Lambda puts records into the bucket before the stream drops them after
-    24 h, and they can be played back from there.
+    nothing. During a longer outage, Lambda puts records into the bucket before the stream drops
+    them after 24 h. They can be played back from there.
     """
     mapping = DynamoEventSource(
         table,
@@ -92,7 +92,7 @@ def consume_stream(
         Acknowledgment(
             id="AwsSolutions-IAM5[Resource::"
             f"<{Stack.of(function).get_logical_id(bucket)}.Arn>/aws/lambda/*]",
-            reason="Lambda and the function name what they keep themselves, below this prefix",
+            reason="Lambda and the function choose the names of the objects with this prefix",
         )
     )
     return mapping

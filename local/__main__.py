@@ -1,4 +1,4 @@
-"""`python -m local run | demo | console | example APP | invoke EVENT`, at the port PORT names."""
+"""`python -m local run | demo | console | example APP | invoke EVENT`; PORT sets the port."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main(command: str, *arguments: str) -> None:
         return invoke(stack, *arguments)
     if command == "example":
         require_example(*arguments)
-    if command == "console" and stack.runs:
+    if command == "console" and stack.is_running:
         return open_console(stack)
     print(f"Deploying to a local AWS on 127.0.0.1:{port}")
     with running(stack):

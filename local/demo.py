@@ -33,34 +33,36 @@ def show_life(stack: LocalStack, sessions: Sessions) -> None:
     """Create, use and end sessions. Raises `DemoError` at the first unexpected result."""
     print(f"\nAPI ready: {stack.url}\n")
 
-    # This session expires soon. No call needs it to be live, because the machine may be slow.
-    kiosk = _issued("a short one", sessions.create, "ada", ttl_seconds=3)
-    phone = _issued("a long one", sessions.create, "ada", data={"theme": "dark"})
+    # This session expires soon. No later call needs it to be live, because the machine may be slow.
+    kiosk = _issue("short session", sessions.create, "ada", ttl_seconds=3)
+    phone = _issue("long session", sessions.create, "ada", data={"theme": "dark"})
     phone_id = phone.session.session_id
-    _do("read", Session, sessions.get, phone_id)
-    _do("changed", Session, sessions.change, phone_id, {"theme": "light", "cart": [1, 2.5]})
-    _do("renewed", Session, sessions.renew, phone_id)
-    stored = _stored(stack, phone_id)
+    _call("read", Session, sessions.get, phone_id)
+    _call("changed", Session, sessions.change, phone_id, {"theme": "light", "cart": [1, 2.5]})
+    _call("renewed", Session, sessions.renew, phone_id)
+    stored = _read_item(stack, phone_id)
     print(f"    in DynamoDB: ExpirationTime = {stored['ExpirationTime']}, now = {int(time.time())}")
 
-    _do("revoked", None, sessions.revoke, phone_id, reason="logout")
-    _do("gone at once", SessionNotFound, sessions.get, phone_id)
+    _call("revoked", None, sessions.revoke, phone_id, reason="logout")
+    _call("gone", SessionNotFound, sessions.get, phone_id)
 
-    first = _issued("another one", sessions.create, "ada")
+    first = _issue("new session", sessions.create, "ada")
     laptop_id = first.session.session_id
-    _do("verified", Session, sessions.verify, first.token)
-    second = _issued("rotated", sessions.rotate, laptop_id, token=first.token)
-    _do("still good", Session, sessions.verify, first.token)
-    _do("the new token", Session, sessions.verify, second.token)
-    third = _issued("rotated again", sessions.rotate, laptop_id, token=second.token)
-    fourth = _issued("and again", sessions.rotate, laptop_id, token=third.token)
-    _do("a stolen token", None, sessions.verify, first.token)
-    _do("ended by that", None, sessions.verify, fourth.token)
+    _call("verified", Session, sessions.verify, first.token)
+    second = _issue("rotated", sessions.rotate, laptop_id, token=first.token)
+    _call("old token", Session, sessions.verify, first.token)
+    _call("new token", Session, sessions.verify, second.token)
+    third = _issue("rotated again", sessions.rotate, laptop_id, token=second.token)
+    fourth = _issue("rotated again", sessions.rotate, laptop_id, token=third.token)
+    _call("stolen token", None, sessions.verify, first.token)
+    _call("session ended", None, sessions.verify, fourth.token)
 
     kiosk_id = kiosk.session.session_id
-    _await("the short one to expire", lambda: _has_ended(sessions, kiosk_id))
-    _await("TTL to remove it", lambda: not _stored(stack, kiosk_id))
-    _await("the trail to tell all", lambda: {event.type for event in _trail(sessions)} >= _EXPECTED)
+    _await("the short session to expire", lambda: _has_ended(sessions, kiosk_id))
+    _await("TTL to remove it", lambda: not _read_item(stack, kiosk_id))
+    _await(
+        "all events in the trail", lambda: {event.type for event in _trail(sessions)} >= _EXPECTED
+    )
 
     print('\nevents(user_id="ada", newest_first=False)')
     print(_table(_trail(sessions)), end="\n\n")
@@ -94,14 +96,14 @@ COMMANDS = (
 )
 
 
-def _issued(
+def _issue(
     title: str, method: Callable[..., IssuedSession], *args: Any, **kwargs: Any
 ) -> IssuedSession:
-    issued: IssuedSession = _do(title, IssuedSession, method, *args, **kwargs)
+    issued: IssuedSession = _call(title, IssuedSession, method, *args, **kwargs)
     return issued
 
 
-def _do(
+def _call(
     title: str, expected: type | None, method: Callable[..., Any], *args: Any, **kwargs: Any
 ) -> Any:
     """Call a method of the client, and print the call and the type of its result or error.
@@ -118,12 +120,12 @@ def _do(
     kind = None if outcome is None else type(outcome)
     print(f"  {title:<14} {call:<76} {kind and kind.__name__}")
     if kind is not expected:
-        raise DemoError(f"{call} came to {outcome!r}, not to {expected and expected.__name__}.")
+        raise DemoError(f"{call}: {outcome!r} instead of {expected and expected.__name__}.")
     return outcome
 
 
 def _repr(argument: Any) -> str:
-    """Show a token without its secret, because a token is a credential."""
+    """Return the `repr` of an argument. A token is shown without its secret."""
     token = Token.parse(argument) if isinstance(argument, str) else None
     return repr(f"{token.session_id}.…" if token else argument)
 
@@ -136,7 +138,7 @@ def _has_ended(sessions: Sessions, session_id: str) -> bool:
     return False
 
 
-def _stored(stack: LocalStack, session_id: str) -> dict[str, Any]:
+def _read_item(stack: LocalStack, session_id: str) -> dict[str, Any]:
     item: dict[str, Any] = (
         stack.client("dynamodb")
         .get_item(
@@ -158,13 +160,13 @@ def _await(what: str, happened: Callable[[], bool]) -> None:
     begin = time.monotonic()
     while not happened():
         if time.monotonic() - begin > _DEADLINE_SECONDS:
-            raise DemoError(f"\nWaited {_DEADLINE_SECONDS} s in vain for {what}.")
+            raise DemoError(f"\nWaited {_DEADLINE_SECONDS} s for {what}.")
         time.sleep(0.2)
     print(f" {time.monotonic() - begin:.1f} s", flush=True)
 
 
 def _table(events: list[Event]) -> str:
-    """Return events as a Markdown table. The last column has what only some types have."""
+    """Return events as a Markdown table. The last column has fields that only some events have."""
     common = {"event_id", "type", "session_id", "user_id", "at", "recorded_at"}
     common |= {"actor", "request_id", "changed_count"}
     rows = [("at", "recorded_at", "type", "session_id", "actor", "details")]

@@ -1,6 +1,6 @@
 """Runs AWS's DynamoDB Local on 127.0.0.1 until standard input ends, and prints its port.
 
-It runs in an environment of its own, with a Java from PyPI. By default, DynamoDB Local listens on
+It runs in its own environment, with a Java from PyPI. By default, DynamoDB Local listens on
 all interfaces, and there is no option to change that. So this script creates the server itself and
 sets its host.
 """
@@ -26,7 +26,7 @@ def start(folder: Path) -> int:
         classpath=[str(folder / "DynamoDBLocal.jar"), str(libraries / "*")],
     )
     runner = jpype.JClass("software.amazon.dynamodb.services.local.main.ServerRunner")
-    # Telemetry is disabled, because it would send data about the use to AWS.
+    # Telemetry would send usage data to AWS.
     proxy = runner.createServerFromCommandLineArgs(["-inMemory", "-sharedDb", "-disableTelemetry"])
     field = proxy.getClass().getDeclaredField("server")
     field.setAccessible(True)

@@ -1,7 +1,7 @@
-"""Starts MiniStack so that TTL, PartiQL and URLs behave as on AWS, and without its delays.
+"""Starts MiniStack, changed so that TTL, PartiQL and URLs behave as on AWS, and faster.
 
 It runs in MiniStack's own environment. Every function below changes one thing that differs from
-AWS. They use internal names of MiniStack, in the version that `pyproject.toml` pins.
+AWS. The changes use internal names of MiniStack, so `pyproject.toml` pins its version.
 """
 
 import json
@@ -24,7 +24,7 @@ _OLDEST_SECONDS = 5 * 365 * 86400
 
 
 def sweep_with_stream_records() -> None:
-    """Let TTL delete items every second, and write stream records, which MiniStack itself does not.
+    """Let TTL delete items every second and write stream records, as MiniStack itself does not.
 
     This replaces the target of MiniStack's TTL thread, which starts when its module is imported.
     """
@@ -115,12 +115,14 @@ def _statements(body: bytes) -> list[str]:
 
 
 def write_stream_records_of_partiql() -> None:
-    """Let PartiQL's INSERT write a stream record, which MiniStack itself does not."""
+    """Let PartiQL's INSERT write a stream record, as MiniStack itself does not."""
     from ministack.services import dynamodb
 
     insert = getattr(dynamodb, "_partiql_insert", None)
     if not insert:
-        sys.exit("This MiniStack has no '_partiql_insert' any more: no stream record to add.")
+        sys.exit(
+            "This MiniStack has no '_partiql_insert' any more, so INSERT has no stream record."
+        )
 
     def insert_with_record(table: Any, parsed: Any) -> Any:
         answer = insert(table, parsed)
@@ -136,8 +138,8 @@ def write_stream_records_of_partiql() -> None:
 def name_the_default_stage() -> None:
     """Serve the stage `$default` under the name `default`, too.
 
-    On AWS, the path does not contain this stage. In MiniStack it does, and clients sign a dollar
-    sign in different ways.
+    On AWS, the path does not contain this stage. In MiniStack it does, and clients encode the
+    dollar sign in different ways when they sign the path.
     """
     from ministack import app
 
@@ -162,7 +164,9 @@ def answer_without_waiting_for_logs() -> None:
 
     drain = getattr(Worker, "_drain_stderr_bounded", None)
     if not drain:
-        sys.exit("This MiniStack has no 'Worker._drain_stderr_bounded' any more: no wait to cut.")
+        sys.exit(
+            "This MiniStack has no 'Worker._drain_stderr_bounded' any more, so calls would be slow."
+        )
     Worker._drain_stderr_bounded = partialmethod(drain, first_line_wait=0.002)
 
 

@@ -30,7 +30,7 @@ def _serve(stack: LocalStack, app: str) -> None:
     port = os.environ.get("WEB_PORT") or "8000"
     keys = stack.credentials(app, "execute-api:Invoke")
     file = f"examples/{app}_app/app.py"
-    print(f"\nOpen http://{HOST}:{port} in two browsers; all of the app is {file}.\n", flush=True)
+    print(f"\nOpen http://{HOST}:{port} in two browsers; the app is {file}.\n", flush=True)
     process = subprocess.run(  # noqa: S603
         [sys.executable, ROOT / file],
         env=environment() | stack.environment(keys) | {"WEB_PORT": port},
@@ -49,7 +49,7 @@ def _deploy_protected_api(stack: LocalStack) -> None:
     with stack.sessions(stack.credentials("web", "execute-api:Invoke")) as sessions:
         issued = sessions.create("ada")
     bearer = f"curl -H 'Authorization: Bearer {issued.token}'"
-    print(f"\n{folder}/app.py is deployed. A token lets you in, and nothing else does:\n")
+    print(f"\n{folder}/app.py is deployed. It requires a token:\n")
     print(f"  {bearer} {url}/whoami\n  curl {url}/whoami\n")
     print("Serving until Ctrl-C.", flush=True)
     signal.pause()

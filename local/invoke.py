@@ -6,7 +6,7 @@ import json
 
 from local.stack import ROOT, STACK, LocalError, LocalStack
 
-# The first word of a file's name says which function the event is for.
+# The function by the first word of an event file's name.
 _FUNCTIONS = {
     "api": "SessionApi",
     "authorizer": "SessionAuthorizer",

@@ -29,8 +29,8 @@ STACK = "Sessions-local"
 _ROOT_KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 _API_ID = "5e551045"
 _START_SECONDS = 120
-# AWS answers within seconds. MiniStack starts a process for every parallel call, which takes long
-# on a busy machine.
+# AWS answers within seconds. MiniStack may take longer on a busy machine, because it starts a
+# process for every parallel call.
 _DEADLINE_SECONDS = 120
 
 
@@ -57,13 +57,13 @@ class LocalStack:
         )
 
     @property
-    def runs(self) -> bool:
+    def is_running(self) -> bool:
         """Whether this stack is deployed and its port is open."""
         return _is_open(self.port) and self.outputs_file.exists()
 
     def require_running(self) -> None:
         """Raise `LocalError` unless this stack is running."""
-        if not self.runs:
+        if not self.is_running:
             raise LocalError(f"No local stack runs at port {self.port}; start one with 'make run'.")
 
     @property
@@ -164,7 +164,7 @@ def step(title: str) -> Iterator[None]:
 
 def _deploy(stack: LocalStack) -> None:
     with step("cdk bootstrap"):
-        # Bootstrapping needs no app. In a folder without a `cdk.json`, the CDK synthesizes none.
+        # Bootstrapping needs no app. Without a `cdk.json` in the folder, the CDK synthesizes none.
         cdk(stack, stack.folder, "bootstrap", f"aws://{ACCOUNT}/{REGION}")
         _allow_plain_http(stack, f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}")
     with step("cdk deploy"):
@@ -175,7 +175,7 @@ def _deploy(stack: LocalStack) -> None:
         stack.outputs_file.write_text(json.dumps(outputs))
     for bucket in ("FailedEventsBucket", "UndeliveredEventsBucket"):
         _allow_plain_http(stack, stack.outputs[bucket])
-    # MiniStack's CloudFormation ignores the TTL of a table. Other tests check the template for it.
+    # MiniStack's CloudFormation ignores the TTL of a table. tests/infra check it in the template.
     for table in ("SessionsTableName", "AuditTableName"):
         stack.client("dynamodb").update_time_to_live(
             TableName=stack.outputs[table],
