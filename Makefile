@@ -33,7 +33,7 @@ invoke: setup ## Invoke a function of the running local stack with an event (EVE
 
 # The tests run in two processes at a time. End-to-end tests need little CPU, because they mostly wait.
 SECOND = tests/client tests/e2e
-test: setup .venv-dynamodb/.ready ## Run all tests: unit, functional, infra, client, e2e
+test: setup .venv-dynamodb/.ready ## Run all tests except test-browser and test-frameworks
 	@mkdir -p .local
 	@.venv/bin/python -m pytest $(SECOND) > .local/tests.log 2>&1 & second=$$!; \
 	  trap 'kill $$second; wait $$second; exit 130' INT TERM; \

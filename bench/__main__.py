@@ -1,4 +1,4 @@
-"""Measures the numbers in docs/performance.md. The exit code is 1 if a limit is exceeded."""
+"""Measures the numbers in docs/performance.md. The exit code is 1 if one is out of bounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PARTS = ("limits", "peers", "scale")
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
-    # argparse looks for the empty list among the choices too.
+    # Without arguments, argparse compares the empty list with the choices.
     parser.add_argument("parts", nargs="*", choices=[*_PARTS, []], metavar="|".join(_PARTS))
     parser.add_argument("--long", action="store_true", help="more rounds, for less noise")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")

@@ -15,8 +15,8 @@ from local.stack import HOST
 
 _READS = {"GetItem", "BatchGetItem", "Query", "Scan"}
 _WRITES = {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"}
-_FORWARDED = {"authorization", "content-type", "x-amz-date", "x-amz-target"}
-_RETURNED = {"content-type", "x-amz-crc32", "x-amzn-requestid"}
+_REQUEST_HEADERS = {"authorization", "content-type", "x-amz-date", "x-amz-target"}
+_RESPONSE_HEADERS = {"content-type", "x-amz-crc32", "x-amzn-requestid"}
 _PAUSE_SECONDS = 20
 
 
@@ -29,7 +29,7 @@ class Cost(NamedTuple):
 
 
 class CountingProxy:
-    """Stores use its `url` in place of DynamoDB's."""
+    """A running proxy. Stores use its `url` instead of DynamoDB's."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -44,7 +44,7 @@ class CountingProxy:
 
     @contextmanager
     def paused_write(self) -> Iterator[threading.Event]:
-        """Pause the next write until the end of the block. Yields an event for its arrival."""
+        """Pause the next write until the block ends. Yields an event that is set by its arrival."""
         self._pause = pause = _Pause(threading.Event(), threading.Event())
         try:
             yield pause.begun
@@ -59,7 +59,7 @@ class CountingProxy:
             pause.over.wait(_PAUSE_SECONDS)
 
     def count(self, operation: str, answer: bytes) -> None:
-        """DynamoDB names the capacity that a request consumed, unless it refused the request."""
+        """Add the capacity in DynamoDB's answer. A refused request has none."""
         consumed = json.loads(answer).get("ConsumedCapacity", [])
         consumed = consumed if isinstance(consumed, list) else [consumed]
         units = sum(capacity["CapacityUnits"] for capacity in consumed)
@@ -86,11 +86,11 @@ def counting_proxy(endpoint: str) -> Iterator[CountingProxy]:
             operation = self.headers["x-amz-target"].rpartition(".")[2]
             body = self.rfile.read(int(self.headers["content-length"]))
             if operation in _READS | _WRITES:
-                # Most stores don't ask for the capacity. DynamoDB Local ignores the signature,
-                # which this change makes wrong.
+                # Most stores don't ask for the capacity. This change makes the signature wrong,
+                # but DynamoDB Local ignores it.
                 body = json.dumps(json.loads(body) | {"ReturnConsumedCapacity": "TOTAL"}).encode()
             proxy.wait(operation)
-            headers = {n: v for n, v in self.headers.items() if n.lower() in _FORWARDED}
+            headers = {n: v for n, v in self.headers.items() if n.lower() in _REQUEST_HEADERS}
             # The connection is not kept, because it would be closed whenever a store pauses.
             with closing(HTTPConnection(target)) as onward:
                 onward.request("POST", "/", body, headers)
@@ -99,7 +99,7 @@ def counting_proxy(endpoint: str) -> Iterator[CountingProxy]:
             proxy.count(operation, answer)
             self.send_response(response.status)
             for name, value in response.getheaders():
-                if name.lower() in _RETURNED:
+                if name.lower() in _RESPONSE_HEADERS:
                     self.send_header(name, value)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()

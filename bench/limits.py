@@ -15,9 +15,9 @@ from bench import cold, warm
 from bench.runtime import lambda_runtime
 from infra import bundle
 
-# All times are multiples of boto3's. A cold start is compared with the creation of a client.
+# All times are multiples of boto3's. A cold start is compared with creating a boto3 client.
 _COLD = {"session_api": 0.75, "session_authorizer": 0.40, "session_audit": 0.60}
-# A warm call is compared with the bare calls of DynamoDB. The second value is their number.
+# A warm call is compared with the boto3 calls that it needs. The second value is their number.
 _WARM = {
     "get": (0.45, 1),
     "verify": (0.45, 1),
@@ -110,6 +110,6 @@ def failures(result: dict[str, Any]) -> list[str]:
         actual = result["warm"][name]["requests"]
         if len(actual) != requests:
             sentences.append(
-                f"warm {name} makes {', '.join(actual)}; its number of requests is {requests}."
+                f"warm {name} makes {', '.join(actual)}; the expected number is {requests}."
             )
     return sentences

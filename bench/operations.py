@@ -1,4 +1,4 @@
-"""The operations that are measured warm: the events of functions, and DynamoDB's answers."""
+"""The operations of the warm measurements: events for the functions, and DynamoDB's answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 
 class Operation(NamedTuple):
-    """An event for a function, and DynamoDB's answers by the names of its operations.
+    """An event for a function, and DynamoDB's answer to each of its own operations, by name.
 
     In these answers, values of type B are base64, as they come over the wire.
     """
@@ -65,7 +65,7 @@ def _sample(name: str) -> Json:
 
 
 def _item(secret: str, now: int) -> Json:
-    """The session of the sample events, created a moment ago."""
+    """Return the session of the sample events, with `now` as its time of creation."""
     image: Json = _sample("stream_created")["Records"][0]["dynamodb"]["NewImage"]
     return image | {
         "CreatedAt": {"N": str(now)},

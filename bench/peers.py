@@ -17,14 +17,14 @@ from urllib.parse import unquote
 from bench import service
 from bench.counting_proxy import CountingProxy, counting_proxy
 from bench.prices import call_dollars_a_month, dollars_a_month
-from bench.stores.worker import StoreError, Worker, working
+from bench.stores.worker import StoreError, Worker, running_worker
 from local.dynamodb import dynamodb_local
 from local.stack import ROOT
 
 OURS = "serverless-sessions"
 WEB_REQUESTS = ("load", "change", "login", "logout")
 # The store whose CPU time counts as 1.
-YARDSTICK = "boto3, as in tutorials"
+BASELINE = "boto3, as in tutorials"
 _PYTHON = str(ROOT / ".venv-bench/bin/python")
 # The event of a web request in the audit trail, by the name of its sample in `events/`.
 _EVENTS = {"change": "updated", "login": "created", "logout": "revoked"}
@@ -88,7 +88,7 @@ STORES = (
         ("id", "S"),
         "expires",
     ),
-    Store(YARDSTICK, _python("boto3_table", _table(YARDSTICK)), ("id", "S"), "ttl"),
+    Store(BASELINE, _python("boto3_table", _table(BASELINE)), ("id", "S"), "ttl"),
 )
 
 
@@ -106,12 +106,12 @@ def measure(*, long: bool) -> dict[str, Any]:
         ours = service.environment(proxy.url)
         workers = {}
         for store in STORES:
-            _say(store.name)
+            _print_progress(store.name)
             if not (store.is_ours or store.makes_table):
                 _create_table(client, store)
             base = ours if store.is_ours else service.sdk_environment(proxy.url)
             environment = {**base, **store.variables}
-            worker = stack.enter_context(working(store.command, environment))
+            worker = stack.enter_context(running_worker(store.command, environment))
             workers[store.name] = worker
             stores[store.name] = {
                 "version": _version(store),
@@ -120,8 +120,8 @@ def measure(*, long: bool) -> dict[str, Any]:
                 "cookie_in_table": _cookie_in_table(client, store, worker),
                 "lists_and_ends": store.is_ours and _lists_and_ends(worker),
             }
-            with working(store.command, environment) as other:
-                stores[store.name]["comes_back"] = _comes_back(worker, other, proxy)
+            with running_worker(store.command, environment) as other:
+                stores[store.name]["comes_back"] = _revives_ended(worker, other, proxy)
             if store.makes_table:
                 stores[store.name]["switches_ttl_on"] = _has_ttl(client, store)
         audit_writes = _audit_writes(client, workers[OURS])
@@ -132,7 +132,7 @@ def measure(*, long: bool) -> dict[str, Any]:
 
 def table(result: Mapping[str, Any]) -> str:
     """Return two tables in Markdown: what a web request costs, and how the stores behave."""
-    yardstick = result["stores"][YARDSTICK]["cpu_ms"]["load"]
+    baseline = result["stores"][BASELINE]["cpu_ms"]["load"]
     lines = [
         "| store | load | change | log in | log out | $, load | $, change | CPU |",
         "| --- | --- | --- | --- | --- | --: | --: | --: |",
@@ -147,7 +147,7 @@ def table(result: Mapping[str, Any]) -> str:
             reads, writes, audit = dollars(result, name, request)
             trail = f" + {audit:,.0f}" if audit else ""
             cells.append(f"{reads + writes:,.0f}{trail}")
-        cells.append(f"{store['cpu_ms']['load'] / yardstick:.2f}")
+        cells.append(f"{store['cpu_ms']['load'] / baseline:.2f}")
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
@@ -159,7 +159,7 @@ def table(result: Mapping[str, Any]) -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for name, store in result["stores"].items():
-        if "," in name and name != YARDSTICK:
+        if "," in name and name != BASELINE:
             continue
         facts = ("honours_expired", "comes_back", "cookie_in_table", "lists_and_ends")
         lines.append(f"| {name} | {' | '.join('yes' if store[f] else 'no' for f in facts)} |")
@@ -167,7 +167,7 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def dollars(result: Mapping[str, Any], store: str, request: str) -> tuple[float, float, float]:
-    """Return the cost of a month with 1,000 such web requests a second: reads, writes, trail."""
+    """Return the dollars a month for 1,000 such requests a second: reads, writes, trail."""
     cost = result["stores"][store]["web_requests"][request]
     audit = result["audit_writes"].get(request, 0) if store.startswith(OURS) else 0
     return (
@@ -202,7 +202,7 @@ def failures(result: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def _say(progress: str) -> None:
+def _print_progress(progress: str) -> None:
     print(f"  {progress} …", file=sys.stderr, flush=True)
 
 
@@ -237,12 +237,12 @@ def _version(store: Store) -> str:
 def _log_in(worker: Worker) -> str:
     """Return the cookie of a new session."""
     cookie: str = worker.do("login").answer["cookie"]
-    if not _loads(worker, cookie):
+    if not _is_signed_in(worker, cookie):
         raise StoreError("a new session does not load")
     return cookie
 
 
-def _loads(worker: Worker, cookie: str) -> bool:
+def _is_signed_in(worker: Worker, cookie: str) -> bool:
     """Whether the user is still signed in."""
     return bool(worker.do("load", cookie).answer["body"] == "ada")
 
@@ -260,7 +260,7 @@ def _costs(worker: Worker, proxy: CountingProxy) -> dict[str, Any]:
 
 
 def _audit_writes(client: Any, worker: Worker) -> dict[str, float]:
-    """Return the write units of the event that a web request leaves in the audit trail.
+    """Return the write units of the audit event that a web request causes.
 
     DynamoDB Local does not report what the trail's PartiQL consumes. The event is therefore written
     again with a PutItem, which is billed like an INSERT.
@@ -278,7 +278,7 @@ def _audit_writes(client: Any, worker: Worker) -> dict[str, float]:
 
 
 def _honours_expired(client: Any, store: Store, worker: Worker) -> bool:
-    """Whether an expired session still loads. It expired a minute ago; TTL has yet to delete it."""
+    """Whether a session that expired a minute ago still loads. TTL has not deleted it yet."""
     cookie = _log_in(worker)
     for item in client.scan(TableName=store.table)["Items"]:
         client.update_item(
@@ -288,7 +288,7 @@ def _honours_expired(client: Any, store: Store, worker: Worker) -> bool:
             ExpressionAttributeNames={"#expiry": store.expiry},
             ExpressionAttributeValues={":past": {"N": str(int(time.time()) - 60)}},
         )
-    return _loads(worker, cookie)
+    return _is_signed_in(worker, cookie)
 
 
 def _cookie_in_table(client: Any, store: Store, worker: Worker) -> bool:
@@ -299,15 +299,15 @@ def _cookie_in_table(client: Any, store: Store, worker: Worker) -> bool:
 
 
 def _lists_and_ends(worker: Worker) -> bool:
-    """Whether all sessions of a user can be listed, and ended."""
+    """Whether all sessions of a user can be listed and ended."""
     cookie = _log_in(worker)
     query = {"user_id": "ada"}
     listed = worker.do("call", [["GET", "/sessions"], query]).answer["items"]
     ended = worker.do("call", [["DELETE", "/sessions"], query]).answer
-    return bool(listed and ended["complete"] and not _loads(worker, cookie))
+    return bool(listed and ended["complete"] and not _is_signed_in(worker, cookie))
 
 
-def _comes_back(worker: Worker, other: Worker, proxy: CountingProxy) -> bool:
+def _revives_ended(worker: Worker, other: Worker, proxy: CountingProxy) -> bool:
     """Whether a save revives a session that another request has ended in the meantime."""
     cookie = _log_in(worker)
     _log_in(other)
@@ -319,16 +319,16 @@ def _comes_back(worker: Worker, other: Worker, proxy: CountingProxy) -> bool:
             other.do("logout", cookie)
         with suppress(StoreError):  # a store may refuse the save
             save.result()
-    return _loads(other, cookie)
+    return _is_signed_in(other, cookie)
 
 
 def _cpu(workers: Mapping[str, Worker], rounds: int) -> dict[str, dict[str, float]]:
     """Return the milliseconds of CPU that a session adds to a web request, in the store's process.
 
-    In every round, every store gets a web request without a session and then one of every kind. The
-    stores take turns, so that other work of the machine affects all of them alike.
+    In every round, every store first gets a web request without a session, and then one of every
+    kind. The stores take turns, so that other load of the machine affects all of them alike.
     """
-    _say("CPU")
+    _print_progress("CPU")
     cookies = {store: _log_in(worker) for store, worker in workers.items()}
     added: dict[str, dict[str, list[float]]] = {
         store: {"load": [], "change": []} for store in workers

@@ -1,4 +1,4 @@
-"""The functions as they are in Lambda: their bundle and, in a folder of its own, boto3."""
+"""The functions as they are in Lambda: their bundle, and boto3 in a separate folder."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Runtime:
     python: Interpreter
 
     def command(self, *arguments: str) -> list[str]:
-        """Return a command of Python without its own packages.
+        """Return a command that runs Python without the packages of this machine.
 
-        It writes no byte code, as on a read-only disk.
+        Python writes no byte code, as on a read-only disk.
         """
         return [self.python.path, "-S", "-s", "-P", "-B", *arguments]
 

@@ -1,4 +1,4 @@
-"""Measures whether operations cost the same in a large table, and what dead entries cost."""
+"""Measures whether operations cost the same in a large table, and what expired sessions cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from bench import service
 from bench.counting_proxy import CountingProxy, counting_proxy
-from bench.stores.worker import Worker, working
+from bench.stores.worker import Worker, running_worker
 from local.dynamodb import dynamodb_local
 
 DEAD = 10_000
@@ -23,7 +23,7 @@ def measure(*, long: bool) -> dict[str, Any]:
     with (
         dynamodb_local() as endpoint,
         counting_proxy(endpoint) as proxy,
-        working(service.COMMAND, service.environment(proxy.url)) as worker,
+        running_worker(service.COMMAND, service.environment(proxy.url)) as worker,
     ):
         client = service.dynamodb(endpoint)
         service.create_tables(client)
@@ -59,7 +59,7 @@ def table(result: Mapping[str, Any]) -> str:
         "| --- |" + " --- |" * len(sizes),
     ]
     for operation in result["by_size"][sizes[0]]:
-        costs = (_spell(result["by_size"][size][operation]) for size in sizes)
+        costs = (_format(result["by_size"][size][operation]) for size in sizes)
         lines.append(f"| {operation} | {' | '.join(costs)} |")
     lines += [
         "",
@@ -67,7 +67,7 @@ def table(result: Mapping[str, Any]) -> str:
         "| --- | --- | --- |",
     ]
     for limit, paging in result["behind_dead"].items():
-        lines.append(f"| `limit={limit}` | {paging['calls']} | {_spell(paging['cost'])} |")
+        lines.append(f"| `limit={limit}` | {paging['calls']} | {_format(paging['cost'])} |")
     sign_out = result["sign_out"]
     seconds = ", ".join(f"{duration:.1f} s" for duration in sign_out["seconds"])
     lines += [
@@ -75,7 +75,7 @@ def table(result: Mapping[str, Any]) -> str:
         "| signing out everywhere | calls of the API | cost of all | still live |",
         "| --- | --- | --- | --- |",
         f"| {sign_out['live']:,} live and {sign_out['dead']:,} dead entries | {seconds}"
-        f" | {_spell(sign_out['cost'])} | {sign_out['left']} |",
+        f" | {_format(sign_out['cost'])} | {sign_out['left']} |",
     ]
     return "\n".join(lines)
 
@@ -96,7 +96,7 @@ def failures(result: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def _spell(cost: Mapping[str, float]) -> str:
+def _format(cost: Mapping[str, float]) -> str:
     return f"{cost['requests']}: {cost['reads']:g} + {cost['writes']:g}"
 
 
@@ -146,7 +146,7 @@ def _paging(worker: Worker, proxy: CountingProxy, limit: str) -> dict[str, Any]:
 def _sign_out(
     client: Any, worker: Worker, proxy: CountingProxy, *, live: int, dead: int
 ) -> dict[str, Any]:
-    """End all sessions of a user, with dead ones among the live ones. Return calls and cost."""
+    """End all sessions of a user with live and dead ones. Return the calls and their cost."""
     query, now = {"user_id": "saul"}, int(time.time())
     seconds: list[float] = []
     for batch in range((live + dead) // _BATCH):

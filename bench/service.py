@@ -12,7 +12,7 @@ from local.stack import REGION, ROOT
 
 COMMAND = (sys.executable, "-m", "bench.stores.ours")
 SESSIONS, AUDIT = "sessions", "audit"
-# The name of the authorizer in the trail.
+# The audit trail names the authorizer by this ARN.
 _ROLE = "arn:aws:iam::111122223333:role/session-authorizer"
 
 
@@ -46,11 +46,11 @@ def environment(endpoint: str) -> dict[str, str]:
     }
     for function in resources("AWS::Lambda::Function").values():
         for name, value in function.get("Environment", {}).get("Variables", {}).items():
-            variables[name] = _deployed(value)
+            variables[name] = _deployed_value(value)
     return variables
 
 
-def _deployed(value: Any) -> str:
+def _deployed_value(value: Any) -> str:
     """Return the value that an environment variable of the template has in a deployment."""
     match value:
         case {"Ref": str(logical_id)}:

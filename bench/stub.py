@@ -1,6 +1,6 @@
 """An HTTP server in place of DynamoDB, with a fixed answer to every operation.
 
-Its own work is not to be measured, so it does as little as possible. `POST /` is DynamoDB's
+It does as little as possible, so that it does not affect the measurements. `POST /` is DynamoDB's
 protocol, `PUT /` sets the answers by operation, and `GET /` returns the requests since then.
 """
 
@@ -20,7 +20,7 @@ requests: list[tuple[str, str]] = []
 
 
 class Connection(asyncio.Protocol):
-    """A connection, which the client closes."""
+    """A connection. The client closes it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

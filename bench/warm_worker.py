@@ -1,4 +1,4 @@
-"""Runs in the functions' own process, and compares their handlers with the bare requests.
+"""Compares the functions' handlers with the bare requests, in the same process.
 
 The arguments are the stub's port and the number of rounds. The output has a line of JSON for every
 operation.
@@ -60,14 +60,14 @@ def _measure(operation: Operation, stub: HTTPConnection, rounds: int) -> dict[st
     _send(stub, "PUT", json.dumps(operation.answers).encode())
     invoke()
     requests = json.loads(_send(stub, "GET"))
-    ways = {"ours": invoke, "boto3": _bare(requests), "floor": _floor(requests, stub)}
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    size = max(1, round(_BATCH_SECONDS / _cpu_seconds(ways["boto3"], 5)))
-    for way in ways.values():
-        _cpu_seconds(way, size)
+    variants = {"ours": invoke, "boto3": _with_boto3(requests), "floor": _presigned(requests, stub)}
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    size = max(1, round(_BATCH_SECONDS / _cpu_seconds(variants["boto3"], 5)))
+    for variant in variants.values():
+        _cpu_seconds(variant, size)
     for _ in range(rounds):
-        for name, way in ways.items():
-            times[name].append(_cpu_seconds(way, size))
+        for name, variant in variants.items():
+            times[name].append(_cpu_seconds(variant, size))
 
     def over(other: str) -> float:
         return median(a / b for a, b in zip(times["ours"], times[other], strict=True))
@@ -89,8 +89,8 @@ def _cpu_seconds(run: Callable[[], None], count: int) -> float:
     return (time.process_time() - before) / count
 
 
-def _bare(requests: list[tuple[str, str]]) -> Callable[[], None]:
-    """Return a function that makes the same requests by boto3's client with its defaults."""
+def _with_boto3(requests: list[tuple[str, str]]) -> Callable[[], None]:
+    """Return a function that makes the same requests with boto3's client and its defaults."""
     client = boto3.client("dynamodb")
     calls = [
         (getattr(client, re.sub("(?<!^)(?=[A-Z])", "_", name).lower()), _with_bytes(body))
@@ -113,8 +113,8 @@ def _with_bytes(body: str) -> Any:
     return json.loads(body, object_hook=hook)
 
 
-def _floor(requests: list[tuple[str, str]], stub: HTTPConnection) -> Callable[[], None]:
-    """Return a function that sends the same requests, already signed, over a kept connection."""
+def _presigned(requests: list[tuple[str, str]], stub: HTTPConnection) -> Callable[[], None]:
+    """Return a function that sends the same requests, already signed, over one connection."""
     credentials = boto3.Session().get_credentials()
     assert credentials
     signed: list[tuple[bytes, dict[str, str]]] = []

@@ -1,4 +1,5 @@
-// An Express application on connect-dynamodb, set up as its documentation does. Asked as serve.py is.
+// An Express application on connect-dynamodb, set up as in its documentation. It reads requests from
+// standard input and writes responses, as serve.py does.
 "use strict";
 
 const http = require("node:http");

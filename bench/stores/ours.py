@@ -1,4 +1,4 @@
-"""This service's functions, called as by Lambda and with the environment of the template."""
+"""This service's functions, called as Lambda calls them, in the environment of the template."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def load(token: str) -> str:
 
 
 def web_request(name: str, token: str) -> dict[str, str]:
-    """Make the calls of the service that a backend makes for the session of a web request."""
+    """Make the calls that a backend makes for the session of a web request."""
     path = f"/sessions/{token.partition('.')[0]}"
     if name == "login":
         user, token = login()

@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# Standard output is only for responses. Some stores print, and loggers keep the standard output
-# that they see when they are imported.
+# Standard output is only for responses. Some stores print, and loggers keep the `sys.stdout` that
+# they find when they are imported.
 _responses, sys.stdout = sys.stdout, sys.stderr
 
 
 def serve(operation: Callable[[str, Any], Any]) -> None:
     """Call `operation` with the name and the argument of every line until standard input ends.
 
-    A response has the result of the last of the line's `times` calls, and the seconds of CPU that
-    all of them took.
+    The operation is called `times` times for a line. The response has the result of the last call,
+    and the CPU seconds of all calls.
     """
     for line in sys.stdin:
         request = json.loads(line)

@@ -23,6 +23,8 @@ class StoreError(Exception):
 
 
 class Worker:
+    """A running process. `do` sends it an operation."""
+
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
@@ -42,7 +44,7 @@ class Worker:
 
 
 @contextmanager
-def working(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Worker]:
+def running_worker(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Worker]:
     """Start the script of a store, and end it after the block."""
     process = subprocess.Popen(  # noqa: S603
         command,

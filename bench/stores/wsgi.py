@@ -1,4 +1,4 @@
-"""Sends web requests to a WSGI application, as the browser of one user does."""
+"""Sends web requests to a WSGI application, like one user's browser."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from django.conf import settings
 settings.configure(
     SESSION_ENGINE="serverless_sessions.django",
     SERVERLESS_SESSIONS={"url": os.environ["SESSIONS_URL"]},
-    # This example is served over HTTP: the cookie has neither `Secure` nor the prefix `__Host-`.
+    # The cookie has neither `Secure` nor the prefix `__Host-`, because this example uses HTTP.
     MIDDLEWARE=[
         "serverless_sessions.django.middleware.SessionMiddleware",
         "django.middleware.csrf.CsrfViewMiddleware",

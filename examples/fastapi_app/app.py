@@ -2,8 +2,8 @@
 
 SESSIONS_URL=… python examples/fastapi_app/app.py
 
-Browsers send forms of other sites without the cookie, because it is `SameSite=Lax`. A real app
-needs protection against CSRF all the same.
+The cookie is `SameSite=Lax`, so browsers do not send it with forms of other sites. A real app
+still needs protection against CSRF.
 """
 
 import os
@@ -24,7 +24,7 @@ app.add_middleware(
     SessionMiddleware,
     sessions=sessions,
     user_key="user",
-    https_only=False,  # this example is served over HTTP
+    https_only=False,  # this example uses HTTP
 )
 templates = Jinja2Templates(Path(__file__).parent.parent)
 Session = Annotated[StarletteSession, Depends(load_session)]

@@ -2,8 +2,8 @@
 
 SESSIONS_URL=… python examples/flask_app/app.py
 
-Browsers send forms of other sites without the cookie, because it is `SameSite=Lax`. A real app
-needs protection against CSRF all the same.
+The cookie is `SameSite=Lax`, so browsers do not send it with forms of other sites. A real app
+still needs protection against CSRF.
 """
 
 import os
@@ -19,7 +19,7 @@ app = Flask(__name__, template_folder=str(Path(__file__).parent.parent))
 app.config["SERVERLESS_SESSIONS"] = {
     "url": os.environ["SESSIONS_URL"],
     "user_key": "user",
-    "insecure_cookie": True,  # this example is served over HTTP
+    "insecure_cookie": True,  # this example uses HTTP
 }
 server_sessions = ServerlessSessions(app)
 

@@ -1,4 +1,4 @@
-"""A small API whose only route requires the token of a live session.
+"""A small API with one route, which requires the token of a live session.
 
 cdk deploy --context authorizer_arn=… [--context cache_seconds=0] [--context stack=ProtectedApi]
 """

@@ -40,7 +40,7 @@ def test_a_limit_that_is_passed_is_named(result: dict[str, Any]) -> None:
     assert limits.failures(result) == [
         "cold start of `session_api` is 0.760 ×; its limit is 0.75 ×.",
         "bundle, zipped is 2.710 MB; its limit is 2.7 MB.",
-        "warm get makes GetItem, UpdateItem; its number of requests is 1.",
+        "warm get makes GetItem, UpdateItem; the expected number is 1.",
     ]
 
 
