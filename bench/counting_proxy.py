@@ -74,7 +74,7 @@ class _Pause(NamedTuple):
 
 @contextmanager
 def counting_proxy(endpoint: str) -> Iterator[CountingProxy]:
-    """Start a proxy in front of `endpoint`, and stop it in the end."""
+    """Start a proxy in front of `endpoint`, and stop it afterwards."""
     target = urlsplit(endpoint).netloc
 
     class Handler(BaseHTTPRequestHandler):

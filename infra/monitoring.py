@@ -169,8 +169,8 @@ class Monitoring(Construct):
         # None of these four events happens in normal operation.
         for name, event, description in (
             ("token-reused", "token_reuse", "A rotated token was used again: perhaps a theft."),
-            ("session-tampered", "tampered", "A session was changed without the API."),
-            ("session-deleted", "deleted", "A session was deleted without the API."),
+            ("session-tampered", "tampered", "A session was changed, but not by the API."),
+            ("session-deleted", "deleted", "A session was deleted, but not by the API."),
             ("record-unreadable", "unreadable", "A change of a session could not be read."),
         ):
             self._alarm(name, description, metrics.trail_metric(audit, event))

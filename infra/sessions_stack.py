@@ -68,9 +68,9 @@ class SessionsStack(Stack):
         _allow(api.function.role, f"{audit_arn}/index/{USER_INDEX}", "Query")
         # The authorizer records the first use of a token, and ends the session of a reused one.
         _allow(authorizer.function.role, sessions_arn, "GetItem", "UpdateItem")
-        # The audit function may only INSERT, so no role of this stack can change or delete an
-        # event. The policy of the table denies that to everybody else. The function also reads the
-        # events whose keys are taken.
+        # INSERT is the only write that the audit function may make, so no role of this stack can
+        # change or delete an event. The policy of the table denies that to everybody else. The
+        # function also reads the events whose keys are taken.
         _allow(audit.function.role, audit_arn, "PartiQLInsert", "BatchGetItem")
         for statement in append_only(writer=audit.function.role.role_arn):
             storage.audit.add_to_resource_policy(iam.PolicyStatement.from_json(statement))

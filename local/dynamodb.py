@@ -11,7 +11,7 @@ from local.stack import HOST, ROOT, LocalError, tool
 
 @contextmanager
 def dynamodb_local() -> Iterator[str]:
-    """Start an empty DynamoDB Local in memory, and stop it in the end. Yields its endpoint.
+    """Start an empty DynamoDB Local in memory, and stop it afterwards. Yields its endpoint.
 
     Raises `LocalError` with its output if it does not start.
     """

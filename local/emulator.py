@@ -24,7 +24,7 @@ _OLDEST_SECONDS = 5 * 365 * 86400
 
 
 def sweep_with_stream_records() -> None:
-    """Let TTL delete items every second and write stream records, as MiniStack itself does not.
+    """Let TTL delete items every second, with stream records. MiniStack itself writes none.
 
     This replaces the target of MiniStack's TTL thread, which starts when its module is imported.
     """
@@ -115,13 +115,13 @@ def _statements(body: bytes) -> list[str]:
 
 
 def write_stream_records_of_partiql() -> None:
-    """Let PartiQL's INSERT write a stream record, as MiniStack itself does not."""
+    """Let PartiQL's INSERT write a stream record. MiniStack itself writes none."""
     from ministack.services import dynamodb
 
     insert = getattr(dynamodb, "_partiql_insert", None)
     if not insert:
         sys.exit(
-            "This MiniStack has no '_partiql_insert' any more, so INSERT has no stream record."
+            "This MiniStack has no '_partiql_insert' any more, so INSERT would not write a record."
         )
 
     def insert_with_record(table: Any, parsed: Any) -> Any:

@@ -6,7 +6,7 @@ import json
 
 from local.stack import ROOT, STACK, LocalError, LocalStack
 
-# The function by the first word of an event file's name.
+# The function that gets an event, by the first word of the event file's name.
 _FUNCTIONS = {
     "api": "SessionApi",
     "authorizer": "SessionAuthorizer",

@@ -112,7 +112,7 @@ class LocalStack:
 
 @contextmanager
 def running(stack: LocalStack) -> Iterator[None]:
-    """Start MiniStack, deploy the stack to it, and stop everything in the end.
+    """Start MiniStack, deploy the stack to it, and stop everything afterwards.
 
     Raises `LocalError` if the port is taken, a tool is missing or the deployment fails.
     """

@@ -104,7 +104,7 @@ class Client:
         status, checksum, answer = self._transport.exchange(headers, body, deadline)
         if status in (408, 429) or status >= 500:
             raise TransientError(f"HTTP {status}")
-        # A result that was damaged on its way must not be taken for an empty one.
+        # A damaged result must not be mistaken for an empty one.
         if checksum not in (None, zlib.crc32(answer)):
             raise TransientError("ChecksumMismatch")
         result = _decode(answer)

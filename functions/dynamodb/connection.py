@@ -128,7 +128,7 @@ class _Connection:
         self._deadline = deadline
 
     def is_alive(self) -> bool:
-        """Whether nothing unexpected has arrived, such as the end of the connection."""
+        """Return False if anything unexpected has arrived, such as the end of the connection."""
         return not self._poll.poll(0)
 
     def exchange(self, request: bytes, deadline: float) -> tuple[Answer, bool]:

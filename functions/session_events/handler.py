@@ -1,6 +1,6 @@
 """The consumer of the trail's own stream, which puts every new event of the trail on a bus.
 
-Nobody waits for this function, so it may use AWS's SDK.
+No caller waits for this function, so it can use AWS's SDK, which takes long to import.
 """
 
 from __future__ import annotations

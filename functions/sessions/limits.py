@@ -18,7 +18,7 @@ MAX_LAST_USER_AGENT = 128
 # itself and a scalar at the bottom as well.
 MAX_LEVELS = 30
 MAX_KEY_CHARACTERS = 255
-# The longest absolute timeout that a deployment may allow, and so the longest window.
+# The longest absolute timeout that a deployment may allow. A window can't be longer either.
 MAX_LIFETIME_SECONDS = 400 * 24 * 3600
 # The longest grace period that a caller or a deployment may choose for a former token.
 MAX_GRACE_SECONDS = 3600

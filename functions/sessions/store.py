@@ -118,7 +118,7 @@ class SessionStore(SessionTable):
         since the last renewal. That is decided before the write, because DynamoDB also bills for a
         write whose condition fails. A renewal stores `client`, if any, as the session's last
         client. The first use of a rotated token is written as well. If the write fails, the session
-        is returned all the same.
+        is returned anyway.
         """
         proof = self.prove(token, by=by)
         try:

@@ -16,9 +16,9 @@ from sessions.lifetime import NUMBERS, seconds
 from sessions.limits import MAX_LIFETIME_SECONDS, MAX_SECONDS, WRITE_SECONDS
 from sessions.token import Token, Verdict, is_unseen, judge
 
-# The condition of every write except a revocation. All of it is needed: `:now` can be seconds older
-# than the write, and a renewal that began before a revocation must not undo it. The same condition
-# fails when the item does not exist, so no update creates one.
+# The condition of every write except a revocation. `ExpirationTime` alone is not enough: `:now` is
+# older than the write, and a renewal that began before a revocation must not undo it. The
+# condition also fails when the item does not exist, so no update creates an item.
 # An item without these numbers or without data is not a session. Writing to it would either fail or
 # create a live session from it. `sessions.lifetime.is_live` has the same rule for readers.
 _LIVE = (
@@ -159,7 +159,7 @@ class SessionTable:
             return failed.item
 
     def revoke(self, session_id: str, *, reason: str, by: Writer) -> None:
-        """End a session at once and for good, even if it has just expired.
+        """End a session immediately and permanently, even if it has just expired.
 
         This is an update rather than a delete. It costs half as much, and its stream record says
         who ended the session and why. It removes the user's data and the token hashes, and TTL
