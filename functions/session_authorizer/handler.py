@@ -57,7 +57,7 @@ def _session(event: dict[str, Any], by: Writer) -> dict[str, Any] | None:
         return None
     try:
         proof = table.prove(token, attributes=_ATTRIBUTES, by=by)
-        item = _mark_seen(proof, by) if proof.is_first_use else proof.item
+        item = _record_first_use(proof, by) if proof.is_first_use else proof.item
     except InvalidToken:
         return None
     if not ("UserId" in item or authorize_anonymous):
@@ -67,10 +67,10 @@ def _session(event: dict[str, Any], by: Writer) -> dict[str, Any] | None:
     return {"session_id": token.session_id, **user, "expires_at": expires_at}
 
 
-def _mark_seen(proof: Proof, by: Writer) -> Item:
+def _record_first_use(proof: Proof, by: Writer) -> Item:
     """Record the first use of a token. After a failure, the next use is recorded instead."""
     try:
-        return table.use(proof, now=clock.now(), by=by)
+        return table.record_use(proof, now=clock.now(), by=by)
     except InvalidToken:
         raise
     except (SessionsError, DynamoDBError) as failure:

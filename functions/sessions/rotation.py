@@ -42,7 +42,7 @@ class Rotation(NamedTuple):
         return shift | self._new_token(now) | self._permission()
 
     def second_try(self, item: Item, now: int, not_before: int) -> Update:
-        """Return the write that replaces the newest token because the answer with it was lost.
+        """Return the write that replaces a newest token that was lost together with its answer.
 
         `item` is the session after the first try was refused. The answer counts as lost if the
         presented token is the former one, and the newest one has been unseen for longer than the

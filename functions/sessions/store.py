@@ -147,7 +147,7 @@ class SessionStore(SessionTable):
                     sets=["LastClient = :client"], values={":client": last_client(client)}
                 )
         try:
-            item = self.use(proof, renewal, now=now, by=by)
+            item = self.record_use(proof, renewal, now=now, by=by)
             return Verification(self._require_live(item, now), None)
         except SessionNotFound as ended:
             raise InvalidToken from ended

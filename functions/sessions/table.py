@@ -122,7 +122,9 @@ class SessionTable:
             raise InvalidToken
         return Proof(token, verdict, item, now)
 
-    def use(self, proof: Proof, renewal: Update | None = None, *, now: int, by: Writer) -> Item:
+    def record_use(
+        self, proof: Proof, renewal: Update | None = None, *, now: int, by: Writer
+    ) -> Item:
         """Record the first use of the newest token, and make a `renewal` as of `now` in the same
         write.
 

@@ -138,22 +138,22 @@ FAULTS: dict[str, Plant] = {
         SessionTable.prove, 'self.revoke(token.session_id, reason="token_reuse", by=by)', "pass"
     ),
     "a token that is rotated away under way is a theft": in_source(
-        SessionTable.use,
+        SessionTable.record_use,
         "raise InvalidToken from failed",
         'self.revoke(proof.token.session_id, reason="token_reuse", by=by); raise InvalidToken',
     ),
     "a check renews whatever its token is by then": in_source(
-        SessionTable.use,
+        SessionTable.record_use,
         "_same_token(proof), dict",
         "(_same_token(proof) if proof.is_first_use else Update()), dict",
     ),
     "a first use is noted whatever the token is by then": in_source(
-        SessionTable.use,
+        SessionTable.record_use,
         "_same_token(proof), dict",
         "(Update() if proof.is_first_use else _same_token(proof)), dict",
     ),
     "a first use cuts the grace short": in_source(
-        SessionTable.use, 'now + seconds(proof.item, "PreviousTokenGrace")', "now"
+        SessionTable.record_use, 'now + seconds(proof.item, "PreviousTokenGrace")', "now"
     ),
     "a first use is not noted": in_source(_FIRST_USE, "is_unseen(self.item)", "False"),
     "the use of a former token counts as the newest one's": in_source(
