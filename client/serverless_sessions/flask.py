@@ -208,5 +208,5 @@ def _option(app: Flask, name: str, default: Any) -> Any:
 
 
 def _service_unavailable(error: Unavailable) -> ServiceUnavailable:
-    logger.warning("the session can not be had: %s", error)
+    logger.warning("the session is not available: %s", error)
     return ServiceUnavailable(retry_after=RETRY_AFTER_SECONDS)

@@ -45,8 +45,8 @@ class SessionNotLoaded(RuntimeError):
 
     def __init__(self) -> None:
         super().__init__(
-            "await load_session(request) before the session is used on the event loop, "
-            "or let the middleware do so: autoload=True"
+            "the session is not loaded: await load_session(request) before you use it on the event "
+            "loop, or create the middleware with autoload=True"
         )
 
 
@@ -55,7 +55,7 @@ class SessionUnavailable(HTTPException):
 
     def __init__(self, error: Unavailable) -> None:
         super().__init__(503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
-        logger.warning("the session can not be had: %s", error)
+        logger.warning("the session is not available: %s", error)
 
 
 class StarletteSession(SessionValues):

@@ -73,7 +73,7 @@ def test_list_is_a_table_on_a_terminal(run: Run, sessions: Sessions) -> None:
     assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(in (29|30) minutes\)", line)
 
 
-def test_json_has_an_object_a_line_and_no_data(run: Run, sessions: Sessions) -> None:
+def test_json_output_has_one_object_per_line_without_data(run: Run, sessions: Sessions) -> None:
     made = [sessions.create("ada", data={"secret": "no"}).session.session_id for _ in range(3)]
 
     lines = run("--json", "list", "ada").stdout.splitlines()
@@ -83,15 +83,15 @@ def test_json_has_an_object_a_line_and_no_data(run: Run, sessions: Sessions) -> 
     assert not any("data" in each for each in found)
 
 
-def test_nobody_has_a_sentence(run: Run) -> None:
+def test_user_without_sessions_gives_a_message(run: Run) -> None:
     done = run("list", "nobody")
 
     assert (done.exit_code, done.stdout) == (0, "")
-    assert "No live session" in done.stderr
+    assert "This user has no live session" in done.stderr
 
 
 @pytest.mark.parametrize("with_data", [False, True])
-def test_data_shows_only_when_asked_for(run: Run, sessions: Sessions, with_data: bool) -> None:
+def test_data_is_shown_only_with_its_option(run: Run, sessions: Sessions, with_data: bool) -> None:
     id = sessions.create("ada", data={"theme": "dark"}).session.session_id
 
     done = run("show", id, *["--data"] * with_data)
@@ -100,7 +100,7 @@ def test_data_shows_only_when_asked_for(run: Run, sessions: Sessions, with_data:
     assert ("dark" in done.stdout) == with_data
 
 
-def test_absent_session_is_a_failure_in_a_sentence(run: Run) -> None:
+def test_absent_session_fails_with_a_message(run: Run) -> None:
     done = run("show", "A" * 12)
 
     assert done.exit_code == 1
@@ -125,9 +125,7 @@ def test_id_that_begins_with_a_dash_is_no_option(run: Run, service: Service) -> 
     assert service.calls == ["GET /sessions/-" + "A" * 11]
 
 
-def test_revoked_session_ends_for_the_reason(
-    run: Run, sessions: Sessions, service: Service
-) -> None:
+def test_revoke_stores_the_reason(run: Run, sessions: Sessions, service: Service) -> None:
     id = sessions.create("ada").session.session_id
 
     done = run("revoke", id, "--reason", "stolen")
@@ -137,7 +135,7 @@ def test_revoked_session_ends_for_the_reason(
     assert item["RevokedReason"] == {"S": "stolen"}
 
 
-def test_revoking_nothing_says_so(run: Run, service: Service) -> None:
+def test_revoke_of_an_absent_session_says_so(run: Run, service: Service) -> None:
     """The service answers 204 either way."""
     done = run("revoke", "A" * 12, "--reason", "stolen")
 
@@ -160,7 +158,7 @@ def test_sign_out_asks_first(run: Run, sessions: Sessions) -> None:
     assert not list(sessions.list("ada"))
 
 
-def test_one_session_may_stay(run: Run, sessions: Sessions) -> None:
+def test_sign_out_can_keep_one_session(run: Run, sessions: Sessions) -> None:
     keep, other = (sessions.create("ada").session.session_id for _ in range(2))
 
     done = run("sign-out", "ada", "--except", keep, "--reason", "password", "--yes")
@@ -189,7 +187,7 @@ def test_trail_reads_oldest_first(run: Run) -> None:
 
 
 @pytest.mark.parametrize("since", ["yesterday", "0h", "2026-13-01", "h"])
-def test_since_has_a_form(run: Run, since: str) -> None:
+def test_invalid_since_is_a_usage_error(run: Run, since: str) -> None:
     done = run("trail", "ada", "--since", since)
 
     assert done.exit_code == 2
@@ -232,12 +230,12 @@ def test_length_of_time_shows_in_its_largest_unit(
     assert Moment(now).distance() == "now"
 
 
-def test_trail_is_of_one_thing(run: Run) -> None:
+def test_trail_needs_either_a_user_or_a_session(run: Run) -> None:
     assert run("trail").exit_code == 2
     assert run("trail", "ada", "--session", "A" * 12).exit_code == 2
 
 
-def test_what_browsers_write_does_not_steer_the_terminal(run: Run, sessions: Sessions) -> None:
+def test_control_characters_are_not_printed(run: Run, sessions: Sessions) -> None:
     sessions.create("ada\u202e", client=Client(user_agent="\x1b]0;owned\x07\u202e"))
 
     done = run("list", "ada\u202e")
@@ -258,7 +256,7 @@ def test_missing_permission_has_its_own_exit_code(
     assert "wrong" not in done.output
 
 
-def test_no_service_named_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_service_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SESSIONS_URL", raising=False)
 
     done = CliRunner().invoke(main, ["list", "ada"])
@@ -267,7 +265,7 @@ def test_no_service_named_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> N
     assert "--stage" in done.stderr
 
 
-def test_region_of_the_api_goes_before_the_operators_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_region_of_the_api_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     """A signature for another region is refused."""
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     url = "https://a1b2c3.execute-api.us-west-2.amazonaws.com"
@@ -295,11 +293,11 @@ def no_region(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=" ".join,
 )
-def test_region_that_nobody_tells_is_a_usage_error(arguments: tuple[str, ...]) -> None:
+def test_missing_region_is_a_usage_error(arguments: tuple[str, ...]) -> None:
     done = CliRunner().invoke(main, arguments)
 
     assert done.exit_code == 2
-    assert "No AWS region is configured: say --region, or set AWS_REGION." in done.stderr
+    assert "No AWS region is configured: use --region, or set AWS_REGION." in done.stderr
 
 
 @pytest.mark.usefixtures("no_region")
@@ -334,7 +332,7 @@ def stacks() -> Iterator[Any]:
 
 
 @pytest.mark.usefixtures("stacks")
-def test_stage_leads_to_its_api() -> None:
+def test_stage_selects_its_api() -> None:
     done = CliRunner().invoke(main, ["--stage", "dev", "--region", "us-west-2", "whoami"])
 
     assert done.exit_code == 0
@@ -343,7 +341,7 @@ def test_stage_leads_to_its_api() -> None:
 
 @pytest.mark.usefixtures("stacks")
 @pytest.mark.parametrize("arguments", [("list", "ada"), ("smoke",), ("redrive",)], ids=" ".join)
-def test_stage_that_is_not_deployed_has_a_sentence(arguments: tuple[str, ...]) -> None:
+def test_stage_that_is_not_deployed_gives_a_message(arguments: tuple[str, ...]) -> None:
     done = CliRunner().invoke(main, ["--stage", "dev", *arguments])
 
     assert done.exit_code == 1
@@ -351,19 +349,19 @@ def test_stage_that_is_not_deployed_has_a_sentence(arguments: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize("name", ["smoke", "redrive"])
-def test_deployment_is_named_by_its_stage(run: Run, name: str) -> None:
+def test_deployment_needs_a_stage(run: Run, name: str) -> None:
     """A URL does not lead to the tables and functions behind it."""
     done = run(name)
 
     assert done.exit_code == 2
-    assert "Say which deployment: --stage." in done.stderr
+    assert "Select a deployment with --stage." in done.stderr
 
 
 @pytest.mark.parametrize(
     ("code", "exit_code"),
     [("AccessDenied", 4), ("AccessDeniedException", 4), ("ThrottlingException", 1)],
 )
-def test_what_aws_refuses_is_one_sentence(
+def test_error_of_aws_is_one_line(
     monkeypatch: pytest.MonkeyPatch, code: str, exit_code: int
 ) -> None:
     error = {"Error": {"Code": code, "Message": "No,\n not\n now"}}
@@ -388,7 +386,7 @@ def test_what_aws_refuses_is_one_sentence(
         (("--yes",), {"dry_run": False, "yes": True}),
     ],
 )
-def test_redrive_ends_with_the_worse_code_of_both_buckets(
+def test_redrive_exits_with_the_higher_code_of_both_buckets(
     monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], flags: dict[str, bool]
 ) -> None:
     played = []

@@ -41,7 +41,7 @@ def test_user_has_cards_with_client_times_and_bars(browser: TestClient, sessions
     said = words(page)
     made = issued.session
     assert "1 live session" in said
-    assert "Created by Firefox on Linux from 203.0.113.7 Last used by not told" in said
+    assert "Created by Firefox on Linux from 203.0.113.7 Last used by unknown" in said
     assert f"Created {utc(made.created_at)}" in said
     assert utc(made.expires_at) in said
     assert utc(made.absolute_expires_at) in said
@@ -53,7 +53,7 @@ def test_user_has_cards_with_client_times_and_bars(browser: TestClient, sessions
     assert all(0 < int(left) <= int(full) for full, left, _ in bars)
 
 
-def test_picture_tells_how_each_session_lived(
+def test_picture_shows_how_every_session_lived_and_ended(
     browser: TestClient, sessions: Sessions, tell: Tell
 ) -> None:
     """Live, revoked and purged, expired and removed late; a change and a rotation as dots."""
@@ -83,7 +83,7 @@ def test_picture_tells_how_each_session_lived(
     assert len(re.findall(r'<circle class="mark rotated" cx="[\d.]+%"', page)) == 1
 
 
-def test_stolen_session_looks_like_no_log_out(browser: TestClient, tell: Tell) -> None:
+def test_stolen_session_does_not_look_like_a_log_out(browser: TestClient, tell: Tell) -> None:
     """An operator must not have to know the reason's name."""
     now = int(time.time())
     for id, reason in (("R" * 12, "token_reuse"), ("L" * 12, "logout")):
@@ -104,7 +104,9 @@ def test_stolen_session_looks_like_no_log_out(browser: TestClient, tell: Tell) -
     assert "stolen" not in words(browser.get(f"/session?id={'L' * 12}").text)
 
 
-def test_hatch_is_from_the_expiry_to_the_removal(browser: TestClient, tell: Tell) -> None:
+def test_hatched_bar_begins_at_the_expiry_and_ends_at_the_removal(
+    browser: TestClient, tell: Tell
+) -> None:
     now = int(time.time())
     tell("created", GONE, recorded_at=now - 10_000)
     tell("expired", GONE, recorded_at=now - 2500, at=now - 5000, cause="idle")
@@ -119,7 +121,7 @@ def test_hatch_is_from_the_expiry_to_the_removal(browser: TestClient, tell: Tell
     assert width == pytest.approx(100 * 2500 / 10_600, abs=0.1)
 
 
-def test_expiry_that_ttl_has_yet_to_bring_is_pending(
+def test_expired_session_that_ttl_has_not_removed_is_shown_as_expired(
     browser: TestClient, sessions: Sessions, service: Service, tell: Tell
 ) -> None:
     """Neither the list nor the trail has it: the session is dead, and its item still there."""
@@ -140,10 +142,10 @@ def test_expiry_that_ttl_has_yet_to_bring_is_pending(
         said = words(browser.get(path).text)
         assert "expired" in said
         assert utc(now - 600) in said
-        assert "TTL has yet to remove it" in said
+        assert "TTL has not removed it yet" in said
 
 
-def test_window_keeps_what_lies_far_apart_legible(browser: TestClient, tell: Tell) -> None:
+def test_window_limits_the_picture(browser: TestClient, tell: Tell) -> None:
     now = int(time.time())
     for id, ago in (("A" * 12, 100), ("B" * 12, 20 * 86_400)):
         tell("created", id, recorded_at=now - ago)
@@ -163,9 +165,7 @@ def test_window_keeps_what_lies_far_apart_legible(browser: TestClient, tell: Tel
     )
 
 
-def test_more_sessions_than_a_page_holds_are_a_link_away(
-    browser: TestClient, sessions: Sessions
-) -> None:
+def test_further_sessions_are_on_the_next_page(browser: TestClient, sessions: Sessions) -> None:
     for _ in range(16):
         sessions.create("ada")
 
@@ -176,7 +176,7 @@ def test_more_sessions_than_a_page_holds_are_a_link_away(
     assert browser.get("/user?id=ada&page=0").text.count("<article") == 15
 
 
-def test_trail_reads_newest_first_with_all_that_is_known(browser: TestClient, tell: Tell) -> None:
+def test_trail_shows_all_details_newest_first(browser: TestClient, tell: Tell) -> None:
     now = int(time.time())
     tell("created", GONE, expires_at=now + 60)
     tell("updated", GONE, changed=["cart", "theme"])
@@ -193,7 +193,7 @@ def test_trail_reads_newest_first_with_all_that_is_known(browser: TestClient, te
     )
 
 
-def test_trail_can_be_narrowed_by_type_and_time(browser: TestClient, tell: Tell) -> None:
+def test_trail_is_filtered_by_type_and_time(browser: TestClient, tell: Tell) -> None:
     now = int(time.time())
     tell("created", GONE, recorded_at=now - 2 * HOUR)
     tell("updated", GONE, recorded_at=now - HOUR, changed=["a"])
@@ -213,11 +213,13 @@ def test_trail_can_be_narrowed_by_type_and_time(browser: TestClient, tell: Tell)
     assert types(f"until={field(now - HOUR)}") == ["created"]
     assert types("type=rotated") == []
     said = words(browser.get("/trail?user=ada&type=rotated").text)
-    assert "None of 3 events read is of these types" in said
+    assert "None of the 3 events matches these types and times" in said
     assert browser.get("/trail?user=ada&since=yesterday").status_code == 422
 
 
-def test_older_events_are_a_link_away_and_none_is_lost(browser: TestClient, tell: Tell) -> None:
+def test_older_events_are_on_further_pages_and_none_is_missing(
+    browser: TestClient, tell: Tell
+) -> None:
     """The API continues by seconds; many events can share one."""
     now = int(time.time())
     told = {
@@ -235,7 +237,7 @@ def test_older_events_are_a_link_away_and_none_is_lost(browser: TestClient, tell
     assert path == ""
 
 
-def test_data_shows_only_when_the_request_says_so(browser: TestClient, sessions: Sessions) -> None:
+def test_data_is_shown_only_on_request(browser: TestClient, sessions: Sessions) -> None:
     id = sessions.create("ada", data={"theme": "dark"}).session.session_id
 
     assert "dark" not in browser.get(f"/session?id={id}").text
@@ -249,16 +251,16 @@ def test_long_data_is_cut_and_the_page_stays_small(browser: TestClient, sessions
     page = browser.get(f"/session?id={id}&data=show").text
 
     assert len(page.encode()) < 50_000
-    assert "That is the beginning" in page
+    assert "Only the beginning is shown" in page
 
 
-def test_session_that_is_over_says_how(browser: TestClient, tell: Tell) -> None:
+def test_page_of_an_ended_session_says_how_it_ended(browser: TestClient, tell: Tell) -> None:
     tell("created", GONE)
     tell("revoked", GONE, reason="token_reuse")
 
     said = words(browser.get(f"/session?id={GONE}").text)
 
-    assert "It is over: revoked" in said
+    assert "It has ended: revoked" in said
     assert "token_reuse" in said
 
 
@@ -316,7 +318,9 @@ def test_user_is_signed_out_everywhere(browser: TestClient, sessions: Sessions, 
     assert len(list(sessions.list("grace"))) == 1
 
 
-def test_user_is_signed_out_everywhere_but_once(browser: TestClient, sessions: Sessions) -> None:
+def test_user_is_signed_out_everywhere_but_on_one_device(
+    browser: TestClient, sessions: Sessions
+) -> None:
     keep, other = (sessions.create("ada").session.session_id for _ in range(2))
 
     asked = words(browser.get(f"/end?user=ada&keep={keep}").text)
@@ -331,12 +335,14 @@ def test_user_is_signed_out_everywhere_but_once(browser: TestClient, sessions: S
     assert other != keep
 
 
-def test_session_to_keep_that_is_gone_is_said(browser: TestClient, sessions: Sessions) -> None:
+def test_session_to_keep_that_has_ended_gives_a_notice(
+    browser: TestClient, sessions: Sessions
+) -> None:
     sessions.create("ada")
 
     said = words(browser.get(f"/end?user=ada&keep={GONE}").text)
 
-    assert "This ends all of them" in said
+    assert "This ends all of the user's sessions" in said
 
 
 def test_wrong_reason_ends_nothing_and_asks_again(
@@ -352,14 +358,14 @@ def test_wrong_reason_ends_nothing_and_asks_again(
     assert not any(call.startswith("DELETE") for call in service.calls)
 
 
-def test_nothing_to_end_is_said(browser: TestClient, service: Service) -> None:
+def test_page_says_that_there_is_nothing_to_end(browser: TestClient, service: Service) -> None:
     assert "Nothing to end" in words(browser.get("/end?user=ada").text)
     assert "Nothing to end" in words(browser.get(f"/end?session={GONE}").text)
     done = browser.post("/end", data={"session": GONE, "reason": "stolen"})
     assert "There was nothing to end" in words(browser.get(location(done)).text)
 
 
-def test_outcome_is_known_to_this_console_alone(browser: TestClient) -> None:
+def test_link_cannot_forge_an_outcome(browser: TestClient) -> None:
     """A link can't make the page say that sessions ended."""
     answer = browser.get("/ended?outcome=made-up&ended=7")
 
@@ -371,19 +377,17 @@ def test_mistyped_user_has_a_hint(browser: TestClient) -> None:
     answer = browser.get("/user?id=Ada%20")
 
     assert answer.status_code == 200
-    assert "compared letter by letter: look at capitals, at the space around it" in words(
-        answer.text
-    )
+    assert "check upper and lower case, spaces at the beginning and end" in words(answer.text)
 
 
-def test_impossible_user_is_a_sentence(browser: TestClient) -> None:
+def test_invalid_user_id_gives_a_message(browser: TestClient) -> None:
     for user in ("", "x" * 257, "a\u0000b"):
         answer = browser.get(f"/user?id={quote(user)}")
         assert answer.status_code == 422, user
         assert words(answer.text).startswith("That did not work")
 
 
-def test_unknown_session_is_a_sentence(browser: TestClient) -> None:
+def test_unknown_session_gives_a_message(browser: TestClient) -> None:
     answer = browser.get(f"/session?id={GONE}")
 
     assert answer.status_code == 404
@@ -391,7 +395,7 @@ def test_unknown_session_is_a_sentence(browser: TestClient) -> None:
     assert browser.get("/nowhere").status_code == 404
 
 
-def test_any_user_id_can_be_looked_at(browser: TestClient, sessions: Sessions) -> None:
+def test_any_user_id_can_be_shown(browser: TestClient, sessions: Sessions) -> None:
     for user in ("auth0|1", "a/b@c", "a&b=c#d?", "é%2F+", "-", "../x", NASTY):
         id = sessions.create(user).session.session_id
         page = browser.get(location(browser.post("/find", data={"user": user}))).text
@@ -428,7 +432,7 @@ def test_pasted_token_is_refused_and_not_repeated(
     assert not service.calls
 
 
-def test_what_users_and_browsers_write_is_text(
+def test_text_of_users_and_browsers_is_escaped(
     browser: TestClient, sessions: Sessions, tell: Tell
 ) -> None:
     secret = sessions.create("grace").token
@@ -458,10 +462,10 @@ def test_what_users_and_browsers_write_is_text(
         (unavailable, 503, "does not answer at the moment"),
         (gateway(403, "Forbidden"), 403, "execute-api:Invoke"),
         (gateway(403, "The security token included in the request is expired"), 403, "expired"),
-        (gateway(404, "Not Found"), 502, "not that of a session service"),
+        (gateway(404, "Not Found"), 502, "does not belong to a session service"),
     ],
 )
-def test_trouble_is_a_sentence(
+def test_failed_call_gives_a_message(
     browser: TestClient, service: Service, fault: Fault, status: int, said: str
 ) -> None:
     service.plan(always=fault)
@@ -473,7 +477,7 @@ def test_trouble_is_a_sentence(
         assert "Traceback" not in answer.text
 
 
-def test_frozen_service_is_a_sentence(browser: TestClient, service: Service) -> None:
+def test_frozen_service_gives_a_message(browser: TestClient, service: Service) -> None:
     service.plan(always=frozen)
 
     answer = browser.get("/user?id=ada")
@@ -482,7 +486,7 @@ def test_frozen_service_is_a_sentence(browser: TestClient, service: Service) -> 
     assert "does not answer at the moment" in words(answer.text)
 
 
-def test_missing_credentials_are_a_sentence(
+def test_missing_credentials_give_a_message(
     browser: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_found(_: object) -> None:
@@ -496,7 +500,7 @@ def test_missing_credentials_are_a_sentence(
     assert "no AWS credentials" in words(answer.text)
 
 
-def test_fault_of_the_console_itself_shows_no_stack(
+def test_fault_of_the_console_shows_no_traceback(
     entry: Entry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fault(*_: object, **__: object) -> None:
@@ -516,7 +520,7 @@ def test_fault_of_the_console_itself_shows_no_stack(
     assert "content-security-policy" in answer.headers
 
 
-def test_ending_whose_answer_is_lost_is_sent_again(
+def test_revocation_whose_answer_is_lost_is_sent_again(
     browser: TestClient, sessions: Sessions, service: Service
 ) -> None:
     id = sessions.create("ada").session.session_id

@@ -18,7 +18,7 @@ from botocore.stub import Stubber
 from serverless_sessions.operate import deployment
 from serverless_sessions.operate.account import Account
 from serverless_sessions.operate.deployment import Deployment, OperationError
-from serverless_sessions.operate.redrive import FailedEvents, buckets, lots, redrive
+from serverless_sessions.operate.redrive import FailedEvents, batches, buckets, redrive
 
 BUCKET = "failed-events"
 TAKEN: dict[str, Any] = {"batchItemFailures": []}
@@ -116,7 +116,7 @@ def test_lots_fit_into_one_invocation() -> None:
     """Whose payload has at most 6 MiB; two images of an item may have 800 KB and more."""
     records = [record(number, padding="ä" * 150_000) for number in range(20)]
 
-    found = list(lots(records))
+    found = list(batches(records))
 
     assert [each for lot in found for each in lot] == records
     assert all(len(json.dumps({"Records": lot})) <= 6 * 1024 * 1024 for lot in found)
@@ -144,7 +144,7 @@ def test_object_stays_unless_all_of_its_records_were_taken(
     assert failed.run() == 1
 
     assert list(failed.objects()) == [first]
-    assert f"Failed: {first}: the function did not take all records" in capsys.readouterr().err
+    assert f"Failed: {first}: the function did not process all records" in capsys.readouterr().err
 
     failed.answer = lambda _: TAKEN
     assert failed.run() == 0
@@ -331,7 +331,7 @@ def test_stack_that_is_not_there_is_said_in_a_sentence(deployed: Deployment) -> 
 
 
 def test_stack_of_an_older_version_is_said_in_a_sentence(deployed: Deployment) -> None:
-    with pytest.raises(OperationError, match="has no output AuditFunctionArn; deploy it anew"):
+    with pytest.raises(OperationError, match="has no output AuditFunctionArn; deploy it again"):
         deployed.output("AuditFunctionArn")
 
 
@@ -359,7 +359,7 @@ def test_function_that_keeps_failing_is_said_without_its_message(deployed: Deplo
         with pytest.raises(OperationError) as error:
             deployed.invoke("f", {})
 
-    assert str(error.value) == "f failed 3 times (KeyError); its log tells more."
+    assert str(error.value) == "f failed 3 times (KeyError). Its log has the details."
 
 
 @pytest.mark.parametrize("events_go_out", [False, True])

@@ -221,7 +221,7 @@ def test_session_that_can_not_be_revoked_is_named(capsys: pytest.CaptureFixture[
 def test_session_that_outlives_its_end_fails() -> None:
     service: Any = Service("get")
 
-    with pytest.raises(OperationError, match="answers a session that was revoked"):
+    with pytest.raises(OperationError, match="returns a session that was revoked"):
         live(service, authorizer(service))
 
 

@@ -220,7 +220,7 @@ class Operations:
         else:
             old_token = Token.parse(token)
             if old_token is None or old_token.session_id != session_id:
-                raise InvalidToken("The token is malformed, or of another session.")
+                raise InvalidToken("The token is malformed or belongs to another session.")
             new_token = successor or old_token.successor()
         body["token_sha256"] = new_token.token_sha256
         request = self._request("POST", _path(session_id, "/rotate"), body)
@@ -243,7 +243,7 @@ class Operations:
             if answer["complete"]:
                 return count
             if not answer["revoked"] and answer["next_cursor"] == cursor:
-                raise Unavailable("signing out makes no progress")
+                raise Unavailable("the service ended no session, but says that some are left")
             cursor = answer["next_cursor"]
 
     def list_page(self, user_id: str, cursor: str | None) -> Plan[Page[Session]]:

@@ -26,7 +26,7 @@ def find_region(url: str, profile: str | None) -> str:
     """
     region = region_of(url) or configured_region(BotocoreSession(profile=profile))
     if not region:
-        raise ValueError("the URL does not tell the region: name it with region=…")
+        raise ValueError("the URL does not contain the region: pass it with region=…")
     return region
 
 
@@ -37,7 +37,7 @@ def region_of(url: str) -> str | None:
 
 
 def configured_region(session: BotocoreSession) -> str | None:
-    """Return the region that the environment or AWS's configuration names, or None."""
+    """Return the region of the environment or of the AWS configuration, or None."""
     # Lambda sets AWS_REGION, and newer AWS SDKs read it. botocore reads AWS_DEFAULT_REGION.
     return os.environ.get("AWS_REGION") or session.get_config_variable("region") or None
 

@@ -1,7 +1,7 @@
-"""`sessions`: look at sessions and their trail from a terminal, end them, and operate deployments.
+"""The command `sessions`: shows and ends sessions, shows their trail, and operates deployments.
 
-Exit codes: 0 done; 1 it failed, or there is no such session; 2 the command line is wrong, or there
-is no one to ask; 4 not allowed.
+Exit codes: 0 success; 1 failure, or no such session; 2 wrong usage, or no terminal on which to ask
+for confirmation; 4 missing permission.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ from serverless_sessions.operate.smoke import smoke
 _NOT_ALLOWED = 4
 _AGO = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 _SECONDS = {"s": 1} | {unit[0]: length for unit, length in UNITS}
-# An event may come to the trail after one that is younger.
+# An event can reach the trail later than a newer event.
 _LATE_SECONDS = 120
 _POLL_SECONDS = 2
 
 
 class Failed(click.ClickException):
-    """A sentence for the person at the terminal, and what the shell gets."""
+    """A message for the user of the command line, and the exit code."""
 
     def __init__(self, sentence: str, code: int = 1) -> None:
-        super().__init__(" ".join(sentence.split()))  # messages of AWS may have several lines
-        self.exit_code = code  # type: ignore[misc]  # click's says 1 for all
+        super().__init__(" ".join(sentence.split()))  # AWS's messages can have several lines
+        self.exit_code = code  # type: ignore[misc]  # a class variable in click
 
 
 class SessionId(click.ParamType[Any]):
-    """The public handle of a session; a token is refused, and not repeated."""
+    """The public handle of a session. A token is rejected, and the message does not repeat it."""
 
     name = "id"
 
@@ -73,7 +73,7 @@ class SessionId(click.ParamType[Any]):
 
 
 class Since(click.ParamType[Any]):
-    """A length of time ago (90s, 10m, 2h, 3d), or a day or moment in UTC; epoch seconds."""
+    """A time as epoch seconds, from a duration before now (90s, 10m, 2h, 3d) or a time in UTC."""
 
     name = "time"
 
@@ -81,14 +81,14 @@ class Since(click.ParamType[Any]):
         if ago := _AGO.fullmatch(value):
             return clock.now() - int(ago[1]) * _SECONDS[ago[2]]
         try:
-            given = datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value)
         except ValueError:
-            self.fail("say 2h, 3d, 2026-11-22 or 2026-11-22T10:30", param)
-        return int((given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp())
+            self.fail("use a form such as 2h, 3d, 2026-11-22 or 2026-11-22T10:30", param)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
 class Service:
-    """What the options before the command name; AWS is asked once a command needs it."""
+    """The service that the global options select. AWS is called only if a command needs it."""
 
     def __init__(self, account: Account, stage: str | None, url: str | None, as_json: bool) -> None:
         self.account = account
@@ -100,13 +100,15 @@ class Service:
     def url(self) -> str:
         if not self._url:
             if not self.stage:
-                raise click.UsageError("Say which service: --stage, or --url (or SESSIONS_URL).")
+                raise click.UsageError(
+                    "Select a service: use --stage or --url, or set SESSIONS_URL."
+                )
             self._url = Deployment(self.account, self.stage).url
         return self._url
 
     @property
     def region(self) -> str:
-        """The API's own region goes before the one that the operator usually works in."""
+        """The region of `--region`, or else the API's region, or else the configured region."""
         return self.account.chosen_region or region_of(self.url) or self.account.region
 
     def sessions(self) -> Sessions:
@@ -114,13 +116,13 @@ class Service:
 
     def deployment(self) -> Deployment:
         if not self.stage:
-            raise click.UsageError("Say which deployment: --stage.")
+            raise click.UsageError("Select a deployment with --stage.")
         return Deployment(self.account, self.stage)
 
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn what the service or AWS refuses into a sentence and an exit code, without a stack."""
+    """Turn errors of the service and of AWS into a message and an exit code."""
     try:
         yield
     except NotAllowed as error:
@@ -137,11 +139,11 @@ def translated_errors() -> Iterator[None]:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--stage", help="The stage to ask, by its stack's outputs.")
-@click.option("--url", envvar="SESSIONS_URL", help="The API's URL in its place (or SESSIONS_URL).")
+@click.option("--stage", help="The deployed stage to use.")
+@click.option("--url", envvar="SESSIONS_URL", help="The API's URL, instead of --stage.")
 @click.option("--profile", envvar="AWS_PROFILE", help="A profile of your AWS configuration.")
 @click.option("--region", help="The AWS region.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.version_option(package_name="serverless-sessions")
 @click.pass_context
 def main(
@@ -152,46 +154,46 @@ def main(
     region: str | None,
     as_json: bool,
 ) -> None:
-    """Look at users' sessions and their trail, end them, and operate a deployment.
+    """Show and end users' sessions, show their trail, and operate a deployment.
 
-    Times are UTC. Every change is on record with your ARN.
+    Times are in UTC. The trail records every change with your ARN.
     """
     account = Account(profile=profile, region=region)
-    # Whoever names a stage means it, whatever the environment says.
+    # `--stage` takes precedence over SESSIONS_URL.
     context.obj = Service(account, stage, None if stage else url, as_json)
 
 
 def command(function: Callable[..., None]) -> click.Command:
-    """Make `function` a command. Ids and users may begin with a dash, and are no options then."""
+    """Make `function` a command. A session id or user id that begins with a dash is no option."""
 
     @wraps(function)
-    def with_sentences(*arguments: Any, **options: Any) -> None:
+    def with_translated_errors(*arguments: Any, **options: Any) -> None:
         with translated_errors():
             function(*arguments, **options)
 
     name = function.__name__.strip("_").replace("_", "-")
     settings = {"ignore_unknown_options": True}
-    return main.command(name, context_settings=settings)(click.pass_obj(with_sentences))
+    return main.command(name, context_settings=settings)(click.pass_obj(with_translated_errors))
 
 
-_REASON = click.option("--reason", required=True, help="Why, for the trail: a-z 0-9 _ . -")
+_REASON = click.option("--reason", required=True, help="The reason, for the trail: a-z 0-9 _ . -")
 
 
 @command
 @click.argument("user")
 def _list(service: Service, user: str) -> None:
-    """The live sessions of a user, newest first."""
+    """List the live sessions of a user, newest first."""
     with service.sessions() as sessions:
         rows = map(session_row, sessions.list(user))
         if not show(SESSION_TITLES, rows, as_json=service.as_json):
-            click.echo("No live session has this user.", err=True)
+            click.echo("This user has no live session.", err=True)
 
 
 @command
 @click.argument("id", type=SessionId())
-@click.option("--data", "with_data", is_flag=True, help="With the session's data.")
+@click.option("--data", "with_data", is_flag=True, help="Include the session's data.")
 def _show(service: Service, id: str, with_data: bool) -> None:
-    """One live session, whole but for its data."""
+    """Show one live session, by default without its data."""
     with service.sessions() as sessions:
         session = sessions.get(id)
     facts = session_facts(session, with_data=with_data)
@@ -208,24 +210,27 @@ def _show(service: Service, id: str, with_data: bool) -> None:
 
 @command
 @click.argument("user", required=False)
-@click.option("--session", "session_id", type=SessionId(), help="Of one session in its place.")
+@click.option("--session", "session_id", type=SessionId(), help="One session, instead of a user.")
 @click.option("--since", type=Since(), help="2h, 3d, 2026-11-22 or 2026-11-22T10:30 (UTC).")
 def trail(service: Service, user: str | None, session_id: str | None, since: int | None) -> None:
-    """What happened to a user's sessions, or to one session; oldest first."""
+    """Show what happened to a user's sessions, or to one session, oldest first."""
     if (user is None) == (session_id is None):
-        raise click.UsageError("Say whose trail: USER, or --session ID.")
+        raise click.UsageError("Use either USER or --session ID.")
     with service.sessions() as sessions:
-        # Before the trail, or an expiry that TTL brings in between would be in neither.
+        # The order matters. If TTL removes the session between the two calls, its expiry is in both
+        # results. In the other order it could be missing from both.
         pending = sessions.pending(session_id) if session_id else None
         rows = map(
             event_row,
             sessions.events(user_id=user, session_id=session_id, since=since, newest_first=False),
         )
         if not show(EVENT_TITLES, rows, as_json=service.as_json):
-            click.echo("The trail has nothing of that.", err=True)
+            click.echo("The trail has no such events.", err=True)
     if pending:
         when = Moment(pending.at).in_words()
-        click.echo(f"It expired {when}, {pending.cause}; TTL has yet to remove it.", err=True)
+        click.echo(
+            f"It expired {when}, cause {pending.cause}. TTL has not removed it yet.", err=True
+        )
 
 
 @command
@@ -234,7 +239,7 @@ def trail(service: Service, user: str | None, session_id: str | None, since: int
 def revoke(service: Service, id: str, reason: str) -> None:
     """End one session."""
     with service.sessions() as sessions:
-        # The service answers alike whether there was anything to end.
+        # The response of `revoke` does not tell whether the session was live.
         try:
             session = sessions.get(id)
         except SessionNotFound:
@@ -246,15 +251,15 @@ def revoke(service: Service, id: str, reason: str) -> None:
 
 @command
 @click.argument("user")
-@click.option("--except", "keep", type=SessionId(), help="The one session that stays.")
+@click.option("--except", "keep", type=SessionId(), help="A session that does not end.")
 @_REASON
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def sign_out(service: Service, user: str, keep: str | None, reason: str, yes: bool) -> None:
     """End all sessions of a user, or all but one."""
     with service.sessions() as sessions:
         ending = [session for session in sessions.list(user) if session.session_id != keep]
         if not ending:
-            click.echo("Nothing to end: no live session has this user.", err=True)
+            click.echo("Nothing to end: this user has no live session.", err=True)
             return
         if not yes:
             show(SESSION_TITLES, map(session_row, ending), as_json=service.as_json)
@@ -267,17 +272,17 @@ def sign_out(service: Service, user: str, keep: str | None, reason: str, yes: bo
 @command
 @click.argument("user")
 def tail(service: Service, user: str) -> None:
-    """What happens to a user's sessions from now on, until Ctrl-C."""
+    """Show what happens to a user's sessions from now on, until Ctrl-C."""
     with service.sessions() as sessions:
         for event in _follow(sessions, user):
             show(EVENT_TITLES, [event_row(event)], as_json=service.as_json)
 
 
 def _follow(sessions: Sessions, user: str) -> Iterator[Event]:
-    began = clock.now()
+    started_at = clock.now()
     seen: set[str] = set()
     while True:
-        since = max(began, clock.now() - _LATE_SECONDS)
+        since = max(started_at, clock.now() - _LATE_SECONDS)
         for event in sessions.events(user_id=user, since=since, newest_first=False):
             if event.event_id not in seen:
                 seen.add(event.event_id)
@@ -286,11 +291,11 @@ def _follow(sessions: Sessions, user: str) -> Iterator[Event]:
 
 
 @command
-@click.option("--stage", help="The stage to ask, as before the command.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="By default a free one.")
-@click.option("--no-browser", is_flag=True, help="Print the URL, open nothing.")
+@click.option("--stage", help="The deployed stage to use. It can also precede the command.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="By default any free port.")
+@click.option("--no-browser", is_flag=True, help="Print the URL, but do not open it.")
 def console(service: Service, stage: str | None, port: int, no_browser: bool) -> None:
-    """Look at sessions in a browser; on this machine alone, until Ctrl-C."""
+    """Serve the console for a browser on this machine, until Ctrl-C."""
     try:
         from serverless_sessions.console.server import serve
     except ImportError as error:
@@ -310,15 +315,15 @@ def console(service: Service, stage: str | None, port: int, no_browser: bool) ->
 
 @command
 def _smoke(service: Service) -> None:
-    """Prove that a deployment works: live one short session on it."""
+    """Check that a deployment works, with one short session."""
     deployment = service.deployment()
     with deployment.sessions() as sessions:
         smoke(deployment, sessions)
 
 
 @command
-@click.option("--dry-run", is_flag=True, help="Only say what there is.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only print what there is.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def _redrive(service: Service, dry_run: bool, yes: bool) -> None:
     """Play failed events back into the audit trail."""
     deployment = service.deployment()
@@ -327,5 +332,5 @@ def _redrive(service: Service, dry_run: bool, yes: bool) -> None:
 
 @command
 def whoami(service: Service) -> None:
-    """Who you are to the service, and which one you ask."""
+    """Print your ARN and the URL of the service."""
     click.echo(f"{service.account.arn()}\n{service.url}")

@@ -320,7 +320,7 @@ class Console:
         key = request.query_params.get("outcome", "")
         outcome = self._outcomes.get(key)
         if outcome is None:
-            raise InvalidInput("The console no longer knows of this. The trail does.")
+            raise InvalidInput("The console does not remember this any more. Look at the trail.")
         target = (
             {"session_id": outcome.session_id}
             if outcome.session_id
@@ -364,7 +364,7 @@ class Console:
 
     async def _on_fault(self, request: Request, error: Exception) -> Response:
         """Starlette raises the exception again, so its traceback is printed in the terminal."""
-        message = "The console itself failed. Its terminal says how."
+        message = "The console itself failed. Its terminal shows the error."
         return self._render("message.html", 500, message=message)
 
 

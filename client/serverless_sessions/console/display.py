@@ -82,8 +82,8 @@ def error_message(error: SessionsError) -> tuple[int, str]:
         case Unavailable():
             return 503, f"The service does not answer at the moment. Try again. ({error})"
         case RouteNotFound():
-            return 502, "The URL is not that of a session service, or of an older one."
+            return 502, "The URL does not belong to a session service, or the service is too old."
         case InvalidRequest():
             rules = "; ".join(field.detail for field in error.errors) or error.detail
-            return 422, f"The service refuses this: {rules}"
-    return 502, f"The service refuses this: {error}"
+            return 422, f"The service rejects this request: {rules}"
+    return 502, f"The service rejects this request: {error}"

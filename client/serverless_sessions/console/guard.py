@@ -71,7 +71,7 @@ class Guard:
         # DNS rebinding: an attacker's host name can resolve to this address. The attacker's page
         # would then have the same origin as the console.
         if request.headers.getlist("host") != [self._host]:
-            return _refusal(421, f"The console answers at {self._origin} alone.")
+            return _refusal(421, f"The console only answers at {self._origin}.")
         # A form on another port of this host is same-site, so the browser sends the cookie with it.
         is_read = request.method in ("GET", "HEAD")
         if not is_read and request.headers.getlist("origin") != [self._origin]:

@@ -51,7 +51,7 @@ def user_id(text: str) -> str:
     if has_token(text):
         raise InvalidInput(_PASTED)
     if not text:
-        raise InvalidInput("Name a user.")
+        raise InvalidInput("Enter a user id.")
     if len(text) > 256:
         raise InvalidInput("A user id has up to 256 characters.")
     return text

@@ -249,7 +249,7 @@ class SessionStore(SessionBase):
             return
         expiry, saved = values.get(_EXPIRY), self._saved_expiry
         if web.session and _ends_with_browser(expiry) != _ends_with_browser(saved):
-            # The cookie gets, or loses, its date. A cookie is only set with a new token.
+            # The cookie's expiry date is added or removed. A cookie is only set with a new token.
             web.prepare_rotation()
         try:
             yield from web.save(
@@ -263,7 +263,7 @@ class SessionStore(SessionBase):
         self._session_key, self._saved_expiry = web.token, expiry
 
     def _delete(self, session_key: str | None) -> Plan[None]:
-        """The whole key must be valid, because the session id in it is no secret."""
+        """End a session. The whole key must be valid, because the session id in it is no secret."""
         if session_key in (None, self.session_key):
             yield from self._ensure_loaded()
             yield from self._web.end(reason="logout")

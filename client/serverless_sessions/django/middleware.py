@@ -121,7 +121,7 @@ def _change_cookie(response: HttpResponse, change: CookieChange, session: Sessio
 
 def _unavailable(error: Unavailable) -> HttpResponse:
     """Return the 503. It sets no cookie, so the browser keeps its cookie."""
-    logger.warning("no session: %s", error)
+    logger.warning("the session is not available: %s", error)
     page: str
     try:
         page = render_to_string("503.html")

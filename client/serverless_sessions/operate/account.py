@@ -1,4 +1,4 @@
-"""An operator's AWS account, seen with the operator's credentials."""
+"""The operator's AWS account and credentials."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from botocore.config import Config
 from serverless_sessions._core.signing import configured_region
 from serverless_sessions.errors import SessionsError
 
-# A function of the stack ends after a minute; the local stack may be slow to begin one.
+# The stack's functions time out after a minute. The local stack can be slow to start one.
 _CONFIG = Config(read_timeout=120, retries={"mode": "standard", "total_max_attempts": 5})
 
 
 class NoRegion(SessionsError):
-    """Nothing says which AWS region is meant."""
+    """No AWS region is configured."""
 
 
 class Account:
-    """An operator's account by `profile`, as the AWS CLI takes it.
+    """The account of an AWS profile, which is selected as in the AWS CLI.
 
-    `chosen_region` is the one that the operator named, if any.
+    `chosen_region` is the region that the operator passed, or None.
     """
 
     def __init__(self, *, profile: str | None = None, region: str | None = None) -> None:
@@ -34,14 +34,14 @@ class Account:
         """The chosen region, else the configured one. Raises `NoRegion`."""
         region = self.chosen_region or configured_region(self._session)
         if not region:
-            raise NoRegion("No AWS region is configured: say --region, or set AWS_REGION.")
+            raise NoRegion("No AWS region is configured: use --region, or set AWS_REGION.")
         return region
 
     def arn(self) -> str:
-        """Who the credentials belong to, as the trail will name them."""
+        """Return the ARN of the credentials, which the trail records as the actor."""
         arn: str = self.client("sts").get_caller_identity()["Arn"]
         return arn
 
     def client(self, service: str) -> Any:
-        """A client of an AWS service in this region."""
+        """Create a client of an AWS service in this region."""
         return self._session.create_client(service, region_name=self.region, config=_CONFIG)

@@ -1,4 +1,4 @@
-"""A deployed stack, seen with its operator's credentials, on AWS and on the local stack alike."""
+"""Access to a deployed stack, on AWS or on the local stack, with the operator's credentials."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from serverless_sessions.operate.account import Account
 
 _TRIES = 3
 _PAUSE_SECONDS = 1
-# What was deployed a moment ago may be slow to answer.
+# A new deployment can respond slowly at first.
 _DEADLINE_SECONDS = 60
 
 
 class OperationError(SessionsError):
-    """Why an operation on a deployment did not succeed, in a sentence."""
+    """An operation on a deployment failed. The message is a sentence for the operator."""
 
 
 class Deployment:
     """The stack of `stage` in the account and region of `account`.
 
-    Raises `OperationError` if there is none. Errors of botocore are not translated.
+    Raises `OperationError` if there is no such stack. botocore's errors are not translated.
     """
 
     def __init__(self, account: Account, stage: str) -> None:
@@ -49,16 +49,16 @@ class Deployment:
         self._lambda = self.client("lambda")
 
     def client(self, service: str) -> Any:
-        """A client of an AWS service where the stack is."""
+        """Create a client of an AWS service in the stack's region."""
         return self._account.client(service)
 
     def has_output(self, name: str) -> bool:
         return name in self._outputs
 
     def output(self, name: str) -> str:
-        """The stack's output `name`. Raises `OperationError` if it has none."""
+        """Return the stack's output `name`. Raises `OperationError` if there is no such output."""
         if not self.has_output(name):
-            raise OperationError(f"{self.stack} has no output {name}; deploy it anew.")
+            raise OperationError(f"{self.stack} has no output {name}; deploy it again.")
         return str(self._outputs[name])
 
     @property
@@ -68,7 +68,7 @@ class Deployment:
         return execute_api_url(endpoint, url) if endpoint else url
 
     def sessions(self) -> Sessions:
-        """A client of the API with the operator's credentials."""
+        """Create a client of the API with the operator's credentials."""
         return Sessions(
             self.url,
             profile=self._account.profile,
@@ -78,9 +78,9 @@ class Deployment:
         )
 
     def invoke(self, function: str, event: Any) -> Any:
-        """Invoke the function of this ARN with `event` and return its answer.
+        """Invoke the function with the ARN `function` and return its result.
 
-        A function that fails is invoked again. Raises `OperationError` if it keeps failing.
+        If the function fails, it is invoked again. Raises `OperationError` if it keeps failing.
         """
         for attempt in range(_TRIES):
             if attempt:
@@ -89,12 +89,12 @@ class Deployment:
             result = json.load(answer["Payload"])
             if "FunctionError" not in answer:
                 return result
-        # The message is left out: it may quote the event.
+        # The function's own error message is left out, because it may quote the event.
         kind = result.get("errorType", answer["FunctionError"])
-        raise OperationError(f"{function} failed {_TRIES} times ({kind}); its log tells more.")
+        raise OperationError(f"{function} failed {_TRIES} times ({kind}). Its log has the details.")
 
 
 def execute_api_url(endpoint: str, output: str) -> str:
-    """An API's URL as MiniStack at `endpoint` serves it, from the one that AWS would have."""
+    """Return the URL at which MiniStack serves an API, from the URL that AWS would give it."""
     api_id = output.partition("//")[2].partition(".")[0]
     return f"{endpoint}/_aws/execute-api/{api_id}/default"

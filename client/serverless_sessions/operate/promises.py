@@ -1,6 +1,6 @@
-"""What must be so in a deployment and would fail silently otherwise.
+"""The settings of a deployment that would fail silently if they were wrong.
 
-The stack sets it, and says it a second time: a mistake on one of the two sides is noticed.
+The stack has its own copy of these definitions, so that the smoke notices a mistake in either.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ TTL_ATTRIBUTE = "ExpirationTime"
 
 
 def append_only(*, writer: str) -> list[dict[str, Any]]:
-    """The statements of the `SessionAudit` table's policy: events can be added and read only.
+    """Return the statements of the `SessionAudit` table's policy. They deny changes of events.
 
-    `writer` is the ARN of the only role that may add events. AWS's own TTL may delete them.
+    `writer` is the ARN of the only role that may add events. DynamoDB's TTL may delete them.
     """
     changes = "PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"
     return [

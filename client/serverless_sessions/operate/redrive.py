@@ -1,4 +1,4 @@
-"""Plays failed events back through the functions that could not take them."""
+"""Plays failed events back: invokes the functions again with the records that they rejected."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from serverless_sessions.operate.deployment import Deployment, OperationError
 
-# As the event source mapping does it.
+# The batch size of the event source mapping.
 _RECORDS_PER_INVOCATION = 100
-# Lambda takes 6 MiB in a synchronous invocation:
+# Lambda accepts up to 6 MiB in a synchronous invocation:
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 _BYTES_PER_INVOCATION = 6_000_000
-# One object may be at fault itself; so many in a row mean that the cause is elsewhere.
+# A single failure may be caused by the object. After this many in a row, the cause is elsewhere.
 _FAILURES_IN_A_ROW = 3
 
 
-class Foreign(Exception):
-    """Why an object can't be played back, in a few words."""
+class UnexpectedObject(Exception):
+    """An object in the bucket cannot be played back. The message is the reason."""
 
 
 class FailedEvents:
-    """A bucket of a deployment, and the function that takes the records of `table`."""
+    """A bucket with failed stream records of `table`, and the function that processes them."""
 
     def __init__(self, deployment: Deployment, *, bucket: str, table: str, function: str) -> None:
         self.bucket = bucket
@@ -35,21 +35,20 @@ class FailedEvents:
         self._function = function
         self._deployment = deployment
         self._s3 = deployment.client("s3")
-        # Raised where an object is not there any more.
-        self.gone = self._s3.exceptions.NoSuchKey
+        self.no_such_key = self._s3.exceptions.NoSuchKey
 
     def objects(self) -> dict[str, datetime]:
-        """When each object was put there, by its key, in the order of the keys."""
+        """Return the objects' keys, in order, and the time at which each object was stored."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         return {
             item["Key"]: item["LastModified"] for page in pages for item in page.get("Contents", ())
         }
 
     def read(self, key: str) -> list[dict[str, Any]]:
-        """The stream records of an object.
+        """Return the stream records of an object.
 
-        Raises `Foreign`, or botocore's `ClientError`. The form is that of Lambda's invocation
-        record, which has the whole event as `payload`:
+        Raises `UnexpectedObject`, or botocore's `ClientError`. Lambda stores an invocation record,
+        which contains the whole event as `payload`:
         https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
         """
         body = self._s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
@@ -60,30 +59,33 @@ class FailedEvents:
             # arn:aws:dynamodb:<region>:<account>:table/<name>/stream/<time>
             [table] = {record["eventSourceARN"].split("/")[1] for record in records}
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise Foreign("it is no invocation record of one table's stream") from error
+            raise UnexpectedObject("it is no invocation record of one table's stream") from error
         if table != self._table:
-            raise Foreign(f"its records are from the table {table}")
+            raise UnexpectedObject(f"its records are from the table {table}")
         return records
 
     def play_back(self, key: str) -> int:
-        """Give an object's records to their function, delete it, and return how many they were.
+        """Invoke the function with an object's records, delete the object, and return their number.
 
-        A record that is given twice changes nothing, so this may end at any point and begin anew.
-        Raises `OperationError` if not all were taken: the object then stays.
+        Processing a record twice changes nothing, so this can be interrupted and repeated at any
+        point. If the function rejects a record, raises `OperationError` and keeps the object.
         """
         records = self.read(key)
-        for lot in lots(records):
-            answer = self._deployment.invoke(self._function, {"Records": lot})
-            if answer != {"batchItemFailures": []}:
+        for batch in batches(records):
+            result = self._deployment.invoke(self._function, {"Records": batch})
+            if result != {"batchItemFailures": []}:
                 raise OperationError(
-                    f"{self._function} did not take all records; its log tells more."
+                    f"{self._function} did not process all records. Its log has the details."
                 )
         self._s3.delete_object(Bucket=self.bucket, Key=key)
         return len(records)
 
 
 def buckets(deployment: Deployment) -> Iterator[FailedEvents]:
-    """What the trail could not take, then what could not go out, which is of the trail."""
+    """Yield the bucket for failed events, then the one for undelivered events, if it exists.
+
+    The order matters, because the records of the second one come from the trail.
+    """
     yield FailedEvents(
         deployment,
         bucket=deployment.output("FailedEventsBucket"),
@@ -99,35 +101,36 @@ def buckets(deployment: Deployment) -> Iterator[FailedEvents]:
         )
 
 
-def lots(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """The records in their order, as many at a time as one invocation takes."""
-    lot: list[dict[str, Any]] = []
+def batches(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Split the records into batches that fit into one invocation, in order."""
+    batch: list[dict[str, Any]] = []
     size = 0
     for record in records:
         length = len(json.dumps(record)) + len(", ")
-        if lot and (len(lot) == _RECORDS_PER_INVOCATION or size + length > _BYTES_PER_INVOCATION):
-            yield lot
-            lot, size = [], 0
-        lot.append(record)
+        is_full = len(batch) == _RECORDS_PER_INVOCATION or size + length > _BYTES_PER_INVOCATION
+        if batch and is_full:
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
         size += length
-    yield lot
+    yield batch
 
 
 def redrive(failed: FailedEvents, *, dry_run: bool, yes: bool) -> int:
-    """Print what there is, ask, play it back, and print what is left.
+    """Print what there is, ask for confirmation, play it back, and print what is left.
 
-    Returns the exit code: 0 when all went well, 1 when something is left, 2 when there is no one to
-    ask. What comes in meanwhile is for the next time: a record that fails again must not go on
-    forever.
+    Returns the exit code: 0 for success, 1 if objects are left, 2 if there is no terminal to ask
+    on. Objects that arrive in the meantime are not played back, because a record that fails every
+    time would never end.
     """
-    listed = failed.objects()
-    if not listed:
+    objects = failed.objects()
+    if not objects:
         print(f"{failed.bucket} is empty: nothing failed.")
         return 0
-    keys, foreign = _survey(failed, listed)
+    keys, unexpected_count = _survey(failed, objects)
     if dry_run or not keys:
         print("Nothing was played back.")
-        return 1 if foreign else 0
+        return 1 if unexpected_count else 0
     if not yes:
         if not sys.stdin.isatty():
             print(
@@ -140,25 +143,27 @@ def redrive(failed: FailedEvents, *, dry_run: bool, yes: bool) -> int:
             print("Nothing was played back.")
             return 0
     left = _play_back(failed, keys)
-    if came := len(failed.objects().keys() - listed.keys()):
-        print(f"Objects that came in meanwhile: {came}. Their records failed again, or are new.")
+    if new_count := len(failed.objects().keys() - objects.keys()):
+        print(
+            f"Objects that came in meanwhile: {new_count}. Their records failed again, or are new."
+        )
     if left:
         print(f"{left} of {len(keys)} objects are left; play them back again.", file=sys.stderr)
-    return 1 if left or foreign else 0
+    return 1 if left or unexpected_count else 0
 
 
-def _survey(failed: FailedEvents, listed: dict[str, datetime]) -> tuple[list[str], int]:
-    """Print what there is; return the keys to play back and how many objects are foreign."""
-    keys, foreign, count = list[str](), 0, 0
+def _survey(failed: FailedEvents, objects: dict[str, datetime]) -> tuple[list[str], int]:
+    """Print what there is. Return the keys to play back, and the number of unexpected objects."""
+    keys, unexpected_count, count = list[str](), 0, 0
     sessions, times = set[str](), list[Any]()
-    for key in listed:
+    for key in objects:
         try:
             records = failed.read(key)
-        except failed.gone:
+        except failed.no_such_key:
             continue
-        except Foreign as error:
+        except UnexpectedObject as error:
             print(f"Left alone: {key}: {error}.", file=sys.stderr)
-            foreign += 1
+            unexpected_count += 1
             continue
         keys.append(key)
         count += len(records)
@@ -166,14 +171,14 @@ def _survey(failed: FailedEvents, listed: dict[str, datetime]) -> tuple[list[str
             sessions.add(json.dumps(change.get("Keys")))
             times.append(change.get("ApproximateCreationDateTime"))
     if keys:
-        oldest = min(listed[key] for key in keys)
+        oldest = min(objects[key] for key in keys)
         print(
             f"{failed.bucket} holds {count} records of {len(sessions)} sessions in {len(keys)}"
             f" objects, the oldest from {oldest:%Y-%m-%d %H:%M} UTC."
         )
     if known := [when for when in times if isinstance(when, int | float) and 0 <= when < 10**10]:
         print(f"The changes are from {_utc(min(known))} to {_utc(max(known))} UTC.")
-    return keys, foreign
+    return keys, unexpected_count
 
 
 def _utc(seconds: float) -> str:
@@ -181,13 +186,13 @@ def _utc(seconds: float) -> str:
 
 
 def _play_back(failed: FailedEvents, keys: list[str]) -> int:
-    """Play back one object after the other, and return how many are left."""
+    """Play back the objects one by one, and return how many are left."""
     left = in_a_row = 0
     for number, key in enumerate(keys, start=1):
         try:
             count = failed.play_back(key)
-        except failed.gone:
-            continue  # someone else plays back too
+        except failed.no_such_key:
+            continue  # another redrive has played it back
         except (OperationError, BotoCoreError, ClientError) as error:
             print(f"Failed: {key}: {error}", file=sys.stderr, flush=True)
             left, in_a_row = left + 1, in_a_row + 1

@@ -1,4 +1,4 @@
-"""Proves a deployment: reads back what must be so, and lives one short session on it."""
+"""Checks a deployment: its TTL, the policy of its audit table, and the calls of a short session."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from serverless_sessions.operate.deployment import Deployment, OperationError
 from serverless_sessions.operate.promises import TTL_ATTRIBUTE, append_only
 
 _USER = "smoke"
-# Long enough for slow calls; short, should the clean-up fail.
+# Long enough for slow calls. If the clean-up fails, the session still expires soon.
 _TTL_SECONDS = 300
-# A new event source mapping takes a minute or two until it reads.
+# A new event source mapping starts to read after a minute or two.
 _TRAIL_SECONDS = 300
-# GetResourcePolicy lags behind:
+# GetResourcePolicy is eventually consistent:
 # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_GetResourcePolicy.html
 _POLICY_SECONDS = 30
 
 
 class NotYet(OperationError):
-    """Something does not hold, but may in a moment."""
+    """A check failed, but it may succeed in a moment."""
 
 
 def smoke(
     deployment: Deployment, sessions: Sessions, *, trail_seconds: float = _TRAIL_SECONDS
 ) -> None:
-    """Print what holds, line by line. Raises `OperationError` at the first thing that does not."""
+    """Print a line for every check that succeeds. The first failure raises `OperationError`."""
     print(f"{deployment.stack} in {deployment.region}:")
     dynamodb = deployment.client("dynamodb")
     for output in ("SessionsTableName", "AuditTableName"):
@@ -47,7 +47,7 @@ def smoke(
 
 
 def confirm_ttl(dynamodb: Any, table: str) -> None:
-    """TTL on a wrong attribute, or on none, fails silently: items then stay for good."""
+    """Check the attribute of TTL. If it were wrong, items would silently stay forever."""
     ttl = dynamodb.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
     status, attribute = ttl.get("TimeToLiveStatus"), ttl.get("AttributeName")
     state = f"TTL of {table} is {status} on {attribute}"
@@ -57,9 +57,9 @@ def confirm_ttl(dynamodb: Any, table: str) -> None:
 
 
 def confirm_append_only(dynamodb: Any, table: str, writer: str) -> None:
-    """The table's policy denies what it promises to; `writer` is the audit function's role.
+    """Check that the table's policy denies changes. `writer` is the audit function's role.
 
-    The policy may say more: no permission outweighs a denial.
+    Other statements in the policy do no harm, because a denial takes precedence.
     """
     arn = dynamodb.describe_table(TableName=table)["Table"]["TableArn"]
     try:
@@ -74,9 +74,9 @@ def confirm_append_only(dynamodb: Any, table: str, writer: str) -> None:
 
 
 def _denials(statements: Any, table_arn: str) -> list[tuple[str, Any]]:
-    """Each action on the table that is denied to everyone, and the condition under which it is."""
+    """Return the actions on the table that are denied to everyone, with their conditions."""
     return [
-        (action, _plain(statement.get("Condition", {})))
+        (action, _with_lists(statement.get("Condition", {})))
         for statement in _list(statements)
         if statement["Effect"] == "Deny"
         and statement.get("Principal") in ("*", {"AWS": "*"}, {"AWS": ["*"]})
@@ -85,8 +85,8 @@ def _denials(statements: Any, table_arn: str) -> list[tuple[str, Any]]:
     ]
 
 
-def _plain(condition: Any) -> Any:
-    """A condition whose values are lists; in a policy one value may stand without."""
+def _with_lists(condition: Any) -> Any:
+    """Return a condition whose values are all lists. A policy can have a single value instead."""
     return {
         operator: {key: _list(values) for key, values in keys.items()}
         for operator, keys in condition.items()
@@ -98,9 +98,10 @@ def _list(one_or_more: Any) -> list[Any]:
 
 
 def live(sessions: Sessions, authorize: Callable[[str], bool]) -> str:
-    """Create, verify, change and revoke a session; return its id.
+    """Create, verify, change and revoke a session, and return its id.
 
-    Whatever goes wrong, the session is ended.
+    `authorize` returns whether the authorizer accepts a token. If anything fails, the session is
+    revoked.
     """
     try:
         issued = sessions.create(_USER, ttl_seconds=_TTL_SECONDS)
@@ -116,7 +117,7 @@ def live(sessions: Sessions, authorize: Callable[[str], bool]) -> str:
         _say("let in by the authorizer")
         sessions.revoke(session_id, reason="smoke")
         if _exists(sessions, session_id) or sessions.verify(token) is not None:
-            raise OperationError("The API answers a session that was revoked.")
+            raise OperationError("The API returns a session that was revoked.")
         _say("revoked, and gone")
         if authorize(token):
             raise OperationError("The authorizer lets in the token of a revoked session.")
@@ -136,7 +137,7 @@ def _exists(sessions: Sessions, session_id: str) -> bool:
 
 
 def _clean_up(sessions: Sessions) -> None:
-    """All sessions of the user: one whose creation was not answered has no id here."""
+    """Revoke all sessions of the user. If a creation got no response, its id is not known here."""
     try:
         sessions.revoke_all(_USER, reason="smoke")
     except SessionsError:
@@ -147,18 +148,18 @@ def _clean_up(sessions: Sessions) -> None:
 
 
 def confirm_trail(sessions: Sessions, session_id: str) -> None:
-    """The session's trail has what is always on record of a revoked session."""
+    """Check that the trail has the events that are always recorded for a revoked session."""
     types = [event.type for event in sessions.events(session_id=session_id, newest_first=False)]
     if not {"created", "revoked"} <= set(types):
         raise NotYet(
             f"The trail of {session_id} has {', '.join(types) or 'nothing'}:"
-            " the log of session_audit may tell why."
+            " the log of session_audit may have the reason."
         )
     _say(f"in the trail: {', '.join(types)}")
 
 
 def _authorize(deployment: Deployment, token: str) -> bool:
-    """Whether the authorizer lets an HTTP API's request with this token in."""
+    """Return whether the authorizer allows an HTTP API's request with this token."""
     bearer = f"Bearer {token}"
     event = {"version": "2.0", "identitySource": [bearer], "headers": {"authorization": bearer}}
     answer = deployment.invoke(deployment.output("AuthorizerArn"), event)
@@ -166,7 +167,7 @@ def _authorize(deployment: Deployment, token: str) -> bool:
 
 
 def _within(seconds: float, confirm: Callable[[], None]) -> None:
-    """Repeat `confirm` until it holds, for at most `seconds`."""
+    """Repeat `confirm` until it succeeds, for at most `seconds`."""
     deadline = clock.monotonic() + seconds
     while True:
         try:

@@ -1,7 +1,7 @@
-"""The expressions of DynamoDB that this project uses; any other is refused with `Unknown`.
+"""The part of DynamoDB's expression language that this project uses.
 
-Items and values are as they come over the wire: {"N": "7"}, {"B": "<base64>"}. Each function takes
-an expression with what its names and values stand for.
+Any other expression raises `Unknown`. Items and values have DynamoDB's JSON format: {"N": "7"},
+{"B": "<base64>"}.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import permutations
 from typing import Any
 
 Item = dict[str, Any]
-# What an expression is about: the item, and what stands for #names and :values.
+# The item, the expression attribute names (#name) and the expression attribute values (:value).
 Scope = tuple[Item, Mapping[str, str], Item]
 Test = Callable[[Scope], bool]
 Operand = Callable[[Scope], Any]
@@ -31,16 +31,16 @@ _ORDERED = {
 
 
 class Unknown(Exception):
-    """Not of the part of DynamoDB's language that is known here."""
+    """The request uses a feature of DynamoDB that is not implemented here."""
 
 
 class Invalid(Exception):
-    """DynamoDB answers a ValidationException."""
+    """DynamoDB would answer with a ValidationException."""
 
 
 @dataclass(frozen=True)
 class Path:
-    """An attribute, or a member of a map that is one."""
+    """A document path: an attribute, or a member of a map."""
 
     names: tuple[str, ...]
 
@@ -57,12 +57,12 @@ class Path:
 
 
 def holds(expression: str, scope: Scope) -> bool:
-    """Whether a condition is true of the item, {} if there is none."""
+    """Return whether the item satisfies a condition. An item that does not exist is {}."""
     return _condition(expression)(scope)
 
 
 def check_update(expression: str, names: Mapping[str, str]) -> None:
-    """Raise `Invalid` for an update that no item could have, whatever its condition says."""
+    """Raise `Invalid` for an update that is invalid for every item."""
     sets, removals = _update(expression)
     paths = [path.resolve(names) for path in [*(path for path, _ in sets), *removals]]
     if any(a == b[: len(a)] for a, b in permutations(paths, 2)):
@@ -70,22 +70,22 @@ def check_update(expression: str, names: Mapping[str, str]) -> None:
 
 
 def updated(expression: str, scope: Scope) -> Item:
-    """The item after an update; raises `Invalid` where it does not fit the item."""
+    """Return the item after an update. Raises `Invalid` if the update does not fit the item."""
     sets, removals = _update(expression)
     item, names, _ = scope
-    # All operands are those of the item as it was.
+    # DynamoDB evaluates all operands before it changes the item.
     values = [(path.resolve(names), operand(scope)) for path, operand in sets]
     new = dict(item)
     for target, value in values:
         _parent(new, target)[target[-1]] = value
     for path in removals:
-        gone = path.resolve(names)
-        _parent(new, gone).pop(gone[-1], None)
+        target = path.resolve(names)
+        _parent(new, target).pop(target[-1], None)
     return new
 
 
 def projected(expression: str, item: Item) -> Item:
-    """Only these attributes."""
+    """Return only the attributes that a projection expression names."""
     names = expression.replace(" ", "").split(",")
     if not all(re.fullmatch("[A-Za-z]+", name) for name in names):
         raise Unknown(expression)
@@ -93,7 +93,7 @@ def projected(expression: str, item: Item) -> Item:
 
 
 def order(value: Any) -> Any:
-    """What a String or a Number is sorted by."""
+    """Return the sort key of a String or Number."""
     [(kind, content)] = value.items()
     if kind == "N":
         return Decimal(content)
@@ -103,7 +103,7 @@ def order(value: Any) -> Any:
 
 
 def _parent(item: Item, path: tuple[str, ...]) -> Item:
-    """Where the last name of `path` stands; the maps on the way are copied, not shared."""
+    """Return the map that contains the last name of `path`. The maps on the path are copied."""
     for name in path[:-1]:
         value = item.get(name)
         if not value or "M" not in value:
@@ -116,7 +116,7 @@ def _parent(item: Item, path: tuple[str, ...]) -> Item:
 @cache
 def _condition(expression: str) -> Test:
     parser = _Parser(expression)
-    test = parser.either()
+    test = parser.disjunction()
     parser.end()
     return test
 
@@ -129,7 +129,7 @@ def _update(expression: str) -> tuple[list[tuple[Path, Operand]], list[Path]]:
     if parser.take("SET"):
         while not sets or parser.take(","):
             path = parser.path()
-            parser.need("=")
+            parser.expect("=")
             sets.append((path, parser.sum()))
     if parser.take("REMOVE"):
         while not removals or parser.take(","):
@@ -139,7 +139,7 @@ def _update(expression: str) -> tuple[list[tuple[Path, Operand]], list[Path]]:
 
 
 class _Parser:
-    """Recursive descent, from the weakest binding to the strongest."""
+    """A recursive descent parser: OR first, because it binds the weakest."""
 
     def __init__(self, expression: str) -> None:
         self.expression = expression
@@ -155,7 +155,7 @@ class _Parser:
     def take(self, *words: str) -> str | None:
         return self.words.pop(0) if self.words and self.words[0] in words else None
 
-    def need(self, *words: str) -> str:
+    def expect(self, *words: str) -> str:
         word = self.take(*words)
         if word is None:
             raise Unknown(self.expression)
@@ -165,13 +165,13 @@ class _Parser:
         if self.words:
             raise Unknown(self.expression)
 
-    def either(self) -> Test:
-        tests = [self.both()]
+    def disjunction(self) -> Test:
+        tests = [self.conjunction()]
         while self.take("OR"):
-            tests.append(self.both())
+            tests.append(self.conjunction())
         return tests[0] if len(tests) == 1 else lambda scope: any(t(scope) for t in tests)
 
-    def both(self) -> Test:
+    def conjunction(self) -> Test:
         tests = [self.test()]
         while self.take("AND"):
             tests.append(self.test())
@@ -179,42 +179,42 @@ class _Parser:
 
     def test(self) -> Test:
         if self.take("("):
-            inner = self.either()
-            self.need(")")
+            inner = self.disjunction()
+            self.expect(")")
             return inner
         function = self.take("attribute_exists", "attribute_not_exists", "attribute_type")
         return self.call(function) if function else self.comparison()
 
     def call(self, function: str) -> Test:
-        self.need("(")
+        self.expect("(")
         path = self.path()
         if function == "attribute_type":
-            self.need(",")
+            self.expect(",")
             kind = self.operand()
-            self.need(")")
+            self.expect(")")
             return lambda scope: kind(scope)["S"] in (path(scope) or ())
-        self.need(")")
-        wanted = function == "attribute_exists"
-        return lambda scope: (path(scope) is not None) is wanted
+        self.expect(")")
+        must_exist = function == "attribute_exists"
+        return lambda scope: (path(scope) is not None) is must_exist
 
     def comparison(self) -> Test:
         left = self.operand()
         if self.take("BETWEEN"):
             low = self.operand()
-            self.need("AND")
+            self.expect("AND")
             high = self.operand()
             return lambda scope: (
                 _compares(">=", left(scope), low(scope))
                 and _compares("<=", left(scope), high(scope))
             )
         if self.take("IN"):
-            self.need("(")
+            self.expect("(")
             options = [self.operand()]
             while self.take(","):
                 options.append(self.operand())
-            self.need(")")
+            self.expect(")")
             return lambda scope: any(_equal(left(scope), option(scope)) for option in options)
-        sign = self.need("=", "<>", *_ORDERED)
+        sign = self.expect("=", "<>", *_ORDERED)
         right = self.operand()
         if sign == "=":
             return lambda scope: _equal(left(scope), right(scope))
@@ -233,7 +233,7 @@ class _Parser:
         def add(scope: Scope) -> Any:
             a, b = _present(left(scope)), _present(right(scope))
             if "N" not in a or "N" not in b:
-                raise Invalid("an operand is no number")
+                raise Invalid("an operand is not a number")
             return {"N": f"{Decimal(a['N']) + factor * Decimal(b['N']):f}"}
 
         return add
@@ -241,19 +241,19 @@ class _Parser:
     def addend(self) -> Operand:
         if not self.take("if_not_exists"):
             return self.operand()
-        self.need("(")
+        self.expect("(")
         path = self.path()
-        self.need(",")
+        self.expect(",")
         default = self.operand()
-        self.need(")")
-        if default == path:  # DynamoDB refuses it
+        self.expect(")")
+        if default == path:  # DynamoDB rejects this
             raise Unknown(self.expression)
 
         def stored_or_default(scope: Scope) -> Any:
             value = path(scope)
-            # DynamoDB Local wants the default to be there even if it is not needed.
-            other = _present(default(scope))
-            return other if value is None else value
+            # DynamoDB Local requires the default to exist even if it is not used.
+            default_value = _present(default(scope))
+            return default_value if value is None else value
 
         return stored_or_default
 
@@ -270,9 +270,9 @@ class _Parser:
         return Path(tuple(names))
 
     def name(self) -> str:
-        known = self.words and re.match("[#A-Za-z]", self.words[0])
-        # A lower-case word is a function that is not known here.
-        if not known or self.words[0] in _KEYWORDS or self.words[0][0].islower():
+        is_name = self.words and re.match("[#A-Za-z]", self.words[0])
+        # A word in lower case is a function that is not implemented here.
+        if not is_name or self.words[0] in _KEYWORDS or self.words[0][0].islower():
             raise Unknown(self.expression)
         return self.words.pop(0)
 
@@ -284,14 +284,14 @@ def _present(value: Any) -> Any:
 
 
 def _compares(sign: str, left: Any, right: Any) -> bool:
-    """False between values of different types, and where one is missing."""
+    """Compare two values. The result is False if their types differ or one is missing."""
     if left is None or right is None or left.keys() != right.keys():
         return False
     return bool(_ORDERED[sign](order(left), order(right)))
 
 
 def _equal(left: Any, right: Any) -> bool:
-    """Numbers are equal by value, at any depth."""
+    """Return whether two values are equal. Numbers are compared by value, at any depth."""
     if left is None or right is None or left.keys() != right.keys():
         return False
     [(kind, a)], [b] = left.items(), right.values()

@@ -1,4 +1,4 @@
-"""Both tables of the service, in memory and in simulated time, as DynamoDB answers for them."""
+"""The service's two tables, in memory and in simulated time, with DynamoDB's answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _INSERT = re.compile(r'INSERT INTO "(.+)" VALUE {(.+)}')
 
 
 class Refused(Exception):
-    """An error as DynamoDB answers it."""
+    """DynamoDB rejects the request. `answer` is the body of its response."""
 
     def __init__(self, code: str, **facts: Any) -> None:
         super().__init__(code)
@@ -35,10 +35,11 @@ class Refused(Exception):
 
 
 class Tables:
-    """`sessions` and `audit`: an index shows a write late, and the stream of `sessions` is kept.
+    """The tables `sessions` and `audit`, their indexes, and the stream of `sessions`.
 
-    `clock` tells the true time in epoch seconds; `lag` how late the index shows the next write;
-    `wrote` is told each change of `sessions`, its old and its new item.
+    `clock` returns the current time in epoch seconds. `lag` returns the delay in seconds with which
+    the index shows the next write. `wrote` is called with the old and the new item after every
+    change of `sessions`.
     """
 
     def __init__(
@@ -52,11 +53,11 @@ class Tables:
         self._clock = clock
         self._lag = lag
         self._wrote = wrote
-        # What an index shows of an item, and from when until when.
-        self._shown: dict[str, dict[Key, list[Any]]] = {name: {} for name in _TABLES}
+        # The index entries by key: the item, and the time from which and until which it is shown.
+        self._index: dict[str, dict[Key, list[Any]]] = {name: {} for name in _TABLES}
 
     def answer(self, operation: str, body: bytes) -> tuple[int, bytes]:
-        """The status and the body of DynamoDB's answer to a request."""
+        """Return the status and the body of DynamoDB's answer to a request."""
         try:
             result = getattr(self, f"_{operation}")(json.loads(body))
         except Refused as refused:
@@ -67,22 +68,22 @@ class Tables:
         return 200, json.dumps(result).encode()
 
     def session(self, session_id: str) -> Item:
-        """What stands in `sessions`; empty if nothing."""
+        """Return the session's item, or {} if there is none."""
         return self.items["sessions"].get((session_id,), {})
 
     def remove_expired(self, session_id: str) -> None:
-        """What TTL does."""
+        """Delete a session as TTL does."""
         self._put("sessions", (session_id,), {}, **_TTL)
 
     def shows(self, session_id: str, at: float) -> bool:
-        """Whether the index showed a session at this time."""
-        shown = self._shown["sessions"].get((session_id,))
-        return shown is not None and shown[1] <= at < shown[2]
+        """Return whether the index showed a session at the time `at`."""
+        entry = self._index["sessions"].get((session_id,))
+        return entry is not None and entry[1] <= at < entry[2]
 
     def _GetItem(self, request: Any) -> Any:  # noqa: N802
         _expect(request, "TableName", "Key", "ConsistentRead", "ProjectionExpression")
         if request.get("ConsistentRead") is not True:
-            raise Unknown("a read that may be stale")
+            raise Unknown("an eventually consistent read")
         item = self.items[request["TableName"]].get(_key(request["TableName"], request["Key"]))
         return {"Item": _project(request, item)} if item else {}
 
@@ -110,8 +111,8 @@ class Tables:
         )
         old = self.items[name].get(key, {})
         if not holds(request["ConditionExpression"], _scope(request, old)):
-            found = request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" and old
-            raise Refused("ConditionalCheckFailedException", **({"Item": old} if found else {}))
+            has_item = request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" and old
+            raise Refused("ConditionalCheckFailedException", **({"Item": old} if has_item else {}))
         new = change(old)
         self._put(name, key, new)
         return new
@@ -124,25 +125,29 @@ class Tables:
         )
         name, by_index = request["TableName"], "IndexName" in request
         if not by_index and request.get("ConsistentRead") is not True:
-            raise Unknown("a read that may be stale")
+            raise Unknown("an eventually consistent read")
         sort = (_INDEXES if by_index else _TABLES)[name][1]
 
-        def place(item: Item) -> Any:
+        def position(item: Item) -> Any:
             return order(item[sort]), order(item["SessionId"])
 
         candidates: list[Item] = []
         for item in self._visible(name) if by_index else self.items[name].values():
             if holds(request["KeyConditionExpression"], _scope(request, item)):
-                insort(candidates, item, key=place)
+                insort(candidates, item, key=position)
         newest_first = request.get("ScanIndexForward") is False
         if newest_first:
             candidates.reverse()
         if start := request.get("ExclusiveStartKey"):
-            behind = place(start)
+            last_position = position(start)
             candidates = [
                 item
                 for item in candidates
-                if (place(item) < behind if newest_first else place(item) > behind)
+                if (
+                    position(item) < last_position
+                    if newest_first
+                    else position(item) > last_position
+                )
             ]
         page = candidates[: request["Limit"]]
         keys = {*_TABLES[name], *(_INDEXES[name] if by_index else ())}
@@ -154,12 +159,12 @@ class Tables:
 
     def _BatchGetItem(self, request: Any) -> Any:  # noqa: N802
         _expect(request, "RequestItems")
-        [(name, asked)] = request["RequestItems"].items()
-        _expect(asked, "Keys", "ProjectionExpression", "ConsistentRead")
-        if asked.get("ConsistentRead") is not True:
-            raise Unknown("a read that may be stale")
-        found = [self.items[name].get(_key(name, key)) for key in asked["Keys"]]
-        return {"Responses": {name: [_project(asked, item) for item in found if item]}}
+        [(name, read)] = request["RequestItems"].items()
+        _expect(read, "Keys", "ProjectionExpression", "ConsistentRead")
+        if read.get("ConsistentRead") is not True:
+            raise Unknown("an eventually consistent read")
+        items = [self.items[name].get(_key(name, key)) for key in read["Keys"]]
+        return {"Responses": {name: [_project(read, item) for item in items if item]}}
 
     def _BatchExecuteStatement(self, request: Any) -> Any:  # noqa: N802
         _expect(request, "Statements")
@@ -178,14 +183,14 @@ class Tables:
         return {"TableName": insert[1]}
 
     def _put(self, name: str, key: Key, new: Item, **identity: Any) -> None:
-        """Store an item, or remove it; the index follows later, the stream at once."""
+        """Store an item, or delete it if `new` is {}. The index shows the change later."""
         now, old = self._clock(), self.items[name].pop(key, {})
         if new:
             self.items[name][key] = new
         if new and not old:
-            self._shown[name][key] = [new, now + self._lag(), float("inf")]
+            self._index[name][key] = [new, now + self._lag(), float("inf")]
         if old and not new:
-            self._shown[name][key][2] = max(now + self._lag(), self._shown[name][key][1])
+            self._index[name][key][2] = max(now + self._lag(), self._index[name][key][1])
         if name == "sessions" and old != new:
             self._record(now, key, old, new, identity)
             self._wrote(old, new)
@@ -204,7 +209,7 @@ class Tables:
 
     def _visible(self, name: str) -> list[Item]:
         now = self._clock()
-        return [item for item, since, until in self._shown[name].values() if since <= now < until]
+        return [item for item, since, until in self._index[name].values() if since <= now < until]
 
 
 def _expect(request: Any, *names: str) -> None:
