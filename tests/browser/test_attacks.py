@@ -178,7 +178,7 @@ def test_url_of_the_terminal_opens_the_console_once(chromium: Browser, console: 
         assert answer.status == 401
 
 
-def test_two_consoles_stand_side_by_side(
+def test_two_consoles_can_run_side_by_side(
     page: Page, console: Console, stack: LocalStack, environment: dict[str, str]
 ) -> None:
     """Cookies know no ports."""

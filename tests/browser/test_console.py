@@ -89,7 +89,9 @@ def test_clocks_and_bars_run_down(page: Page, user: str) -> None:
     assert bar.evaluate("bar => bar.value") < value
 
 
-def test_times_are_those_of_the_viewer_and_utc(look: Callable[..., Page], user: str) -> None:
+def test_times_are_shown_in_the_viewers_time_zone_and_in_utc(
+    look: Callable[..., Page], user: str
+) -> None:
     page = look(timezone_id="Asia/Tokyo", locale="en-GB")
     page.goto(f"/user?id={user}")
     times = page.locator("dd", has=page.locator("time")).first
@@ -99,7 +101,7 @@ def test_times_are_those_of_the_viewer_and_utc(look: Callable[..., Page], user: 
     assert (int(found[1]) - int(found[2])) % 24 == 9
 
 
-def test_keyboard_alone_is_enough(page: Page, sessions: Sessions, user: str) -> None:
+def test_console_can_be_used_by_keyboard_alone(page: Page, sessions: Sessions, user: str) -> None:
     def press_until(selector: str) -> None:
         for _ in range(60):
             if page.evaluate("selector => document.activeElement.matches(selector)", selector):
@@ -143,7 +145,7 @@ def pages(page: Page, sessions: Sessions, user: str) -> list[str]:
     ]
 
 
-def test_phone_needs_no_sideways_scrolling(
+def test_phone_needs_no_horizontal_scrolling(
     look: Callable[..., Page], sessions: Sessions, user: str
 ) -> None:
     page = look(viewport={"width": 360, "height": 740}, timezone_id="Asia/Tokyo")
@@ -154,7 +156,7 @@ def test_phone_needs_no_sideways_scrolling(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_checker_of_accessibility_finds_nothing(
+def test_accessibility_checker_finds_nothing(
     look: Callable[..., Page], sessions: Sessions, user: str, scheme: str
 ) -> None:
     page = look(color_scheme=scheme, timezone_id="Asia/Tokyo")

@@ -67,13 +67,13 @@ def test_a_session_lives_from_log_in_to_log_out(sessions: Sessions) -> None:
         sessions.get(session.session_id)
 
 
-def test_a_token_that_is_none_costs_no_call(sessions: Sessions, service: Service) -> None:
+def test_malformed_token_makes_no_call(sessions: Sessions, service: Service) -> None:
     for text in ("", "nonsense", "A" * 40, f"{UNKNOWN_ID}.{'B' * 27}\n", "Ä" * 40):
         assert sessions.verify(text) is None
     assert service.calls == []
 
 
-def test_an_id_that_is_none_costs_no_call(sessions: Sessions, service: Service) -> None:
+def test_malformed_session_id_makes_no_call(sessions: Sessions, service: Service) -> None:
     """Nor can it become another path."""
     sessions.revoke("../sessions")
     for call in (sessions.get, sessions.renew, sessions.rotate):
@@ -82,14 +82,14 @@ def test_an_id_that_is_none_costs_no_call(sessions: Sessions, service: Service) 
     assert service.calls == []
 
 
-def test_tokens_and_data_are_in_no_repr(sessions: Sessions) -> None:
+def test_repr_contains_no_token_and_no_data(sessions: Sessions) -> None:
     issued = sessions.create("ada", data={"card": "4111"})
     for shown in (repr(issued), repr(issued.session)):
         assert issued.token.partition(".")[2] not in shown
         assert "4111" not in shown
 
 
-def test_values_come_back_as_they_went(sessions: Sessions) -> None:
+def test_values_are_returned_as_they_were_sent(sessions: Sessions) -> None:
     """DynamoDB has one type for numbers: what is whole is an int, however it was sent."""
     data = {
         "ints": [0, 1, -1, 10**37],
@@ -107,15 +107,15 @@ def test_values_come_back_as_they_went(sessions: Sessions) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), Decimal("NaN"), {1, 2}])
-def test_what_is_no_json_is_not_sent(sessions: Sessions, service: Service, value: Any) -> None:
+def test_value_that_is_not_json_is_not_sent(
+    sessions: Sessions, service: Service, value: Any
+) -> None:
     with pytest.raises((TypeError, ValueError)):
         sessions.create("ada", data={"value": value})
     assert service.calls == []
 
 
-def test_a_visitor_has_no_user_and_the_last_client_is_told(
-    sessions: Sessions, service: Service
-) -> None:
+def test_visitor_has_no_user_but_a_last_client(sessions: Sessions, service: Service) -> None:
     issued = sessions.create(client=Client("192.0.2.1"))
     assert issued.session.user_id is None
     assert issued.session.last_client == Client()
@@ -131,7 +131,7 @@ def test_a_visitor_has_no_user_and_the_last_client_is_told(
     assert verified.last_client == Client("2001:db8::1", "Firefox")
 
 
-def test_a_client_is_made_to_fit(sessions: Sessions) -> None:
+def test_client_details_are_adjusted_to_the_rules(sessions: Sessions) -> None:
     """Decoration never blocks a log-in."""
     agent = "\x00Mozilla\ud800\n" + "\U0001f600" * 600
     issued = sessions.create("ada", client=Client("2001:db8::1%eth0, 10.0.0.1", agent))
@@ -153,11 +153,11 @@ def test_a_client_is_made_to_fit(sessions: Sessions) -> None:
         ("", None),
     ],
 )
-def test_an_address_is_the_first_of_a_list_or_left_out(given: str, kept: str | None) -> None:
+def test_address_is_normalized_or_omitted(given: str, kept: str | None) -> None:
     assert normalize(Client(ip=given)) == ({"ip": kept} if kept else {})
 
 
-def test_eight_threads_count_together(sessions: Sessions) -> None:
+def test_updates_of_eight_threads_all_count(sessions: Sessions) -> None:
     session_id = sessions.create("ada", data={"count": 0}).session.session_id
 
     def add_one(_: int) -> None:
@@ -193,7 +193,7 @@ def test_update_can_set_null_and_many_keys(sessions: Sessions) -> None:
     assert sessions.update(session_id, lambda data: many).data == many
 
 
-def test_a_version_guards_a_change(sessions: Sessions) -> None:
+def test_change_requires_its_version(sessions: Sessions) -> None:
     session = sessions.create("ada", data={"a": 1}).session
     sessions.change(session.session_id, {"a": 2}, version=1)
     with pytest.raises(VersionMismatch):
@@ -214,7 +214,7 @@ def test_lists_and_sign_out_go_through_all_pages(
     assert [each.session_id for each in sessions.list("a/b &c=é")] == created[:1]
 
 
-def test_sign_out_goes_on_until_it_is_complete(sessions: Sessions, service: Service) -> None:
+def test_sign_out_continues_until_it_is_complete(sessions: Sessions, service: Service) -> None:
     """A call of the service ends when its time is used up."""
     for _ in range(3):
         sessions.create("ada")
@@ -260,7 +260,7 @@ def test_events_are_paged_in_either_order(
         list(sessions.events())
 
 
-def test_a_pending_expiry_is_told(sessions: Sessions, service: Service) -> None:
+def test_pending_expiry_is_returned(sessions: Sessions, service: Service) -> None:
     session = sessions.create("ada").session
     assert sessions.pending(session.session_id) is None
     service.sdk.update_item(
@@ -272,7 +272,7 @@ def test_a_pending_expiry_is_told(sessions: Sessions, service: Service) -> None:
     assert sessions.pending(session.session_id) == PendingExpiry(1_795_000_000, "idle")
 
 
-def test_rotation_for_the_holder_of_a_token(sessions: Sessions) -> None:
+def test_rotation_with_the_users_token(sessions: Sessions) -> None:
     """Whoever has the newest token can rotate at any time; with the one before it, nobody can."""
     issued = sessions.create("ada")
     session_id = issued.session.session_id
@@ -356,7 +356,7 @@ def test_every_code_of_the_contract_has_a_class() -> None:
     assert exported == set(codes)
 
 
-def test_what_api_gateway_answers_itself_is_told_apart(
+def test_errors_of_api_gateway_have_their_own_classes(
     connect: Callable[..., Sessions], service: Service
 ) -> None:
     stranger = connect(credentials=Credentials("testing", "wrong"))
@@ -372,7 +372,9 @@ def test_what_api_gateway_answers_itself_is_told_apart(
         sessions.get(session_id)
 
 
-def test_connections_are_kept_without_nagle(service: Service, sessions: Sessions) -> None:
+def test_connections_are_reused_without_nagles_algorithm(
+    service: Service, sessions: Sessions
+) -> None:
     """Nagle's algorithm would make each body wait 40 ms for the headers' acknowledgement."""
     issued = sessions.create("ada")
     for _ in range(5):

@@ -42,7 +42,7 @@ def test_tokens_of_a_cookie_header(header: str, tokens: list[str]) -> None:
     assert read_tokens(header, "session") == tokens
 
 
-def test_cookie_of_a_session_at_its_end_is_set_all_the_same() -> None:
+def test_cookie_of_an_expired_session_is_not_deleted() -> None:
     """The answer took long, or the clock is ahead. A `Max-Age` of 0 would delete what is there."""
     operations = Operations(
         "http://localhost", "us-east-1", deadline_seconds=1, verify_deadline_seconds=1, reader=None
@@ -91,7 +91,7 @@ def test_planted_cookie_of_the_same_name_signs_nobody_out(browser: Browser) -> N
 
 
 @pytest.mark.parametrize("strange", ["\u2000", "\u00a0", "\u0085"])
-def test_cookie_of_a_strange_name_signs_nobody_in(browser: Browser, strange: str) -> None:
+def test_cookie_with_a_similar_name_signs_nobody_in(browser: Browser, strange: str) -> None:
     """It comes as UTF-8, which a server hands on as Latin-1."""
     browser.do("log-in 1")
     planted = f"{strange}{browser.cookie}={browser.token()}".encode().decode("latin-1")
@@ -99,7 +99,7 @@ def test_cookie_of_a_strange_name_signs_nobody_in(browser: Browser, strange: str
     assert browser.user(planted) == "None"
 
 
-def test_visitors_token_in_the_users_cookie_is_none(browser: Browser, service: Service) -> None:
+def test_visitors_token_is_invalid_in_the_users_cookie(browser: Browser, service: Service) -> None:
     """Where visitors have a cookie of their own, each cookie proves its kind of session only."""
     browser.do("write")
     visitor = browser.token()

@@ -119,7 +119,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_verdict_is_the_authorizers(case: str, sessions: Sessions, service: Service) -> None:
+def test_verdict_is_the_same_as_the_authorizers(
+    case: str, sessions: Sessions, service: Service
+) -> None:
     sets, removes, secret, honoured, by_table = CASES[case]
     issued = sessions.create("ada", data={"n": 1}, ttl_seconds=1800)
     store(service, issued, sets, removes)
@@ -173,7 +175,7 @@ def store(
     )
 
 
-def test_it_answers_what_the_api_answers(
+def test_session_is_the_same_as_from_the_api(
     sessions: Sessions, service: Service, connect: Callable[..., Sessions]
 ) -> None:
     data = {"n": [1, 0.1, -2.5], "t": [True, None, "é", {"a": {}}], "big": 10**30}
@@ -194,7 +196,7 @@ def test_first_use_of_a_rotated_token_goes_to_the_api(sessions: Sessions, servic
     assert service.calls == ["POST /sessions/verify"]
 
 
-def test_without_renewal_nothing_is_due(sessions: Sessions, service: Service) -> None:
+def test_verify_without_renewal_reads_an_old_session(sessions: Sessions, service: Service) -> None:
     issued = sessions.create("ada")
     store(service, issued, {"RenewedAt": -1000, "ExpirationTime": 800}, [])
     service.plan()
@@ -206,7 +208,7 @@ def test_without_renewal_nothing_is_due(sessions: Sessions, service: Service) ->
     assert len(service.calls) == 1
 
 
-def test_until_the_rules_are_known_everything_goes_to_the_api(
+def test_every_call_goes_to_the_api_until_the_policy_is_known(
     connect: Callable[..., Sessions], service: Service, reader: DirectReader
 ) -> None:
     """Answers that refuse a token tell no rules."""
@@ -220,7 +222,7 @@ def test_until_the_rules_are_known_everything_goes_to_the_api(
     assert len(service.calls) == 2
 
 
-def test_one_call_a_minute_asks_for_the_rules(
+def test_one_call_a_minute_fetches_the_policy(
     sessions: Sessions, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kill switch reaches a reader within that minute; none goes on by older rules."""
@@ -253,7 +255,7 @@ class Clock:
 
 
 @pytest.mark.parametrize("fault", [silent, answering(400), answering(200, b"{}", 1), dripping])
-def test_a_table_that_does_not_answer_is_no_outage(
+def test_api_verifies_if_the_table_does_not_answer(
     connect: Callable[..., Sessions], service: Service, fault: Fault
 ) -> None:
     with proxy_to() as proxy:
@@ -269,7 +271,7 @@ def verify_through(sessions: Sessions, service: Service) -> None:
     assert service.calls[-1] == "POST /sessions/verify"
 
 
-def test_a_session_from_before_the_switch_goes_to_the_api(
+def test_session_created_before_not_before_goes_to_the_api(
     connect: Callable[..., Sessions], service: Service, reader: DirectReader
 ) -> None:
     sessions = connect(reader=reader)
@@ -323,7 +325,7 @@ def is_due(sessions: Sessions, service: Service, age: int) -> bool:
     return service.calls != []
 
 
-def test_an_answer_without_a_time_is_judged_by_the_api(
+def test_api_decides_if_the_answer_has_no_valid_time(
     connect: Callable[..., Sessions], service: Service
 ) -> None:
     """And so is one that says that the session has expired."""
@@ -356,7 +358,7 @@ def test_an_answer_without_a_time_is_judged_by_the_api(
             assert (service.calls == []) == by_table, header
 
 
-def test_a_damaged_item_is_judged_by_the_api(
+def test_api_decides_if_the_item_is_damaged(
     connect: Callable[..., Sessions], service: Service
 ) -> None:
     """Its checksum is that of what DynamoDB sent."""
@@ -374,7 +376,7 @@ def test_a_damaged_item_is_judged_by_the_api(
         verify_through(connect(reader=reader), service)
 
 
-def test_rules_count_from_the_call_that_brought_them(
+def test_age_of_the_policy_begins_with_the_call(
     connect: Callable[..., Sessions],
     service: Service,
     reader: DirectReader,
@@ -400,7 +402,7 @@ def test_rules_count_from_the_call_that_brought_them(
     assert service.calls == ["POST /sessions/verify"]
 
 
-def test_any_number_is_a_fraction(
+def test_fraction_can_have_any_number_format(
     sessions: Sessions, service: Service, reader: DirectReader
 ) -> None:
     fractions = {
@@ -427,7 +429,7 @@ UNREADABLE = [
 ]  # fmt: skip
 
 
-def test_rules_that_can_not_be_read_end_with_those_before_them(
+def test_unreadable_policy_is_ignored(
     sessions: Sessions,
     service: Service,
     reader: DirectReader,

@@ -13,7 +13,7 @@ from serverless_sessions.cli.commands import main
 from tests.support.template import ROOT
 
 
-def test_the_wheel_holds_the_package_alone(tmp_path: Path) -> None:
+def test_wheel_contains_only_the_package(tmp_path: Path) -> None:
     """It is built without a network, and brings its types and its licence."""
     uv = Path(sys.executable).parent / "uv"
     subprocess.run(

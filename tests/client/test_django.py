@@ -242,7 +242,7 @@ def calls(service: Service) -> list[str]:
 # What a request costs
 
 
-def test_request_without_a_look_at_the_session_makes_no_call(
+def test_request_that_does_not_use_the_session_makes_no_call(
     browser: Client, service: Service
 ) -> None:
     browser.get("/read")  # without a cookie
@@ -309,7 +309,9 @@ def test_log_in_makes_a_new_session_with_all_values(browser: Client, service: Se
     }
 
 
-def test_log_in_that_fails_costs_the_visitor_nothing(browser: Client, service: Service) -> None:
+def test_failed_log_in_leaves_the_visitors_session_unchanged(
+    browser: Client, service: Service
+) -> None:
     browser.get("/count")
 
     assert browser.get("/log-in-and-fail/ada").status_code == 500
@@ -318,7 +320,7 @@ def test_log_in_that_fails_costs_the_visitor_nothing(browser: Client, service: S
     assert users_sessions(service) == []
 
 
-def test_log_in_that_cannot_be_stored_costs_the_visitor_nothing(
+def test_log_in_that_cannot_be_stored_leaves_the_visitors_session_unchanged(
     browser: Client, service: Service
 ) -> None:
     """First the new session, then the end of the one from before."""
@@ -336,7 +338,7 @@ def test_log_in_that_cannot_be_stored_costs_the_visitor_nothing(
     assert len(users_sessions(service)) == 1
 
 
-def test_log_in_as_another_user_takes_no_values_along(browser: Client, service: Service) -> None:
+def test_log_in_as_another_user_starts_without_values(browser: Client, service: Service) -> None:
     browser.get("/log-in/ada")
     browser.get("/count")
 
@@ -347,7 +349,7 @@ def test_log_in_as_another_user_takes_no_values_along(browser: Client, service: 
     assert session["UserId"] == {"S": str(user("grace").pk)}
 
 
-def test_user_who_is_set_by_hand_has_a_session_of_their_own(service: Service) -> None:
+def test_user_id_that_is_set_by_hand_starts_a_new_session(service: Service) -> None:
     """A session of the service never changes its user."""
     session = SessionStore()
     session["a"] = 1
@@ -382,7 +384,7 @@ def test_log_out_ends_the_session(browser: Client, service: Service) -> None:
     assert browser.get("/who").content == b"AnonymousUser"
 
 
-def test_cookie_of_another_engine_goes_with_a_log_out(browser: Client, service: Service) -> None:
+def test_log_out_deletes_the_cookie_of_another_engine(browser: Client, service: Service) -> None:
     """Reading alone deletes no cookie, for the answer may come after that of a log-in."""
     browser.cookies[COOKIE] = "a key of the engine from before"
 
@@ -412,7 +414,7 @@ def test_change_of_password_cycles_the_key(browser: Client, service: Service) ->
     assert late.get("/who").content == b"ada", "for a request that was under way"
 
 
-def test_poll_beside_a_change_of_password_ends_nothing(
+def test_poll_during_a_change_of_password_does_not_end_the_session(
     browser: Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Django flushes a session that does not fit the password, although it is about to."""
@@ -443,7 +445,7 @@ def test_session_from_before_a_change_of_password_ends(browser: Client, service:
     assert users_sessions(service) == []
 
 
-def test_key_that_an_app_has_noted_is_no_theft(
+def test_former_key_that_an_app_has_stored_is_no_theft(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Django apps keep keys in tables of their own, and look whether their sessions exist."""
@@ -495,7 +497,7 @@ def test_session_id_alone_ends_no_session(browser: Client, service: Service) -> 
     assert browser.get("/who").content == b"ada"
 
 
-def test_key_from_a_cookie_becomes_nobodys(service: Service) -> None:
+def test_key_from_a_cookie_is_never_used_for_a_new_session(service: Service) -> None:
     planted = f"{'A' * 12}.{'B' * 27}"
     with pytest.raises(CreateError):
         SessionStore(planted).save(must_create=True)
@@ -558,7 +560,7 @@ def test_eight_requests_at_once_keep_eight_keys(browser: Client, service: Servic
     assert dict(SessionStore(token)) == {"n": 1} | {key: key for key in keys}
 
 
-def test_keys_change_apart(service: Service) -> None:
+def test_changes_of_different_keys_are_merged(service: Service) -> None:
     """One sets, one removes, one changes what is in a list."""
     first = SessionStore()
     first.update({"a": 1, "b": 1, "c": [1]})
@@ -575,7 +577,7 @@ def test_keys_change_apart(service: Service) -> None:
     assert dict(SessionStore(first.session_key)) == {"a": 2, "c": [1, 2]}
 
 
-def test_more_than_a_request_takes(service: Service) -> None:
+def test_more_data_than_one_request_accepts(service: Service) -> None:
     """250 keys and 200 KB, at the creation, in a change and over a log-in."""
     session = SessionStore()
     session.update({f"a{i}": "x" * 400 for i in range(250)})
@@ -594,7 +596,9 @@ def test_more_than_a_request_takes(service: Service) -> None:
     assert stored(service, session.session_key)["UserId"] == {"S": "5"}
 
 
-def test_unreadable_data_is_no_session(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreadable_data_counts_as_no_session(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
     """As after a change of SESSION_SERIALIZER."""
     session = SessionStore()
     session["a"] = 1
@@ -628,7 +632,9 @@ def test_set_expiry_keeps_the_key(browser: Client, service: Service) -> None:
     assert calls(service) == [VERIFY, "PATCH /sessions/…"]
 
 
-def test_cookie_that_changes_its_kind_has_a_new_token(browser: Client, service: Service) -> None:
+def test_cookie_that_gains_or_loses_its_expiry_date_has_a_new_token(
+    browser: Client, service: Service
+) -> None:
     """A cookie is set with a new token only, or a late answer could put an old one back."""
     first = browser.get("/count").cookies[COOKIE]
     assert first["max-age"] == 400 * 86400
@@ -643,7 +649,7 @@ def test_cookie_that_changes_its_kind_has_a_new_token(browser: Client, service: 
     assert len(service.items()) == 1
 
 
-def test_expiry_is_no_longer_than_the_service_allows(service: Service) -> None:
+def test_expiry_is_limited_to_the_services_maximum(service: Service) -> None:
     """Some sites remember a user for ten years."""
     session = SessionStore()
     session["a"] = 1
@@ -656,7 +662,7 @@ def test_expiry_is_no_longer_than_the_service_allows(service: Service) -> None:
     assert item["ExpirationTime"] == item["AbsoluteExpirationTime"]
 
 
-def test_session_ends_at_the_moment_that_was_named(
+def test_session_ends_at_its_fixed_expiry(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A renewal by the service goes past it."""
@@ -742,7 +748,7 @@ def test_request_of_a_session_that_ended_meanwhile_is_400(
     assert users_sessions(service) == []
 
 
-def test_what_another_program_wrote_stays_as_it_is(service: Service) -> None:
+def test_data_of_another_program_is_not_changed(service: Service) -> None:
     """Python's floats would change the number."""
     session = SessionStore()
     session["a"] = 1
@@ -759,7 +765,7 @@ def test_what_another_program_wrote_stays_as_it_is(service: Service) -> None:
     assert data == {"a": 2, "number": number, "half": 2.5}
 
 
-def test_values_replaced_without_a_look_replace_all(service: Service) -> None:
+def test_values_that_are_set_without_reading_replace_all(service: Service) -> None:
     session = SessionStore()
     session.update({"a": 1, "b": 1})
     session.save()
@@ -811,7 +817,7 @@ def test_outage_is_a_503_and_signs_nobody_out(
     assert browser.cookies[COOKIE].value == token
 
 
-def test_outage_in_a_view_is_no_error_of_the_site(service: Service) -> None:
+def test_outage_in_a_view_is_not_reported_as_an_error(service: Service) -> None:
     """Which a test client would raise, and a site would report."""
     browser = Client()
     browser.get("/count")
@@ -834,7 +840,7 @@ def test_outage_between_reading_and_writing(browser: Client, service: Service, u
     assert len(users_sessions(service)) == (0 if url == "/log-out" else 1)
 
 
-def test_lost_answers_double_no_session(browser: Client, service: Service) -> None:
+def test_lost_answers_create_no_second_session(browser: Client, service: Service) -> None:
     browser.get("/count")
     service.plan(*[faults.lose_answer, through] * 3)
 
@@ -860,7 +866,7 @@ def test_lost_answer_of_a_change(browser: Client, service: Service) -> None:
     assert browser.get("/read").content == b"2"
 
 
-def test_log_in_holds_though_the_visit_before_cannot_be_ended(
+def test_log_in_succeeds_even_if_the_visitors_session_cannot_be_ended(
     browser: Client, service: Service
 ) -> None:
     browser.get("/count")
@@ -872,7 +878,7 @@ def test_log_in_holds_though_the_visit_before_cannot_be_ended(
     assert browser.get("/who").content == b"ada"
 
 
-def test_session_of_a_user_does_not_go_on_beside_the_new_one(service: Service) -> None:
+def test_save_fails_until_the_former_users_session_is_ended(service: Service) -> None:
     """Its key may be what a thief has, so the save fails until it is ended."""
     session = SessionStore()
     session["_auth_user_id"] = "5"
@@ -889,7 +895,7 @@ def test_session_of_a_user_does_not_go_on_beside_the_new_one(service: Service) -
     assert left["SessionId"]["S"] == id_of(session.session_key)
 
 
-def test_save_after_an_outage_is_the_same_session(service: Service) -> None:
+def test_save_after_an_outage_creates_no_second_session(service: Service) -> None:
     session = SessionStore()
     session["a"] = 1
     service.plan(always=faults.answer_503)

@@ -62,7 +62,7 @@ def test_value_comes_back_as_it_was(name: str, value: Any) -> None:
     assert spelled(unpack(data, json.loads)) == spelled({name: value})
 
 
-def test_not_a_number_comes_back() -> None:
+def test_nan_comes_back() -> None:
     data = through_the_service(pack({"x": math.nan}, json.dumps))
 
     assert math.isnan(unpack(data, json.loads)["x"])
@@ -77,7 +77,7 @@ def test_values_of_another_serializer_come_back() -> None:
     assert unpack(data, pickle.loads) == values  # type: ignore[arg-type]
 
 
-def test_plain_values_stand_in_the_data_as_they_are() -> None:
+def test_plain_values_are_stored_as_they_are() -> None:
     """Other programs and operators read them."""
     values = {"theme": "dark", "cart": [{"id": 7, "price": 2.5, "gift": None}], "admin": False}
 
@@ -97,12 +97,12 @@ def test_only_what_changed_is_sent() -> None:
     assert unpack(merged, json.loads) == {"same": [1, {"a": 2}], "number": 1.0, "new": None, "": 2}
 
 
-def test_number_that_no_float_equals_can_be_read() -> None:
+def test_number_that_is_no_exact_float_can_be_read() -> None:
     """Another program wrote it, and the client hands over a Decimal."""
     assert unpack({"a": [Decimal("0.1000000000000000000001")]}, json.loads) == {"a": [0.1]}
 
 
-def test_changes_go_in_as_few_requests_as_hold_them() -> None:
+def test_changes_are_split_into_as_few_requests_as_possible() -> None:
     many: dict[str, Any] = {f"key{i}": i for i in range(250)}
     large = {name: "ü" * 10_000 for name in "abc"}
 

@@ -59,7 +59,7 @@ def each_call(sessions: Sessions, issued: IssuedSession) -> dict[str, Callable[[
 @pytest.mark.parametrize(
     "fault", [faults.frozen, faults.drip, faults.throttled, faults.unavailable, faults.reset]
 )
-def test_each_call_ends_in_its_deadline(
+def test_every_call_ends_within_its_deadline(
     connect: Callable[..., Sessions], service: Service, fault: Fault
 ) -> None:
     """Even `verify` then raises: an outage is no signed-out user."""
@@ -126,7 +126,7 @@ def test_a_restart_is_not_noticed(sessions: Sessions, service: Service) -> None:
         assert sessions.change(issued.session.session_id, {"n": n}, version=n + 1).data == {"n": n}
 
 
-def test_an_outage_of_a_second_is_waited_out(
+def test_call_succeeds_after_a_short_outage(
     connect: Callable[..., Sessions], service: Service
 ) -> None:
     sessions = connect(verify_deadline_seconds=SOON)
@@ -155,14 +155,14 @@ def test_retry_after_is_honoured(connect: Callable[..., Sessions], service: Serv
 
 
 @pytest.mark.parametrize("text", ["", "Fri, 27 Nov 2026 10:00:00 GMT", "-1", "1e9", "inf", "²"])
-def test_retry_after_that_is_no_number_of_seconds_is_none(text: str) -> None:
+def test_retry_after_that_is_not_in_seconds_is_ignored(text: str) -> None:
     """A date is legal, too, but then clocks would matter."""
     failure = find_failure(Answer(503, {"retry-after": text}, b"{}"))
     assert failure
     assert failure.retry_after == 0
 
 
-def test_a_failure_that_nobody_foresaw_keeps_its_request_id(
+def test_internal_error_has_its_request_id(
     sessions: Sessions, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -178,7 +178,7 @@ class TestChangeWithoutVersion:
     """It is sent once: again, it could overwrite what somebody else wrote in between."""
 
     @pytest.mark.parametrize("fault", LOST)
-    def test_an_effect_that_shows_is_success(
+    def test_visible_effect_is_a_success(
         self, sessions: Sessions, service: Service, fault: Fault
     ) -> None:
         session_id = sessions.create("ada", data={"a": 0, "b": 0}).session.session_id
@@ -188,21 +188,21 @@ class TestChangeWithoutVersion:
         assert sent(service) == 1
 
     @pytest.mark.parametrize("method", ["change", "replace"])
-    def test_no_effect_is_unknown(self, sessions: Sessions, service: Service, method: str) -> None:
+    def test_missing_effect_is_an_unknown_outcome(
+        self, sessions: Sessions, service: Service, method: str
+    ) -> None:
         session_id = sessions.create("ada", data={"a": True}).session.session_id
         service.plan(faults.reset)
         with pytest.raises(OutcomeUnknown):
             getattr(sessions, method)(session_id, {"a": 1})
         assert sent(service) == 1
 
-    def test_what_was_not_carried_out_is_sent_again(
-        self, sessions: Sessions, service: Service
-    ) -> None:
+    def test_rejected_change_is_sent_again(self, sessions: Sessions, service: Service) -> None:
         session_id = sessions.create("ada").session.session_id
         service.plan(faults.throttled)
         assert sessions.replace(session_id, {"a": 1}).data == {"a": 1}
 
-    def test_what_another_wrote_in_between_stays(
+    def test_change_of_another_writer_is_not_overwritten(
         self, sessions: Sessions, service: Service, connect: Callable[..., Sessions]
     ) -> None:
         session_id = sessions.create("ada").session.session_id
@@ -225,7 +225,7 @@ class TestChangeOfAVersion:
         assert sessions.replace(session_id, {"b": 2}, version=2).version == 3
         assert sessions.get(session_id).data == {"b": 2}
 
-    def test_another_change_leaves_it_unknown(
+    def test_change_of_another_writer_makes_the_outcome_unknown(
         self, sessions: Sessions, service: Service, connect: Callable[..., Sessions]
     ) -> None:
         session_id = sessions.create("ada").session.session_id
@@ -235,7 +235,7 @@ class TestChangeOfAVersion:
             sessions.change(session_id, {"a": 1}, version=1)
         assert sessions.get(session_id).data == {"a": 1, "b": 1}
 
-    def test_a_conflict_that_is_certain_is_no_outage(
+    def test_certain_conflict_is_a_version_mismatch(
         self, sessions: Sessions, service: Service
     ) -> None:
         session_id = sessions.create("ada").session.session_id
@@ -245,7 +245,7 @@ class TestChangeOfAVersion:
 
 
 @pytest.mark.parametrize("fault", LOST)
-def test_a_count_whose_answer_is_lost_counts_once(
+def test_update_whose_answer_is_lost_counts_once(
     sessions: Sessions, service: Service, fault: Fault
 ) -> None:
     session_id = sessions.create("ada", data={"n": 0}).session.session_id
@@ -260,7 +260,7 @@ def test_a_count_whose_answer_is_lost_counts_once(
     assert len(computed) == 1
 
 
-def test_a_count_with_an_unknown_outcome_is_not_computed_again(
+def test_update_with_an_unknown_outcome_is_not_computed_again(
     sessions: Sessions, service: Service, connect: Callable[..., Sessions]
 ) -> None:
     session_id = sessions.create("ada", data={"n": 0}).session.session_id
@@ -277,7 +277,7 @@ def test_a_count_with_an_unknown_outcome_is_not_computed_again(
     assert len(computed) == 1
 
 
-def test_a_conflict_that_lasts_ends_in_an_error(
+def test_lasting_conflict_raises_an_error(
     sessions: Sessions, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serverless_sessions._core.operations._MAX_CONFLICTS", 3)
@@ -293,7 +293,7 @@ def test_a_conflict_that_lasts_ends_in_an_error(
     assert sessions.get(created.session_id).data == {"n": 3}
 
 
-def test_each_event_loop_has_its_own_connections(
+def test_every_event_loop_has_its_own_connections(
     service: Service, loop: asyncio.AbstractEventLoop
 ) -> None:
     sessions = AsyncSessions(service.url, region=service.region)
@@ -313,7 +313,7 @@ def test_each_event_loop_has_its_own_connections(
     assert service.connections == 3
 
 
-def test_an_address_that_takes_no_connection_leaves_time_for_the_next(
+def test_unreachable_address_leaves_time_for_the_next(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The host's name has two; the backlog of the first one is full."""
@@ -375,7 +375,7 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
 
 
-def test_missing_credentials_are_told(
+def test_missing_credentials_raise_an_error(
     connect: Callable[..., Sessions], service: Service, no_credentials: None
 ) -> None:
     for options in ({"credentials": None}, {"credentials": None, "profile": "absent"}):

@@ -161,7 +161,7 @@ def test_a_request_makes_the_calls_that_it_needs(browser: FlaskClient, service: 
     assert made == expected
 
 
-def test_cookie_is_for_this_host_over_https_alone(browser: FlaskClient, service: Service) -> None:
+def test_cookie_is_only_for_this_host_over_https(browser: FlaskClient, service: Service) -> None:
     answer = browser.post("/set/a/1")
 
     [item] = service.items()
@@ -226,7 +226,7 @@ def test_log_in_makes_a_new_session_with_all_values(browser: FlaskClient, servic
         assert browser.get("/who").text == "nobody"
 
 
-def test_log_out_ends_the_session_and_keeps_what_is_left(
+def test_log_out_ends_the_session_and_keeps_the_other_values(
     app: Flask, browser: FlaskClient, service: Service
 ) -> None:
     @app.post("/log-out-with-a-word")
@@ -325,7 +325,7 @@ def test_change_within_a_value_is_noticed_and_sent_alone(
     assert browser.get("/read").json == {"basket": ["book", "pen"], "other": "thing"}
 
 
-def test_requests_side_by_side_keep_each_other_s_keys(
+def test_concurrent_requests_keep_each_others_keys(
     app: Flask, browser: FlaskClient, service: Service
 ) -> None:
     at_once = threading.Barrier(8)
@@ -353,7 +353,7 @@ def test_requests_side_by_side_keep_each_other_s_keys(
     assert browser.get("/read").json == {"first": "1"} | {str(n): str(n) for n in range(8)}
 
 
-def test_write_to_a_session_that_ended_meanwhile_brings_nothing_back(
+def test_write_to_an_ended_session_does_not_restore_it(
     app: Flask, browser: FlaskClient, service: Service
 ) -> None:
     """Its cookie may be a newer session's by now, so it stays as it is."""
@@ -373,7 +373,7 @@ def test_write_to_a_session_that_ended_meanwhile_brings_nothing_back(
     assert live(service) == []
 
 
-def test_ended_session_is_an_empty_one(browser: FlaskClient, app: Flask, service: Service) -> None:
+def test_ended_session_is_empty(browser: FlaskClient, app: Flask, service: Service) -> None:
     browser.post("/log-in/ada")
     app.extensions["serverless_sessions"].revoke_all("ada")
 
@@ -507,7 +507,7 @@ def test_failed_write_is_a_503_and_the_session_stays(
 @pytest.mark.parametrize(
     ("path", "failing"), [("/log-in/bob", "POST /sessions"), ("/log-out", "DELETE")]
 )
-def test_half_a_log_in_or_log_out_is_none(
+def test_log_in_or_log_out_that_fails_halfway_changes_nothing(
     browser: FlaskClient, service: Service, path: str, failing: str
 ) -> None:
     """A log-in ends the former session last. A log-out that ends none is no log-out."""
@@ -531,7 +531,7 @@ def test_half_a_log_in_or_log_out_is_none(
 
 
 @pytest.mark.parametrize("fault", [faults.lose_answer, faults.cut, faults.answer_503])
-def test_lost_answers_double_and_lose_nothing(
+def test_lost_answers_neither_repeat_nor_lose_a_change(
     browser: FlaskClient, service: Service, fault: Fault
 ) -> None:
     """Each call's first answer is lost."""
@@ -561,7 +561,7 @@ def test_restart_of_the_service_goes_unnoticed(browser: FlaskClient, service: Se
     assert browser.get("/who").text == "ada"
 
 
-def test_log_in_stands_when_the_anonymous_session_can_not_be_ended(
+def test_log_in_succeeds_even_if_the_visitors_session_cannot_be_ended(
     browser: FlaskClient, service: Service
 ) -> None:
     """Nobody is signed in by that one; it expires."""
@@ -577,7 +577,7 @@ def test_log_in_stands_when_the_anonymous_session_can_not_be_ended(
 
 
 @pytest.mark.parametrize("path", ["/who", "/set/a/1"])
-def test_outage_is_answered_by_the_app_s_own_page(
+def test_outage_shows_the_apps_own_page(
     app: Flask, browser: FlaskClient, options: dict[str, Any], service: Service, path: str
 ) -> None:
     @app.errorhandler(503)
@@ -612,7 +612,7 @@ def test_error_of_the_view_keeps_the_session(app: Flask, browser: FlaskClient) -
     assert browser.get("/read").json == {"tried": True}
 
 
-def test_session_is_where_flask_looks_for_it(app: Flask, browser: FlaskClient) -> None:
+def test_session_is_available_outside_of_views(app: Flask, browser: FlaskClient) -> None:
     """In tests, in streams, and after the request."""
     with browser.session_transaction() as opened:
         opened["a"] = 1
@@ -624,7 +624,7 @@ def test_session_is_where_flask_looks_for_it(app: Flask, browser: FlaskClient) -
         assert repr(session) == "<FlaskSession {'a': 1}>"
 
 
-def test_log_in_takes_along_more_than_a_request_holds(
+def test_log_in_moves_more_data_than_one_request_accepts(
     app: Flask, browser: FlaskClient, service: Service
 ) -> None:
     @app.post("/fill/<int:key>")
@@ -643,7 +643,7 @@ def test_log_in_takes_along_more_than_a_request_holds(
     assert kept["1"] == "x" * 40_000
 
 
-def test_another_key_can_hold_the_user(
+def test_user_key_is_an_option(
     app: Flask, browser: FlaskClient, options: dict[str, Any], service: Service
 ) -> None:
     options["user_key"] = "member"

@@ -199,7 +199,7 @@ def test_a_request_makes_the_calls_that_it_needs(browser: TestClient, service: S
     assert made == expected
 
 
-def test_cookie_is_for_this_host_over_https_alone(browser: TestClient, service: Service) -> None:
+def test_cookie_is_only_for_this_host_over_https(browser: TestClient, service: Service) -> None:
     answer = browser.post("/set/a/1", headers={"User-Agent": "Browser 1"})
 
     [item] = service.items()
@@ -240,7 +240,9 @@ def test_cookie_is_for_this_host_over_https_alone(browser: TestClient, service: 
         ({"partitioned": True}, "__Host-visitor=.*; secure; partitioned"),
     ],
 )
-def test_options_are_starlette_s(browse: Open, options: dict[str, Any], expected: str) -> None:
+def test_options_work_as_in_starlettes_own_middleware(
+    browse: Open, options: dict[str, Any], expected: str
+) -> None:
     browser = browse(**options)
     visitor = browser.post("/set/a/1").headers["Set-Cookie"]
     user = browser.post("/log-in/ada").headers["Set-Cookie"]
@@ -252,7 +254,7 @@ def test_options_are_starlette_s(browse: Open, options: dict[str, Any], expected
         assert cookie.startswith("__Host-") == expected.startswith("__Host-")
 
 
-def test_lifetime_that_the_service_would_refuse_is_an_error_at_the_start() -> None:
+def test_invalid_max_age_raises_an_error() -> None:
     for max_age in (0, -1, 401 * 86400):
         with pytest.raises(ValueError, match="max_age"):
             SessionMiddleware(
@@ -302,7 +304,7 @@ def test_change_within_a_value_is_noticed_and_sent_alone(
     assert browser.get("/read").json() == {"basket": ["book", "pen"], "other": "thing"}
 
 
-def test_requests_side_by_side_keep_each_other_s_keys(service: Service) -> None:
+def test_concurrent_requests_keep_each_others_keys(service: Service) -> None:
     """The app has 8 requests in its hands, each loaded, before the first of them writes."""
 
     async def eight() -> list[int]:
@@ -348,7 +350,7 @@ def test_session_on_the_event_loop_has_to_be_loaded(browser: TestClient, browse:
     assert browser.get("/unloaded").status_code == 500
 
 
-def test_middleware_can_load_for_everybody(browse: Open, service: Service) -> None:
+def test_autoload_loads_every_session(browse: Open, service: Service) -> None:
     browser = browse(autoload=True)
     browser.post("/set/a/1")
     sent(service)
@@ -360,7 +362,7 @@ def test_middleware_can_load_for_everybody(browse: Open, service: Service) -> No
     assert (refused.status_code, refused.json()) == (503, {"detail": "Service Unavailable"})
 
 
-def test_ended_session_is_an_empty_one(browser: TestClient, service: Service) -> None:
+def test_ended_session_is_empty(browser: TestClient, service: Service) -> None:
     browser.post("/log-in/ada")
     before = token(browser)
     browser.post("/clear")
@@ -440,7 +442,7 @@ def test_failed_write_is_a_503_and_the_session_stays(
 
 
 @pytest.mark.parametrize("fault", [faults.lose_answer, faults.cut])
-def test_lost_answers_double_and_lose_nothing(
+def test_lost_answers_neither_repeat_nor_lose_a_change(
     browser: TestClient, service: Service, fault: Fault
 ) -> None:
     service.plan(fault)
@@ -459,7 +461,7 @@ def test_lost_answers_double_and_lose_nothing(
     assert users(service) == ["", ""]
 
 
-def test_outage_while_saving_is_answered_by_the_app_s_own_handler(service: Service) -> None:
+def test_outage_while_saving_calls_the_apps_own_handler(service: Service) -> None:
     async def touch(request: Request) -> PlainTextResponse:
         (await load_session(request))["a"] = 1
         return PlainTextResponse("touched")

@@ -28,7 +28,7 @@ def test_only_this_machine_is_listened_on() -> None:
             assert elsewhere.connect_ex(("127.0.0.2", port)) != 0
 
 
-def test_taken_port_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_in_use_gives_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Account, "arn", lambda _: OPERATOR)
     with socket.socket() as taken:
         taken.bind((HOST, 0))

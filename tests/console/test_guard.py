@@ -32,7 +32,7 @@ def test_key_works_once(entry: Entry, stranger: TestClient) -> None:
     assert stranger.get(entry.guard.url).status_code == 303
 
 
-def test_used_key_with_the_cookie_leads_in(entry: Entry, browser: TestClient) -> None:
+def test_used_key_with_the_cookie_opens_the_console(entry: Entry, browser: TestClient) -> None:
     """Whoever clicks on the URL in the terminal again is let in."""
     answer = browser.get("/?key=used")
 

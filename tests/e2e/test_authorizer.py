@@ -91,7 +91,7 @@ def test_revoked_token_is_refused_at_once_without_a_cache(
     assert whoami(protected.uncached, token).status == 403
 
 
-def test_revoked_token_is_refused_within_the_caches_time(
+def test_revoked_token_is_refused_once_the_cache_has_expired(
     protected: Protected, call: HeldCaller
 ) -> None:
     """What the cache costs: until then it passes."""

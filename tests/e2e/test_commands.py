@@ -35,7 +35,7 @@ def listening() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def test_taken_port_is_said_in_a_sentence() -> None:
+def test_port_in_use_gives_a_message() -> None:
     with listening() as port:
         done = local("demo", port=port)
 
@@ -44,14 +44,14 @@ def test_taken_port_is_said_in_a_sentence() -> None:
 
 
 @pytest.mark.parametrize("port", ["abc", "0", "65536", "-1"])
-def test_wrong_port_is_said_in_a_sentence(port: str) -> None:
+def test_invalid_port_gives_a_message(port: str) -> None:
     done = local("demo", port=port)
 
     assert done.returncode == 1
     assert done.stderr == f"PORT must be a port number, not '{port}'.\n"
 
 
-def test_invoke_without_a_running_stack_says_so() -> None:
+def test_invoke_without_a_running_stack_gives_a_message() -> None:
     port = free_port()
     done = local("invoke", "events/api_get_session.json", port=port)
 
@@ -60,7 +60,7 @@ def test_invoke_without_a_running_stack_says_so() -> None:
 
 
 @pytest.mark.parametrize("app", ["", "rails"])
-def test_no_example_of_this_name_is_said_in_a_sentence(app: str) -> None:
+def test_unknown_example_gives_a_message(app: str) -> None:
     done = local("example", app, port=free_port())
 
     assert done.returncode == 1
@@ -70,7 +70,7 @@ def test_no_example_of_this_name_is_said_in_a_sentence(app: str) -> None:
 @pytest.mark.parametrize(
     "event", ["", "README.md", "events/none.json", "events/api_none.json", "events"]
 )
-def test_invoke_of_no_event_says_so(event: str) -> None:
+def test_unknown_event_gives_a_message(event: str) -> None:
     done = local("invoke", event, port=free_port())
 
     assert done.returncode == 1

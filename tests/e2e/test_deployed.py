@@ -111,7 +111,7 @@ def test_life_of_a_session(call: HeldCaller) -> None:
     ("cause", "fields"),
     [("idle", {"ttl_seconds": 1}), ("absolute", {"ttl_seconds": 1, "absolute_ttl_seconds": 1})],
 )
-def test_expiry_is_told_by_the_stream(call: HeldCaller, cause: str, fields: Any) -> None:
+def test_expiry_is_recorded_from_the_stream(call: HeldCaller, cause: str, fields: Any) -> None:
     """TTL removes the item, and its stream record becomes the last line of the trail."""
     session = create(call, f"expires-{cause}", **fields)
 
@@ -124,7 +124,9 @@ def test_expiry_is_told_by_the_stream(call: HeldCaller, cause: str, fields: Any)
     assert call("GET", f"/sessions/{session['session_id']}").status == 404
 
 
-def test_deletion_behind_the_apis_back_is_told_apart(call: HeldCaller, stack: LocalStack) -> None:
+def test_deletion_without_the_api_is_recorded_as_deleted(
+    call: HeldCaller, stack: LocalStack
+) -> None:
     session = create(call, "deleted")
     stack.client("dynamodb").delete_item(
         TableName=stack.outputs["SessionsTableName"],
@@ -135,7 +137,9 @@ def test_deletion_behind_the_apis_back_is_told_apart(call: HeldCaller, stack: Lo
     assert deleted["actor"] is None
 
 
-def test_change_behind_the_apis_back_is_tampering(call: HeldCaller, stack: LocalStack) -> None:
+def test_change_without_the_api_is_recorded_as_tampered(
+    call: HeldCaller, stack: LocalStack
+) -> None:
     session = create(call, "tampered")
     stack.client("dynamodb").update_item(
         TableName=stack.outputs["SessionsTableName"],
@@ -148,7 +152,7 @@ def test_change_behind_the_apis_back_is_tampering(call: HeldCaller, stack: Local
     assert tampered["changed"] == ["ExpirationTime"]
 
 
-def test_each_item_has_a_number_of_seconds_as_expiration_time(
+def test_every_item_has_a_number_of_seconds_as_expiration_time(
     call: HeldCaller, stack: LocalStack
 ) -> None:
     """And TTL is on exactly this attribute of both tables."""
@@ -210,7 +214,7 @@ def test_revocation_with_a_doubled_slash_ends_the_session(
     assert call("GET", f"/sessions/{session_id}").status == 404
 
 
-def test_data_grown_over_the_items_limit_is_413(call: HeldCaller) -> None:
+def test_data_above_the_limit_of_an_item_is_413(call: HeldCaller) -> None:
     """DynamoDB's 400 KB; what was there stays."""
     path = f"/sessions/{create(call, 'grows')['session_id']}"
 

@@ -46,7 +46,7 @@ def notices(stack: LocalStack) -> Iterator[Callable[[str], list[Event]]]:
     cloudformation.delete_stack(StackName=STACK)
 
 
-def test_beginnings_and_ends_come_out_as_the_trail_has_them(
+def test_queue_gets_the_events_as_the_trail_has_them(
     call: HeldCaller, notices: Callable[[str], list[Event]]
 ) -> None:
     """Through the trail's real stream, mapping, function and role; TTL's `expired` too."""

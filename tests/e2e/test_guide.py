@@ -56,7 +56,7 @@ def token_of(cookie: str) -> str:
     return found[1]
 
 
-def test_no_snippet_is_left_out() -> None:
+def test_every_snippet_is_run() -> None:
     """A fence of another kind would not be run."""
     assert set(re.findall(r"^```(\w+)$", GUIDE, re.MULTILINE)) == {"python", "bash", "json"}
 
@@ -104,7 +104,7 @@ def test_visitor_keeps_the_data_at_log_in(guide: SimpleNamespace) -> None:
     assert left.absolute_expires_at == left.renewed_at + 60
 
 
-def test_device_of_somebody_else_stays(guide: SimpleNamespace) -> None:
+def test_device_of_another_user_is_not_signed_out(guide: SimpleNamespace) -> None:
     session_id = guide.sessions.create("owner").session.session_id
 
     assert not guide.sign_out_device("stranger", session_id)

@@ -74,7 +74,7 @@ def trail(call: HeldCaller, **owner: str) -> list[dict[str, Any]]:
         query["cursor"] = page["next_cursor"]
 
 
-def test_smoke_lives_a_session(
+def test_smoke_checks_the_deployment(
     deployment: Deployment, call: HeldCaller, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with deployment.sessions() as sessions:
@@ -117,7 +117,7 @@ def test_smoke_waits_for_the_trail_until_its_deadline(
             smoke.smoke(deployment, sessions, trail_seconds=1)
 
 
-def test_smoke_that_breaks_off_leaves_no_live_session(
+def test_interrupted_smoke_leaves_no_live_session(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even one whose creation was not answered."""
@@ -154,7 +154,7 @@ READS = (
     ],
     ids=["nothing", "read", "call"],
 )
-def test_missing_permission_is_said_in_a_sentence(
+def test_missing_permission_gives_a_message(
     stack: LocalStack, user: str, actions: tuple[str, ...], said: str
 ) -> None:
     """Of the API, and of AWS."""
@@ -168,14 +168,14 @@ def test_missing_permission_is_said_in_a_sentence(
 
 
 @pytest.mark.parametrize("operation", ["smoke", "redrive"])
-def test_what_is_not_deployed_is_said_in_a_sentence(stack: LocalStack, operation: str) -> None:
+def test_missing_stack_gives_a_message(stack: LocalStack, operation: str) -> None:
     code, _, err = operate(operation, env=operator(stack), stage="dev")
 
     assert code == 1
     assert err == "Error: There is no stack Sessions-dev in us-east-1 of this account.\n"
 
 
-def test_missing_credentials_are_said_in_a_sentence(stack: LocalStack) -> None:
+def test_missing_credentials_give_a_message(stack: LocalStack) -> None:
     nowhere = {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(stack.folder)}
 
     code, _, err = operate("redrive", env=operator(stack, Credentials("", "")) | nowhere)
@@ -291,7 +291,9 @@ def test_failed_events_are_played_back_into_the_trail(stack: LocalStack, call: H
     assert operate("redrive", env=env)[0] == 0
 
 
-def test_record_that_is_still_unreadable_is_kept_anew(stack: LocalStack, call: HeldCaller) -> None:
+def test_record_that_is_still_unreadable_is_stored_again(
+    stack: LocalStack, call: HeldCaller
+) -> None:
     """By the function itself, so that playing back ends and the record is not lost."""
     bucket, env = Bucket(stack), operator(stack)
     [record] = records(stack, "unreadable", 1)

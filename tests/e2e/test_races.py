@@ -172,7 +172,7 @@ def test_log_out_stays_final(service: Service, rounds: range, ttl_seconds: int) 
         assert late("GET", "/sessions", query={"user_id": user_id}).json["items"] == []
 
 
-def test_token_that_was_rotated_away_renews_nothing(service: Service, rounds: range) -> None:
+def test_replaced_token_renews_nothing(service: Service, rounds: range) -> None:
     """Without grace it counts no more. A request that was under way with it is no theft."""
     late, _, _, punctual, other = service.callers
     for _ in rounds:
@@ -303,7 +303,7 @@ def test_last_of_the_rotations_without_grace_counts(service: Service, rounds: ra
         assert verify(reader, current.text).status == 200
 
 
-def test_each_change_of_a_known_version_is_made_once(service: Service, rounds: range) -> None:
+def test_every_change_of_a_known_version_is_made_once(service: Service, rounds: range) -> None:
     """All add their name to one list, each to what it has read: none is lost, none is twice."""
 
     def add_name(call: Caller, path: str, name: int, method: str) -> int | None:
@@ -338,7 +338,7 @@ def test_each_change_of_a_known_version_is_made_once(service: Service, rounds: r
         assert len(set(answered)) == len(answered)
 
 
-def test_each_change_of_any_version_is_made(service: Service, rounds: range) -> None:
+def test_every_change_of_any_version_is_made(service: Service, rounds: range) -> None:
     """Once for each time that it was sent, at most."""
     for _ in rounds:
         path, _ = begin(service.callers[0])
@@ -357,7 +357,9 @@ def test_each_change_of_any_version_is_made(service: Service, rounds: range) -> 
         assert len({answer.json["version"] for answer in answers}) == len(everyone)
 
 
-def test_sign_out_ends_what_was_there_when_it_began(service: Service, rounds: range) -> None:
+def test_sign_out_ends_all_sessions_that_existed_when_it_began(
+    service: Service, rounds: range
+) -> None:
     """Though some of it is being renewed. What begins meanwhile may live or not."""
     late, late_too, behind, punctual, other = service.callers
 

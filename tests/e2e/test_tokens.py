@@ -34,7 +34,7 @@ def test_former_token_verifies_in_its_grace_and_no_rotation_cuts_it_short(
     assert verify(call, former) == 200
 
 
-def test_stolen_token_is_found_out_and_on_record(call: HeldCaller) -> None:
+def test_stolen_token_is_detected_and_recorded(call: HeldCaller) -> None:
     """The grace of the former token begins with the first use of the new one."""
     session_id, former, new = log_in_and_rotate(call, "robbed", grace_seconds=1)
     time.sleep(2)
@@ -49,7 +49,7 @@ def test_stolen_token_is_found_out_and_on_record(call: HeldCaller) -> None:
     assert events[1]["reason"] == "token_reuse"
 
 
-def test_old_token_of_a_session_that_is_rotated_often_ends_it(call: HeldCaller) -> None:
+def test_old_token_of_a_frequently_rotated_session_ends_it(call: HeldCaller) -> None:
     """However many tokens the session has had since: the family tells."""
     session_id, stolen, new = log_in_and_rotate(call, "robbed", grace_seconds=1)
     for _ in range(3):
