@@ -1,4 +1,4 @@
-"""The asynchronous client, called as the other one is."""
+"""Calls the asynchronous client like the synchronous one."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Blocking:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            answer = getattr(self._sessions, name)(*arguments, **options)
-            work = answer if inspect.iscoroutine(answer) else _all(answer)
+            result = getattr(self._sessions, name)(*arguments, **options)
+            work = result if inspect.iscoroutine(result) else _all(result)
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
         return call
 
 
 async def _all(items: AsyncIterator[Any]) -> list[Any]:
-    return [each async for each in items]
+    return [item async for item in items]

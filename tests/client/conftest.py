@@ -32,17 +32,17 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 def connect(
     request: pytest.FixtureRequest, service: Service, loop: asyncio.AbstractEventLoop
 ) -> Iterator[Callable[..., Sessions]]:
-    """Makes clients of the service, of either kind, with the given options."""
+    """Create synchronous or asynchronous clients of the service, with the given options."""
     with ExitStack() as stack:
 
         def make(**options: Any) -> Any:
-            known: dict[str, Any] = {
+            arguments: dict[str, Any] = {
                 "region": service.region,
                 "credentials": service.credentials,
             } | options
             if request.param == "sync":
-                return stack.enter_context(Sessions(service.url, **known))
-            sessions = Blocking(AsyncSessions(service.url, **known), loop)
+                return stack.enter_context(Sessions(service.url, **arguments))
+            sessions = Blocking(AsyncSessions(service.url, **arguments), loop)
             stack.callback(sessions.aclose)
             return sessions
 
@@ -51,5 +51,5 @@ def connect(
 
 @pytest.fixture
 def sessions(connect: Callable[..., Sessions]) -> Sessions:
-    """A client with the deadlines that it comes with."""
+    """A client with the default deadlines."""
     return connect()

@@ -1,4 +1,4 @@
-"""Configures Django, once for all tests of this folder; tests override what they need otherwise."""
+"""Configures Django once for all tests of this folder. A test can override settings."""
 
 from __future__ import annotations
 

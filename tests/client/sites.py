@@ -1,4 +1,4 @@
-"""A small site on each framework, and a browser of it."""
+"""A small site in every framework, and a browser for it."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ from tests.client import django_settings  # noqa: F401  # configures Django
 from tests.support.django_users import BACKEND, Backend
 from tests.support.service import Service
 
-# Patience, so that a busy machine makes no call twice.
+# Long deadlines, so that no call is repeated on a busy machine.
 _DEADLINES = {"deadline_seconds": 60.0, "verify_deadline_seconds": 60.0}
 
 
 class Browser:
-    """A browser of an app whose view `/do/<name>` does what `name` says with the session.
+    """A browser for an app whose view `/do/<name>` performs the action `name` on the session.
 
-    `set_cookies` are the last answer's Set-Cookie headers. `cookie` is the name of a user's cookie.
+    `set_cookies` are the Set-Cookie headers of the last response. `cookie` is the name of the
+    users' cookie.
     """
 
     cookie = "__Host-session"
@@ -48,11 +49,11 @@ class Browser:
         raise NotImplementedError
 
     def user(self, cookies: str) -> str:
-        """Who is signed in with this Cookie header, "None" if nobody is."""
+        """Return the user who is signed in with this Cookie header, or "None"."""
         raise NotImplementedError
 
     def token(self) -> str | None:
-        """The token in the cookie that counts: the user's, else the visitor's."""
+        """Return the token in the users' cookie, or else in the visitors' cookie."""
         raise NotImplementedError
 
 
@@ -88,8 +89,8 @@ class FlaskBrowser(Browser):
         self.set_cookies = answer.headers.getlist("Set-Cookie")
 
     def user(self, cookies: str) -> str:
-        stranger = self._app.test_client(use_cookies=False)
-        answer = stranger.get("/do/who", environ_overrides={"HTTP_COOKIE": cookies})
+        client = self._app.test_client(use_cookies=False)
+        answer = client.get("/do/who", environ_overrides={"HTTP_COOKIE": cookies})
         self.set_cookies = answer.headers.getlist("Set-Cookie")
         return answer.text
 
@@ -112,10 +113,10 @@ class StarletteBrowser(Browser):
         self.set_cookies = answer.headers.get_list("set-cookie")
 
     def user(self, cookies: str) -> str:
-        kept = dict(self.client.cookies)
+        own_cookies = dict(self.client.cookies)
         self.client.cookies.clear()
         answer = self.client.get("/do/who", headers={b"cookie": cookies.encode("latin-1")})
-        self.client.cookies.update(kept)
+        self.client.cookies.update(own_cookies)
         self.set_cookies = answer.headers.get_list("set-cookie")
         return str(answer.text)
 
@@ -125,21 +126,21 @@ class StarletteBrowser(Browser):
 
 
 def _read_at_once(session: Any) -> None:
-    """Four threads look at the session at the same time."""
+    """Read the session in four threads at the same time."""
     start = threading.Barrier(4)
 
-    def look() -> None:
+    def read() -> None:
         start.wait()
         session.get("a")
 
-    threads = [threading.Thread(target=look) for _ in range(4)]
+    threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-# By the name of a view: what it does to a session.
+# The actions on a session, by their names.
 _ACTIONS: dict[str, Callable[[Any], object]] = {
     "nothing": lambda session: None,
     "read": lambda session: session.get("a"),
@@ -156,7 +157,7 @@ _ACTIONS: dict[str, Callable[[Any], object]] = {
 
 
 def do(request: HttpRequest, name: str) -> HttpResponse:
-    """Django's view."""
+    """Perform an action in a Django view."""
     match name.split():
         case ["log-in", user]:
             auth.login(request, Backend().get_user(int(user)), BACKEND)
@@ -170,11 +171,11 @@ def do(request: HttpRequest, name: str) -> HttpResponse:
 
 
 async def ado(request: HttpRequest) -> HttpResponse:
-    """Four tasks look at the session at the same time."""
+    """Read the session in four tasks at the same time."""
     from serverless_sessions.django import _async_sessions
 
     await asyncio.gather(*(request.session.aget("a") for _ in range(4)))
-    # The event loop of a test ends with the request.
+    # Django's test client runs every request on a new event loop.
     await _async_sessions().aclose()
     return HttpResponse()
 
@@ -232,9 +233,9 @@ def _starlette(service: Service) -> Iterator[Browser]:
         if name == "read in tasks":
             await asyncio.gather(*(load_session(request) for _ in range(4)))
         if name == "read at once":
-            # Each in a thread of the event loop's, as a plain function's endpoint.
-            look = partial(request.scope["session"].get, "a")
-            await asyncio.gather(*(run_in_threadpool(look) for _ in range(4)))
+            # Starlette runs the endpoint of a plain function in such a thread.
+            read = partial(request.scope["session"].get, "a")
+            await asyncio.gather(*(run_in_threadpool(read) for _ in range(4)))
             return PlainTextResponse("")
         session = await load_session(request)
         return PlainTextResponse(_act(session, name, "user_id"))

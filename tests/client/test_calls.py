@@ -1,4 +1,4 @@
-"""What each call does when all goes well, and how each error looks."""
+"""The result of every call without faults, and the exception for every error."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_malformed_token_makes_no_call(sessions: Sessions, service: Service) -> 
 
 
 def test_malformed_session_id_makes_no_call(sessions: Sessions, service: Service) -> None:
-    """Nor can it become another path."""
+    """It must not change the path of the request either."""
     sessions.revoke("../sessions")
     for call in (sessions.get, sessions.renew, sessions.rotate):
         with pytest.raises(SessionNotFound):
@@ -84,13 +84,13 @@ def test_malformed_session_id_makes_no_call(sessions: Sessions, service: Service
 
 def test_repr_contains_no_token_and_no_data(sessions: Sessions) -> None:
     issued = sessions.create("ada", data={"card": "4111"})
-    for shown in (repr(issued), repr(issued.session)):
-        assert issued.token.partition(".")[2] not in shown
-        assert "4111" not in shown
+    for text in (repr(issued), repr(issued.session)):
+        assert issued.token.partition(".")[2] not in text
+        assert "4111" not in text
 
 
 def test_values_are_returned_as_they_were_sent(sessions: Sessions) -> None:
-    """DynamoDB has one type for numbers: what is whole is an int, however it was sent."""
+    """DynamoDB has one type for numbers. An integer is returned as int, even if sent as a float."""
     data = {
         "ints": [0, 1, -1, 10**37],
         "floats": [0.1, 1e-7, -2.5, 1e-100, 123456.789],
@@ -101,7 +101,7 @@ def test_values_are_returned_as_they_were_sent(sessions: Sessions) -> None:
     read = sessions.get(created.session_id)
     for session in (created, read):
         assert session.data
-        # As text, for 1 equals True and 1.0.
+        # The text is compared, because 1 equals True and 1.0.
         expected = data | {"whole": [1, 10**20, 100]}
         assert repr(sorted(session.data.items())) == repr(sorted(expected.items()))
 
@@ -132,14 +132,14 @@ def test_visitor_has_no_user_but_a_last_client(sessions: Sessions, service: Serv
 
 
 def test_client_details_are_adjusted_to_the_rules(sessions: Sessions) -> None:
-    """Decoration never blocks a log-in."""
+    """Invalid details of a client must never prevent a log-in."""
     agent = "\x00Mozilla\ud800\n" + "\U0001f600" * 600
     issued = sessions.create("ada", client=Client("2001:db8::1%eth0, 10.0.0.1", agent))
     assert issued.session.client == Client("2001:db8::1", "Mozilla" + "\U0001f600" * 505)
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("address", "expected"),
     [
         ("192.0.2.1", "192.0.2.1"),
         (" 192.0.2.1 , 10.0.0.1", "192.0.2.1"),
@@ -153,8 +153,8 @@ def test_client_details_are_adjusted_to_the_rules(sessions: Sessions) -> None:
         ("", None),
     ],
 )
-def test_address_is_normalized_or_omitted(given: str, kept: str | None) -> None:
-    assert normalize(Client(ip=given)) == ({"ip": kept} if kept else {})
+def test_address_is_normalized_or_omitted(address: str, expected: str | None) -> None:
+    assert normalize(Client(ip=address)) == ({"ip": expected} if expected else {})
 
 
 def test_updates_of_eight_threads_all_count(sessions: Sessions) -> None:
@@ -186,7 +186,7 @@ def test_update_sends_only_what_changed(sessions: Sessions, service: Service) ->
 
 
 def test_update_can_set_null_and_many_keys(sessions: Sessions) -> None:
-    """What `change` can't say is sent as a whole."""
+    """Changes that `change` cannot express are sent with `replace`."""
     session_id = sessions.create("ada", data={"a": 1}).session.session_id
     assert sessions.update(session_id, lambda data: data | {"b": None}).data == {"a": 1, "b": None}
     many = {f"k{i}": i for i in range(101)}
@@ -208,19 +208,19 @@ def test_lists_and_sign_out_go_through_all_pages(
     monkeypatch.setattr("serverless_sessions._core.operations._PAGE", 2)
     created = [sessions.create("a/b &c=é").session.session_id for _ in range(5)]
     listed = list(sessions.list("a/b &c=é"))
-    assert sorted(each.session_id for each in listed) == sorted(created)
-    assert all(each.data is None for each in listed)
+    assert sorted(session.session_id for session in listed) == sorted(created)
+    assert all(session.data is None for session in listed)
     assert sessions.revoke_all("a/b &c=é", keep=created[0]) == 4
-    assert [each.session_id for each in sessions.list("a/b &c=é")] == created[:1]
+    assert [session.session_id for session in sessions.list("a/b &c=é")] == created[:1]
 
 
 def test_sign_out_continues_until_it_is_complete(sessions: Sessions, service: Service) -> None:
-    """A call of the service ends when its time is used up."""
+    """A call ends early if its time is over. The client then continues from the cursor."""
     for _ in range(3):
         sessions.create("ada")
     service.plan(signed_out(2, "here"), faults.gateway(429, "Too Many Requests"), signed_out(5))
     assert sessions.revoke_all("ada") == 7
-    assert [each.partition("cursor=")[2] for each in service.calls] == ["", "here", "here"]
+    assert [call.partition("cursor=")[2] for call in service.calls] == ["", "here", "here"]
 
     service.plan(always=signed_out(0, "here"))
     with pytest.raises(Unavailable):
@@ -228,7 +228,7 @@ def test_sign_out_continues_until_it_is_complete(sessions: Sessions, service: Se
 
 
 def signed_out(revoked: int, next_cursor: str | None = None) -> faults.Fault:
-    """An answer that leaves the rest to the next call."""
+    """Answer that `revoked` sessions have ended. With a cursor, some sessions are left."""
     answer = {"revoked": revoked, "complete": not next_cursor, "next_cursor": next_cursor}
     return lambda call: call.send(Reply(200, {}, json.dumps(answer).encode()))
 
@@ -251,11 +251,11 @@ def test_events_are_paged_in_either_order(
         service.sdk.put_item(TableName=service.audit_table, Item=event)
 
     newest = list(sessions.events(session_id=session_id))
-    assert [each.at for each in newest] == [1_795_000_000 + each for each in (4, 3, 2, 1, 0)]
+    assert [event.at for event in newest] == [1_795_000_000 + second for second in (4, 3, 2, 1, 0)]
     assert newest[0].changed == ("cart",)
     assert list(sessions.events(session_id=session_id, newest_first=False)) == newest[::-1]
-    some = sessions.events(user_id="ada", since=1_795_000_001, until=1_795_000_003)
-    assert list(some) == newest[2:4]
+    between = sessions.events(user_id="ada", since=1_795_000_001, until=1_795_000_003)
+    assert list(between) == newest[2:4]
     with pytest.raises(InvalidRequest):
         list(sessions.events())
 
@@ -273,7 +273,7 @@ def test_pending_expiry_is_returned(sessions: Sessions, service: Service) -> Non
 
 
 def test_rotation_with_the_users_token(sessions: Sessions) -> None:
-    """Whoever has the newest token can rotate at any time; with the one before it, nobody can."""
+    """The newest token can be rotated at any time, the one before it never."""
     issued = sessions.create("ada")
     session_id = issued.session.session_id
     first = sessions.rotate(session_id, token=issued.token)
@@ -285,7 +285,7 @@ def test_rotation_with_the_users_token(sessions: Sessions) -> None:
     with pytest.raises(RotationInGrace):
         sessions.rotate(session_id, token=first.token)
     assert sessions.verify(second.token)
-    assert sessions.verify(first.token), "it may be what requests under way have"
+    assert sessions.verify(first.token), "requests in progress may still have it"
     for bad in (f"{session_id}.{'B' * 27}", "malformed", f"{UNKNOWN_ID}.{'B' * 27}"):
         with pytest.raises(InvalidToken):
             sessions.rotate(session_id, token=bad)
@@ -304,7 +304,7 @@ def test_token_can_be_inspected_without_consequences(
     assert sessions.inspect(rotated.token) == rotated.session
     assert sessions.inspect(issued.token) is None
     assert sessions.inspect("malformed") is None
-    assert service.items() == before, "not even the first use is noted"
+    assert service.items() == before, "the first use of the token is not recorded"
 
 
 def test_visitors_session_can_have_a_last_window(sessions: Sessions) -> None:
@@ -352,16 +352,16 @@ def test_every_code_of_the_contract_has_a_class() -> None:
         assert failure is not None
         assert type(failure.error) is not SessionsError, code
         assert failure.error.code == code
-    exported = {each.code for each in vars(errors).values() if hasattr(each, "code")} - {None}
+    exported = {kind.code for kind in vars(errors).values() if hasattr(kind, "code")} - {None}
     assert exported == set(codes)
 
 
 def test_errors_of_api_gateway_have_their_own_classes(
     connect: Callable[..., Sessions], service: Service
 ) -> None:
-    stranger = connect(credentials=Credentials("testing", "wrong"))
+    forger = connect(credentials=Credentials("testing", "wrong"))
     with pytest.raises(NotAllowed):
-        list(stranger.list("ada"))
+        list(forger.list("ada"))
     sessions = connect()
     session_id = sessions.create("ada").session.session_id
     service.plan(faults.gateway(404, "Not Found"))
@@ -375,18 +375,18 @@ def test_errors_of_api_gateway_have_their_own_classes(
 def test_connections_are_reused_without_nagles_algorithm(
     service: Service, sessions: Sessions
 ) -> None:
-    """Nagle's algorithm would make each body wait 40 ms for the headers' acknowledgement."""
+    """With Nagle's algorithm, every body would wait 40 ms for the headers' acknowledgement."""
     issued = sessions.create("ada")
     for _ in range(5):
         sessions.verify(issued.token)
     assert service.connections == 1
-    [ours] = [each for each in gc.get_objects() if _is_connected_to(each, service)]
-    assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    [connection] = [item for item in gc.get_objects() if _is_connected_to(item, service)]
+    assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-def _is_connected_to(it: object, service: Service) -> bool:
-    if not isinstance(it, socket.socket) or it.fileno() < 0 or it.family != socket.AF_INET:
+def _is_connected_to(item: object, service: Service) -> bool:
+    if not isinstance(item, socket.socket) or item.fileno() < 0 or item.family != socket.AF_INET:
         return False
     with suppress(OSError):
-        return bool(service.url.endswith(f":{it.getpeername()[1]}"))
+        return bool(service.url.endswith(f":{item.getpeername()[1]}"))
     return False

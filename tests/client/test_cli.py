@@ -1,4 +1,4 @@
-"""The command line, as an operator and as a script meet it."""
+"""The command line, as operators and scripts use it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(service: Service) -> Run:
-    """Run `sessions` with these arguments; standard output is a pipe."""
+    """Run `sessions` with the given arguments. Its standard output is a pipe."""
 
     def run(*arguments: str, **options: Any) -> Result:
         return CliRunner().invoke(main, ["--url", service.url, *arguments], **options)
@@ -45,7 +45,7 @@ def sessions(service: Service) -> Iterator[Sessions]:
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standard output is a terminal."""
+    """Make standard output a terminal."""
     monkeypatch.setattr("serverless_sessions.cli.output.on_terminal", lambda: True)
     monkeypatch.setattr("serverless_sessions.cli.commands.on_terminal", lambda: True)
 
@@ -60,7 +60,7 @@ def test_list_is_tab_separated_in_a_pipe(run: Run, sessions: Sessions) -> None:
     cells = line.split("\t")
     assert (done.exit_code, cells[0]) == (0, issued.session.session_id)
     assert cells[4:] == ["203.0.113.7", "Firefox"]
-    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", each) for each in cells[1:4])
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", cell) for cell in cells[1:4])
 
 
 @pytest.mark.usefixtures("terminal")
@@ -74,13 +74,13 @@ def test_list_is_a_table_on_a_terminal(run: Run, sessions: Sessions) -> None:
 
 
 def test_json_output_has_one_object_per_line_without_data(run: Run, sessions: Sessions) -> None:
-    made = [sessions.create("ada", data={"secret": "no"}).session.session_id for _ in range(3)]
+    ids = [sessions.create("ada", data={"secret": "no"}).session.session_id for _ in range(3)]
 
     lines = run("--json", "list", "ada").stdout.splitlines()
 
-    found = [json.loads(line) for line in lines]
-    assert sorted(each["session_id"] for each in found) == sorted(made)
-    assert not any("data" in each for each in found)
+    rows = [json.loads(line) for line in lines]
+    assert sorted(row["session_id"] for row in rows) == sorted(ids)
+    assert not any("data" in row for row in rows)
 
 
 def test_user_without_sessions_gives_a_message(run: Run) -> None:
@@ -136,7 +136,7 @@ def test_revoke_stores_the_reason(run: Run, sessions: Sessions, service: Service
 
 
 def test_revoke_of_an_absent_session_says_so(run: Run, service: Service) -> None:
-    """The service answers 204 either way."""
+    """The service answers 204 whether the session was live or not."""
     done = run("revoke", "A" * 12, "--reason", "stolen")
 
     assert done.exit_code == 0
@@ -148,13 +148,13 @@ def test_sign_out_asks_first(run: Run, sessions: Sessions) -> None:
     for _ in range(3):
         sessions.create("ada")
 
-    no = run("sign-out", "ada", "--reason", "left", input="n\n")
-    assert no.exit_code == 1
+    declined = run("sign-out", "ada", "--reason", "left", input="n\n")
+    assert declined.exit_code == 1
     assert len(list(sessions.list("ada"))) == 3
 
-    yes = run("sign-out", "ada", "--reason", "left", input="y\n")
-    assert yes.exit_code == 0
-    assert "Ended 3 sessions." in yes.stderr
+    confirmed = run("sign-out", "ada", "--reason", "left", input="y\n")
+    assert confirmed.exit_code == 0
+    assert "Ended 3 sessions." in confirmed.stderr
     assert not list(sessions.list("ada"))
 
 
@@ -164,7 +164,7 @@ def test_sign_out_can_keep_one_session(run: Run, sessions: Sessions) -> None:
     done = run("sign-out", "ada", "--except", keep, "--reason", "password", "--yes")
 
     assert "Ended 1 session." in done.stderr
-    assert [each.session_id for each in sessions.list("ada")] == [keep]
+    assert [session.session_id for session in sessions.list("ada")] == [keep]
     assert other != keep
 
 
@@ -180,8 +180,8 @@ def test_trail_reads_oldest_first(run: Run) -> None:
     assert [line[3] for line in lines] == ["user/backend"] * 3
     assert lines[1][4] == "changed=cart,theme"
     assert lines[2][4] == "reason=logout"
-    [base] = sample("stream_created")["Records"]
-    id = base["dynamodb"]["Keys"]["SessionId"]["S"]
+    [record] = sample("stream_created")["Records"]
+    id = record["dynamodb"]["Keys"]["SessionId"]["S"]
     assert run("trail", "--session", id).stdout == done.stdout
     assert run("trail", "ada", "--since", "2099-01-01").stdout == ""
 
@@ -266,7 +266,7 @@ def test_missing_service_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_region_of_the_api_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signature for another region is refused."""
+    """AWS refuses a signature for another region."""
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     url = "https://a1b2c3.execute-api.us-west-2.amazonaws.com"
 
@@ -319,7 +319,7 @@ def test_region_comes_from_the_option_then_the_environment_then_the_configuratio
 
 @pytest.fixture
 def stacks() -> Iterator[Any]:
-    """AWS with one deployed stage, `dev`, whose API is in us-west-2."""
+    """An AWS account with one deployed stage, `dev`, whose API is in us-west-2."""
     template = {
         "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
         "Outputs": {"ApiUrl": {"Value": "https://a1b2c3.execute-api.us-west-2.amazonaws.com"}},
@@ -350,7 +350,7 @@ def test_stage_that_is_not_deployed_gives_a_message(arguments: tuple[str, ...]) 
 
 @pytest.mark.parametrize("name", ["smoke", "redrive"])
 def test_deployment_needs_a_stage(run: Run, name: str) -> None:
-    """A URL does not lead to the tables and functions behind it."""
+    """The tables and functions cannot be looked up by the API's URL."""
     done = run(name)
 
     assert done.exit_code == 2
@@ -374,8 +374,8 @@ def test_error_of_aws_is_one_line(
     done = CliRunner().invoke(main, ["--stage", "dev", "smoke"])
 
     assert done.exit_code == exit_code
-    sentence = f"An error occurred ({code}) when calling the DescribeStacks operation: No, not now"
-    assert done.stderr == f"Error: {sentence}\n"
+    message = f"An error occurred ({code}) when calling the DescribeStacks operation: No, not now"
+    assert done.stderr == f"Error: {message}\n"
 
 
 @pytest.mark.parametrize(
@@ -389,11 +389,11 @@ def test_error_of_aws_is_one_line(
 def test_redrive_exits_with_the_higher_code_of_both_buckets(
     monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], flags: dict[str, bool]
 ) -> None:
-    played = []
+    received = []
 
-    def redrive(failed: int, **received: bool) -> int:
-        played.append(received)
-        return failed
+    def redrive(exit_code: int, **options: bool) -> int:
+        received.append(options)
+        return exit_code
 
     monkeypatch.setattr(Cli, "deployment", lambda self: None)
     monkeypatch.setattr("serverless_sessions.cli.commands.buckets", lambda _: iter((2, 0)))
@@ -401,4 +401,4 @@ def test_redrive_exits_with_the_higher_code_of_both_buckets(
 
     done = CliRunner().invoke(main, ["--stage", "dev", "redrive", *options])
 
-    assert (done.exit_code, played) == (2, [flags, flags])
+    assert (done.exit_code, received) == (2, [flags, flags])

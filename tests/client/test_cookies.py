@@ -1,4 +1,4 @@
-"""Which of a request's cookies count, and how often they are looked at."""
+"""Which cookies of a request are used, and how often their tokens are verified."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.client.sites import FRAMEWORKS, Browser
 from tests.support.service import Service
 
 A, B, C, D = (f"{letter * 12}.{letter * 27}" for letter in "ABCD")
-# White space to Python, but part of a name to a browser.
+# Python treats these characters as white space. For a browser they are part of a name.
 STRANGE = ("\u2000", "\u00a0", "\u0085", "\u3000", "\u2028", "\x1c", "\x0b", "\x0c")
 
 
@@ -38,12 +38,12 @@ STRANGE = ("\u2000", "\u00a0", "\u0085", "\u3000", "\u2028", "\x1c", "\x0b", "\x
     ],
 )
 def test_tokens_of_a_cookie_header(header: str, tokens: list[str]) -> None:
-    """Names count to the byte: a subdomain can plant a cookie whose name only looks like it."""
+    """Names are compared exactly, because a subdomain can set a cookie with a similar name."""
     assert read_tokens(header, "session") == tokens
 
 
 def test_cookie_of_an_expired_session_is_not_deleted() -> None:
-    """The answer took long, or the clock is ahead. A `Max-Age` of 0 would delete what is there."""
+    """A `Max-Age` of 0 would delete the cookie after a slow response, or with a fast clock."""
     operations = Operations(
         "http://localhost", "us-east-1", deadline_seconds=1, verify_deadline_seconds=1, reader=None
     )
@@ -61,10 +61,10 @@ def test_cookie_of_an_expired_session_is_not_deleted() -> None:
         "created_at": now - 70, "renewed_at": now - 70, "ttl_seconds": 60,
         "expires_at": now - 10, "absolute_expires_at": now - 10,
     }  # fmt: skip
-    saving = web.save({"a": 1}, ttl_seconds=60)
-    next(saving)
+    plan = web.save({"a": 1}, ttl_seconds=60)
+    next(plan)
     with pytest.raises(StopIteration):
-        saving.send(Answer(201, {}, json.dumps(session).encode()))
+        plan.send(Answer(201, {}, json.dumps(session).encode()))
 
     [change] = web.cookie_changes()
     assert (change.for_visitor, change.token, change.max_age) == (False, web.token, 1)
@@ -77,14 +77,14 @@ def browser(request: pytest.FixtureRequest, service: Service) -> Iterator[Browse
 
 
 def test_planted_cookie_of_the_same_name_signs_nobody_out(browser: Browser) -> None:
-    """A cookie for a longer path or another domain comes as well, and before or after."""
+    """A browser also sends cookies of a longer path or another domain, in any order."""
     browser.do("log-in 1")
-    own, name = browser.token(), browser.cookie
+    token, name = browser.token(), browser.cookie
     for header in (
-        f"{name}={own}",
-        f"{name}={A}; {name}={own}",
-        f"{name}={own}; {name}={A}",
-        f"{name}=nonsense; {name}=; {name}={A}; {name}={B}; {name}={own}",
+        f"{name}={token}",
+        f"{name}={A}; {name}={token}",
+        f"{name}={token}; {name}={A}",
+        f"{name}=nonsense; {name}=; {name}={A}; {name}={B}; {name}={token}",
     ):
         assert browser.user(header) == "1"
         assert browser.set_cookies == []
@@ -92,7 +92,7 @@ def test_planted_cookie_of_the_same_name_signs_nobody_out(browser: Browser) -> N
 
 @pytest.mark.parametrize("strange", ["\u2000", "\u00a0", "\u0085"])
 def test_cookie_with_a_similar_name_signs_nobody_in(browser: Browser, strange: str) -> None:
-    """It comes as UTF-8, which a server hands on as Latin-1."""
+    """A browser sends the name as UTF-8, and a web server decodes it as Latin-1."""
     browser.do("log-in 1")
     planted = f"{strange}{browser.cookie}={browser.token()}".encode().decode("latin-1")
 
@@ -100,7 +100,7 @@ def test_cookie_with_a_similar_name_signs_nobody_in(browser: Browser, strange: s
 
 
 def test_visitors_token_is_invalid_in_the_users_cookie(browser: Browser, service: Service) -> None:
-    """Where visitors have a cookie of their own, each cookie proves its kind of session only."""
+    """If visitors have a separate cookie, either cookie is valid for its kind of session only."""
     browser.do("write")
     visitor = browser.token()
     service.plan()
@@ -111,7 +111,7 @@ def test_visitors_token_is_invalid_in_the_users_cookie(browser: Browser, service
 
 @pytest.mark.parametrize("name", ["read at once", "read in tasks"])
 def test_session_is_loaded_once(browser: Browser, service: Service, name: str) -> None:
-    """Whoever needs it first, from however many threads and tasks."""
+    """Several threads or tasks need the session at the same time."""
     browser.do("log-in 1")
     service.plan()
 

@@ -1,4 +1,4 @@
-"""A `DirectReader` gives the verdict that the authorizer gives, and leaves the rest to the API."""
+"""A `DirectReader` decides as the authorizer does, or leaves the decision to the API."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def reader(service: Service) -> DirectReader:
 
 @pytest.fixture
 def sessions(connect: Callable[..., Sessions], reader: DirectReader) -> Sessions:
-    """A client whose reader knows the rules already."""
+    """A client whose reader already has the policy."""
     sessions = connect(reader=reader)
     assert sessions.verify(sessions.create("warm").token)
     return sessions
@@ -40,76 +40,77 @@ def authorizer() -> ModuleType:
 
 
 def authorized(token: str) -> dict[str, Any] | None:
-    """What the authorizer tells of the session, None if it refuses."""
+    """Return the session as the authorizer describes it, or None if it refuses the token."""
     event = sample("authorizer_http_api") | {"identitySource": [f"Bearer {token}"]}
     answer = authorizer().lambda_handler(event, lambda_context())
     return answer["context"] if answer["isAuthorized"] else None
 
 
-def secret_of(token: str) -> bytes:
+def hash_of(token: str) -> bytes:
     parsed = Token.parse(token)
     assert parsed
     return parsed.hash
 
 
-OTHER = "B" * 27
+OTHER_SECRET = "B" * 27
 
 
 class Case(NamedTuple):
-    """An item that is `sets` and `removes` of a live one, and a token of it that comes.
+    """A session whose item is changed by `sets` and `removes`, and the secret of the token.
 
-    By default the token has the session's own secret, it is refused, and the service is asked.
+    If `secret` is None, it is the session's own. `is_valid` is the expected result, and `by_table`
+    says whether the reader must reach it without the API.
     """
 
     sets: dict[str, Any] = {}
     removes: list[str] = []
     secret: str | None = None
-    honoured: bool = False
+    is_valid: bool = False
     by_table: bool = False
 
 
 CASES = {
-    "a live session": Case(honoured=True, by_table=True),
-    "another secret": Case(secret=OTHER),
+    "a live session": Case(is_valid=True, by_table=True),
+    "another secret": Case(secret=OTHER_SECRET),
     "expired": Case(sets={"ExpirationTime": -1}),
     "expires now": Case(sets={"ExpirationTime": 0}),
     "revoked": Case(sets={"RevokedAt": -5, "ExpirationTime": HOUR}),
-    "revoked, and its hash gone": Case(sets={"RevokedAt": 0}, removes=["TokenHash"]),
+    "revoked, without its hash": Case(sets={"RevokedAt": 0}, removes=["TokenHash"]),
     "without a token": Case(removes=["TokenHash"]),
     "with the hash of another": Case(sets={"TokenHash": b"\0" * 32}),
     "former, in its grace period": Case(
         sets={"TokenHash": b"\0" * 32, "PreviousTokenHash": "own", "PreviousTokenUntil": HOUR},
-        honoured=True,
+        is_valid=True,
     ),
     "former, after its grace period": Case(
         sets={"TokenHash": b"\0" * 32, "PreviousTokenHash": "own", "PreviousTokenUntil": -1}
     ),
     "current, after a rotation": Case(
         sets={"PreviousTokenHash": b"\1" * 32, "PreviousTokenUntil": HOUR},
-        honoured=True,
+        is_valid=True,
         by_table=True,
     ),
-    "former, and the new one not yet seen": Case(
+    "former, and the new one not yet used": Case(
         sets={
             "TokenHash": b"\0" * 32,
             "PreviousTokenHash": "own",
             "PreviousTokenUntil": -HOUR,
             "PreviousTokenGrace": "30",
         },
-        honoured=True,
+        is_valid=True,
     ),
     "retired a moment ago": Case(
         sets={"TokenHash": b"\0" * 32, "RetiredTokenHash": "own", "RetiredTokenUntil": HOUR}
     ),
     "older, of the family": Case(sets={"TokenHash": b"\0" * 32}),
-    "due for renewal": Case(sets={"RenewedAt": -1000, "ExpirationTime": 800}, honoured=True),
+    "due for renewal": Case(sets={"RenewedAt": -1000, "ExpirationTime": 800}, is_valid=True),
     "at its absolute end": Case(
         sets={"RenewedAt": -1000, "ExpirationTime": 800, "AbsoluteExpirationTime": 800},
-        honoured=True,
+        is_valid=True,
         by_table=True,
     ),
     "expiring at a text": Case(sets={"ExpirationTime": "text"}),
-    "expiring at a fraction": Case(sets={"ExpirationTime": "fraction"}, honoured=True),
+    "expiring at a fraction": Case(sets={"ExpirationTime": "fraction"}, is_valid=True),
     "without a version": Case(removes=["Version"]),
     "without a last renewal to a full window": Case(removes=["RenewableUntil"]),
     "expiring in milliseconds": Case(sets={"ExpirationTime": 1000 * 1_800_000_000}),
@@ -122,27 +123,27 @@ CASES = {
 def test_verdict_is_the_same_as_the_authorizers(
     case: str, sessions: Sessions, service: Service
 ) -> None:
-    sets, removes, secret, honoured, by_table = CASES[case]
+    sets, removes, secret, is_valid, by_table = CASES[case]
     issued = sessions.create("ada", data={"n": 1}, ttl_seconds=1800)
     store(service, issued, sets, removes)
     token = issued.token if secret is None else f"{issued.session.session_id}.{secret}"
 
-    told = authorized(token)
+    expected = authorized(token)
     service.plan()
     session = sessions.verify(token)
 
-    assert (session is not None) == (told is not None) == honoured
+    assert (session is not None) == (expected is not None) == is_valid
     assert (service.calls == []) == by_table
-    if session and told and by_table:
-        assert session.session_id == told["session_id"]
-        assert session.user_id == told["user_id"]
-        assert session.expires_at == told["expires_at"]
+    if session and expected and by_table:
+        assert session.session_id == expected["session_id"]
+        assert session.user_id == expected["user_id"]
+        assert session.expires_at == expected["expires_at"]
 
 
 def store(
     service: Service, issued: IssuedSession, sets: dict[str, Any], removes: list[str]
 ) -> None:
-    """Change the item behind the API's back; numbers are seconds from now."""
+    """Change the item without the API. Numbers are in seconds from now."""
     now = int(time.time())
 
     def attribute(value: Any) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def store(
             case bytes():
                 return {"B": value}
             case "own":
-                return {"B": secret_of(issued.token)}
+                return {"B": hash_of(issued.token)}
             case "30":
                 return {"N": value}
             case "text":
@@ -187,7 +188,7 @@ def test_session_is_the_same_as_from_the_api(
 
 
 def test_first_use_of_a_rotated_token_goes_to_the_api(sessions: Sessions, service: Service) -> None:
-    """It is a write: from then on the grace period of the former token runs."""
+    """The first use is a write, because it starts the grace period of the former token."""
     issued = sessions.create("ada")
     rotated = sessions.rotate(issued.session.session_id, token=issued.token)
     service.plan()
@@ -211,11 +212,11 @@ def test_verify_without_renewal_reads_an_old_session(sessions: Sessions, service
 def test_every_call_goes_to_the_api_until_the_policy_is_known(
     connect: Callable[..., Sessions], service: Service, reader: DirectReader
 ) -> None:
-    """Answers that refuse a token tell no rules."""
+    """An answer that refuses a token does not contain the policy."""
     sessions = connect(reader=reader)
     issued = sessions.create("ada")
     service.plan()
-    sessions.verify(f"{issued.session.session_id}.{OTHER}")
+    sessions.verify(f"{issued.session.session_id}.{OTHER_SECRET}")
     sessions.verify(issued.token)
     assert len(service.calls) == 2
     sessions.verify(issued.token)
@@ -225,7 +226,7 @@ def test_every_call_goes_to_the_api_until_the_policy_is_known(
 def test_one_call_a_minute_fetches_the_policy(
     sessions: Sessions, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kill switch reaches a reader within that minute; none goes on by older rules."""
+    """A new `not_before` reaches the reader within that minute. It uses no older policy."""
     issued = sessions.create("ada", ttl_seconds=80_000)
     clock = Clock()
     monkeypatch.setattr(client_clock, "time", clock.time)
@@ -235,17 +236,17 @@ def test_one_call_a_minute_fetches_the_policy(
     service.plan()
     for _ in range(3):
         assert sessions.verify(issued.token)
-    assert len(service.calls) == 1  # one asks; the others need not wait
+    assert len(service.calls) == 1  # the other calls still use the policy
 
     clock.ahead = 61
     service.plan()
     for _ in range(2):
         assert sessions.verify(issued.token)
-    assert len(service.calls) == 2  # no answer has told the rules
+    assert len(service.calls) == 2  # no answer contained a policy
 
 
 class Clock:
-    """`time`, some seconds ahead."""
+    """The module `time` with a clock that is some seconds ahead."""
 
     def __init__(self, ahead: int = 0) -> None:
         self.ahead = ahead
@@ -278,7 +279,7 @@ def test_session_created_before_not_before_goes_to_the_api(
     issued = sessions.create("ada")
     reader.learn(f"not_before={int(time.time()) + 5}, renewal_fraction=0.1", time.time())
     service.plan()
-    assert sessions.verify(issued.token)  # this service's switch is off
+    assert sessions.verify(issued.token)  # the service itself has no `not_before`
     assert service.calls == ["POST /sessions/verify"]
 
 
@@ -288,18 +289,19 @@ def test_a_wrong_clock_ends_and_prolongs_no_session(
     reader: DirectReader,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """DynamoDB says when it answered. It takes signatures that are up to 5 minutes off."""
+    """The time of DynamoDB's answer is used. Signatures may be wrong by up to 5 minutes."""
     clock = Clock()
     monkeypatch.setattr(client_clock, "time", clock.time)
     sessions = connect(reader=reader)
     for clock.ahead in (-280, 280):
         assert sessions.verify(sessions.create("warm").token)
-        for left in (-100, 100):
+        for seconds_left in (-100, 100):
             issued = sessions.create("ada", ttl_seconds=1800)
-            store(service, issued, {"ExpirationTime": left, "RenewedAt": left - 1800}, [])
+            times = {"ExpirationTime": seconds_left, "RenewedAt": seconds_left - 1800}
+            store(service, issued, times, [])
             service.plan()
             session = sessions.verify(issued.token, renew=False)
-            assert (session is not None) == (service.calls == []) == (left > 0)
+            assert (session is not None) == (service.calls == []) == (seconds_left > 0)
 
 
 def test_a_wrong_clock_neither_hastens_nor_delays_a_renewal(
@@ -308,7 +310,7 @@ def test_a_wrong_clock_neither_hastens_nor_delays_a_renewal(
     reader: DirectReader,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is due after a tenth of the window, 180 s here."""
+    """A renewal is due after a tenth of the idle timeout, here 180 s."""
     for ahead, age, due in ((280, 60, False), (-280, 240, True)):
         clock = Clock(ahead)
         monkeypatch.setattr(client_clock, "time", clock.time)
@@ -317,7 +319,7 @@ def test_a_wrong_clock_neither_hastens_nor_delays_a_renewal(
 
 
 def is_due(sessions: Sessions, service: Service, age: int) -> bool:
-    """Whether `verify` goes to the API with a session of 1800 s that was renewed `age` s ago."""
+    """Return whether `verify` calls the API for a session that was renewed `age` seconds ago."""
     issued = sessions.create("ada", ttl_seconds=1800)
     store(service, issued, {"ExpirationTime": 1800 - age, "RenewedAt": -age}, [])
     service.plan()
@@ -328,7 +330,7 @@ def is_due(sessions: Sessions, service: Service, age: int) -> bool:
 def test_api_decides_if_the_answer_has_no_valid_time(
     connect: Callable[..., Sessions], service: Service
 ) -> None:
-    """And so is one that says that the session has expired."""
+    """It also decides if the session has expired at the time of the answer."""
     now = formatdate(usegmt=True)
     dates = {
         now: True,
@@ -361,7 +363,7 @@ def test_api_decides_if_the_answer_has_no_valid_time(
 def test_api_decides_if_the_item_is_damaged(
     connect: Callable[..., Sessions], service: Service
 ) -> None:
-    """Its checksum is that of what DynamoDB sent."""
+    """DynamoDB sends a checksum of the body that it sent."""
 
     def damage(exchange: Exchange) -> None:
         line, _, rest = http_answer(*exchange.forward()).partition(b"\r\n")
@@ -382,7 +384,7 @@ def test_age_of_the_policy_begins_with_the_call(
     reader: DirectReader,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """However late its answer comes: the service may have new rules by then."""
+    """The answer may be slow, and the service may have a new policy by then."""
     clock = Clock()
     monkeypatch.setattr(client_clock, "time", clock.time)
     sessions = connect(reader=reader)
@@ -435,7 +437,7 @@ def test_unreadable_policy_is_ignored(
     reader: DirectReader,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Calls go to the API then, and none of them fails."""
+    """The former policy is used until it is too old. Then all calls go to the API."""
     issued = sessions.create("ada", ttl_seconds=80_000)
     clock = Clock()
     monkeypatch.setattr(client_clock, "time", clock.time)

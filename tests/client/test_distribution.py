@@ -1,4 +1,4 @@
-"""What `pip install` brings."""
+"""The contents of the wheel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.template import ROOT
 
 
 def test_wheel_contains_only_the_package(tmp_path: Path) -> None:
-    """It is built without a network, and brings its types and its licence."""
+    """The wheel is built without a network, and contains the types and the licence."""
     uv = Path(sys.executable).parent / "uv"
     subprocess.run(
         [str(uv), "build", "--offline", "--no-build-isolation", "--wheel"]
@@ -25,15 +25,16 @@ def test_wheel_contains_only_the_package(tmp_path: Path) -> None:
     [wheel] = tmp_path.glob("*.whl")
     with ZipFile(wheel) as archive:
         names = archive.namelist()
-        [metadata] = [each for each in names if each.endswith("/METADATA")]
-        about = archive.read(metadata).decode()
-        [scripts] = [each for each in names if each.endswith("/entry_points.txt")]
+        [metadata_file] = [name for name in names if name.endswith("/METADATA")]
+        metadata = archive.read(metadata_file).decode()
+        [scripts] = [name for name in names if name.endswith("/entry_points.txt")]
         commands = ConfigParser()
         commands.read_string(archive.read(scripts).decode())
-    assert {each.partition("/")[0].partition("-")[0] for each in names} == {"serverless_sessions"}
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"serverless_sessions"}
     assert "serverless_sessions/py.typed" in names
-    assert any(each.endswith("/licenses/LICENSE") for each in names)
-    assert not any("test" in each or each.endswith(".pyc") for each in names)
-    extras = [line.split(": ")[1] for line in about.splitlines() if line.startswith("Provides-Ex")]
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
+    assert not any("test" in name or name.endswith(".pyc") for name in names)
+    lines = metadata.splitlines()
+    extras = [line.split(": ")[1] for line in lines if line.startswith("Provides-Extra")]
     assert sorted(extras) == ["cli", "console", "django", "flask", "starlette"]
     assert resolve_name(commands["console_scripts"]["sessions"]) is main

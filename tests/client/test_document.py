@@ -1,4 +1,4 @@
-"""What a web framework keeps in a session comes back as it was."""
+"""The values that a web framework keeps in a session are returned unchanged."""
 
 from __future__ import annotations
 
@@ -41,17 +41,12 @@ AWKWARD = [
 
 
 def through_the_service(data: dict[str, Any]) -> dict[str, Any]:
-    """As the API takes, stores and answers it, and the client reads it."""
+    """Return the data as the API stores and returns it, and as the client reads it."""
     sent = json.loads(json.dumps(data), parse_float=read_number)
     stored = to_attributes(sent, "/data")
-    answered = json.dumps(from_attributes(stored), default=float)
-    read: dict[str, Any] = json.loads(answered)
-    return read
-
-
-def spelled(value: Any) -> str:
-    """Tells 1 from 1.0, True from 1 and -0.0 from 0.0."""
-    return repr(value)
+    answer = json.dumps(from_attributes(stored), default=float)
+    received: dict[str, Any] = json.loads(answer)
+    return received
 
 
 @pytest.mark.parametrize("value", AWKWARD, ids=lambda value: repr(value)[:40])
@@ -59,7 +54,8 @@ def spelled(value: Any) -> str:
 def test_value_comes_back_as_it_was(name: str, value: Any) -> None:
     data = through_the_service(pack({name: value}, json.dumps))
 
-    assert spelled(unpack(data, json.loads)) == spelled({name: value})
+    # `==` would not distinguish 1, 1.0 and True, nor 0.0 and -0.0.
+    assert repr(unpack(data, json.loads)) == repr({name: value})
 
 
 def test_nan_comes_back() -> None:
@@ -69,7 +65,7 @@ def test_nan_comes_back() -> None:
 
 
 def test_values_of_another_serializer_come_back() -> None:
-    """Django's may be pickle's."""
+    """A Django site can use pickle."""
     values = {"a": {1, 2}, "": (3, b"4")}
 
     data = through_the_service(pack(values, pickle.dumps))
@@ -78,7 +74,7 @@ def test_values_of_another_serializer_come_back() -> None:
 
 
 def test_plain_values_are_stored_as_they_are() -> None:
-    """Other programs and operators read them."""
+    """Other programs and operators can read them."""
     values = {"theme": "dark", "cart": [{"id": 7, "price": 2.5, "gift": None}], "admin": False}
 
     assert pack(values, json.dumps) == values
@@ -98,7 +94,7 @@ def test_only_what_changed_is_sent() -> None:
 
 
 def test_number_that_is_no_exact_float_can_be_read() -> None:
-    """Another program wrote it, and the client hands over a Decimal."""
+    """Another program may have written it. The client then returns a Decimal."""
     assert unpack({"a": [Decimal("0.1000000000000000000001")]}, json.loads) == {"a": [0.1]}
 
 

@@ -1,4 +1,4 @@
-"""Nothing is lost, doubled or late when the service is frozen, throttled, restarted or unheard."""
+"""No call is lost, repeated or late if the service hangs, throttles, restarts or loses answers."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from serverless_sessions._core.transport import AsyncTransport
 from tests.support import service as faults
 from tests.support.service import Call, Fault, Service
 
-# Far less than a server takes that freezes or drips, far more than a busy machine needs.
+# Far less than the time of a server that hangs, and far more than a busy machine needs.
 SOON = 15.0
 
 
-def each_call(sessions: Sessions, issued: IssuedSession) -> dict[str, Callable[[], object]]:
+def all_calls(sessions: Sessions, issued: IssuedSession) -> dict[str, Callable[[], object]]:
     session_id = issued.session.session_id
     return {
         "create": lambda: sessions.create("ada"),
@@ -62,7 +62,7 @@ def each_call(sessions: Sessions, issued: IssuedSession) -> dict[str, Callable[[
 def test_every_call_ends_within_its_deadline(
     connect: Callable[..., Sessions], service: Service, fault: Fault
 ) -> None:
-    """Even `verify` then raises: an outage is no signed-out user."""
+    """`verify` raises, too, because an outage must not look like a signed-out user."""
     issued = connect().create("ada")
     sessions = connect(deadline_seconds=0.8, verify_deadline_seconds=0.8)
     service.plan(always=fault)
@@ -73,17 +73,17 @@ def test_every_call_ends_within_its_deadline(
             call()
         return time.monotonic() - started
 
-    calls = each_call(sessions, issued)
+    calls = all_calls(sessions, issued)
     with ThreadPoolExecutor(len(calls)) as threads:
         took = dict(zip(calls, threads.map(fails, calls.values()), strict=True))
     assert max(took.values()) < SOON, took
 
 
-LOST = [faults.lose_answer, faults.answer_503, faults.cut]
-BEFORE = [faults.throttled, faults.unavailable, faults.reset]
+AFTER_EXECUTION = [faults.lose_answer, faults.answer_503, faults.cut]
+BEFORE_EXECUTION = [faults.throttled, faults.unavailable, faults.reset]
 
 
-@pytest.mark.parametrize("fault", [*LOST, *BEFORE])
+@pytest.mark.parametrize("fault", [*AFTER_EXECUTION, *BEFORE_EXECUTION])
 def test_a_creation_is_repeated_and_makes_one_session(
     sessions: Sessions, service: Service, fault: Fault
 ) -> None:
@@ -94,7 +94,7 @@ def test_a_creation_is_repeated_and_makes_one_session(
     assert sessions.verify(issued.token) == issued.session
 
 
-@pytest.mark.parametrize("fault", [*LOST, *BEFORE])
+@pytest.mark.parametrize("fault", [*AFTER_EXECUTION, *BEFORE_EXECUTION])
 def test_a_rotation_is_repeated_and_makes_one_token(
     sessions: Sessions, service: Service, fault: Fault
 ) -> None:
@@ -105,7 +105,7 @@ def test_a_rotation_is_repeated_and_makes_one_token(
     assert sessions.verify(issued.token) == rotated.session  # in its grace period
 
 
-@pytest.mark.parametrize("fault", [*LOST, *BEFORE])
+@pytest.mark.parametrize("fault", [*AFTER_EXECUTION, *BEFORE_EXECUTION])
 def test_reads_and_ends_are_repeated(sessions: Sessions, service: Service, fault: Fault) -> None:
     issued = sessions.create("ada")
     service.plan(fault)
@@ -156,7 +156,7 @@ def test_retry_after_is_honoured(connect: Callable[..., Sessions], service: Serv
 
 @pytest.mark.parametrize("text", ["", "Fri, 27 Nov 2026 10:00:00 GMT", "-1", "1e9", "inf", "²"])
 def test_retry_after_that_is_not_in_seconds_is_ignored(text: str) -> None:
-    """A date is legal, too, but then clocks would matter."""
+    """A date is allowed by HTTP, but its meaning would depend on this host's clock."""
     failure = find_failure(Answer(503, {"retry-after": text}, b"{}"))
     assert failure
     assert failure.retry_after == 0
@@ -175,9 +175,9 @@ def test_internal_error_has_its_request_id(
 
 
 class TestChangeWithoutVersion:
-    """It is sent once: again, it could overwrite what somebody else wrote in between."""
+    """The change is sent once. A retry could overwrite the change of another writer."""
 
-    @pytest.mark.parametrize("fault", LOST)
+    @pytest.mark.parametrize("fault", AFTER_EXECUTION)
     def test_visible_effect_is_a_success(
         self, sessions: Sessions, service: Service, fault: Fault
     ) -> None:
@@ -207,16 +207,16 @@ class TestChangeWithoutVersion:
     ) -> None:
         session_id = sessions.create("ada").session.session_id
         other = connect()
-        service.plan(losing(lambda: other.change(session_id, {"a": "other"})))
+        service.plan(losing_answer(lambda: other.change(session_id, {"a": "other"})))
         with pytest.raises(OutcomeUnknown):
             sessions.change(session_id, {"a": 1})
         assert sessions.get(session_id).data == {"a": "other"}
 
 
 class TestChangeOfAVersion:
-    """It is sent again under the same version, so that it counts once at most."""
+    """The change is repeated with the same version, so it is made at most once."""
 
-    @pytest.mark.parametrize("fault", [*LOST, *BEFORE])
+    @pytest.mark.parametrize("fault", [*AFTER_EXECUTION, *BEFORE_EXECUTION])
     def test_it_is_made_once(self, sessions: Sessions, service: Service, fault: Fault) -> None:
         session_id = sessions.create("ada").session.session_id
         service.plan(fault, fault)
@@ -230,7 +230,7 @@ class TestChangeOfAVersion:
     ) -> None:
         session_id = sessions.create("ada").session.session_id
         other = connect()
-        service.plan(losing(lambda: other.change(session_id, {"b": 1})))
+        service.plan(losing_answer(lambda: other.change(session_id, {"b": 1})))
         with pytest.raises(OutcomeUnknown):
             sessions.change(session_id, {"a": 1}, version=1)
         assert sessions.get(session_id).data == {"a": 1, "b": 1}
@@ -244,20 +244,20 @@ class TestChangeOfAVersion:
             sessions.change(session_id, {"a": 1}, version=7)
 
 
-@pytest.mark.parametrize("fault", LOST)
+@pytest.mark.parametrize("fault", AFTER_EXECUTION)
 def test_update_whose_answer_is_lost_counts_once(
     sessions: Sessions, service: Service, fault: Fault
 ) -> None:
     session_id = sessions.create("ada", data={"n": 0}).session.session_id
-    computed = []
+    inputs = []
 
     def count(data: dict[str, Any]) -> dict[str, Any]:
-        computed.append(data)
+        inputs.append(data)
         return {"n": data["n"] + 1}
 
     service.plan(pass_on, fault)
     assert sessions.update(session_id, count).data == {"n": 1}
-    assert len(computed) == 1
+    assert len(inputs) == 1
 
 
 def test_update_with_an_unknown_outcome_is_not_computed_again(
@@ -265,16 +265,16 @@ def test_update_with_an_unknown_outcome_is_not_computed_again(
 ) -> None:
     session_id = sessions.create("ada", data={"n": 0}).session.session_id
     other = connect()
-    computed = []
+    inputs = []
 
     def count(data: dict[str, Any]) -> dict[str, Any]:
-        computed.append(data)
+        inputs.append(data)
         return {"n": data["n"] + 1}
 
-    service.plan(pass_on, losing(lambda: other.change(session_id, {"n": 10})))
+    service.plan(pass_on, losing_answer(lambda: other.change(session_id, {"n": 10})))
     with pytest.raises(OutcomeUnknown):
         sessions.update(session_id, count)
-    assert len(computed) == 1
+    assert len(inputs) == 1
 
 
 def test_lasting_conflict_raises_an_error(
@@ -284,12 +284,12 @@ def test_lasting_conflict_raises_an_error(
     created = sessions.create("ada", data={"n": 0}).session
     with Sessions(service.url, region=service.region) as other:
 
-        def lose(data: dict[str, Any]) -> dict[str, Any]:
+        def change_with_conflict(data: dict[str, Any]) -> dict[str, Any]:
             other.change(created.session_id, {"n": data["n"] + 1})
             return {"n": -1}
 
         with pytest.raises(VersionMismatch):
-            sessions.update(created.session_id, lose)
+            sessions.update(created.session_id, change_with_conflict)
     assert sessions.get(created.session_id).data == {"n": 3}
 
 
@@ -316,14 +316,14 @@ def test_every_event_loop_has_its_own_connections(
 def test_unreachable_address_leaves_time_for_the_next(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The host's name has two; the backlog of the first one is full."""
+    """The host's name has two addresses, and the backlog of the first one is full."""
     port, look_up = urlsplit(service.url).port, socket.getaddrinfo
 
-    def find(host: str, *more: Any, **named: Any) -> list[Any]:
+    def find_addresses(host: str, *args: Any, **options: Any) -> list[Any]:
         hosts = ["127.0.0.2", HOST] if host == "sessions.test" else [host]
-        return [address for each in hosts for address in look_up(each, *more, **named)]
+        return [address for name in hosts for address in look_up(name, *args, **options)]
 
-    monkeypatch.setattr(socket, "getaddrinfo", find)
+    monkeypatch.setattr(socket, "getaddrinfo", find_addresses)
     with ExitStack() as stack:
         full = stack.enter_context(socket.create_server(("127.0.0.2", port), backlog=0))
         for _ in range(3):
@@ -338,11 +338,11 @@ def test_unreachable_address_leaves_time_for_the_next(
 
 
 def test_connections_of_a_closed_loop_are_forgotten() -> None:
-    """An app may run a new loop for each of its calls."""
+    """An app may run every call on a new event loop."""
     transport = AsyncTransport()
-    ended = asyncio.new_event_loop()
-    ended.close()
-    transport._pools[ended] = httpcore2.AsyncConnectionPool()
+    closed_loop = asyncio.new_event_loop()
+    closed_loop.close()
+    transport._pools[closed_loop] = httpcore2.AsyncConnectionPool()
 
     async def use() -> None:
         current = transport._current()
@@ -355,15 +355,15 @@ def test_connections_of_a_closed_loop_are_forgotten() -> None:
 def test_a_forked_process_has_its_own_connections(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two that share one would read each other's answers."""
+    """Two processes with one connection would read each other's answers."""
     with Sessions(service.url, region=service.region) as sessions:
         sessions.create("ada")
-        parents = sessions._transport._pool
+        parents_pool = sessions._transport._pool
         monkeypatch.setattr(os, "getpid", lambda: -1)
         sessions.create("ada")
         assert service.connections == 2
-        assert parents
-        parents.close()
+        assert parents_pool
+        parents_pool.close()
 
 
 @pytest.fixture
@@ -401,8 +401,8 @@ def pass_on(call: Call) -> None:
     call.send(call.forward())
 
 
-def losing(then: Callable[[], object]) -> Fault:
-    """The answer is lost, and `then` happens before it is asked for again."""
+def losing_answer(then: Callable[[], object]) -> Fault:
+    """Lose the answer, and call `then` before the next attempt."""
 
     def lose(call: Call) -> None:
         call.forward()
@@ -413,5 +413,5 @@ def losing(then: Callable[[], object]) -> Fault:
 
 
 def sent(service: Service) -> int:
-    """How many changes arrived."""
-    return sum(each.startswith(("PATCH", "PUT")) for each in service.calls)
+    """Return the number of changes that arrived."""
+    return sum(call.startswith(("PATCH", "PUT")) for call in service.calls)

@@ -1,4 +1,4 @@
-"""What the guide says of a request, row by row, on each framework."""
+"""Checks the guide's table of requests, row by row, with every framework."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _session_transaction(browser: Browser) -> None:
     browser.set_cookies = [str(browser.client.get_cookie("__Host-visitor"))]
 
 
-# By the row's first cell: what happened before, and what the request does.
+# The earlier actions and the action of the request, by the first cell of the row.
 _REQUESTS: dict[str, tuple[list[str], Callable[[Browser], None]]] = {
     "does not touch the session": (["log-in 1"], _once("nothing")),
     "reads": (["log-in 1"], _once("read")),
@@ -114,7 +114,7 @@ def test_request_does_what_the_guide_says(row: Row, framework: str, service: Ser
                 _end_all(service)
             else:
                 browser.do(name)
-        held = browser.token()
+        former_token = browser.token()
         service.plan()
 
         act(browser)
@@ -122,19 +122,19 @@ def test_request_does_what_the_guide_says(row: Row, framework: str, service: Ser
         calls = [re.sub(r"\?.*", "", call) for call in service.calls]
         calls = [re.sub(r"/sessions/[\w-]{12}(?=/|$)", "/sessions/{id}", call) for call in calls]
         assert [_CALLS[call] for call in calls] == row.calls
-        _assert_cookie(row, browser, held)
+        _assert_cookie(row, browser, former_token)
 
 
-def _assert_cookie(row: Row, browser: Browser, held: str | None) -> None:
+def _assert_cookie(row: Row, browser: Browser, former_token: str | None) -> None:
     token = browser.token()
     match row.token:
         case "same":
-            assert token == held
+            assert token == former_token
         case "new":
-            assert token not in (held, None)
+            assert token not in (former_token, None)
         case "none":
-            # A cookie that nobody deleted stays, though its session has ended.
-            assert token == (None if row.cookie == "deleted" else held)
+            # The session has ended, but the browser keeps a cookie that no response deletes.
+            assert token == (None if row.cookie == "deleted" else former_token)
     match row.cookie.split(",")[0]:
         case "unchanged":
             assert browser.set_cookies == []
