@@ -1,4 +1,4 @@
-"""Django's sessions on the service: a site with real middleware, on the settings of the guide."""
+"""Django's sessions on the service: a site with real middleware and the settings of the guide."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ VERIFY, CREATE = "POST /sessions/verify", "POST /sessions"
 
 
 def guide_settings() -> dict[str, Any]:
-    """What docs/integrating.md tells to set."""
+    """Return the settings that docs/integrating.md recommends."""
     section = (ROOT / "docs/integrating.md").read_text().split("\n## ")[1]
     [snippet] = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
@@ -45,14 +45,14 @@ def guide_settings() -> dict[str, Any]:
     return {name: value for name, value in names.items() if name.isupper()}
 
 
-class LooksAtTheSession:
-    """A middleware that does, like Django's LoginRequiredMiddleware, which asks for the user."""
+class ReadsTheSession:
+    """A middleware that reads the session, as Django's LoginRequiredMiddleware does."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if "looks" in request.GET:
+        if "read" in request.GET:
             request.session.get("n")
         return self.get_response(request)
 
@@ -60,7 +60,7 @@ class LooksAtTheSession:
 GUIDE = guide_settings()
 OVERRIDDEN = GUIDE | {
     "ROOT_URLCONF": __name__,
-    "MIDDLEWARE": [*GUIDE["MIDDLEWARE"], f"{__name__}.LooksAtTheSession"],
+    "MIDDLEWARE": [*GUIDE["MIDDLEWARE"], f"{__name__}.ReadsTheSession"],
 }
 
 
@@ -119,7 +119,7 @@ def change_password(request: HttpRequest) -> HttpResponse:
     request.user.set_password("new")
     request.user.save()
     update_session_auth_hash(request, request.user)  # type: ignore[arg-type]
-    for poll in POLLS:  # another request of the browser, before this one is answered
+    for poll in POLLS:  # other requests of the browser, before this request gets its response
         answer = poll.get("/who")
         assert (answer.content, COOKIE in answer.cookies) == (b"AnonymousUser", False)
     return text("changed")
@@ -200,7 +200,7 @@ def users() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def site(service: Service) -> Iterator[None]:
-    """The settings for this test's service, with deadlines that a test can wait for."""
+    """Override the settings for this test's service, with short deadlines."""
     options = {
         "url": service.url,
         "region": service.region,
@@ -222,24 +222,25 @@ def id_of(session_key: str | None) -> str:
 
 
 def stored(service: Service, session_key: str | None) -> dict[str, Any]:
-    """The item of a session."""
-    [item] = [each for each in service.items() if each["SessionId"]["S"] == id_of(session_key)]
+    """Return the item of a session."""
+    id = id_of(session_key)
+    [item] = [item for item in service.items() if item["SessionId"]["S"] == id]
     return item
 
 
 def users_sessions(service: Service) -> list[dict[str, Any]]:
-    """Live sessions that have a user."""
-    return [each for each in service.items() if "UserId" in each and "RevokedAt" not in each]
+    """Return the live sessions that have a user."""
+    return [item for item in service.items() if "UserId" in item and "RevokedAt" not in item]
 
 
 def calls(service: Service) -> list[str]:
-    """Those since the last time, with no id in them."""
-    made = [re.sub("/[A-Za-z0-9_-]{12}(?=/|[?]|$)", "/…", call) for call in service.calls]
+    """Return the calls since the last time, without their session ids."""
+    sent = [re.sub("/[A-Za-z0-9_-]{12}(?=/|[?]|$)", "/…", call) for call in service.calls]
     service.calls.clear()
-    return made
+    return sent
 
 
-# What a request costs
+# The calls of a request
 
 
 def test_request_that_does_not_use_the_session_makes_no_call(
@@ -281,7 +282,7 @@ def test_saving_every_request_makes_no_further_call(browser: Client, service: Se
         answer = browser.get("/read")
 
     assert calls(service) == [VERIFY]
-    # Reading extends the session; the cookie lasts to the absolute end as it is.
+    # Reading extends the session. The cookie already lasts until the absolute end.
     assert COOKIE not in answer.cookies
 
 
@@ -292,12 +293,12 @@ def test_log_in_makes_a_new_session_with_all_values(browser: Client, service: Se
     browser.get("/count")
     before = browser.cookies[COOKIE].value
 
-    told = browser.get("/log-in/ada").content.decode()
+    key_in_view = browser.get("/log-in/ada").content.decode()
 
     after = browser.cookies[COOKIE].value
-    assert told == after != before, "the view knew the key"
+    assert key_in_view == after != before
     assert browser.get("/read").content == b"1"
-    # The visitor's session has a last minute, for the requests that are under way.
+    # The visitor's session lives for another minute, for requests in progress.
     visitor = stored(service, before)
     assert visitor["AbsoluteExpirationTime"] == visitor["ExpirationTime"]
     assert int(visitor["ExpirationTime"]["N"]) - int(visitor["RenewedAt"]["N"]) == 60
@@ -323,13 +324,13 @@ def test_failed_log_in_leaves_the_visitors_session_unchanged(
 def test_log_in_that_cannot_be_stored_leaves_the_visitors_session_unchanged(
     browser: Client, service: Service
 ) -> None:
-    """First the new session, then the end of the one from before."""
+    """The former session ends only after the new session has been stored."""
     browser.get("/count")
 
-    def stores_nothing(call: faults.Call) -> None:
-        (faults.throttled if call.path == "/sessions" else through)(call)
+    def reject_creations(call: faults.Call) -> None:
+        (faults.throttled if call.path == "/sessions" else forward)(call)
 
-    service.plan(always=stores_nothing)
+    service.plan(always=reject_creations)
     assert browser.get("/log-in/ada").status_code == 503
 
     service.plan()
@@ -350,7 +351,7 @@ def test_log_in_as_another_user_starts_without_values(browser: Client, service: 
 
 
 def test_user_id_that_is_set_by_hand_starts_a_new_session(service: Service) -> None:
-    """A session of the service never changes its user."""
+    """The user of a session in the service never changes."""
     session = SessionStore()
     session["a"] = 1
     session.save()
@@ -362,14 +363,14 @@ def test_user_id_that_is_set_by_hand_starts_a_new_session(service: Service) -> N
     assert stored(service, session.session_key)["UserId"] == {"S": "5"}
 
     session["_auth_user_id"] = 6
-    first = session.session_key
+    first_users_key = session.session_key
     session.save()
-    assert stored(service, first)["RevokedReason"] == {"S": "signed_in"}
+    assert stored(service, first_users_key)["RevokedReason"] == {"S": "signed_in"}
 
-    users = session.session_key
+    second_users_key = session.session_key
     del session["_auth_user_id"]
     session.save()
-    assert stored(service, users)["RevokedReason"] == {"S": "logout"}
+    assert stored(service, second_users_key)["RevokedReason"] == {"S": "logout"}
     assert dict(SessionStore(session.session_key)) == {"a": 1}
 
 
@@ -385,8 +386,8 @@ def test_log_out_ends_the_session(browser: Client, service: Service) -> None:
 
 
 def test_log_out_deletes_the_cookie_of_another_engine(browser: Client, service: Service) -> None:
-    """Reading alone deletes no cookie, for the answer may come after that of a log-in."""
-    browser.cookies[COOKIE] = "a key of the engine from before"
+    """Reading deletes no cookie, because the response may arrive after that of a log-in."""
+    browser.cookies[COOKIE] = "a key of the former engine"
 
     assert COOKIE not in browser.get("/read").cookies
     assert browser.get("/flush").cookies[COOKIE]["max-age"] == 0
@@ -394,7 +395,7 @@ def test_log_out_deletes_the_cookie_of_another_engine(browser: Client, service: 
 
 
 def test_log_out_leaves_a_cookie_of_another_name(browser: Client) -> None:
-    """Django's parser takes it for the session cookie, which may be that of a log-in by now."""
+    """Django's parser takes it for the session cookie, which may be new since a log-in."""
     planted = f"\u00a0{COOKIE}=planted".encode().decode("latin-1")
 
     assert COOKIE not in browser.get("/flush", HTTP_COOKIE=planted).cookies
@@ -409,21 +410,21 @@ def test_change_of_password_cycles_the_key(browser: Client, service: Service) ->
     assert browser.cookies[COOKIE].value != before
     assert browser.get("/who").content == b"ada"
     assert len(users_sessions(service)) == 1
-    late = Client()
-    late.cookies[COOKIE] = before
-    assert late.get("/who").content == b"ada", "for a request that was under way"
+    late_request = Client()
+    late_request.cookies[COOKIE] = before
+    assert late_request.get("/who").content == b"ada", "requests in progress have the former key"
 
 
 def test_poll_during_a_change_of_password_does_not_end_the_session(
     browser: Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Django flushes a session that does not fit the password, although it is about to."""
+    """Django flushes the session, because it does not match the new password yet."""
     browser.get("/log-in/ada")
     poll = Client()
     poll.cookies[COOKIE] = browser.cookies[COOKIE].value
 
-    with monkeypatch.context() as beside:
-        beside.setitem(globals(), "POLLS", [poll])
+    with monkeypatch.context() as context:
+        context.setitem(globals(), "POLLS", [poll])
         assert browser.get("/password").status_code == 200
 
     assert browser.get("/who").content == b"ada"
@@ -448,23 +449,23 @@ def test_session_from_before_a_change_of_password_ends(browser: Client, service:
 def test_former_key_that_an_app_has_stored_is_no_theft(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Django apps keep keys in tables of their own, and look whether their sessions exist."""
+    """Some Django apps store keys in their own tables, and check whether the sessions exist."""
     session = SessionStore()
     session["_auth_user_id"] = "5"
     session.save()
-    noted = session.session_key
+    former_key = session.session_key
     session.cycle_key()
-    # allauth ends all sessions but that of the present key, before the middleware saves.
-    SessionStore().delete(noted)
-    assert not SessionStore().exists(noted)
+    # allauth ends all sessions except the one with the current key, before the middleware saves.
+    SessionStore().delete(former_key)
+    assert not SessionStore().exists(former_key)
     session.save()
     assert SessionStore(session.session_key).load() == {"_auth_user_id": "5"}
 
     for seconds in (0, 3600):
         now = time.time() + seconds
         monkeypatch.setattr("clock.time", lambda now=now: now)
-        assert not SessionStore().exists(noted)
-        SessionStore().delete(noted)
+        assert not SessionStore().exists(former_key)
+        SessionStore().delete(former_key)
         assert SessionStore().exists(session.session_key)
     SessionStore().delete(session.session_key)
     assert not SessionStore().exists(session.session_key)
@@ -485,7 +486,7 @@ def test_key_of_a_session_that_has_ended_is_not_cycled(service: Service) -> None
 
 
 def test_session_id_alone_ends_no_session(browser: Client, service: Service) -> None:
-    """It is no secret, and `flush` does not read the session first."""
+    """The session id is not a secret, so the whole key must be valid."""
     browser.get("/log-in/ada")
     forged = browser.cookies[COOKIE].value[:13] + "A" * 27
     thief = Client()
@@ -516,11 +517,11 @@ VALUES: dict[Any, Any] = {
     "types": [True, 1, 1.0, -0.0, "1", None, {}, [], {"": {"a": None}}],
     "null": None,
     "": "an empty key",
-    "~": "a key that document.py has a use for",
+    "~": "a key that packing.py reserves",
     "n" * 300: "a long key",
     "numbers": [10**40, 2**53 + 1, 5e-324, 1.7e308, 1e22, 0.1],
     "text": "\ud800 é \u0000",
-    7: "a key that is no text",
+    7: "a key that is not a string",
     "_auth_user": "a name like Django's own",
 }
 
@@ -540,7 +541,7 @@ def test_values_come_back_as_from_djangos_own_stores(service: Service) -> None:
 
 
 def test_eight_requests_at_once_keep_eight_keys(browser: Client, service: Service) -> None:
-    """Each with one write."""
+    """Every request makes exactly one write."""
     browser.get("/count")
     token = browser.cookies[COOKIE].value
     calls(service)
@@ -554,14 +555,14 @@ def test_eight_requests_at_once_keep_eight_keys(browser: Client, service: Servic
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(request, keys)) == [200] * 8
 
-    made = calls(service)
-    assert made.count("PATCH /sessions/…") == 8
-    assert set(made) == {"PATCH /sessions/…", VERIFY}
+    sent = calls(service)
+    assert sent.count("PATCH /sessions/…") == 8
+    assert set(sent) == {"PATCH /sessions/…", VERIFY}
     assert dict(SessionStore(token)) == {"n": 1} | {key: key for key in keys}
 
 
 def test_changes_of_different_keys_are_merged(service: Service) -> None:
-    """One sets, one removes, one changes what is in a list."""
+    """One request sets a key, one removes a key, and one changes a list."""
     first = SessionStore()
     first.update({"a": 1, "b": 1, "c": [1]})
     first.save()
@@ -578,7 +579,7 @@ def test_changes_of_different_keys_are_merged(service: Service) -> None:
 
 
 def test_more_data_than_one_request_accepts(service: Service) -> None:
-    """250 keys and 200 KB, at the creation, in a change and over a log-in."""
+    """The session has 250 keys and 200 KB when it is created, changed, and moved by a log-in."""
     session = SessionStore()
     session.update({f"a{i}": "x" * 400 for i in range(250)})
     session.save()
@@ -599,7 +600,7 @@ def test_more_data_than_one_request_accepts(service: Service) -> None:
 def test_unreadable_data_counts_as_no_session(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As after a change of SESSION_SERIALIZER."""
+    """This happens after a change of SESSION_SERIALIZER."""
     session = SessionStore()
     session["a"] = 1
     session.save()
@@ -635,7 +636,7 @@ def test_set_expiry_keeps_the_key(browser: Client, service: Service) -> None:
 def test_cookie_that_gains_or_loses_its_expiry_date_has_a_new_token(
     browser: Client, service: Service
 ) -> None:
-    """A cookie is set with a new token only, or a late answer could put an old one back."""
+    """A cookie is only set with a new token. Otherwise a late response could set an old token."""
     first = browser.get("/count").cookies[COOKIE]
     assert first["max-age"] == 400 * 86400
 
@@ -665,7 +666,7 @@ def test_expiry_is_limited_to_the_services_maximum(service: Service) -> None:
 def test_session_ends_at_its_fixed_expiry(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A renewal by the service goes past it."""
+    """The service does not know this expiry, so a renewal there can go past it."""
     session = SessionStore()
     session["a"] = 1
     session.set_expiry(timedelta(seconds=1000))
@@ -673,12 +674,12 @@ def test_session_ends_at_its_fixed_expiry(
     key = session.session_key
     calls(service)
 
-    soon = timezone.now() + timedelta(seconds=100)
-    with monkeypatch.context() as later:
-        later.setattr(timezone, "now", lambda: soon)
+    later = timezone.now() + timedelta(seconds=100)
+    with monkeypatch.context() as context:
+        context.setattr(timezone, "now", lambda: later)
         session["a"] = 2
         session.save()
-    assert calls(service) == ["PATCH /sessions/…"], "time that passes is no new window"
+    assert calls(service) == ["PATCH /sessions/…"], "the passing of time does not renew the session"
     assert dict(SessionStore(key))["a"] == 2
 
     _sessions().change(
@@ -710,7 +711,7 @@ def test_clear_expired_has_nothing_to_do(service: Service) -> None:
     assert calls(service) == []
 
 
-# What others did meanwhile
+# Changes by others in the meantime
 
 
 @pytest.mark.parametrize("change", ["a", "_session_expiry"])
@@ -731,17 +732,17 @@ def test_session_that_ended_meanwhile_stays_ended(service: Service, change: str)
 def test_request_of_a_session_that_ended_meanwhile_is_400(
     browser: Client, service: Service
 ) -> None:
-    """Django's SessionInterrupted."""
+    """Django raises SessionInterrupted."""
     browser.get("/log-in/ada")
     token = browser.cookies[COOKIE].value
 
-    def wait_and_end_it(call: faults.Call) -> None:
+    def end_after_verify(call: faults.Call) -> None:
         reply = call.forward()
         service.plan()
         _sessions().revoke(id_of(token))
         call.send(reply)
 
-    service.plan(wait_and_end_it)
+    service.plan(end_after_verify)
     answer = browser.get("/count")
 
     assert answer.status_code == 400
@@ -749,19 +750,19 @@ def test_request_of_a_session_that_ended_meanwhile_is_400(
 
 
 def test_data_of_another_program_is_not_changed(service: Service) -> None:
-    """Python's floats would change the number."""
+    """As a Python float, the number would change."""
     session = SessionStore()
     session["a"] = 1
     session.save()
     number = Decimal("0.1000000000000000000001")
-    written = _sessions().change(id_of(session.session_key), {"number": number, "half": 2.5})
+    changed = _sessions().change(id_of(session.session_key), {"number": number, "half": 2.5})
 
     other = SessionStore(session.session_key)
     assert dict(other) == {"a": 1, "number": 0.1, "half": 2.5}
     other["a"] = 2
     other.save()
 
-    data = _sessions().get(written.session_id).data
+    data = _sessions().get(changed.session_id).data
     assert data == {"a": 2, "number": number, "half": 2.5}
 
 
@@ -770,10 +771,10 @@ def test_values_that_are_set_without_reading_replace_all(service: Service) -> No
     session.update({"a": 1, "b": 1})
     session.save()
 
-    blind = SessionStore(session.session_key)
-    blind.clear()
-    blind["c"] = 1
-    blind.save()
+    replacing = SessionStore(session.session_key)
+    replacing.clear()
+    replacing["c"] = 1
+    replacing.save()
 
     assert dict(SessionStore(session.session_key)) == {"c": 1}
 
@@ -781,8 +782,7 @@ def test_values_that_are_set_without_reading_replace_all(service: Service) -> No
 # Outages
 
 
-def through(call: faults.Call) -> None:
-    """No fault."""
+def forward(call: faults.Call) -> None:
     call.send(call.forward())
 
 
@@ -792,7 +792,7 @@ def through(call: faults.Call) -> None:
         ("/who", faults.frozen),
         ("/who", faults.unavailable),
         ("/page", faults.throttled),
-        ("/none?looks", faults.throttled),
+        ("/none?read", faults.throttled),
         ("/count", faults.reset),
         ("/log-out", faults.throttled),
         ("/flush", faults.throttled),
@@ -802,7 +802,7 @@ def through(call: faults.Call) -> None:
 def test_outage_is_a_503_and_signs_nobody_out(
     browser: Client, service: Service, fault: faults.Fault, url: str
 ) -> None:
-    """In a view, in a template, in a middleware."""
+    """The session is used in a view, in a template, or in a middleware."""
     browser.get("/log-in/ada")
     token = browser.cookies[COOKIE].value
 
@@ -818,7 +818,7 @@ def test_outage_is_a_503_and_signs_nobody_out(
 
 
 def test_outage_in_a_view_is_not_reported_as_an_error(service: Service) -> None:
-    """Which a test client would raise, and a site would report."""
+    """The test client would raise such an error, and a site would report it."""
     browser = Client()
     browser.get("/count")
     service.plan(always=faults.throttled)
@@ -828,7 +828,7 @@ def test_outage_in_a_view_is_not_reported_as_an_error(service: Service) -> None:
 @pytest.mark.parametrize("url", ["/count", "/log-out", "/log-in/grace", "/expire/60"])
 def test_outage_between_reading_and_writing(browser: Client, service: Service, url: str) -> None:
     browser.get("/log-in/ada")
-    service.plan(through, always=faults.throttled)
+    service.plan(forward, always=faults.throttled)
 
     answer = browser.get(url)
 
@@ -842,7 +842,7 @@ def test_outage_between_reading_and_writing(browser: Client, service: Service, u
 
 def test_lost_answers_create_no_second_session(browser: Client, service: Service) -> None:
     browser.get("/count")
-    service.plan(*[faults.lose_answer, through] * 3)
+    service.plan(*[faults.lose_answer, forward] * 3)
 
     assert browser.get("/log-in/ada").status_code == 200
 
@@ -857,7 +857,7 @@ def test_lost_answers_create_no_second_session(browser: Client, service: Service
 
 def test_lost_answer_of_a_change(browser: Client, service: Service) -> None:
     browser.get("/count")
-    service.plan(through, faults.lose_answer)
+    service.plan(forward, faults.lose_answer)
 
     answer = browser.get("/count")
 
@@ -870,7 +870,7 @@ def test_log_in_succeeds_even_if_the_visitors_session_cannot_be_ended(
     browser: Client, service: Service
 ) -> None:
     browser.get("/count")
-    service.plan(through, through, always=faults.throttled)
+    service.plan(forward, forward, always=faults.throttled)
 
     assert browser.get("/log-in/ada").status_code == 200
 
@@ -879,20 +879,20 @@ def test_log_in_succeeds_even_if_the_visitors_session_cannot_be_ended(
 
 
 def test_save_fails_until_the_former_users_session_is_ended(service: Service) -> None:
-    """Its key may be what a thief has, so the save fails until it is ended."""
+    """A thief may have its key, so the former session must end."""
     session = SessionStore()
     session["_auth_user_id"] = "5"
     session.save()
     session["_auth_user_id"] = "6"
 
-    service.plan(through, always=faults.throttled)
+    service.plan(forward, always=faults.throttled)
     with pytest.raises(Unavailable):
         session.save()
     service.plan()
     session.save()
 
-    [left] = users_sessions(service)
-    assert left["SessionId"]["S"] == id_of(session.session_key)
+    [item] = users_sessions(service)
+    assert item["SessionId"]["S"] == id_of(session.session_key)
 
 
 def test_save_after_an_outage_creates_no_second_session(service: Service) -> None:
@@ -929,11 +929,11 @@ def test_outage_page_is_the_sites_own(browser: Client, service: Service) -> None
 
 
 def test_djangos_own_middleware_makes_a_500_of_an_outage(browser: Client, service: Service) -> None:
-    own = [
-        each.replace("serverless_sessions.django", "django.contrib.sessions")
-        for each in settings.MIDDLEWARE
+    with_djangos_own = [
+        name.replace("serverless_sessions.django", "django.contrib.sessions")
+        for name in settings.MIDDLEWARE
     ]
-    with override_settings(MIDDLEWARE=own):
+    with override_settings(MIDDLEWARE=with_djangos_own):
         browser = Client(raise_request_exception=False)
         browser.get("/log-in/ada")
         service.plan(always=faults.throttled)
@@ -946,7 +946,7 @@ def test_djangos_own_middleware_makes_a_500_of_an_outage(browser: Client, servic
 # Async
 
 
-def in_a_loop(test: Callable[[], Awaitable[None]]) -> None:
+def run_async(test: Callable[[], Awaitable[None]]) -> None:
     async def run() -> None:
         try:
             await test()
@@ -962,8 +962,8 @@ def test_async_views(service: Service) -> None:
         for n in (b"1", b"2"):
             assert (await browser.get("/async/count")).content == n
         before = browser.cookies[COOKIE].value
-        told = (await browser.get("/async/log-in/ada")).content.decode()
-        assert told == browser.cookies[COOKIE].value != before
+        key_in_view = (await browser.get("/async/log-in/ada")).content.decode()
+        assert key_in_view == browser.cookies[COOKIE].value != before
         assert (await browser.get("/async/who")).content == b"ada"
         assert (await browser.get("/async/count")).content == b"3"
         assert stored(service, before)["TtlSeconds"] == {"N": "60"}
@@ -971,7 +971,7 @@ def test_async_views(service: Service) -> None:
         assert (await browser.get("/async/who")).content == b"AnonymousUser"
         assert users_sessions(service) == []
 
-    in_a_loop(visit)
+    run_async(visit)
 
 
 def test_async_session_from_before_a_change_of_password_ends(service: Service) -> None:
@@ -985,7 +985,7 @@ def test_async_session_from_before_a_change_of_password_ends(service: Service) -
         assert (await browser.get("/async/who")).content == b"AnonymousUser"
         assert calls(service) == [VERIFY, VERIFY, "DELETE /sessions/…?reason=logout"]
 
-    in_a_loop(visit)
+    run_async(visit)
 
 
 def test_async_outage_is_a_503(service: Service) -> None:
@@ -998,7 +998,7 @@ def test_async_outage_is_a_503(service: Service) -> None:
         service.plan()
         assert (await browser.get("/async/who")).content == b"ada"
 
-    in_a_loop(visit)
+    run_async(visit)
 
 
 def test_async_store(service: Service) -> None:
@@ -1010,7 +1010,7 @@ def test_async_store(service: Service) -> None:
         await session.acycle_key()
         assert not await session.aexists(before)
         await session.asave()
-        assert await session.aexists(before), "for the requests that are under way"
+        assert await session.aexists(before), "requests in progress have the former key"
         assert await session.aexists(session.session_key)
         assert await SessionStore(session.session_key).aload() == {"a": 1}
         await session.aflush()
@@ -1021,4 +1021,4 @@ def test_async_store(service: Service) -> None:
         with pytest.raises(UpdateError):
             await session.asave()
 
-    in_a_loop(use)
+    run_async(use)

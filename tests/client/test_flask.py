@@ -1,4 +1,4 @@
-"""Flask's sessions in the service, with Flask-Login."""
+"""Flask's sessions on the service, with Flask-Login."""
 
 from __future__ import annotations
 
@@ -108,27 +108,27 @@ def users(service: Service) -> list[str | None]:
 
 
 def ends(service: Service) -> list[str]:
-    """The reasons for which sessions have ended."""
-    return sorted(each["RevokedReason"]["S"] for each in service.items() if "RevokedAt" in each)
+    """Return the reasons of all revocations."""
+    return sorted(item["RevokedReason"]["S"] for item in service.items() if "RevokedAt" in item)
 
 
 def sent(service: Service) -> list[str]:
-    """The calls since the last look, with `{id}` for session ids."""
+    """Return the calls since the last time, with `{id}` instead of session ids."""
     calls = [re.sub(r"/[\w-]{12}(?=/|\?|$)", "/{id}", call) for call in service.calls]
     service.plan()
     return calls
 
 
 @contextmanager
-def impatient(app: Flask, options: dict[str, Any]) -> Iterator[None]:
-    """The app does not wait for long: for outages, not for what has to succeed."""
-    patient = app.extensions["serverless_sessions"]
+def short_deadlines(app: Flask, options: dict[str, Any]) -> Iterator[None]:
+    """Give the app short deadlines. This is for calls that have to fail."""
+    former_client = app.extensions["serverless_sessions"]
     with Sessions(**options, deadline_seconds=0.2, verify_deadline_seconds=0.2) as client:
         app.extensions["serverless_sessions"] = client
         try:
             yield
         finally:
-            app.extensions["serverless_sessions"] = patient
+            app.extensions["serverless_sessions"] = former_client
 
 
 def test_a_request_makes_the_calls_that_it_needs(browser: FlaskClient, service: Service) -> None:
@@ -152,13 +152,13 @@ def test_a_request_makes_the_calls_that_it_needs(browser: FlaskClient, service: 
         "POST /log-in/ada#without a session": [CREATE],
     }
 
-    made = {}
+    actual = {}
     for request in expected:
         method, path = request.partition("#")[0].split(" ")
         assert browser.open(path, method=method).status_code == 200
-        made[request] = sent(service)
+        actual[request] = sent(service)
 
-    assert made == expected
+    assert actual == expected
 
 
 def test_cookie_is_only_for_this_host_over_https(browser: FlaskClient, service: Service) -> None:
@@ -214,7 +214,7 @@ def test_log_in_makes_a_new_session_with_all_values(browser: FlaskClient, servic
     }
     assert token(browser) not in (before, None)
     assert token(browser, "visitor") is None
-    # The visitor's session has a last minute, for the requests that are under way.
+    # The visitor's session lives for another minute, for requests in progress.
     visitor, ada = sorted(live(service), key=lambda item: "UserId" in item)
     assert visitor["AbsoluteExpirationTime"] == visitor["ExpirationTime"]
     assert int(visitor["ExpirationTime"]["N"]) - int(visitor["RenewedAt"]["N"]) == 60
@@ -229,15 +229,15 @@ def test_log_in_makes_a_new_session_with_all_values(browser: FlaskClient, servic
 def test_log_out_ends_the_session_and_keeps_the_other_values(
     app: Flask, browser: FlaskClient, service: Service
 ) -> None:
-    @app.post("/log-out-with-a-word")
-    def say_goodbye() -> str:
+    @app.post("/log-out-with-a-message")
+    def log_out_with_message() -> str:
         flask_login.logout_user()
         flash("See you")
         return "bye"
 
     browser.post("/log-in/ada")
     before = token(browser)
-    browser.post("/log-out-with-a-word")
+    browser.post("/log-out-with-a-message")
 
     assert (token(browser), token(browser, "visitor")) not in ((before, None), (None, None))
     assert token(browser) is None
@@ -264,7 +264,7 @@ def test_users_session_without_a_user_ends(
 def test_visitors_session_without_values_stays(
     browser: FlaskClient, service: Service, path: str
 ) -> None:
-    """A late answer must not delete the cookie of a log-in, so it deletes no cookie at all."""
+    """No cookie is deleted, because a late response could delete the cookie of a log-in."""
     browser.post("/set/a/1")
 
     answer = browser.post(path)
@@ -287,24 +287,23 @@ def test_values_come_back_as_they_were(app: Flask, browser: FlaskClient) -> None
         "large": 10**40,
         "": {"": "empty"},
     }
-    seen = []
+    loaded = []
 
-    @app.post("/keep")
-    def keep() -> str:
+    @app.post("/store")
+    def store() -> str:
         session.update(values)
-        return "kept"
+        return "stored"
 
-    @app.get("/look")
-    def look() -> str:
-        seen.append(dict(session))
-        return "seen"
+    @app.get("/load")
+    def load() -> str:
+        loaded.append(dict(session))
+        return "loaded"
 
-    browser.post("/keep")
-    browser.get("/look")
+    browser.post("/store")
+    browser.get("/load")
 
-    assert seen == [values]
-    assert [type(each) for each in seen[0].values()] == [type(seen[0][name]) for name in seen[0]]
-    assert {name: type(value) for name, value in seen[0].items()} == {
+    assert loaded == [values]
+    assert {name: type(value) for name, value in loaded[0].items()} == {
         name: type(value) for name, value in values.items()
     }
 
@@ -328,12 +327,12 @@ def test_change_within_a_value_is_noticed_and_sent_alone(
 def test_concurrent_requests_keep_each_others_keys(
     app: Flask, browser: FlaskClient, service: Service
 ) -> None:
-    at_once = threading.Barrier(8)
+    all_have_written = threading.Barrier(8)
 
     @app.post("/slowly/<key>")
     def slowly(key: str) -> str:
         session[key] = key
-        at_once.wait(60)
+        all_have_written.wait(60)
         return "set"
 
     browser.post("/set/first/1")
@@ -356,7 +355,7 @@ def test_concurrent_requests_keep_each_others_keys(
 def test_write_to_an_ended_session_does_not_restore_it(
     app: Flask, browser: FlaskClient, service: Service
 ) -> None:
-    """Its cookie may be a newer session's by now, so it stays as it is."""
+    """The cookie is not deleted, because it may already belong to a newer session."""
 
     @app.post("/late")
     def late() -> str:
@@ -379,7 +378,7 @@ def test_ended_session_is_empty(browser: FlaskClient, app: Flask, service: Servi
 
     answer = browser.get("/who")
     assert answer.text == "nobody"
-    # Nobody knows whether the browser has a newer cookie by now.
+    # The browser may already have a newer cookie.
     assert "Set-Cookie" not in answer.headers
 
     browser.post("/set/a/1")
@@ -445,14 +444,14 @@ def test_regenerated_session_has_a_new_token(
     assert sent(service) == [VERIFY, "PATCH /sessions/{id}", "POST /sessions/{id}/rotate"]
     assert token(browser) != before
     assert browser.get("/read").json["role"] == "admin"  # type: ignore[index]
-    # A request that was under way with the former one.
+    # A request in progress has the former token.
     tab = app.test_client(use_cookies=False)
-    late = tab.get("/who", headers={"Cookie": f"__Host-session={before}"})
-    assert late.text == "ada"
-    # Again at once brings another new token.
-    between = token(browser)
+    late_answer = tab.get("/who", headers={"Cookie": f"__Host-session={before}"})
+    assert late_answer.text == "ada"
+    # A second call during the grace period creates another token.
+    second = token(browser)
     assert browser.post("/elevate").status_code == 200
-    assert token(browser) not in (before, between)
+    assert token(browser) not in (before, second)
     assert browser.get("/who").text == "ada"
     assert len(service.items()) == 1
 
@@ -468,7 +467,7 @@ def test_outage_is_a_503_and_nobody_is_signed_out(
     browser.post("/log-in/ada")
     before = token(browser)
 
-    with impatient(app, options):
+    with short_deadlines(app, options):
         service.plan(always=fault)
         stranger = app.test_client()
         answers = [browser.get("/who"), browser.post("/log-out"), stranger.post("/log-in/bob")]
@@ -488,7 +487,7 @@ def test_outage_is_a_503_and_nobody_is_signed_out(
 def test_failed_write_is_a_503_and_the_session_stays(
     browser: FlaskClient, service: Service, path: str
 ) -> None:
-    """Said again when the service is back, it happens."""
+    """The request succeeds when it is repeated after the outage."""
     browser.post("/log-in/ada")
     before = token(browser)
 
@@ -510,9 +509,9 @@ def test_failed_write_is_a_503_and_the_session_stays(
 def test_log_in_or_log_out_that_fails_halfway_changes_nothing(
     browser: FlaskClient, service: Service, path: str, failing: str
 ) -> None:
-    """A log-in ends the former session last. A log-out that ends none is no log-out."""
+    """A log-in ends the former session last. A log-out fails if it cannot end the session."""
 
-    def partly_away(call: Call) -> None:
+    def fail_some_calls(call: Call) -> None:
         if f"{call.method} {call.path} ".startswith(f"{failing} "):
             faults.unavailable(call)
         else:
@@ -520,7 +519,7 @@ def test_log_in_or_log_out_that_fails_halfway_changes_nothing(
 
     browser.post("/set/cart/book")
     browser.post("/log-in/ada")
-    service.plan(always=partly_away)
+    service.plan(always=fail_some_calls)
     answer = browser.post(path)
 
     assert (answer.status_code, answer.headers.get("Set-Cookie")) == (503, None)
@@ -534,11 +533,11 @@ def test_log_in_or_log_out_that_fails_halfway_changes_nothing(
 def test_lost_answers_neither_repeat_nor_lose_a_change(
     browser: FlaskClient, service: Service, fault: Fault
 ) -> None:
-    """Each call's first answer is lost."""
+    """The first answer to every call is lost."""
 
-    def do(path: str, *answers_lost: bool) -> int:
-        plain: Fault = lambda call: call.send(call.forward())  # noqa: E731
-        service.plan(*(fault if lost else plain for lost in answers_lost))
+    def do(path: str, *losses: bool) -> int:
+        forward: Fault = lambda call: call.send(call.forward())  # noqa: E731
+        service.plan(*(fault if is_lost else forward for is_lost in losses))
         return browser.post(path).status_code
 
     assert do("/set/a/1", True) == 200
@@ -564,7 +563,7 @@ def test_restart_of_the_service_goes_unnoticed(browser: FlaskClient, service: Se
 def test_log_in_succeeds_even_if_the_visitors_session_cannot_be_ended(
     browser: FlaskClient, service: Service
 ) -> None:
-    """Nobody is signed in by that one; it expires."""
+    """The visitor's session signs nobody in, and it expires."""
     browser.post("/set/a/1")
 
     forward: Fault = lambda call: call.send(call.forward())  # noqa: E731
@@ -590,14 +589,15 @@ def test_outage_shows_the_apps_own_page(
         response.set_cookie("remember_token", "ada")
         return response
 
-    with impatient(app, options):
+    with short_deadlines(app, options):
         service.plan(always=faults.unavailable)
         browser.set_cookie("__Host-session", f"{'A' * 12}.{'B' * 27}")
         answer = browser.get(path) if path == "/who" else app.test_client().post(path)
 
     assert (answer.status_code, answer.text) == (503, "Come back soon")
     assert answer.headers["X-Frame-Options"] == "DENY"
-    # What is not so goes with it: who logs in, for example, is not remembered.
+    # If the session cannot be saved, the view's cookies are dropped. A failed log-in is therefore
+    # not remembered.
     assert ("Set-Cookie" in answer.headers) == (path == "/who")
     assert answer.headers["Content-Length"] == str(len("Come back soon"))
 
@@ -613,14 +613,13 @@ def test_error_of_the_view_keeps_the_session(app: Flask, browser: FlaskClient) -
 
 
 def test_session_is_available_outside_of_views(app: Flask, browser: FlaskClient) -> None:
-    """In tests, in streams, and after the request."""
-    with browser.session_transaction() as opened:
-        opened["a"] = 1
+    """Tests use the session before and after a request."""
+    with browser.session_transaction() as transaction:
+        transaction["a"] = 1
     with browser:
         assert browser.get("/read").json == {"a": 1}
         assert session["a"] == 1
-        opened = cast(FlaskSession, session)
-        assert opened | {"b": 2} == {"a": 1, "b": 2}
+        assert cast(FlaskSession, session) | {"b": 2} == {"a": 1, "b": 2}
         assert repr(session) == "<FlaskSession {'a': 1}>"
 
 
@@ -637,10 +636,10 @@ def test_log_in_moves_more_data_than_one_request_accepts(
         assert browser.post(f"/fill/{key}").status_code == 200
     assert browser.post("/log-in/ada").status_code == 200
 
-    kept = browser.get("/read").json or {}
+    values = browser.get("/read").json or {}
     assert users(service) == ["", "ada"]
-    assert len(kept) == 2 + 2 * 101 + 3
-    assert kept["1"] == "x" * 40_000
+    assert len(values) == 2 + 2 * 101 + 3
+    assert values["1"] == "x" * 40_000
 
 
 def test_user_key_is_an_option(

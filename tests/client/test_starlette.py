@@ -1,4 +1,4 @@
-"""Sessions of Starlette and FastAPI in the service."""
+"""The sessions of Starlette and FastAPI on the service."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def make_app(client: AsyncSessions, **options: Any) -> FastAPI:
 
 @pytest.fixture
 def browse(service: Service) -> Iterator[Open]:
-    """Opens browsers, each on an app with the given options."""
+    """Open browsers. Every call creates an app with the given options."""
     with ExitStack() as stack:
 
         def browse(
@@ -144,8 +144,8 @@ def sessions_of(service: Service, **deadlines: Any) -> AsyncSessions:
     )
 
 
-# For outages, not for what has to succeed.
-IMPATIENT = {"deadline_seconds": 0.2, "verify_deadline_seconds": 0.2}
+# For calls that have to fail.
+SHORT_DEADLINES = {"deadline_seconds": 0.2, "verify_deadline_seconds": 0.2}
 
 
 def token(browser: TestClient, name: str = "session") -> str | None:
@@ -161,7 +161,7 @@ def users(service: Service) -> list[str]:
 
 
 def sent(service: Service) -> list[str]:
-    """The calls since the last look, with `{id}` for session ids."""
+    """Return the calls since the last time, with `{id}` instead of session ids."""
     calls = [re.sub(r"/[\w-]{12}(?=/|\?|$)", "/{id}", call) for call in service.calls]
     service.plan()
     return calls
@@ -190,13 +190,13 @@ def test_a_request_makes_the_calls_that_it_needs(browser: TestClient, service: S
         "POST /clear#with a user": [VERIFY, f"{delete}logout"],
     }
 
-    made = {}
+    actual = {}
     for request in expected:
         method, path = request.partition("#")[0].split(" ")
         assert browser.request(method, path).status_code == 200
-        made[request] = sent(service)
+        actual[request] = sent(service)
 
-    assert made == expected
+    assert actual == expected
 
 
 def test_cookie_is_only_for_this_host_over_https(browser: TestClient, service: Service) -> None:
@@ -205,7 +205,7 @@ def test_cookie_is_only_for_this_host_over_https(browser: TestClient, service: S
     [item] = service.items()
     name, *attributes = answer.headers["Set-Cookie"].split("; ")
     assert name.startswith(f"__Host-visitor={item['SessionId']['S']}.")
-    # Up to the absolute end: how long a session may be idle is the service's affair.
+    # The cookie lasts until the absolute end. The service enforces the idle timeout.
     assert attributes == ["path=/", "Max-Age=34560000", "httponly", "samesite=lax", "secure"]
     assert answer.headers["Vary"] == "Cookie"
     assert item["TtlSeconds"]["N"] == "1209600"
@@ -263,7 +263,7 @@ def test_invalid_max_age_raises_an_error() -> None:
 
 
 def test_cookie_is_not_set_again_by_a_renewal(browser: TestClient, service: Service) -> None:
-    """An answer that comes late would put a former token back."""
+    """A late response would set a former token."""
     browser.post("/set/a/1")
     [item] = live(service)
     earlier = {
@@ -305,21 +305,21 @@ def test_change_within_a_value_is_noticed_and_sent_alone(
 
 
 def test_concurrent_requests_keep_each_others_keys(service: Service) -> None:
-    """The app has 8 requests in its hands, each loaded, before the first of them writes."""
+    """All 8 requests have loaded the session before the first of them writes it."""
 
-    async def eight() -> list[int]:
+    async def run_requests() -> list[int]:
         async with sessions_of(service) as client:
             issued = await client.create(data={"first": "1"})
             service.plan()
-            loaded = 0
+            loaded_count = 0
             all_loaded = asyncio.Event()
 
             async def slowly(request: Request) -> PlainTextResponse:
-                nonlocal loaded
+                nonlocal loaded_count
                 session = await load_session(request)
                 session[request.path_params["key"]] = request.path_params["key"]
-                loaded += 1
-                if loaded == 8:
+                loaded_count += 1
+                if loaded_count == 8:
                     all_loaded.set()
                 await all_loaded.wait()
                 return PlainTextResponse("set")
@@ -336,15 +336,15 @@ def test_concurrent_requests_keep_each_others_keys(service: Service) -> None:
                 tabs = (browser.get(f"/slowly/{number}") for number in range(8))
                 return [answer.status_code for answer in await asyncio.gather(*tabs)]
 
-    assert asyncio.run(eight()) == [200] * 8
+    assert asyncio.run(run_requests()) == [200] * 8
     assert sorted(sent(service)) == ["PATCH /sessions/{id}"] * 8 + [VERIFY] * 8
     [item] = live(service)
-    kept = {name: value["S"] for name, value in item["Data"]["M"].items()}
-    assert kept == {"first": "1"} | {str(n): str(n) for n in range(8)}
+    stored = {name: value["S"] for name, value in item["Data"]["M"].items()}
+    assert stored == {"first": "1"} | {str(n): str(n) for n in range(8)}
 
 
 def test_session_on_the_event_loop_has_to_be_loaded(browser: TestClient, browse: Open) -> None:
-    """Also without a cookie, so that the first try in development shows it."""
+    """It also raises without a cookie, so that the mistake is noticed in development."""
     with pytest.raises(SessionNotLoaded, match="await load_session"):
         TestClient(browser.app).get("/unloaded")
     assert browser.get("/unloaded").status_code == 500
@@ -358,7 +358,7 @@ def test_autoload_loads_every_session(browse: Open, service: Service) -> None:
     assert browser.get("/unloaded").json() == {"a": "1"}
     assert sent(service) == [VERIFY]
     service.plan(always=faults.unavailable)
-    refused = browse(IMPATIENT, browser.cookies, autoload=True).get("/plain")
+    refused = browse(SHORT_DEADLINES, browser.cookies, autoload=True).get("/plain")
     assert (refused.status_code, refused.json()) == (503, {"detail": "Service Unavailable"})
 
 
@@ -371,7 +371,7 @@ def test_ended_session_is_empty(browser: TestClient, service: Service) -> None:
     answer = browser.get("/read")
 
     assert answer.json() == {}
-    # Nobody knows whether the browser has a newer cookie by now.
+    # The browser may already have a newer cookie.
     assert "Set-Cookie" not in answer.headers
 
 
@@ -388,7 +388,7 @@ def test_outage_closes_a_web_socket(
 ) -> None:
     browser.post("/set/a/1")
     service.plan(always=faults.unavailable)
-    app = browse(IMPATIENT, browser.cookies, autoload=autoload)
+    app = browse(SHORT_DEADLINES, browser.cookies, autoload=autoload)
 
     url = f"wss://testserver/socket?accept_first={accept_first}"
     with pytest.raises(WebSocketDisconnect) as closed, app.websocket_connect(url) as socket:
@@ -407,7 +407,7 @@ def test_outage_is_a_503_and_nobody_is_signed_out(
     browser.post("/log-in/ada")
 
     service.plan(always=fault)
-    member, stranger = browse(IMPATIENT, browser.cookies), browse(IMPATIENT)
+    member, stranger = browse(SHORT_DEADLINES, browser.cookies), browse(SHORT_DEADLINES)
     answers = [
         member.get("/read"),
         member.get("/read-in-a-thread"),
@@ -470,7 +470,7 @@ def test_outage_while_saving_calls_the_apps_own_handler(service: Service) -> Non
         return PlainTextResponse("Come back soon", 503)
 
     service.plan(always=faults.unavailable)
-    client = sessions_of(service, **IMPATIENT)
+    client = sessions_of(service, **SHORT_DEADLINES)
     for handlers, expected in (({503: sorry}, "Come back soon"), ({}, "Service Unavailable")):
         app = Starlette(
             routes=[Route("/", touch)],
@@ -488,7 +488,7 @@ def test_outage_is_a_503_in_another_middleware_too(service: Service) -> None:
         async def authenticate(self, conn: HTTPConnection) -> None:
             await load_session(conn)
 
-    client = sessions_of(service, **IMPATIENT)
+    client = sessions_of(service, **SHORT_DEADLINES)
     app = Starlette(
         middleware=[
             Middleware(SessionMiddleware, sessions=client),
