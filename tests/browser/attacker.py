@@ -1,4 +1,4 @@
-"""The web server of somebody who wants to get at the console."""
+"""The web server of an attacker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from local.stack import HOST
 
 
 class Attacker:
-    """Another web server of this machine, and what its visitors send; `pages` by their path."""
+    """A web server on this machine. `pages` are its pages by path.
+
+    `visits` are the paths and headers of the requests that it has received.
+    """
 
     def __init__(self) -> None:
         self.pages: dict[str, str] = {}
@@ -25,7 +28,7 @@ class Attacker:
                 self.wfile.write(attacker.pages.get(self.path, "").encode())
 
             def log_message(self, format: str, *args: object) -> None:
-                """Tests read `visits`."""
+                """Print nothing."""
 
         self.server = ThreadingHTTPServer((HOST, 0), Handler)
         self.server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""Chromium, the console as its command starts it, and the deployed local stack behind it."""
+"""Chromium, the console as its command starts it, and the deployed local stack."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.console import Console, running_console
 _ARGUMENTS = (
     *("--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    # A name of the attacker's that leads to this machine.
+    # The attacker's host name resolves to this machine.
     "--host-resolver-rules=MAP attacker.example 127.0.0.1",
 )
 
@@ -35,7 +35,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def environment(stack: LocalStack) -> dict[str, str]:
-    """An operator's, who may call the API and nothing else."""
+    """The environment of an operator who is only allowed to call the API."""
     keys = stack.credentials("olga", "execute-api:Invoke")
     return {
         "AWS_ENDPOINT_URL": stack.endpoint,
@@ -54,7 +54,7 @@ def console(stack: LocalStack, environment: dict[str, str]) -> Iterator[Console]
 
 @pytest.fixture(scope="session")
 def sessions(stack: LocalStack) -> Iterator[Sessions]:
-    """The app that signs users in."""
+    """The client of an app that signs users in."""
     keys = stack.credentials("app", "execute-api:Invoke")
     with Sessions(stack.url, region=REGION, credentials=keys) as sessions:
         yield sessions
@@ -62,7 +62,10 @@ def sessions(stack: LocalStack) -> Iterator[Sessions]:
 
 @pytest.fixture
 def look(chromium: Browser, console: Console) -> Iterator[Callable[..., Page]]:
-    """A page in a browser of its own that the console has let in, with the given options."""
+    """Open the console in a new browser context with the given options, and return the page.
+
+    `page.errors` are the errors of its scripts and the violations of its content security policy.
+    """
     contexts = []
 
     def look(**options: Any) -> Page:
@@ -70,14 +73,14 @@ def look(chromium: Browser, console: Console) -> Iterator[Callable[..., Page]]:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
-        # Whatever the content security policy stops is told as an error.
+        # Chromium logs a violation of the content security policy as an error.
         errors: list[str] = []
 
-        def tell(message: Any) -> None:
+        def record(message: Any) -> None:
             if message.type == "error":
                 errors.append(message.text)
 
-        page.on("console", tell)
+        page.on("console", record)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.errors = errors
         let_in(console, page)

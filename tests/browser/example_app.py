@@ -1,4 +1,4 @@
-"""An example app in a process of its own, and a person who uses it in a browser."""
+"""An example app in its own process, and a person who uses it in a browser."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ _WHO = "(path) => fetch(path, { cache: 'no-store' }).then((answer) => answer.jso
 
 
 class ExampleApp:
-    """An app that runs at `origin`; its log has a line for each request."""
+    """An app that runs at `origin`. Its log has a line for every request."""
 
     def __init__(self, name: str, port: int, log: Path) -> None:
         self.name = name
-        # Chromium takes `Secure` cookies over HTTP from this name alone.
+        # Chromium accepts `Secure` cookies over HTTP only from this host name.
         self.origin = f"http://localhost:{port}"
         self._log = log
 
     @property
     def failures(self) -> list[str]:
-        """The log's lines of answers with a status of 500 or more."""
+        """The log lines of responses with a status of 500 or more."""
         return re.findall(r'.*HTTP/1\.\d[^"]*" 5\d\d.*', self._log.read_text())
 
 
@@ -66,7 +66,7 @@ class ExampleApp:
 def serving(
     name: str, environment: Mapping[str, str], log: Path, *, visitors: bool
 ) -> Iterator[ExampleApp]:
-    """Run the example of this framework; with `visitors`, these have sessions too."""
+    """Run the example app of a framework. With `visitors`, visitors have sessions too."""
     port = free_port()
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -102,13 +102,13 @@ def _await_start(process: subprocess.Popen[bytes], port: int, log: Path) -> None
 
 
 class Person:
-    """Somebody with a browser of their own: a tab in which they act, and tabs that poll."""
+    """A person with a browser: one tab in which they act, and further tabs that poll."""
 
     def __init__(self, browser: Browser, app: ExampleApp) -> None:
         self._context: BrowserContext = browser.new_context(base_url=app.origin)
         self._context.set_default_timeout(60_000)
         self._polls: list[Page] = []
-        # Forms that were sent from the tab in which the person acts.
+        # The number of forms that were sent from the first tab.
         self.sent = 0
         self.page: Page = self._context.new_page()
         self.page.on("request", self._count)
@@ -120,23 +120,24 @@ class Person:
         self.page.goto(url)
 
     def poll(self, origin: str, path: str) -> None:
-        """Open one more tab, which asks who is signed in every `POLL_MS`."""
+        """Open another tab, which requests `path` every `POLL_MS`."""
         tab = self._context.new_page()
         tab.goto(f"{origin}/who")
         tab.evaluate(_POLL, [path, POLL_MS])
         self._polls.append(tab)
 
     def press(self, label: str, *, again_after_ms: int | None = None) -> None:
-        """Press the button once, or twice, and wait for the page to which it leads.
+        """Press the button once or twice, and wait for the next page.
 
-        The second press drops the answer to the first one, if that has not arrived by then. It is
-        a timer of the page, so that it can't hit a button of the next page.
+        If the answer to the first press has not arrived when the button is pressed again, the
+        browser drops it. The page's own timer makes the second press, so that it cannot press a
+        button of the next page.
         """
         self.page.evaluate(_PRESS, [label, again_after_ms])
         self.page.wait_for_function("!window.isLeft && document.readyState === 'complete'")
 
     def log_in(self, user: str, *, again_after_ms: int | None = None) -> None:
-        """Expects the page with the form."""
+        """Log in. The current page must be the one with the form."""
         self.page.fill("[name=user]", user)
         self.press("Log in", again_after_ms=again_after_ms)
 
@@ -146,19 +147,19 @@ class Person:
 
     @property
     def user(self) -> str | None:
-        """Who is signed in, once all polls that are under way have been answered."""
+        """The user who is signed in after all polls in progress have got their answers."""
         self._settle()
         user: str | None = self.page.evaluate(_WHO, "/who")["user"]
         return user
 
     @property
     def text(self) -> str:
-        """The page as it is shown, in one line."""
+        """The visible text of the page, in one line."""
         return " ".join(self.page.inner_text("body").split())
 
     @property
     def jar(self) -> list[dict[str, Any]]:
-        """The cookies of this browser. No poll is under way while others take their place."""
+        """The cookies of this browser. The polls pause while the cookies are replaced."""
         return list(self._context.cookies())
 
     @jar.setter
@@ -170,7 +171,7 @@ class Person:
 
     @property
     def token(self) -> str | None:
-        """What the user's cookie holds."""
+        """The value of the user's cookie."""
         values = {cookie["name"]: cookie["value"] for cookie in self.jar}
         return values.get("__Host-session")
 

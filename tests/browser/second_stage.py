@@ -1,4 +1,4 @@
-"""The CDK app of a second stage on the local AWS: the same service with tables of its own."""
+"""The CDK app of a second stage on the local AWS: the same service with its own tables."""
 
 from aws_cdk import App
 

@@ -1,4 +1,4 @@
-"""What other pages in the operator's browser try; each check of the guard stops one of these."""
+"""Attacks of other pages in the operator's browser. Every check of the guard stops one of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NASTY = '<img src=x onerror="window.owned=1"><script>window.owned=1</script>\'"<
 
 @pytest.fixture
 def victim(sessions: Sessions) -> str:
-    """A user with one session that is to stay live."""
+    """A user with one session, which the attacks must not end."""
     user = f"victim-{time.monotonic_ns()}"
     sessions.create(user)
     return user
@@ -29,7 +29,7 @@ def victim(sessions: Sessions) -> str:
 def test_form_of_another_port_ends_nothing(
     page: Page, console: Console, attacker: Attacker, sessions: Sessions, victim: str
 ) -> None:
-    """The browser takes it for the same site and sends the cookie along."""
+    """For the browser, another port is the same site, so it sends the cookie with the form."""
     attacker.pages["/form"] = (
         f'<form id=f method=post action="{console.origin}/end">'
         f'<input name=user value="{victim}"><input name=reason value=owned></form>'
@@ -44,7 +44,7 @@ def test_form_of_another_port_ends_nothing(
 
 
 def test_other_name_for_this_machine_is_refused(page: Page, console: Console) -> None:
-    """As after DNS rebinding: there the attacker's page and the console are one origin."""
+    """After DNS rebinding, the attacker's page and the console have the same origin."""
     port = console.origin.rpartition(":")[2]
     answer = page.goto(f"http://attacker.example:{port}/")
     assert answer
@@ -71,7 +71,7 @@ def test_link_of_another_site_carries_no_cookie(
 def test_console_can_not_be_framed(
     page: Page, console: Console, attacker: Attacker, site: str
 ) -> None:
-    """The operator would click on what lies invisibly above."""
+    """The attacker could make the operator click on an invisible frame."""
     attacker.pages["/frame"] = f'<iframe src="{console.origin}/"></iframe>'
     page.goto(f"{getattr(attacker, site)}/frame")
 
@@ -94,16 +94,16 @@ def test_window_that_opens_the_console_can_not_hold_it(
 ) -> None:
     page.goto(f"{attacker.same_site}/opener")
     with page.context.expect_page() as opened:
-        page.evaluate(f"window.held = window.open('{console.origin}/'); null")
+        page.evaluate(f"window.opened = window.open('{console.origin}/'); null")
     opened.value.wait_for_load_state()
 
     assert opened.value.evaluate("window.opener") is None
-    assert page.evaluate("window.held.closed")
+    assert page.evaluate("window.opened.closed")
 
 
 def test_what_users_write_is_text(look: Callable[..., Page], sessions: Sessions) -> None:
-    made = sessions.create(NASTY, data={NASTY: NASTY}, client=Client(user_agent=NASTY))
-    id = made.session.session_id
+    issued = sessions.create(NASTY, data={NASTY: NASTY}, client=Client(user_agent=NASTY))
+    id = issued.session.session_id
     sessions.change(id, {NASTY: [NASTY]})
     page = look()
 
@@ -119,7 +119,7 @@ def test_what_users_write_is_text(look: Callable[..., Page], sessions: Sessions)
 
 
 def test_code_that_got_into_a_page_does_not_run(page: Page, attacker: Attacker) -> None:
-    """If escaping failed, the policy is what is left."""
+    """The content security policy is a second protection, in case the escaping fails."""
     page.evaluate(
         """(foreign) => {
           const script = document.createElement("script");
@@ -167,13 +167,13 @@ def test_pages_do_not_stay_in_the_cache(page: Page, victim: str) -> None:
 
 
 def test_url_of_the_terminal_opens_the_console_once(chromium: Browser, console: Console) -> None:
-    """Others may find it in the browser's history."""
-    used = console.key_url
+    """Others may read the URL in the browser's history."""
+    used_url = console.key_url
     with chromium.new_context() as first, chromium.new_context() as second:
         page = first.new_page()
         let_in(console, page)
         assert page.url == f"{console.origin}/"
-        answer = second.new_page().goto(used)
+        answer = second.new_page().goto(used_url)
         assert answer
         assert answer.status == 401
 
@@ -181,7 +181,7 @@ def test_url_of_the_terminal_opens_the_console_once(chromium: Browser, console: 
 def test_two_consoles_can_run_side_by_side(
     page: Page, console: Console, stack: LocalStack, environment: dict[str, str]
 ) -> None:
-    """Cookies know no ports."""
+    """A browser sends a cookie to every port of a host."""
     with running_console(command(stack), environment) as other:
         let_in(other, page)
         for origin in (console.origin, other.origin):

@@ -1,4 +1,4 @@
-"""An operator's way through the console."""
+"""An operator uses the console in Chromium."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PHONE = Client("198.51.100.20", "Mozilla/5.0 (iPhone) Version/19.0 Safari/604.1"
 
 @pytest.fixture
 def user(sessions: Sessions) -> str:
-    """A user with two live sessions and one that was revoked; the trail knows of all."""
+    """A user with two live sessions and a revoked one, whose events are all in the trail."""
     user = f"ada-{time.monotonic_ns()}"
     laptop = sessions.create(user, data={"theme": "dark"}, client=LAPTOP).session.session_id
     sessions.change(laptop, {"theme": "light"})
@@ -43,7 +43,7 @@ def test_operator_finds_a_user_and_signs_them_out(
     card = page.locator("article", has_text="Firefox on Linux")
     expect(card).to_contain_text("203.0.113.7")
 
-    # The picture: two live, one revoked; a change and a rotation as dots.
+    # The picture shows the sessions as bars, and the change and the rotation as dots.
     rows = page.locator(".lives li")
     expect(rows).to_have_count(3)
     expect(page.locator(".lives .span.live")).to_have_count(2)
@@ -53,7 +53,7 @@ def test_operator_finds_a_user_and_signs_them_out(
     widths = [box["width"] for box in map(_box, page.locator(".lives .span.live").all())]
     assert all(width > 0 for width in widths)
 
-    # One ends, for a reason, and its event comes to the page by itself.
+    # One session ends. The page reloads until it shows the event.
     card.locator("text=End it …").click()
     expect(page.locator("main")).to_contain_text("1 session of")
     page.fill("#reason", "stolen_device")
@@ -64,7 +64,7 @@ def test_operator_finds_a_user_and_signs_them_out(
     expect(event).to_contain_text("revoked for stolen_device")
     expect(event).to_contain_text("user/olga")
 
-    # Then the other.
+    # The other session ends.
     page.click(f"text=Sessions of {user}")
     page.click("text=Sign out everywhere")
     page.fill("#reason", "left_company")
@@ -82,10 +82,10 @@ def _box(locator: object) -> dict[str, float]:
 def test_clocks_and_bars_run_down(page: Page, user: str) -> None:
     page.goto(f"/user?id={user}")
     clock, bar = page.locator("b[data-until]").first, page.locator("progress").first
-    said, value = clock.inner_text(), bar.evaluate("bar => bar.value")
+    text, value = clock.inner_text(), bar.evaluate("bar => bar.value")
 
-    assert re.fullmatch(r"in \d+ min \d+ s", said)
-    expect(clock).not_to_have_text(said)
+    assert re.fullmatch(r"in \d+ min \d+ s", text)
+    expect(clock).not_to_have_text(text)
     assert bar.evaluate("bar => bar.value") < value
 
 
@@ -96,9 +96,9 @@ def test_times_are_shown_in_the_viewers_time_zone_and_in_utc(
     page.goto(f"/user?id={user}")
     times = page.locator("dd", has=page.locator("time")).first
 
-    found = re.search(r"(\d\d):\d\d:\d\d\s+\S+ (\d\d):\d\d:\d\d UTC", times.inner_text())
-    assert found
-    assert (int(found[1]) - int(found[2])) % 24 == 9
+    hours = re.search(r"(\d\d):\d\d:\d\d\s+\S+ (\d\d):\d\d:\d\d UTC", times.inner_text())
+    assert hours
+    assert (int(hours[1]) - int(hours[2])) % 24 == 9
 
 
 def test_console_can_be_used_by_keyboard_alone(page: Page, sessions: Sessions, user: str) -> None:
@@ -106,7 +106,7 @@ def test_console_can_be_used_by_keyboard_alone(page: Page, sessions: Sessions, u
         for _ in range(60):
             if page.evaluate("selector => document.activeElement.matches(selector)", selector):
                 outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-                assert outline == "solid", "the focus is to be seen"
+                assert outline == "solid", "the focus must be visible"
                 return
             page.keyboard.press("Tab")
         raise AssertionError(f"{selector} can't be reached")
@@ -160,14 +160,16 @@ def test_accessibility_checker_finds_nothing(
     look: Callable[..., Page], sessions: Sessions, user: str, scheme: str
 ) -> None:
     page = look(color_scheme=scheme, timezone_id="Asia/Tokyo")
-    # The colors are all that differs in the dark: the pages that have the most of them.
+    # Dark mode only changes colors, so the pages with the most colors are enough.
     all_pages = pages(page, sessions, user)
     for path in all_pages if scheme == "light" else all_pages[1:4]:
         page.goto(path)
         page.evaluate(AXE)
-        found = page.evaluate("axe.run().then(found => found.violations)")
-        told = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]
-        assert not told, (path, told)
+        violations = page.evaluate("axe.run().then(result => result.violations)")
+        assert not violations, (
+            path,
+            [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in violations],
+        )
 
 
 def test_local_stack_has_sessions_to_look_at(chromium: Browser, stack: LocalStack) -> None:

@@ -1,8 +1,9 @@
-"""Nobody is signed out by accident, however the requests of one browser overlap.
+"""Overlapping requests of one browser never sign its user out by accident.
 
-The example apps run on the deployed local stack. Each test goes on after somebody was signed out,
-counts how many were, and prints that. `LOG_INS` and `DOUBLE_CLICKS` are the counts per app. By
-default they make 51 log-ins and 21 double clicks of a kind for the three apps together.
+The example apps run on the deployed local stack. If a user is signed out, a test continues. At its
+end it prints how many users were signed out. The environment variables `LOG_INS` and
+`DOUBLE_CLICKS` set the number of attempts per app. By default, the three apps together have 51
+log-ins, and 21 double clicks of every kind.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tests.support.waiting import eventually
 
 LOG_INS = int(os.environ.get("LOG_INS") or 17)
 DOUBLE_CLICKS = int(os.environ.get("DOUBLE_CLICKS") or 7)
-# The second click comes while the first one's request is at the app, or after its answer.
+# The second click happens while the first request is in progress, or after its answer.
 GAPS_MS = [round(100 * number / DOUBLE_CLICKS) for number in range(DOUBLE_CLICKS)]
 _GRACE_SECONDS: int = json.loads((ROOT / "cdk.json").read_text())["context"]["settings"][
     "rotation_grace_seconds"
@@ -47,7 +48,7 @@ def app(
 
 @pytest.fixture(scope="module")
 def second_stage(stack: LocalStack) -> str:
-    """The URL of another deployment of the service, which knows no token of the first one."""
+    """The URL of another deployment of the service, where tokens of the first one are invalid."""
     outputs = cdk(
         *(stack, ROOT, "deploy", STACK, "--tags", f"ms-custom-id={_SECOND_API_ID}"),
         *("--app", f"{sys.executable} -m tests.browser.second_stage"),
@@ -57,7 +58,7 @@ def second_stage(stack: LocalStack) -> str:
 
 @pytest.fixture
 def person(chromium: Browser, app: ExampleApp) -> Iterator[Person]:
-    """Somebody with two tabs that poll: one reads the session, the other one writes, too."""
+    """A person with two tabs that poll. One reads the session, and the other one also writes."""
     with closing(Person(chromium, app)) as person:
         person.poll(app.origin, "/who")
         person.poll(app.origin, "/who?write")
@@ -66,7 +67,10 @@ def person(chromium: Browser, app: ExampleApp) -> Iterator[Person]:
 
 
 class Regenerated(NamedTuple):
-    """The jars of people who pressed the button twice, by name; `at` is when the last one did."""
+    """The result of double clicks on "Regenerate".
+
+    `jars` are the cookies of the users by name, and `at` is the time of the last double click.
+    """
 
     jars: dict[str, list[dict[str, Any]]]
     signed_out: list[str]
@@ -96,11 +100,11 @@ def test_double_click_on_regenerate_leaves_the_user_signed_in(regenerated: Regen
 
 
 def test_log_in_beside_polls(person: Person, app: ExampleApp) -> None:
-    """The polls that are under way were sent with the cookie of the visitor's session."""
+    """The polls in progress were sent with the cookie of the visitor's session."""
     signed_out = []
     for number in range(LOG_INS):
         user = f"polled-{number}"
-        assert person.jar, "the visitor has a session"
+        assert person.jar, "the visitor has no session"
         person.log_in(user)
         page = person.text
         if person.user != user:
@@ -115,7 +119,7 @@ def test_log_in_beside_polls(person: Person, app: ExampleApp) -> None:
 
 
 def test_double_click_on_log_in_signs_in(person: Person, app: ExampleApp) -> None:
-    """The form's CSRF token is that of the visitor's session, for both clicks."""
+    """Both clicks send the CSRF token of the visitor's session."""
     signed_out, other_pages = [], 0
     for number, gap in enumerate(GAPS_MS):
         user = f"twice-{number}"
@@ -150,7 +154,7 @@ def test_double_click_on_log_out_signs_out(person: Person, app: ExampleApp) -> N
 
 
 def test_every_regenerate_brings_a_new_token(person: Person) -> None:
-    """The grace of the one before may still run."""
+    """The grace period of the former token may not be over yet."""
     person.log_in("elevated")
     tokens = set()
     for _ in range(4):
@@ -163,17 +167,17 @@ def test_every_regenerate_brings_a_new_token(person: Person) -> None:
 def test_app_that_points_at_another_stage_signs_nobody_out(
     person: Person, app: ExampleApp, stack: LocalStack, second_stage: str, tmp_path: Path
 ) -> None:
-    """One instance of the app has the wrong URL. Cookies ignore ports, so all share the jar.
+    """One instance of the app has the wrong URL. It gets the same cookies, which ignore ports.
 
-    Django's visitors and users share the name of their cookie. There the instance that is wrong
-    makes no sessions for visitors.
+    In Django, visitors and users have the same cookie. The wrong instance therefore creates no
+    sessions for visitors there.
     """
     environment = {**_environment(stack, app.name), "SESSIONS_URL": second_stage}
     signed_out = []
     with serving(app.name, environment, tmp_path / "log", visitors=app.name != "django") as wrong:
         person.poll(wrong.origin, "/who?write")
         for number in range(DOUBLE_CLICKS):
-            user = f"astray-{number}"
+            user = f"misrouted-{number}"
             person.log_in(user)
             person.look(wrong.origin)
             assert "Signed in" not in person.text
@@ -190,7 +194,7 @@ def test_app_that_points_at_another_stage_signs_nobody_out(
 def test_nobody_is_taken_for_a_thief(
     regenerated: Regenerated, chromium: Browser, app: ExampleApp, stack: LocalStack
 ) -> None:
-    """The grace of each rotation is over by now, and with it what excuses a former token."""
+    """All grace periods are over, so using a former token would now count as a theft."""
     time.sleep(max(0, regenerated.at + _GRACE_SECONDS + 2 - time.monotonic()))
     signed_out, without_new_token = [], []
     with closing(Person(chromium, app)) as person:
@@ -212,8 +216,8 @@ def test_nobody_is_taken_for_a_thief(
     assert (signed_out, without_new_token, thefts) == ([], [], [])
 
 
-def _report(app: ExampleApp, stories: str, count: int, broken: list[str]) -> None:
-    print(f"\n{app.name}: {count} {stories}, {len(broken)} broken")
+def _report(app: ExampleApp, attempts: str, count: int, failures: list[str]) -> None:
+    print(f"\n{app.name}: {count} {attempts}, {len(failures)} broken")
 
 
 def _environment(stack: LocalStack, name: str) -> dict[str, str]:
@@ -221,11 +225,11 @@ def _environment(stack: LocalStack, name: str) -> dict[str, str]:
 
 
 def _thefts(stack: LocalStack, name: str) -> list[str]:
-    """The sessions that a reused token ended in this app, from the whole trail.
+    """Return the sessions of this app that a reused token has ended, from the whole trail.
 
-    The table does not have them any more: TTL of the local AWS takes a second.
+    They are no longer in the table of sessions, because the local AWS's TTL takes only a second.
     """
-    # Events come in the order of the changes, so all others are there once this one is.
+    # Events are recorded in order, so the trail is complete once it has this session's event.
     with stack.sessions(stack.credentials(name, "execute-api:Invoke")) as sessions:
         last = sessions.create("last").session.session_id
         eventually(lambda: list(sessions.events(session_id=last)))

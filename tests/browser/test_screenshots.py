@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/ anew: `make test-browser SCREENSHOTS=1`."""
+"""Takes the screenshots in docs/ again: `make test-browser SCREENSHOTS=1`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ APP = "arn:aws:iam::111122223333:role/webshop"
 
 
 class Scene:
-    """Some days of ada's, written into both tables."""
+    """The sessions of the user ada over some days, written into both tables."""
 
     def __init__(self, service: Service, sessions: Sessions, tell: Tell) -> None:
         self._service = service
@@ -41,7 +41,7 @@ class Scene:
         self._tell(type, session_id, **{"actor": actor, "recorded_at": recorded_at} | facts)
 
     def signed_in(self, ago: int, client: Client, *, idle_for: int = 300, **made: Any) -> str:
-        """A session that is `ago` seconds old; one that is idle for too long has expired."""
+        """Create a session that is `ago` seconds old and was renewed `idle_for` seconds ago."""
         issued = self._sessions.create("ada", client=client, data={"cart": []}, **made)
         id = issued.session.session_id
         ends = self.now - idle_for + issued.session.ttl_seconds
@@ -61,7 +61,7 @@ class Scene:
         return id
 
     def play(self) -> str:
-        """Write it; the id of the laptop's session."""
+        """Write all sessions and events. Return the id of the laptop's session."""
         lost, kiosk, old = (
             "Jx0rVQm2T8y4dLw9KcPzAg",
             "t7QbN1xWf0aHs5GkUe3RMw",

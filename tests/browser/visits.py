@@ -1,4 +1,4 @@
-"""How the console is started and entered."""
+"""Starting and opening the console."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def let_in(console: Console, page: Page) -> None:
 
 
 def command(stack: LocalStack) -> str:
-    """What starts the console as `sessions console` does."""
+    """Return code that starts the console as `sessions console` does."""
     arguments = ["--url", stack.url, "console", "--no-browser"]
     return f"from serverless_sessions.cli.commands import main; main({arguments!r})"

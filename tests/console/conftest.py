@@ -1,4 +1,4 @@
-"""The console in a browser without scripts, on the real service."""
+"""The console on the real service, in a browser that does not run scripts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def entry(service: Service) -> Entry:
 
 @pytest.fixture
 def stranger(entry: Entry) -> Iterator[TestClient]:
-    """A browser that has not been let in."""
+    """A browser that has not opened the console with its URL."""
     with TestClient(entry.guard, base_url=ORIGIN, follow_redirects=False) as browser:
         yield browser
 
 
 @pytest.fixture
 def browser(entry: Entry, stranger: TestClient) -> TestClient:
-    """A browser that has; its forms come from the console's pages."""
+    """A browser that has opened the console, and sends the console's own origin."""
     answer = stranger.get(entry.guard.url)
     assert answer.status_code == 303
     stranger.headers["Origin"] = ORIGIN
@@ -42,5 +42,6 @@ def sessions(service: Service) -> Iterator[Sessions]:
 
 @pytest.fixture
 def tell(service: Service) -> Iterator[Tell]:
+    """A function that writes an event into the trail."""
     with writing_events(service.audit_table) as tell:
         yield tell

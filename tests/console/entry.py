@@ -1,4 +1,4 @@
-"""The console without a socket, and what its pages say."""
+"""The console without a socket, and the text of its pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ORIGIN = f"http://127.0.0.1:{PORT}"
 
 
 class Entry:
-    """The console's guard, and the URLs that it printed when somebody entered."""
+    """The console's guard. `urls` are the new URLs that it printed whenever somebody entered."""
 
     def __init__(self, service: Service) -> None:
         self.urls: list[str] = []
@@ -32,13 +32,13 @@ class Entry:
 
 
 def words(page: str) -> str:
-    """What a page says, without its tags."""
+    """Return the text of a page, without its tags."""
     main = page[page.index("<main") :]
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", main)).strip()
 
 
 def location(answer: Any) -> str:
-    """Where a redirect leads: a path of the console."""
+    """Return the target of a redirect, which must be a path of the console."""
     assert answer.status_code == 303, answer.text
     target = urlsplit(answer.headers["location"])
     assert target.netloc in ("", f"127.0.0.1:{PORT}")

@@ -1,4 +1,4 @@
-"""What keeps others out. `tests/browser/test_attacks.py` tries the same in a real browser."""
+"""The guard's checks. `tests/browser/test_attacks.py` tests them in a real browser."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def test_key_is_exchanged_for_a_cookie(entry: Entry, stranger: TestClient) -> No
 
 
 def test_key_works_once(entry: Entry, stranger: TestClient) -> None:
-    """It stays in the browser's history and in the list of processes."""
-    used = entry.guard.url
-    stranger.get(used)
+    """The key remains in the browser's history and in the list of processes."""
+    used_url = entry.guard.url
+    stranger.get(used_url)
     stranger.cookies.clear()
 
-    assert stranger.get(used).status_code == 401
+    assert stranger.get(used_url).status_code == 401
     assert entry.urls == [entry.guard.url]
     assert stranger.get(entry.guard.url).status_code == 303
 
 
 def test_used_key_with_the_cookie_opens_the_console(entry: Entry, browser: TestClient) -> None:
-    """Whoever clicks on the URL in the terminal again is let in."""
+    """The operator may click on the URL in the terminal again."""
     answer = browser.get("/?key=used")
 
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
@@ -51,7 +51,7 @@ def test_nothing_without_the_key(stranger: TestClient, service: Service) -> None
 
 
 def test_other_host_name_is_refused(browser: TestClient, service: Service) -> None:
-    """A name that an attacker's DNS points to this machine carries the attacker's page with it."""
+    """An attacker's DNS can resolve a name to this machine. This is called DNS rebinding."""
     names = ("attacker.example:4600", "127.0.0.1", "localhost:4600", "127.0.0.1:1", "[::1]:4600")
     for name in names:
         answer = browser.get("/user?id=ada", headers={"Host": name})
@@ -60,7 +60,7 @@ def test_other_host_name_is_refused(browser: TestClient, service: Service) -> No
 
 
 def test_change_from_another_origin_is_refused(browser: TestClient, sessions: Sessions) -> None:
-    """The browser sends the cookie with a form from another port of this host."""
+    """A browser sends the cookie even with a form of another port on this host."""
     sessions.create("ada")
     del browser.headers["Origin"]
     origins = ("null", "http://127.0.0.1:4601", "http://localhost:4600", "https://a.example")
@@ -77,7 +77,7 @@ def test_every_answer_carries_the_headers(browser: TestClient) -> None:
         assert headers["referrer-policy"] == "same-origin"
         assert headers["x-content-type-options"] == "nosniff"
         policy = headers["content-security-policy"].split("; ")
-        assert dict(each.split(" ", 1) for each in policy) == {
+        assert dict(directive.split(" ", 1) for directive in policy) == {
             "default-src": "'none'",
             "style-src": "'self'",
             "script-src": "'self'",

@@ -1,4 +1,4 @@
-"""What the pages say, of every kind of session, end and trouble."""
+"""The pages for every kind of session, end and error."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ NASTY = "<script>alert(1)</script>\"'>&{{1234*4321}}\u202e"
 GONE = "A" * 12
 
 
-def spoken(page: str) -> list[str]:
-    """What the rows of the picture tell to those who don't see it."""
-    return [
-        each.replace("&#39;", "'") for each in re.findall(r'role="img" aria-label="(.*?)"', page)
-    ]
+def row_labels(page: str) -> list[str]:
+    """Return the labels that screen readers read for the rows of the picture."""
+    labels = re.findall(r'role="img" aria-label="(.*?)"', page)
+    return [label.replace("&#39;", "'") for label in labels]
 
 
 def utc(seconds: int) -> str:
@@ -38,17 +37,17 @@ def test_user_has_cards_with_client_times_and_bars(browser: TestClient, sessions
 
     page = browser.get("/user?id=ada").text
 
-    said = words(page)
-    made = issued.session
-    assert "1 live session" in said
-    assert "Created by Firefox on Linux from 203.0.113.7 Last used by unknown" in said
-    assert f"Created {utc(made.created_at)}" in said
-    assert utc(made.expires_at) in said
-    assert utc(made.absolute_expires_at) in said
+    text = words(page)
+    session = issued.session
+    assert "1 live session" in text
+    assert "Created by Firefox on Linux from 203.0.113.7 Last used by unknown" in text
+    assert f"Created {utc(session.created_at)}" in text
+    assert utc(session.expires_at) in text
+    assert utc(session.absolute_expires_at) in text
     bars = re.findall(r'<progress .*? max="(\d+)" value="(\d+)" data-until="(\d+)"', page)
     assert [(bar[0], bar[2]) for bar in bars] == [
-        ("600", str(made.expires_at)),
-        (str(HOUR), str(made.absolute_expires_at)),
+        ("600", str(session.expires_at)),
+        (str(HOUR), str(session.absolute_expires_at)),
     ]
     assert all(0 < int(left) <= int(full) for full, left, _ in bars)
 
@@ -56,7 +55,7 @@ def test_user_has_cards_with_client_times_and_bars(browser: TestClient, sessions
 def test_picture_shows_how_every_session_lived_and_ended(
     browser: TestClient, sessions: Sessions, tell: Tell
 ) -> None:
-    """Live, revoked and purged, expired and removed late; a change and a rotation as dots."""
+    """One session is live, one was revoked, and one expired. A change and a rotation are dots."""
     now = int(time.time())
     live = sessions.create("ada").session.session_id
     revoked, expired = "R" * 12, "E" * 12
@@ -70,7 +69,7 @@ def test_picture_shows_how_every_session_lived_and_ended(
 
     page = browser.get("/user?id=ada").text
 
-    first, second, third = spoken(page)
+    first, second, third = row_labels(page)
     assert live in page
     assert first.endswith("live")
     assert ", revoked " in second
@@ -84,7 +83,7 @@ def test_picture_shows_how_every_session_lived_and_ended(
 
 
 def test_stolen_session_does_not_look_like_a_log_out(browser: TestClient, tell: Tell) -> None:
-    """An operator must not have to know the reason's name."""
+    """Operators should not have to know the meaning of `token_reuse`."""
     now = int(time.time())
     for id, reason in (("R" * 12, "token_reuse"), ("L" * 12, "logout")):
         tell("created", id, recorded_at=now - 5000)
@@ -94,7 +93,7 @@ def test_stolen_session_does_not_look_like_a_log_out(browser: TestClient, tell: 
     assert len(re.findall('<span class="badge stolen">', user)) == 1
     assert len(re.findall('<rect class="span stolen" x=', user)) == 1
     assert "stolen? token_reuse" in words(user)
-    [stolen] = [row for row in spoken(user) if "token_reuse" in row]
+    [stolen] = [row for row in row_labels(user) if "token_reuse" in row]
     assert "revoked as stolen" in stolen
 
     for path in (f"/session?id={'R' * 12}", "/trail?user=ada"):
@@ -113,10 +112,10 @@ def test_hatched_bar_begins_at_the_expiry_and_ends_at_the_removal(
 
     page = browser.get("/user?id=ada").text
 
-    found = re.search(r'<rect class="lag" x="([\d.]+)%" width="([\d.]+)%"', page)
-    assert found
-    # The picture has a margin of 3 % of its 10,000 s on either side.
-    start, width = float(found[1]), float(found[2])
+    bar = re.search(r'<rect class="lag" x="([\d.]+)%" width="([\d.]+)%"', page)
+    assert bar
+    # The picture shows 10,000 s, and has a margin of 3 % of that on either side.
+    start, width = float(bar[1]), float(bar[2])
     assert start == pytest.approx(100 * 5300 / 10_600, abs=0.1)
     assert width == pytest.approx(100 * 2500 / 10_600, abs=0.1)
 
@@ -124,7 +123,7 @@ def test_hatched_bar_begins_at_the_expiry_and_ends_at_the_removal(
 def test_expired_session_that_ttl_has_not_removed_is_shown_as_expired(
     browser: TestClient, sessions: Sessions, service: Service, tell: Tell
 ) -> None:
-    """Neither the list nor the trail has it: the session is dead, and its item still there."""
+    """The session is in no list, and its expiry is not in the trail yet."""
     id = sessions.create("ada").session.session_id
     now = int(time.time())
     tell("created", id, recorded_at=now - HOUR)
@@ -135,14 +134,14 @@ def test_expired_session_that_ttl_has_not_removed_is_shown_as_expired(
         ExpressionAttributeValues={":past": {"N": str(now - 600)}},
     )
 
-    [row] = spoken(browser.get("/user?id=ada").text)
+    [row] = row_labels(browser.get("/user?id=ada").text)
     assert ", expired " in row
     assert row.endswith("idle, not yet removed")
     for path in (f"/session?id={id}", f"/trail?session={id}"):
-        said = words(browser.get(path).text)
-        assert "expired" in said
-        assert utc(now - 600) in said
-        assert "TTL has not removed it yet" in said
+        text = words(browser.get(path).text)
+        assert "expired" in text
+        assert utc(now - 600) in text
+        assert "TTL has not removed it yet" in text
 
 
 def test_window_limits_the_picture(browser: TestClient, tell: Tell) -> None:
@@ -152,14 +151,14 @@ def test_window_limits_the_picture(browser: TestClient, tell: Tell) -> None:
         tell("revoked", id, recorded_at=now - ago + 10, reason="logout")
         tell("purged", id, recorded_at=now - ago + 20, ttl_lag_seconds=10)
 
-    assert len(spoken(browser.get("/user?id=ada").text)) == 2
+    assert len(row_labels(browser.get("/user?id=ada").text)) == 2
     page = browser.get("/user?id=ada&window=5m").text
-    [row] = spoken(page)
+    [row] = row_labels(page)
     width = re.search(r'<rect class="span revoked" x="[\d.]+%" width="([\d.]+)%"', page)
     assert width
     assert float(width[1]) == pytest.approx(100 * 10 / 300, abs=0.1)
     past = browser.get(f"/user?id=ada&window=1d&until={now - 20 * 86_400 + HOUR}").text
-    assert len(spoken(past)) == 1
+    assert len(row_labels(past)) == 1
     assert "No session lived" in words(
         browser.get(f"/user?id=ada&window=1h&until={now - 10 * 86_400}").text
     )
@@ -183,13 +182,13 @@ def test_trail_shows_all_details_newest_first(browser: TestClient, tell: Tell) -
     tell("revoked", GONE, reason="stolen")
     tell("expired", "B" * 12, at=now - 60, cause="absolute", actor=None, removed_by="ttl")
 
-    said = words(browser.get("/trail?user=ada").text)
+    text = words(browser.get("/trail?user=ada").text)
 
     assert re.search(
         rf"expired cause absolute .* removed by ttl on record .* "
         rf"revoked for stolen .* {GONE} by arn:aws:iam::111122223333:user/olga "
         rf"updated changed cart, theme .* created to expire ",
-        said,
+        text,
     )
 
 
@@ -212,28 +211,28 @@ def test_trail_is_filtered_by_type_and_time(browser: TestClient, tell: Tell) -> 
     assert types(f"since={field(now - HOUR)}") == ["revoked", "updated"]
     assert types(f"until={field(now - HOUR)}") == ["created"]
     assert types("type=rotated") == []
-    said = words(browser.get("/trail?user=ada&type=rotated").text)
-    assert "None of the 3 events matches these types and times" in said
+    text = words(browser.get("/trail?user=ada&type=rotated").text)
+    assert "None of the 3 events matches these types and times" in text
     assert browser.get("/trail?user=ada&since=yesterday").status_code == 422
 
 
 def test_older_events_are_on_further_pages_and_none_is_missing(
     browser: TestClient, tell: Tell
 ) -> None:
-    """The API continues by seconds; many events can share one."""
+    """The API filters by whole seconds, and many events can have the same second."""
     now = int(time.time())
-    told = {
+    event_ids = {
         tell("updated", GONE, recorded_at=now - n // 30, changed=[f"k{n:03}"]) for n in range(95)
     }
-    path, found = "/trail?user=ada&type=updated", list[str]()
+    path, keys = "/trail?user=ada&type=updated", list[str]()
     for _ in range(3):
         page = browser.get(path).text
-        found += re.findall(r"<b>(k\d{3})</b>", page)
+        keys += re.findall(r"<b>(k\d{3})</b>", page)
         older = re.search(r'<a href="([^"]+)">Older events', page)
         path = older[1].replace("&amp;", "&") if older else ""
 
-    assert len(told) == 95
-    assert len(found) == len(set(found)) == 95
+    assert len(event_ids) == 95
+    assert len(keys) == len(set(keys)) == 95
     assert path == ""
 
 
@@ -258,10 +257,10 @@ def test_page_of_an_ended_session_says_how_it_ended(browser: TestClient, tell: T
     tell("created", GONE)
     tell("revoked", GONE, reason="token_reuse")
 
-    said = words(browser.get(f"/session?id={GONE}").text)
+    text = words(browser.get(f"/session?id={GONE}").text)
 
-    assert "It has ended: revoked" in said
-    assert "token_reuse" in said
+    assert "It has ended: revoked" in text
+    assert "token_reuse" in text
 
 
 def test_anonymous_session_has_a_page_and_can_be_ended(
@@ -272,9 +271,9 @@ def test_anonymous_session_has_a_page_and_can_be_ended(
     assert "User anonymous" in words(browser.get(f"/session?id={id}").text)
     assert "an anonymous visitor" in words(browser.get(f"/end?session={id}").text)
     done = browser.post("/end", data={"session": id, "reason": "stolen"})
-    said = words(browser.get(location(done)).text)
-    assert "Ended 1 session For stolen" in said
-    assert "on the way" not in said
+    text = words(browser.get(location(done)).text)
+    assert "Ended 1 session For stolen" in text
+    assert "on the way" not in text
     with pytest.raises(SessionNotFound):
         sessions.get(id)
 
@@ -285,35 +284,35 @@ def test_one_session_ends_with_a_reason(
     client = Client("203.0.113.7", "curl/8")
     id, other = (sessions.create("ada", client=client).session.session_id for _ in range(2))
 
-    asked = words(browser.get(f"/end?session={id}").text)
-    assert "1 session of ada will end" in asked
-    assert f"{id} curl from 203.0.113.7, created" in asked
-    assert other not in asked
-    ended = location(browser.post("/end", data={"session": id, "reason": "stolen"}))
-    first = browser.get(ended).text
-    assert "Ended 1 session Of ada , for stolen" in words(first)
-    assert "1 event is on the way" in words(first)
-    assert "data-reload" in first
+    confirmation = words(browser.get(f"/end?session={id}").text)
+    assert "1 session of ada will end" in confirmation
+    assert f"{id} curl from 203.0.113.7, created" in confirmation
+    assert other not in confirmation
+    outcome_path = location(browser.post("/end", data={"session": id, "reason": "stolen"}))
+    page = browser.get(outcome_path).text
+    assert "Ended 1 session Of ada , for stolen" in words(page)
+    assert "1 event is on the way" in words(page)
+    assert "data-reload" in page
     tell("revoked", id, reason="stolen")
-    then = browser.get(ended).text
-    assert "on the way" not in then
-    assert re.search(r"revoked for stolen \d{4}-\d\d-\d\d .* UTC", words(then))
-    assert [each.session_id for each in sessions.list("ada")] == [other]
+    page = browser.get(outcome_path).text
+    assert "on the way" not in page
+    assert re.search(r"revoked for stolen \d{4}-\d\d-\d\d .* UTC", words(page))
+    assert [session.session_id for session in sessions.list("ada")] == [other]
 
 
 def test_user_is_signed_out_everywhere(browser: TestClient, sessions: Sessions, tell: Tell) -> None:
     ids = [sessions.create("ada").session.session_id for _ in range(3)]
     sessions.create("grace")
 
-    asked = words(browser.get("/end?user=ada").text)
-    assert "3 sessions of ada will end" in asked
-    assert all(id in asked for id in ids)
-    ended = location(browser.post("/end", data={"user": "ada", "reason": "left"}))
+    confirmation = words(browser.get("/end?user=ada").text)
+    assert "3 sessions of ada will end" in confirmation
+    assert all(id in confirmation for id in ids)
+    outcome_path = location(browser.post("/end", data={"user": "ada", "reason": "left"}))
     for id in ids:
         tell("revoked", id, reason="left")
-    said = words(browser.get(ended).text)
-    assert "Ended 3 sessions" in said
-    assert all(id in said for id in ids)
+    text = words(browser.get(outcome_path).text)
+    assert "Ended 3 sessions" in text
+    assert all(id in text for id in ids)
     assert not list(sessions.list("ada"))
     assert len(list(sessions.list("grace"))) == 1
 
@@ -323,12 +322,12 @@ def test_user_is_signed_out_everywhere_but_on_one_device(
 ) -> None:
     keep, other = (sessions.create("ada").session.session_id for _ in range(2))
 
-    asked = words(browser.get(f"/end?user=ada&keep={keep}").text)
-    assert "1 session of ada will end" in asked
-    assert f"This one stays: {keep}" in asked
+    confirmation = words(browser.get(f"/end?user=ada&keep={keep}").text)
+    assert "1 session of ada will end" in confirmation
+    assert f"This one stays: {keep}" in confirmation
     ended = browser.post("/end", data={"user": "ada", "keep": keep, "reason": "password"})
     assert "Ended 1 session" in words(browser.get(location(ended)).text)
-    assert [each.session_id for each in sessions.list("ada")] == [keep]
+    assert [session.session_id for session in sessions.list("ada")] == [keep]
     assert "No other session of ada is live" in words(
         browser.get(f"/end?user=ada&keep={keep}").text
     )
@@ -340,9 +339,9 @@ def test_session_to_keep_that_has_ended_gives_a_notice(
 ) -> None:
     sessions.create("ada")
 
-    said = words(browser.get(f"/end?user=ada&keep={GONE}").text)
+    text = words(browser.get(f"/end?user=ada&keep={GONE}").text)
 
-    assert "This ends all of the user's sessions" in said
+    assert "This ends all of the user's sessions" in text
 
 
 def test_wrong_reason_ends_nothing_and_asks_again(
@@ -366,7 +365,7 @@ def test_page_says_that_there_is_nothing_to_end(browser: TestClient, service: Se
 
 
 def test_link_cannot_forge_an_outcome(browser: TestClient) -> None:
-    """A link can't make the page say that sessions ended."""
+    """The page only shows outcomes that this console has stored."""
     answer = browser.get("/ended?outcome=made-up&ended=7")
 
     assert answer.status_code == 422
@@ -437,8 +436,8 @@ def test_text_of_users_and_browsers_is_escaped(
 ) -> None:
     secret = sessions.create("grace").token
     agent = f"{NASTY} {secret}"
-    made = sessions.create(NASTY, data={NASTY: NASTY}, client=Client(user_agent=agent))
-    id = made.session.session_id
+    issued = sessions.create(NASTY, data={NASTY: NASTY}, client=Client(user_agent=agent))
+    id = issued.session.session_id
     tell("updated", id, NASTY, changed=[NASTY, secret], actor=NASTY)
     tell("revoked", "B" * 12, NASTY, reason=NASTY)
     tell("tampered", "C" * 12, NASTY, changed=[NASTY])
@@ -457,7 +456,7 @@ def test_text_of_users_and_browsers_is_escaped(
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "said"),
+    ("fault", "status", "message"),
     [
         (unavailable, 503, "does not answer at the moment"),
         (gateway(403, "Forbidden"), 403, "execute-api:Invoke"),
@@ -466,14 +465,14 @@ def test_text_of_users_and_browsers_is_escaped(
     ],
 )
 def test_failed_call_gives_a_message(
-    browser: TestClient, service: Service, fault: Fault, status: int, said: str
+    browser: TestClient, service: Service, fault: Fault, status: int, message: str
 ) -> None:
     service.plan(always=fault)
 
     for path in ("/user?id=ada", f"/session?id={GONE}", "/trail?user=ada", "/end?user=ada"):
         answer = browser.get(path)
         assert answer.status_code == status, path
-        assert said in words(answer.text)
+        assert message in words(answer.text)
         assert "Traceback" not in answer.text
 
 
@@ -489,10 +488,10 @@ def test_frozen_service_gives_a_message(browser: TestClient, service: Service) -
 def test_missing_credentials_give_a_message(
     browser: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none_found(_: object) -> None:
+    def find_none(_: object) -> None:
         raise NoCredentials("botocore finds no AWS credentials")
 
-    monkeypatch.setattr("serverless_sessions._core.signing.Signer._find_credentials", none_found)
+    monkeypatch.setattr("serverless_sessions._core.signing.Signer._find_credentials", find_none)
 
     answer = browser.get("/user?id=ada")
 
@@ -503,10 +502,10 @@ def test_missing_credentials_give_a_message(
 def test_fault_of_the_console_shows_no_traceback(
     entry: Entry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fault(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("inner detail")
 
-    monkeypatch.setattr("serverless_sessions.AsyncSessions.list", fault)
+    monkeypatch.setattr("serverless_sessions.AsyncSessions.list", fail)
     guard = entry.guard
     with TestClient(
         guard, base_url=ORIGIN, raise_server_exceptions=False, follow_redirects=True

@@ -1,4 +1,4 @@
-"""The example apps, with what a test in a browser needs and they lack.
+"""The example apps, extended for tests in a browser.
 
     SESSIONS_URL=… WEB_PORT=… VISITORS=yes python -m tests.browser.apps.flask_app
 
@@ -15,9 +15,9 @@ from typing import Any
 
 PORT = int(os.environ["WEB_PORT"])
 VISITORS = bool(os.environ.get("VISITORS"))
-# The form field in the page of the examples. It is Django's name.
+# The form field in the pages of the examples. Django uses this name.
 CSRF_FIELD = "csrfmiddlewaretoken"
-# The local AWS answers as late as the machine is busy, and the apps wait for it.
+# On a busy machine the local AWS is slow.
 DEADLINES: dict[str, Any] = {"deadline_seconds": 120, "verify_deadline_seconds": 120}
 
 

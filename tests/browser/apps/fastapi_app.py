@@ -38,7 +38,7 @@ def csrf_token(request: Request) -> dict[str, str]:
 
 
 async def load_and_check(request: Request) -> StarletteSession:
-    """Stands in for `load_session`, on which each endpoint depends."""
+    """Replace `load_session`, on which every endpoint depends, and check the CSRF token."""
     session = await load_session(request)
     if request.url.path == "/log-in":
         sent = str((await request.form()).get(CSRF_FIELD, ""))

@@ -23,7 +23,7 @@ def who() -> dict[str, str | None]:
 
 @app.post("/regenerate")
 def regenerate() -> Response:
-    session.regenerate()  # type: ignore[attr-defined]  # for types it is Flask's own
+    session.regenerate()  # type: ignore[attr-defined]  # the declared type is Flask's own session
     return redirect("/")
 
 
