@@ -1,4 +1,4 @@
-"""Calls of the deployed API: each answer is held against the contract."""
+"""Calls of the deployed API. Every answer is checked against the contract."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tests.support.caller import Answer, Caller
 from tests.support.contract import assert_matches_contract
 
 
-class HeldCaller(Caller):
-    """Holds each answer against the contract."""
+class ContractCaller(Caller):
+    """Checks every answer against the contract."""
 
     def send(self, request: AWSRequest) -> Answer:
         answer = super().send(request)
         if answer.headers.get("content-type") == "application/x-amz-json-1.0":
-            # MiniStack's type for a refusal by IAM; AWS says application/json.
+            # MiniStack uses this type if IAM refuses a call. AWS uses application/json.
             answer.headers["content-type"] = "application/json"
         path = str(request.url).removeprefix(self.url)
         assert_matches_contract(
@@ -27,19 +27,19 @@ class HeldCaller(Caller):
 
 
 def log_in(call: Caller, user_id: str, **fields: Any) -> tuple[str, str]:
-    """Session id and token."""
+    """Create a session. Return its id and token."""
     session = call("POST", "/sessions", {"user_id": user_id, **fields}).json
     return session["session_id"], session["token"]
 
 
 def log_in_and_rotate(call: Caller, user_id: str, *, grace_seconds: int) -> tuple[str, str, str]:
-    """Session id, former and new token."""
+    """Create a session and rotate its token. Return its id, the former and the new token."""
     session_id, former = log_in(call, user_id)
     return session_id, former, rotate(call, former, grace_seconds=grace_seconds)
 
 
 def rotate(call: Caller, presented: str, *, grace_seconds: int) -> str:
-    """The new token that takes the place of the one presented."""
+    """Replace the presented token, and return the new one."""
     token = parsed(presented).successor()
     answer = call(
         "POST",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from local.stack import LocalStack
-from tests.e2e.calls import HeldCaller
+from tests.e2e.calls import ContractCaller
 
 
 @pytest.fixture(scope="session")
-def call(stack: LocalStack) -> HeldCaller:
-    return HeldCaller(stack.url, stack.credentials("tests", "execute-api:Invoke"))
+def call(stack: LocalStack) -> ContractCaller:
+    return ContractCaller(stack.url, stack.credentials("tests", "execute-api:Invoke"))

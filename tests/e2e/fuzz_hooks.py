@@ -1,5 +1,6 @@
-"""What schemathesis has to know of this API: how calls are signed, where a live session comes from,
-and which rules of the contract stand in its words alone.
+"""Hooks for schemathesis: they sign the calls, provide live sessions, and add checks.
+
+They also ignore failures that are caused by rules which the contract states only in words.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ _calls = count()
 
 
 class Signature(AuthBase):
-    """SigV4 with the environment's credentials."""
+    """Signs requests (SigV4) with the environment's credentials."""
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        # Spelled as the signature's rules have it: requests leaves some characters as they are.
+        # The signature needs all of these characters encoded. requests leaves some as they are.
         url = urlsplit(str(request.url))
         query = quote(url.query.replace("+", "%20"), safe="%&=")
         request.url = urlunsplit(url._replace(query=query))
@@ -48,7 +49,10 @@ schemathesis.auth.set_from_requests(Signature())  # type: ignore[attr-defined]
 def before_call(
     context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]
 ) -> None:
-    """Let every other call that the contract allows meet a live session, which no guess does."""
+    """Use a live session in every second call that the contract allows.
+
+    A generated id or token never belongs to a live session.
+    """
     if case.meta is None or not case.meta.generation.mode.is_positive or next(_calls) % 2:
         return
     operation = case.operation.label
@@ -60,7 +64,7 @@ def before_call(
         case.query["session_id"] = _new_session()["session_id"]
     elif "session_id" in case.path_parameters:
         body = case.body if isinstance(case.body, dict) else {}
-        # Only a visitor's session gets a last window.
+        # Only an anonymous session can get a final window.
         session = _new_session(None if body.get("final") is True else "fuzz")
         case.path_parameters["session_id"] = session["session_id"]
         if "token" in body:
@@ -78,7 +82,7 @@ def filter_failure(
     case: schemathesis.Case[Any],
     response: schemathesis.Response,
 ) -> bool:
-    """Whether it is one: a request that only breaks a rule in words was rightly refused."""
+    """Return False for a request that was rejected because of a rule in words only."""
     if not isinstance(failure, RejectedPositiveData) or response.status_code != 422:
         return True
     return not breaks_only_words(response.json())
@@ -93,7 +97,7 @@ def unavailable_says_when_to_return(
 
 @schemathesis.check
 class EveryOperationSucceeds:
-    """Otherwise the run would say little of the answers that matter most."""
+    """Check that every operation succeeds at least once. Errors alone would prove little."""
 
     def __init__(self) -> None:
         self._tried: set[str] = set()

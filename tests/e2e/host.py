@@ -1,4 +1,4 @@
-"""One host of the functions, with a clock of its own: what runs in its process."""
+"""One host of the functions, with its own clock. This code runs in the host's process."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _CONTEXT = SimpleNamespace(
 
 
 def start(environment: Mapping[str, str], skew_seconds: int) -> None:
-    """Load the functions in this environment; their clock is off by `skew_seconds`."""
+    """Load the functions in this environment. Their clock is wrong by `skew_seconds`."""
     os.environ.update(environment)
     clock.time = lambda: time.time() + skew_seconds
 
 
 def invoke(package: str, event: dict[str, Any]) -> Any:
-    """What the function answers to `event`."""
+    """Invoke a function with `event` and return its answer."""
     return _handler(package).lambda_handler(event, _CONTEXT)
 
 

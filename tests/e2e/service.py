@@ -1,4 +1,4 @@
-"""The service in one of the places where callers race for a session."""
+"""The service on which callers race for a session."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ class HostCaller(Caller):
 
 
 class Service(NamedTuple):
-    """The service under a race.
+    """The service on which callers race.
 
-    `stagger_seconds` is about what one call takes: by up to so much callers begin apart.
+    `stagger_seconds` is about the duration of a call. The calls of a race begin at most this long
+    after each other.
     """
 
     callers: list[Caller]
@@ -58,14 +59,14 @@ class Service(NamedTuple):
         return allowed
 
     def stored(self, session_id: str) -> dict[str, Any]:
-        """The session's item, empty if there is none."""
+        """Return the session's item, or {} if there is none."""
         key = {"SessionId": {"S": session_id}}
         answer = self.dynamodb.get_item(TableName=self.table, Key=key, ConsistentRead=True)
         item: dict[str, Any] = answer.get("Item", {})
         return item
 
-    def wear(self, session_id: str) -> None:
-        """Make a renewal by `verify` due: the last one is long ago."""
+    def make_renewal_due(self, session_id: str) -> None:
+        """Set the last renewal to a time long ago, so that `verify` renews the session."""
         self.dynamodb.update_item(
             TableName=self.table,
             Key={"SessionId": {"S": session_id}},
@@ -74,7 +75,7 @@ class Service(NamedTuple):
         )
 
     def lose_newest(self, session_id: str) -> None:
-        """Let the newest token be unseen for longer than its grace."""
+        """Make the newest token one that nobody has used for longer than its grace period."""
         self.dynamodb.update_item(
             TableName=self.table,
             Key={"SessionId": {"S": session_id}},
@@ -83,7 +84,7 @@ class Service(NamedTuple):
         )
 
     def race(self, *calls: Callable[[], Any]) -> list[Any]:
-        """What each call answers; all begin at once, or a moment apart."""
+        """Make all calls at the same time, or a moment apart, and return their answers."""
         start = Barrier(len(calls))
 
         def run(call: Callable[[], Any]) -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 from local.stack import ROOT, LocalStack, cdk
 from serverless_sessions.operate.deployment import execute_api_url
-from tests.e2e.calls import HeldCaller, log_in, log_in_and_rotate, rotate
+from tests.e2e.calls import ContractCaller, log_in, log_in_and_rotate, rotate
 from tests.support.caller import Answer, Caller
 from tests.support.waiting import eventually
 
@@ -21,7 +21,7 @@ CACHE_SECONDS = 5
 
 
 class Protected(NamedTuple):
-    """The example deployed twice: without a cache, and with one."""
+    """The example API, deployed without and with a cache."""
 
     uncached: Caller
     cached: Caller
@@ -47,7 +47,7 @@ def whoami(api: Caller, token: str) -> Answer:
 
 
 def test_no_token_is_401(protected: Protected) -> None:
-    """API Gateway asks nobody."""
+    """API Gateway does not call the authorizer."""
     answer = protected.uncached("GET", "/whoami")
 
     assert (answer.status, answer.json) == (401, {"message": "Unauthorized"})
@@ -60,13 +60,13 @@ def test_bad_token_is_403(protected: Protected, token: str) -> None:
     assert (answer.status, answer.json) == (403, {"message": "Forbidden"})
 
 
-def test_wrong_secret_is_403(protected: Protected, call: HeldCaller) -> None:
+def test_wrong_secret_is_403(protected: Protected, call: ContractCaller) -> None:
     session_id, _ = log_in(call, "guest")
 
     assert whoami(protected.uncached, f"{session_id}.{SECRET}").status == 403
 
 
-def test_good_token_passes_with_its_session(protected: Protected, call: HeldCaller) -> None:
+def test_good_token_passes_with_its_session(protected: Protected, call: ContractCaller) -> None:
     session_id, token = log_in(call, "guest")
 
     answer = whoami(protected.uncached, token)
@@ -81,7 +81,7 @@ def test_good_token_passes_with_its_session(protected: Protected, call: HeldCall
 
 
 def test_revoked_token_is_refused_at_once_without_a_cache(
-    protected: Protected, call: HeldCaller
+    protected: Protected, call: ContractCaller
 ) -> None:
     session_id, token = log_in(call, "guest")
     assert whoami(protected.uncached, token).status == 200
@@ -92,9 +92,9 @@ def test_revoked_token_is_refused_at_once_without_a_cache(
 
 
 def test_revoked_token_is_refused_once_the_cache_has_expired(
-    protected: Protected, call: HeldCaller
+    protected: Protected, call: ContractCaller
 ) -> None:
-    """What the cache costs: until then it passes."""
+    """Until then, API Gateway accepts it. This is the price of the cache."""
     session_id, token = log_in(call, "guest")
     asked = time.monotonic()
     assert whoami(protected.cached, token).status == 200
@@ -102,14 +102,14 @@ def test_revoked_token_is_refused_once_the_cache_has_expired(
 
     call("DELETE", f"/sessions/{session_id}")
 
-    # It may be refused only where this machine took longer than the cache.
+    # It may only be refused if this machine took longer than the cache's time.
     passed = whoami(protected.cached, token).status == 200
     assert passed or time.monotonic() - asked > CACHE_SECONDS
     time.sleep(max(0, answered + CACHE_SECONDS - time.monotonic()))
     assert whoami(protected.cached, token).status == 403
 
 
-def test_expired_token_is_refused(protected: Protected, call: HeldCaller) -> None:
+def test_expired_token_is_refused(protected: Protected, call: ContractCaller) -> None:
     _, token = log_in(call, "guest", ttl_seconds=1)
     time.sleep(1.1)
 
@@ -117,9 +117,9 @@ def test_expired_token_is_refused(protected: Protected, call: HeldCaller) -> Non
 
 
 def test_rotated_token_passes_and_the_former_one_in_its_grace(
-    protected: Protected, call: HeldCaller, stack: LocalStack
+    protected: Protected, call: ContractCaller, stack: LocalStack
 ) -> None:
-    """The grace begins with the first use of the new token, which the authorizer notes."""
+    """The grace period begins with the first use of the new token. The authorizer records it."""
     session_id, former, new = log_in_and_rotate(call, "guest", grace_seconds=3600)
 
     assert whoami(protected.uncached, former).status == 200
@@ -129,8 +129,8 @@ def test_rotated_token_passes_and_the_former_one_in_its_grace(
     assert whoami(protected.uncached, former).status == 200
 
 
-def test_older_token_ends_the_session(protected: Protected, call: HeldCaller) -> None:
-    """Somebody has kept a copy. It is on record that the authorizer has ended the session."""
+def test_older_token_ends_the_session(protected: Protected, call: ContractCaller) -> None:
+    """Somebody has a copy of the token. The trail says that the authorizer ended the session."""
     session_id, stolen, new = log_in_and_rotate(call, "guest", grace_seconds=1)
     for _ in range(2):
         new = rotate(call, new, grace_seconds=1)

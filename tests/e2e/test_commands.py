@@ -1,4 +1,4 @@
-"""What the commands say when something is in their way."""
+"""The error messages of the local commands."""
 
 from __future__ import annotations
 

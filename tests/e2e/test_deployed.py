@@ -1,4 +1,4 @@
-"""The service as its callers meet it, on the deployed local stack."""
+"""The deployed local stack, as callers of the service use it."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ from botocore.exceptions import ClientError
 from local.demo import COMMANDS, exports
 from local.invoke import invoke
 from local.stack import LocalStack
-from tests.e2e.calls import HeldCaller
+from tests.e2e.calls import ContractCaller
 from tests.support.caller import Answer, Caller
 from tests.support.template import ROOT
 from tests.support.waiting import eventually
 
 
-def create(call: HeldCaller, user_id: str, **fields: Any) -> dict[str, Any]:
+def create(call: ContractCaller, user_id: str, **fields: Any) -> dict[str, Any]:
     answer = call("POST", "/sessions", {"user_id": user_id, **fields})
     assert answer.status == 201, answer
     session: dict[str, Any] = answer.json
     return session
 
 
-def change(call: HeldCaller, path: str, data: dict[str, Any], *, version: int) -> dict[str, Any]:
-    """Change the session of this version, once."""
+def change(
+    call: ContractCaller, path: str, data: dict[str, Any], *, version: int
+) -> dict[str, Any]:
+    """Change the session if it has this version."""
     headers = {"If-Match": f'"v{version}"'}
     answer = call("PATCH", path, {"data": data}, headers=headers)
-    if answer.status == 412 and answer.sends > 1:  # after a 503 this version may be our own
+    if answer.status == 412 and answer.sends > 1:  # a send that got a 503 may have made the change
         answer = call("GET", path)
     assert answer.status == 200, answer
     changed: dict[str, Any] = answer.json
@@ -44,15 +46,18 @@ def change(call: HeldCaller, path: str, data: dict[str, Any], *, version: int) -
     return changed
 
 
-def trail(call: HeldCaller, session: dict[str, Any]) -> list[dict[str, Any]]:
-    """What its user's trail says of the session: a creation answered 503 may have left another."""
+def trail(call: ContractCaller, session: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the session's events from its user's trail.
+
+    If a creation was answered 503, the user may have another session.
+    """
     query = {"user_id": session["user_id"], "order": "asc", "limit": 100}
     events = call("GET", "/events", query=query).json["items"]
     return [event for event in events if event["session_id"] == session["session_id"]]
 
 
-def trail_of(call: HeldCaller, session: dict[str, Any], *types: str) -> list[dict[str, Any]]:
-    """The session's trail, as soon as it has events of these types, in this order."""
+def trail_of(call: ContractCaller, session: dict[str, Any], *types: str) -> list[dict[str, Any]]:
+    """Wait until the session's trail has exactly events of these types, and return them."""
 
     def complete() -> list[dict[str, Any]]:
         events = trail(call, session)
@@ -61,27 +66,27 @@ def trail_of(call: HeldCaller, session: dict[str, Any], *types: str) -> list[dic
     return eventually(complete)  # type: ignore[no-any-return]
 
 
-def expiry_of(call: HeldCaller, session: dict[str, Any]) -> dict[str, Any]:
-    """The last line of an expired session's trail.
+def expiry_of(call: ContractCaller, session: dict[str, Any]) -> dict[str, Any]:
+    """Wait until the last event of the session's trail is its expiry, and return that event.
 
-    Not its second one, for DynamoDB may be sent a slow creation twice, the second time after TTL
-    has removed what the first one made.
+    It need not be the second event. A slow creation may be sent to DynamoDB twice, the second time
+    after TTL has removed the item.
     """
 
-    def last_line() -> list[dict[str, Any]]:
+    def last_event() -> list[dict[str, Any]]:
         return [event for event in trail(call, session)[-1:] if event["type"] == "expired"]
 
-    [expired] = eventually(last_line)
+    [expired] = eventually(last_event)
     return expired  # type: ignore[no-any-return]
 
 
-def listed(call: HeldCaller, user_id: str) -> list[str]:
+def listed(call: ContractCaller, user_id: str) -> list[str]:
     page = call("GET", "/sessions", query={"user_id": user_id}).json
     return [item["session_id"] for item in page["items"]]
 
 
-def test_life_of_a_session(call: HeldCaller) -> None:
-    """Created, read, changed, renewed, revoked; and each step is on record."""
+def test_life_of_a_session(call: ContractCaller) -> None:
+    """The session is created, read, changed, renewed and revoked. The trail has every step."""
     user_id = "auth0|a/b@c +&,%😀"
     session = create(call, user_id, data={"n": 1.25})
     path = f"/sessions/{session['session_id']}"
@@ -111,8 +116,8 @@ def test_life_of_a_session(call: HeldCaller) -> None:
     ("cause", "fields"),
     [("idle", {"ttl_seconds": 1}), ("absolute", {"ttl_seconds": 1, "absolute_ttl_seconds": 1})],
 )
-def test_expiry_is_recorded_from_the_stream(call: HeldCaller, cause: str, fields: Any) -> None:
-    """TTL removes the item, and its stream record becomes the last line of the trail."""
+def test_expiry_is_recorded_from_the_stream(call: ContractCaller, cause: str, fields: Any) -> None:
+    """TTL removes the item, and the stream record becomes the last event of the trail."""
     session = create(call, f"expires-{cause}", **fields)
 
     expired = expiry_of(call, session)
@@ -125,7 +130,7 @@ def test_expiry_is_recorded_from_the_stream(call: HeldCaller, cause: str, fields
 
 
 def test_deletion_without_the_api_is_recorded_as_deleted(
-    call: HeldCaller, stack: LocalStack
+    call: ContractCaller, stack: LocalStack
 ) -> None:
     session = create(call, "deleted")
     stack.client("dynamodb").delete_item(
@@ -138,7 +143,7 @@ def test_deletion_without_the_api_is_recorded_as_deleted(
 
 
 def test_change_without_the_api_is_recorded_as_tampered(
-    call: HeldCaller, stack: LocalStack
+    call: ContractCaller, stack: LocalStack
 ) -> None:
     session = create(call, "tampered")
     stack.client("dynamodb").update_item(
@@ -153,9 +158,9 @@ def test_change_without_the_api_is_recorded_as_tampered(
 
 
 def test_every_item_has_a_number_of_seconds_as_expiration_time(
-    call: HeldCaller, stack: LocalStack
+    call: ContractCaller, stack: LocalStack
 ) -> None:
-    """And TTL is on exactly this attribute of both tables."""
+    """TTL is enabled on exactly this attribute of both tables."""
     create(call, "numbers")
     expiry_of(call, create(call, "numbers", ttl_seconds=1, absolute_ttl_seconds=5))
     client, now = stack.client("dynamodb"), time.time()
@@ -171,8 +176,8 @@ def test_every_item_has_a_number_of_seconds_as_expiration_time(
         assert ttl == {"TimeToLiveStatus": "ENABLED", "AttributeName": "ExpirationTime"}
 
 
-def test_one_of_twenty_concurrent_changes_wins(call: HeldCaller) -> None:
-    """The condition decides, not the order of arrival."""
+def test_one_of_twenty_concurrent_changes_wins(call: ContractCaller) -> None:
+    """The condition of the write decides, not the order in which the requests arrive."""
     path = f"/sessions/{create(call, 'racers')['session_id']}"
 
     def race(i: int) -> Answer:
@@ -184,12 +189,12 @@ def test_one_of_twenty_concurrent_changes_wins(call: HeldCaller) -> None:
     session = call("GET", path).json
     assert session["version"] == 2
     winner = answers.pop(session["data"]["winner"])
-    # A winner whose first answer was a 503 meets its own change.
+    # If the winner's first answer was a 503, its next attempt conflicts with its own change.
     assert winner.status == 200 or (winner.status == 412 and winner.sends > 1)
     assert [answer.status for answer in answers] == [412] * 19
 
 
-def test_renewals_that_race_a_revocation_never_undo_it(call: HeldCaller) -> None:
+def test_renewals_that_race_a_revocation_never_undo_it(call: ContractCaller) -> None:
     path = f"/sessions/{create(call, 'race')['session_id']}"
 
     def renew_or_revoke(i: int) -> int:
@@ -203,9 +208,9 @@ def test_renewals_that_race_a_revocation_never_undo_it(call: HeldCaller) -> None
 
 
 def test_revocation_with_a_doubled_slash_ends_the_session(
-    call: HeldCaller, stack: LocalStack
+    call: ContractCaller, stack: LocalStack
 ) -> None:
-    """It reaches the route of the session, with a path that is none of the contract's."""
+    """API Gateway routes it to the session, although the contract has no such path."""
     session_id = call("POST", "/sessions", {"user_id": "ada"}).json["session_id"]
 
     answer = Caller(stack.url, call.credentials)("DELETE", f"//sessions/{session_id}")
@@ -214,8 +219,8 @@ def test_revocation_with_a_doubled_slash_ends_the_session(
     assert call("GET", f"/sessions/{session_id}").status == 404
 
 
-def test_data_above_the_limit_of_an_item_is_413(call: HeldCaller) -> None:
-    """DynamoDB's 400 KB; what was there stays."""
+def test_data_above_the_limit_of_an_item_is_413(call: ContractCaller) -> None:
+    """DynamoDB's limit is 400 KB. The stored data does not change."""
     path = f"/sessions/{create(call, 'grows')['session_id']}"
 
     for i in range(1, 7):
@@ -226,44 +231,44 @@ def test_data_above_the_limit_of_an_item_is_413(call: HeldCaller) -> None:
 
 
 def test_unsigned_call_is_refused(stack: LocalStack) -> None:
-    call = HeldCaller(stack.url, None)
+    call = ContractCaller(stack.url, None)
 
     assert call("GET", "/sessions", query={"user_id": "ada"}).status == 403
     assert call("POST", "/sessions", {"user_id": "ada"}).status == 403
 
 
 def test_unknown_keys_are_refused(stack: LocalStack) -> None:
-    call = HeldCaller(stack.url, Credentials("AKIAUNKNOWN", "secret"))
+    call = ContractCaller(stack.url, Credentials("AKIAUNKNOWN", "secret"))
 
     assert call("GET", "/sessions", query={"user_id": "ada"}).status == 403
 
 
-def test_wrong_signature_is_refused(stack: LocalStack, call: HeldCaller) -> None:
+def test_wrong_signature_is_refused(stack: LocalStack, call: ContractCaller) -> None:
     assert call.credentials
-    forger = HeldCaller(stack.url, Credentials(call.credentials.access_key, "guessed"))
+    forger = ContractCaller(stack.url, Credentials(call.credentials.access_key, "guessed"))
 
     assert forger("GET", "/sessions", query={"user_id": "ada"}).status == 403
 
 
 def test_caller_without_permission_is_refused(stack: LocalStack) -> None:
-    call = HeldCaller(stack.url, stack.credentials("nobody"))
+    call = ContractCaller(stack.url, stack.credentials("nobody"))
 
     assert call("GET", "/sessions", query={"user_id": "ada"}).status == 403
 
 
 def function_role(stack: LocalStack, construct: str) -> tuple[str, str, dict[str, Any]]:
-    """Name, policy name and policy of a function's deployed role."""
+    """Return the name, the policy's name and the policy of a function's deployed role."""
     iam = stack.client("iam")
     [role] = [
         role["RoleName"] for role in iam.list_roles()["Roles"] if construct in role["RoleName"]
     ]
     [policy] = iam.list_role_policies(RoleName=role)["PolicyNames"]
-    found = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
-    return role, policy, json.loads(found) if isinstance(found, str) else found
+    document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+    return role, policy, json.loads(document) if isinstance(document, str) else document
 
 
-def test_role_without_its_permission_really_fails(call: HeldCaller, stack: LocalStack) -> None:
-    """So the permissions that the template gives are those that the function lives on."""
+def test_role_without_its_permission_really_fails(call: ContractCaller, stack: LocalStack) -> None:
+    """This proves that the local stack enforces the permissions of the template."""
     iam = stack.client("iam")
     role, policy, document = function_role(stack, "ApiSessionApi")
     path = f"/sessions/{create(call, 'permission')['session_id']}"
@@ -279,9 +284,9 @@ def test_role_without_its_permission_really_fails(call: HeldCaller, stack: Local
 
 
 def test_role_of_the_audit_function_can_only_add_events(
-    call: HeldCaller, stack: LocalStack
+    call: ContractCaller, stack: LocalStack
 ) -> None:
-    """Its deployed policy in the hands of someone who would like to change the trail."""
+    """An intruder with the function's permissions cannot change the trail."""
     session = create(call, "append-only")
     [event] = trail_of(call, session, "created")
     iam = stack.client("iam")
@@ -321,14 +326,14 @@ def test_role_of_the_audit_function_can_only_add_events(
 def test_sample_events_run(
     stack: LocalStack, file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As `make invoke EVENT=events/…` runs them."""
+    """`make invoke EVENT=events/…` runs them in the same way."""
 
-    def served() -> Any:
+    def answer_of_function() -> Any:
         invoke(stack, f"events/{file}")
         answer = json.loads(capsys.readouterr().out)
         return answer if answer.get("statusCode") != 503 else None
 
-    answer = eventually(served)
+    answer = eventually(answer_of_function)
     match file.partition("_")[0]:
         case "api":
             statuses = {"api_create_session.json": 201, "api_get_session.json": 404}
@@ -341,7 +346,7 @@ def test_sample_events_run(
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_printed_commands_work(stack: LocalStack, tmp_path: Path) -> None:
-    """The first things that a newcomer copies, in a shell that has a profile of another account."""
+    """A new user copies these commands. The shell may have a profile of another account."""
     keys = stack.credentials("newcomer", "execute-api:Invoke")
     with stack.sessions(keys) as sessions:
         session_id = sessions.create("ada").session.session_id
@@ -357,16 +362,16 @@ def test_printed_commands_work(stack: LocalStack, tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, done.stderr
-    *shown, created, trail = done.stdout.splitlines()
-    rows = [line.split("\t") for line in shown]
+    *table, created, trail = done.stdout.splitlines()
+    rows = [line.split("\t") for line in table]
     assert session_id in [row[0] for row in rows]
     assert ("created", session_id) in [(row[1], row[2]) for row in rows]
     assert json.loads(created)["user_id"] == "grace"
     assert json.loads(trail)["items"] is not None
 
 
-def test_no_data_in_the_logs(call: HeldCaller, stack: LocalStack) -> None:
-    """Neither of sessions nor of their users' devices, whether calls succeed or fail."""
+def test_no_data_in_the_logs(call: ContractCaller, stack: LocalStack) -> None:
+    """The logs contain neither session data nor user agents, whether calls succeed or fail."""
     secret = "c0nfidential"
     session = create(call, "discreet", data={"k": secret}, client={"user_agent": secret})
     path = f"/sessions/{session['session_id']}"

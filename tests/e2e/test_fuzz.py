@@ -1,4 +1,4 @@
-"""schemathesis, with calls that it makes up from the written contract."""
+"""Calls that schemathesis generates from the contract."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SEED = os.environ.get("SEED") or "1"
 
 
 def test_api_keeps_its_contract(stack: LocalStack, tmp_path: Path) -> None:
-    """What the contract allows is accepted, what it forbids is refused, and no answer surprises.
+    """Allowed calls succeed, forbidden calls are rejected, and every answer matches the contract.
 
-    `make fuzz` does the same for longer. Each phase stops by itself after `EXAMPLES` per operation.
+    `make fuzz` runs longer. Every phase ends after `EXAMPLES` calls per operation.
     """
     keys = stack.credentials("fuzz", "execute-api:Invoke")
 
@@ -26,7 +26,7 @@ def test_api_keeps_its_contract(stack: LocalStack, tmp_path: Path) -> None:
             *("run", ROOT / "docs/openapi.yaml", "--url", stack.url),
             *("--max-examples", EXAMPLES, "--seed", SEED),
         ],
-        cwd=tmp_path,  # where it leaves its files
+        cwd=tmp_path,  # schemathesis writes files there
         env=os.environ
         | {
             "PYTHONPATH": str(ROOT),

@@ -40,29 +40,29 @@ def keys(stack: LocalStack) -> Credentials:
 def guide(
     stack: LocalStack, keys: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[SimpleNamespace]:
-    """What the Python snippets define."""
+    """The names that the Python snippets define."""
     for name, value in stack.environment(keys).items():
         monkeypatch.setenv(name, value)
     names: dict[str, Any] = {}
     exec(compile(snippets("python"), "docs/integrating.md", "exec"), names)  # noqa: S102
-    # The guide's own client gives up sooner than this machine may answer.
+    # The deadlines of the guide's own client are too short for a busy machine.
     with stack.sessions(keys) as names["sessions"]:
         yield SimpleNamespace(**names)
 
 
 def token_of(cookie: str) -> str:
-    found = re.fullmatch("__Host-session=([^;]+); Path=/; Secure; HttpOnly; SameSite=Lax", cookie)
-    assert found, cookie
-    return found[1]
+    match = re.fullmatch("__Host-session=([^;]+); Path=/; Secure; HttpOnly; SameSite=Lax", cookie)
+    assert match, cookie
+    return match[1]
 
 
 def test_every_snippet_is_run() -> None:
-    """A fence of another kind would not be run."""
+    """A code block in another language would not be run."""
     assert set(re.findall(r"^```(\w+)$", GUIDE, re.MULTILINE)) == {"python", "bash", "json"}
 
 
 def test_python_snippets(guide: SimpleNamespace) -> None:
-    """A user's way through them all."""
+    """One user's log-in, changes and log-out call all snippets."""
     begin = int(time.time())
 
     token = token_of(guide.log_in("guided", "203.0.113.7", "Firefox/150.0"))
@@ -70,8 +70,8 @@ def test_python_snippets(guide: SimpleNamespace) -> None:
     session = guide.current_session(token)
     assert session.user_id == "guided"
     assert session.client == Client("203.0.113.7", "Firefox/150.0")
-    signed_in = {each.session_id for each in guide.where_signed_in("guided")}
-    assert {each.partition(".")[0] for each in (token, elsewhere)} <= signed_in
+    signed_in = {other.session_id for other in guide.where_signed_in("guided")}
+    assert {text.partition(".")[0] for text in (token, elsewhere)} <= signed_in
 
     elevated = token_of(guide.elevate(session.session_id, token))
     assert guide.elevate(session.session_id, token) is None
@@ -87,11 +87,11 @@ def test_python_snippets(guide: SimpleNamespace) -> None:
     with pytest.raises(SessionNotFound):
         guide.elevate(session.session_id, elevated)
 
-    def told() -> bool:
+    def trail_is_complete() -> bool:
         types = [type for _, type, _ in guide.history("guided", begin)]
         return types.count("created") == types.count("revoked") >= 2 and "rotated" in types
 
-    eventually(told)
+    eventually(trail_is_complete)
 
 
 def test_visitor_keeps_the_data_at_log_in(guide: SimpleNamespace) -> None:
@@ -100,8 +100,8 @@ def test_visitor_keeps_the_data_at_log_in(guide: SimpleNamespace) -> None:
     issued = guide.sign_in(visitor, "shopper")
 
     assert (issued.session.user_id, issued.session.data) == ("shopper", {"cart": ["tea"]})
-    left = guide.sessions.get(visitor.session_id)
-    assert left.absolute_expires_at == left.renewed_at + 60
+    former = guide.sessions.get(visitor.session_id)
+    assert former.absolute_expires_at == former.renewed_at + 60
 
 
 def test_device_of_another_user_is_not_signed_out(guide: SimpleNamespace) -> None:
@@ -118,8 +118,8 @@ def test_async_snippet(guide: SimpleNamespace) -> None:
 
     async def browsers() -> list[str]:
         async with guide.async_sessions:
-            found: list[str] = await guide.browsers("browses")
-            return found
+            names: list[str] = await guide.browsers("browses")
+            return names
 
     def answered() -> list[str]:
         with suppress(Unavailable):
@@ -143,8 +143,8 @@ def test_reader_snippet(guide: SimpleNamespace, stack: LocalStack) -> None:
     not (shutil.which("curl") and shutil.which("openssl")), reason="needs curl and openssl"
 )
 def test_bash_snippets(stack: LocalStack, keys: Credentials, tmp_path: Path) -> None:
-    """Any answer but a success ends the script."""
-    (tmp_path / ".curlrc").write_text("retry = 20\n")  # after a 503, as it says
+    """The script ends at the first answer that is not a success."""
+    (tmp_path / ".curlrc").write_text("retry = 20\n")  # curl waits for `Retry-After` after a 503
     script = "set -euo pipefail\n" + snippets("bash") + '\necho "token=$token"'
 
     done = subprocess.run(
@@ -166,12 +166,12 @@ def test_bash_snippets(stack: LocalStack, keys: Credentials, tmp_path: Path) -> 
 
 
 def policies() -> list[dict[str, Any]]:
-    found = re.findall(r"^```json\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
-    return [json.loads(each) for each in found]
+    blocks = re.findall(r"^```json\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    return [json.loads(block) for block in blocks]
 
 
 def routes() -> set[str]:
-    """As resources of a policy: "API/GET/sessions/*"."""
+    """Return the routes as resources of a policy, such as "API/GET/sessions/*"."""
     contract = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())
     return {
         f"API/{method.upper()}{re.sub('{.*?}', '*', path)}"

@@ -1,4 +1,4 @@
-"""Alarms of the deployed stack go off and recover, and tell their topic."""
+"""The alarms of the deployed stack go off, recover, and notify their topic."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from local.stack import LocalStack
-from tests.e2e.calls import HeldCaller
+from tests.e2e.calls import ContractCaller
 from tests.support.waiting import eventually
 
 
 def subscribed_queue(stack: LocalStack) -> str:
-    """The URL of a queue that gets what the topic of the alarms is told."""
+    """Return the URL of a queue that is subscribed to the topic of the alarms."""
     topic, sqs = stack.outputs["AlarmTopicArn"], stack.client("sqs")
     url: str = sqs.create_queue(QueueName="alarms")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
@@ -33,16 +33,16 @@ def subscribed_queue(stack: LocalStack) -> str:
 
 
 def test_every_alarm_goes_off_and_recovers(stack: LocalStack) -> None:
-    """On data under the very names and dimensions that it was deployed with.
+    """The data have the names and dimensions of the deployed alarm.
 
-    MiniStack looks at alarms when data come in; and only at the time that they are for, so each
-    goes off on a value that is about to be too old, and recovers with the next one.
+    MiniStack evaluates an alarm when data arrive, and only for the time of the data. The alarm
+    therefore goes off with a value that will soon be too old, and recovers with the next value.
     """
     cloudwatch, sqs = stack.client("cloudwatch"), stack.client("sqs")
     queue = subscribed_queue(stack)
     prefix = "Sessions-local-"
     alarms = cloudwatch.describe_alarms(AlarmNamePrefix=prefix)["MetricAlarms"]
-    told: set[tuple[str, str]] = set()
+    notices: set[tuple[str, str]] = set()
 
     def put(alarm: dict[str, Any], value: float, at: datetime) -> None:
         datum = {"MetricName": alarm["MetricName"], "Dimensions": alarm["Dimensions"]}
@@ -50,50 +50,50 @@ def test_every_alarm_goes_off_and_recovers(stack: LocalStack) -> None:
             Namespace=alarm["Namespace"], MetricData=[{**datum, "Value": value, "Timestamp": at}]
         )
 
-    def all_told(state: str) -> bool:
+    def all_notified(state: str) -> bool:
         for alarm in alarms:
             now = datetime.now(UTC)
             window = timedelta(seconds=alarm["Period"] * alarm["EvaluationPeriods"])
             if state == "OK":
                 put(alarm, 0, now)
-            elif (alarm["AlarmName"], state) not in told:
+            elif (alarm["AlarmName"], state) not in notices:
                 put(alarm, alarm["Threshold"], now - window + timedelta(seconds=2))
         while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get(
             "Messages"
         ):
             for message in messages:
                 notice = json.loads(json.loads(message["Body"])["Message"])
-                told.add((notice["AlarmName"], notice["NewStateValue"]))
+                notices.add((notice["AlarmName"], notice["NewStateValue"]))
                 sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-        return all((alarm["AlarmName"], state) in told for alarm in alarms)
+        return all((alarm["AlarmName"], state) in notices for alarm in alarms)
 
     assert len(alarms) > 20
-    eventually(lambda: all_told("ALARM"))
-    eventually(lambda: all_told("OK"))
+    eventually(lambda: all_notified("ALARM"))
+    eventually(lambda: all_notified("OK"))
 
 
-def test_function_logs_its_metrics(stack: LocalStack, call: HeldCaller) -> None:
-    """As a line of its own, under the function's name; MiniStack makes no metrics of it."""
+def test_function_logs_its_metrics(stack: LocalStack, call: ContractCaller) -> None:
+    """The log has a line with the metrics. MiniStack does not create metrics from it."""
     started = int(time.time() * 1000) - 60_000
     session = call("POST", "/sessions", {"user_id": "metrics"}).json
     assert call("DELETE", f"/sessions/{session['session_id']}").status == 204
-    [function] = [
-        each["FunctionName"]
-        for each in stack.client("lambda").list_functions()["Functions"]
-        if each["Handler"].startswith("session_audit.")
+    [function_name] = [
+        function["FunctionName"]
+        for function in stack.client("lambda").list_functions()["Functions"]
+        if function["Handler"].startswith("session_audit.")
     ]
 
-    def logged() -> set[str]:
+    def logged_metrics() -> set[str]:
         logs = stack.client("logs")
         names: set[str] = set()
         for group in logs.describe_log_groups()["logGroups"]:
             events = logs.filter_log_events(
                 logGroupName=group["logGroupName"], startTime=started, filterPattern='"_aws"'
             )["events"]
-            lines = [json.loads(each["message"]) for each in events]
+            lines = [json.loads(event["message"]) for event in events]
             for line in lines:
-                assert line["FunctionName"] == function
+                assert line["FunctionName"] == function_name
                 names |= line.keys()
         return {"created", "revoked"} & names
 
-    eventually(lambda: logged() == {"created", "revoked"})
+    eventually(lambda: logged_metrics() == {"created", "revoked"})

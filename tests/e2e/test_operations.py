@@ -1,4 +1,4 @@
-"""What an operator runs against a deployment: the smoke, and playing failed events back."""
+"""The commands for a deployment: the smoke, and the redrive of failed events."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from serverless_sessions import IssuedSession, SessionNotFound
 from serverless_sessions.operate import smoke
 from serverless_sessions.operate.account import Account
 from serverless_sessions.operate.deployment import Deployment, OperationError
-from tests.e2e.calls import HeldCaller
+from tests.e2e.calls import ContractCaller
 from tests.support.functions import sample
 from tests.support.template import ROOT
 
-# What the script `sessions` does, which may be that of another version installed here.
+# The code of the script `sessions`. The installed script may belong to another version.
 _SESSIONS = "from serverless_sessions.cli.commands import main; main()"
 
 
 def operator(stack: LocalStack, keys: Credentials | None = None) -> dict[str, str]:
-    """The environment of someone with these keys; MiniStack's root user by default."""
+    """Return the environment of an operator with these keys, by default MiniStack's root user."""
     return {
         "AWS_ENDPOINT_URL": stack.endpoint,
         "AWS_REGION": REGION,
@@ -36,7 +36,7 @@ def operator(stack: LocalStack, keys: Credentials | None = None) -> dict[str, st
 
 
 def start(*arguments: str, env: dict[str, str], stage: str = "local") -> subprocess.Popen[str]:
-    """`sessions --stage …` with these arguments, without a terminal."""
+    """Start `sessions --stage …` with these arguments, without a terminal."""
     return subprocess.Popen(
         [sys.executable, "-c", _SESSIONS, "--stage", stage, *arguments],
         cwd=ROOT,
@@ -49,7 +49,7 @@ def start(*arguments: str, env: dict[str, str], stage: str = "local") -> subproc
 
 
 def operate(*arguments: str, env: dict[str, str], stage: str = "local") -> tuple[int, str, str]:
-    """Exit code, output and errors of the command."""
+    """Run the command. Return its exit code, its output and its errors."""
     with start(*arguments, env=env, stage=stage) as process:
         out, err = process.communicate()
     return process.returncode, out, err
@@ -62,8 +62,8 @@ def deployment(stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> Deployment
     return Deployment(Account(), "local")
 
 
-def trail(call: HeldCaller, **owner: str) -> list[dict[str, Any]]:
-    """All of an owner's events."""
+def trail(call: ContractCaller, **owner: str) -> list[dict[str, Any]]:
+    """Return all events of a user or of a session."""
     events: list[dict[str, Any]] = []
     query: dict[str, Any] = {**owner, "limit": 100, "order": "asc"}
     while True:
@@ -75,7 +75,7 @@ def trail(call: HeldCaller, **owner: str) -> list[dict[str, Any]]:
 
 
 def test_smoke_checks_the_deployment(
-    deployment: Deployment, call: HeldCaller, capsys: pytest.CaptureFixture[str]
+    deployment: Deployment, call: ContractCaller, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with deployment.sessions() as sessions:
         smoke.smoke(deployment, sessions)
@@ -120,15 +120,15 @@ def test_smoke_waits_for_the_trail_until_its_deadline(
 def test_interrupted_smoke_leaves_no_live_session(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even one whose creation was not answered."""
+    """This includes a session whose creation got no answer."""
     with deployment.sessions() as sessions:
         create, created = sessions.create, []
 
-        def broken(user_id: str, **fields: Any) -> IssuedSession:
+        def create_and_interrupt(user_id: str, **fields: Any) -> IssuedSession:
             created.append(create(user_id, **fields).session.session_id)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(sessions, "create", broken)
+        monkeypatch.setattr(sessions, "create", create_and_interrupt)
 
         with pytest.raises(KeyboardInterrupt):
             smoke.smoke(deployment, sessions)
@@ -146,7 +146,7 @@ READS = (
 
 
 @pytest.mark.parametrize(
-    ("user", "actions", "said"),
+    ("user", "actions", "message"),
     [
         ("may-nothing", (), "DescribeStacks"),
         ("may-read", READS, "May this caller do execute-api:Invoke"),
@@ -155,15 +155,15 @@ READS = (
     ids=["nothing", "read", "call"],
 )
 def test_missing_permission_gives_a_message(
-    stack: LocalStack, user: str, actions: tuple[str, ...], said: str
+    stack: LocalStack, user: str, actions: tuple[str, ...], message: str
 ) -> None:
-    """Of the API, and of AWS."""
+    """The missing permission is one of AWS or one of the API."""
     env = operator(stack, stack.credentials(user, *actions))
 
     code, _, err = operate("smoke", env=env)
 
     assert code == 4
-    assert said in err
+    assert message in err
     assert err.count("\n") == 1
 
 
@@ -185,23 +185,23 @@ def test_missing_credentials_give_a_message(stack: LocalStack) -> None:
 
 
 def records(stack: LocalStack, user_id: str, count: int) -> list[dict[str, Any]]:
-    """Creations of sessions as the deployed table's stream has them; no one has seen them yet."""
+    """Return stream records of the deployed table for new sessions that were never created."""
     [created] = sample("stream_created")["Records"]
     text = json.dumps(created).replace(
         "table/Sessions/", f"table/{stack.outputs['SessionsTableName']}/"
     )
-    found = []
+    result = []
     for number in range(count):
         record = json.loads(text)
         change, session_id = record["dynamodb"], {"S": token_urlsafe(9)}
         change |= {"Keys": {"SessionId": session_id}, "SequenceNumber": str(10**20 + number)}
         change["NewImage"] |= {"SessionId": session_id, "UserId": {"S": user_id}}
-        found.append(record)
-    return found
+        result.append(record)
+    return result
 
 
 class Bucket:
-    """The deployed bucket for failed events, empty at first."""
+    """The deployed bucket for failed events. It is emptied first."""
 
     def __init__(self, stack: LocalStack) -> None:
         self._s3 = stack.client("s3")
@@ -211,13 +211,13 @@ class Bucket:
 
     def keys(self) -> set[str]:
         page = self._s3.list_objects_v2(Bucket=self._name)
-        return {each["Key"] for each in page.get("Contents", ())}
+        return {item["Key"] for item in page.get("Contents", ())}
 
     def put(self, key: str, body: str) -> None:
         self._s3.put_object(Bucket=self._name, Key=key, Body=body.encode())
 
     def fail(self, shard: int, records: list[dict[str, Any]]) -> str:
-        """As Lambda puts a batch there that it gives up on; answers the key."""
+        """Store a batch as Lambda does after its last attempt, and return the key."""
         time = "2026-11-24T00.13.49"
         uuid = "7c0a7b2f-4d0e-4ad1-9f0d-3a1f4a6d3c11"
         key = f"aws/lambda/{uuid}/shardId-{shard:020d}-864758bb/2026/11/24/{time}-{uuid}"
@@ -252,62 +252,66 @@ class Bucket:
         return key
 
 
-def test_failed_events_are_played_back_into_the_trail(stack: LocalStack, call: HeldCaller) -> None:
-    """Killed on the way and begun anew, and the trail has each of them once."""
+def test_failed_events_are_played_back_into_the_trail(
+    stack: LocalStack, call: ContractCaller
+) -> None:
+    """The redrive is killed and repeated. The trail then has every event once."""
     bucket, env = Bucket(stack), operator(stack)
     events = records(stack, "redriven", 230)
-    ours = {
+    expected = {
         bucket.fail(1, events[:150]),
         bucket.fail(2, events[150:200]),
         bucket.fail(3, events[200:]),
     }
-    strangers = {bucket.fail(4, sample("stream_created")["Records"]), "notes.txt"}
+    unexpected = {bucket.fail(4, sample("stream_created")["Records"]), "notes.txt"}
     bucket.put("notes.txt", "Keep these.")
 
     code, out, _ = operate("redrive", "--dry-run", env=env)
     assert code == 1
     assert "230 records of 230 sessions in 3 objects" in out
-    assert bucket.keys() == ours | strangers
+    assert bucket.keys() == expected | unexpected
 
     code, _, err = operate("redrive", env=env)
     assert code == 2
     assert err.endswith("there is no one to ask; say --yes (YES=1 with make).\n")
-    assert bucket.keys() == ours | strangers
+    assert bucket.keys() == expected | unexpected
 
-    with start("redrive", "--yes", env=env) as killed:
-        assert killed.stdout
-        next(line for line in killed.stdout if "1 of 3" in line)
-        killed.kill()
-    assert bucket.keys() < ours | strangers
+    with start("redrive", "--yes", env=env) as process:
+        assert process.stdout
+        next(line for line in process.stdout if "1 of 3" in line)
+        process.kill()
+    assert bucket.keys() < expected | unexpected
 
     code, _, err = operate("redrive", "--yes", env=env)
     assert code == 1
-    assert all(f"Left alone: {key}: " in err for key in strangers)
-    assert bucket.keys() == strangers
+    assert all(f"Left alone: {key}: " in err for key in unexpected)
+    assert bucket.keys() == unexpected
 
-    found = [event["session_id"] for event in trail(call, user_id="redriven")]
-    assert sorted(found) == sorted(event["dynamodb"]["Keys"]["SessionId"]["S"] for event in events)
+    recorded = [event["session_id"] for event in trail(call, user_id="redriven")]
+    assert sorted(recorded) == sorted(
+        event["dynamodb"]["Keys"]["SessionId"]["S"] for event in events
+    )
     Bucket(stack)
     assert operate("redrive", env=env)[0] == 0
 
 
 def test_record_that_is_still_unreadable_is_stored_again(
-    stack: LocalStack, call: HeldCaller
+    stack: LocalStack, call: ContractCaller
 ) -> None:
-    """By the function itself, so that playing back ends and the record is not lost."""
+    """The function itself stores it, so the redrive ends and the record is not lost."""
     bucket, env = Bucket(stack), operator(stack)
     [record] = records(stack, "unreadable", 1)
     record["eventName"] = "UNKNOWN"
-    played = bucket.fail(1, [record])
+    former_key = bucket.fail(1, [record])
 
     for _ in range(2):
         code, out, _ = operate("redrive", "--yes", env=env)
         assert code == 0
         assert "Objects that came in meanwhile: 1." in out
-        [kept] = bucket.keys()
-        assert kept.startswith("aws/lambda/refused/")
-        assert kept != played
-        played = kept
+        [key] = bucket.keys()
+        assert key.startswith("aws/lambda/refused/")
+        assert key != former_key
+        former_key = key
 
     session_id = record["dynamodb"]["Keys"]["SessionId"]["S"]
     assert [event["type"] for event in trail(call, session_id=session_id)] == ["unreadable"]

@@ -1,8 +1,8 @@
-"""Callers race for one session, with real threads: what was answered holds, whoever came first.
+"""Callers race for one session in real threads. All answers must be true in any order of the calls.
 
-The same races run in two places. On DynamoDB Local each caller has a process of its own, as a host
-of Lambda is, and some clocks are up to 2 s late; this finds more faults, and faster. On the
-deployed local stack the requests also pass through its API Gateway and its Lambda.
+The races run on two services. On DynamoDB Local, every caller has its own process, as a host of
+Lambda does, and some clocks are up to 2 s late. This finds more faults in less time. On the
+deployed local stack, the requests also pass through API Gateway and Lambda.
 
 A caller repeats a call after a 503, as the contract allows. `make soak` runs more rounds.
 """
@@ -28,19 +28,19 @@ from local.dynamodb import dynamodb_local
 from local.stack import LocalStack
 from serverless_sessions._core.token import Token, new_session_id
 from tests.e2e import host
-from tests.e2e.calls import HeldCaller, parsed
+from tests.e2e.calls import ContractCaller, parsed
 from tests.e2e.service import HostCaller, Service
 from tests.support.caller import Answer, Caller
 from tests.support.template import ROOT
 
-# By how many seconds the clock of each caller's host is off. The first one begins each session:
-# its clock is the latest, so no host finds a session that was created in its future.
+# The error of every host's clock, in seconds. The first caller creates the sessions. Its clock is
+# the latest, so no session is created in another host's future.
 SKEWS = (-2, -2, -1, 0, 0)
 
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Service]:
-    """A process for each caller's host, on DynamoDB Local."""
+    """Hosts on DynamoDB Local: every caller has its own process."""
     if not (ROOT / ".venv-dynamodb/.ready").exists():
         pytest.skip("DynamoDB Local is not installed; 'make test' does so")
     with dynamodb_local() as endpoint, ExitStack() as running:
@@ -66,7 +66,7 @@ def hosts() -> Iterator[Service]:
 
 
 @pytest.fixture(scope="module")
-def deployed(stack: LocalStack, call: HeldCaller) -> Service:
+def deployed(stack: LocalStack, call: ContractCaller) -> Service:
     functions = stack.client("lambda")
 
     def authorize(event: dict[str, Any]) -> Any:
@@ -86,26 +86,29 @@ def deployed(stack: LocalStack, call: HeldCaller) -> Service:
 
 @pytest.fixture(scope="module", params=["hosts", "deployed"])
 def service(request: pytest.FixtureRequest) -> Service:
-    found: Service = request.getfixturevalue(request.param)
-    return found
+    service: Service = request.getfixturevalue(request.param)
+    return service
 
 
 @pytest.fixture
 def rounds(
     service: Service, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[range]:
-    asked = os.environ.get("ROUNDS")
-    rounds = range(int(asked or service.rounds))
+    setting = os.environ.get("ROUNDS")
+    rounds = range(int(setting or service.rounds))
     begin = time.monotonic()
     yield rounds
-    if asked:
+    if setting:
         with capsys.disabled():
             took = time.monotonic() - begin
             print(f"\n{request.node.name}: {len(rounds)} rounds in {took:.0f} s")
 
 
 def begin(call: Caller, user_id: str = "ada", **fields: Any) -> tuple[str, str]:
-    """Path and token of a new session, of which there is but one, even if a 503 came between."""
+    """Create a session and return its path and token.
+
+    The client brings the secret, so only one session is created even if the call is repeated.
+    """
     token = Token.issue(new_session_id())
     own = {
         "session_id": token.session_id,
@@ -128,7 +131,7 @@ def verify(call: Caller, token: str) -> Answer:
 def rotate(
     call: Caller, path: str, token: Token, *, presented: str | None = None, grace_seconds: int
 ) -> Answer:
-    """Give a session the token, for the holder of the one presented or by the session's id."""
+    """Rotate to `token`, with the presented token or only with the session's id."""
     body: dict[str, Any] = {"grace_seconds": grace_seconds, "token_sha256": token.token_sha256}
     body |= {"token": presented} if presented else {"family_sha256": token.family_sha256}
     return call("POST", f"{path}/rotate", body)
@@ -136,21 +139,23 @@ def rotate(
 
 @pytest.mark.parametrize("ttl_seconds", [1800, 2])
 def test_log_out_stays_final(service: Service, rounds: range, ttl_seconds: int) -> None:
-    """Against all that writes. One of 2 seconds has expired by the clock of whoever logs out, and
-    not by that of whoever renews.
+    """A log-out races with all other writes.
+
+    A session of 2 seconds has expired by the clock of the log-out's host, but not by the clocks of
+    the hosts that renew it.
     """
-    late, late_too, behind, punctual, other = service.callers
+    late, late_too, slightly_late, punctual, other = service.callers
     for _ in rounds:
         user_id = token_urlsafe(8)
         path, token = begin(late, user_id, ttl_seconds=ttl_seconds)
-        service.wear(id_in(path))
+        service.make_renewal_due(id_in(path))
         new = parsed(token).successor()
 
         log_out, *answers = service.race(
             partial(punctual, "DELETE", path),
             partial(late, "POST", f"{path}/renew"),
             partial(verify, late_too, token),
-            partial(behind, "PATCH", path, {"data": {"a": 1}}),
+            partial(slightly_late, "PATCH", path, {"data": {"a": 1}}),
             partial(rotate, other, path, new, presented=token, grace_seconds=600),
         )
 
@@ -166,18 +171,18 @@ def test_log_out_stays_final(service: Service, rounds: range, ttl_seconds: int) 
             ("GET", "", None),
         ):
             assert late(method, path + suffix, body).status == 404
-        for each in (token, new.text):
-            assert verify(late, each).status == 401
-            assert not service.authorizes(each)
+        for text in (token, new.text):
+            assert verify(late, text).status == 401
+            assert not service.authorizes(text)
         assert late("GET", "/sessions", query={"user_id": user_id}).json["items"] == []
 
 
 def test_replaced_token_renews_nothing(service: Service, rounds: range) -> None:
-    """Without grace it counts no more. A request that was under way with it is no theft."""
+    """Without a grace period it is invalid at once. A request in progress with it is no theft."""
     late, _, _, punctual, other = service.callers
     for _ in rounds:
         path, token = begin(late)
-        service.wear(id_in(path))
+        service.make_renewal_due(id_in(path))
         new = parsed(token).successor()
 
         rotated, *verified = service.race(
@@ -188,7 +193,7 @@ def test_replaced_token_renews_nothing(service: Service, rounds: range) -> None:
 
         assert rotated.status == 200
         assert {answer.status for answer in verified} <= {200, 401}
-        # What was renewed was so before the rotation.
+        # If the session was renewed, this happened before the rotation.
         item = service.stored(id_in(path))
         assert int(item["RenewedAt"]["N"]) == rotated.json["renewed_at"]
         assert verify(punctual, new.text).status == 200
@@ -198,7 +203,7 @@ def test_replaced_token_renews_nothing(service: Service, rounds: range) -> None:
 def test_one_rotation_wins_while_its_token_is_new(
     service: Service, rounds: range, by_token: bool
 ) -> None:
-    """However often each is sent, and nobody is taken for a thief."""
+    """Every rotation is sent twice, and no request counts as a theft."""
     *rotators, reader = service.callers
     for _ in rounds:
         path, former = begin(rotators[0])
@@ -221,13 +226,14 @@ def test_one_rotation_wins_while_its_token_is_new(
         won, lost = (ours, theirs) if statuses[0] == 200 else (theirs, ours)
         tokens = former, won.text, former, lost.text
         assert [verify(reader, token).status for token in tokens] == [200, 200, 200, 401]
-        # Nobody was given the lost one: who has one of this family must have made it up.
+        # The service never confirmed the lost token, so only a forger can have presented it. If it
+        # is of the same family, this ended the session.
         assert verify(reader, won.text).status == (401 if by_token else 200)
 
 
 def test_first_use_counts_for_the_token_that_was_used(service: Service, rounds: range) -> None:
-    """Not for the next one, which another request has just brought."""
-    late, late_too, behind, punctual, other = service.callers
+    """The first use of a token must not count for the next token of a concurrent rotation."""
+    late, late_too, slightly_late, punctual, other = service.callers
     for _ in rounds:
         path, first = begin(late)
         second = parsed(first).successor()
@@ -237,7 +243,7 @@ def test_first_use_counts_for_the_token_that_was_used(service: Service, rounds: 
         rotated, authorized, *verified = service.race(
             partial(rotate, other, path, third, presented=second.text, grace_seconds=600),
             partial(service.authorizes, second.text),
-            *(partial(verify, call, second.text) for call in (late_too, behind, punctual)),
+            *(partial(verify, call, second.text) for call in (late_too, slightly_late, punctual)),
         )
 
         assert rotated.status == 200
@@ -250,8 +256,8 @@ def test_first_use_counts_for_the_token_that_was_used(service: Service, rounds: 
 
 
 def test_lost_token_is_replaced_once_unless_it_is_used(service: Service, rounds: range) -> None:
-    """It comes late, while two requests with the former one ask for another."""
-    late, _, behind, punctual, other = service.callers
+    """It is used late, while two requests with the former token rotate."""
+    late, _, slightly_late, punctual, other = service.callers
     for _ in rounds:
         path, former = begin(late)
         lost, ours, theirs = (parsed(former).successor() for _ in range(3))
@@ -260,7 +266,7 @@ def test_lost_token_is_replaced_once_unless_it_is_used(service: Service, rounds:
 
         verified, *answers = service.race(
             partial(verify, punctual, lost.text),
-            partial(rotate, behind, path, ours, presented=former, grace_seconds=600),
+            partial(rotate, slightly_late, path, ours, presented=former, grace_seconds=600),
             partial(rotate, other, path, theirs, presented=former, grace_seconds=600),
         )
 
@@ -272,16 +278,16 @@ def test_lost_token_is_replaced_once_unless_it_is_used(service: Service, rounds:
         newest = won[0] if won else lost
         if isinstance(punctual, HostCaller):
             assert verified.status == (401 if won else 200)
-        # Elsewhere DynamoDB may be too late to note the first use, and it is answered all the same.
+        # On the local stack, recording the first use may fail, and the token is valid nevertheless.
         assert verified.status in (200, 401)
         tokens = former, newest.text, former, *([lost.text] if won else [])
-        wanted = [200, 200, 200, *([401] if won else [])]
-        assert [verify(other, token).status for token in tokens] == wanted
+        expected = [200, 200, 200, *([401] if won else [])]
+        assert [verify(other, token).status for token in tokens] == expected
         assert verify(other, newest.text).status == 200
 
 
 def test_last_of_the_rotations_without_grace_counts(service: Service, rounds: range) -> None:
-    """Each is made, and a repeated one not again once another has taken its place."""
+    """Every rotation is made once. A repeated one has no effect if another one has followed."""
     *rotators, reader = service.callers
     for _ in rounds:
         path, _ = begin(rotators[0])
@@ -298,16 +304,16 @@ def test_last_of_the_rotations_without_grace_counts(service: Service, rounds: ra
             again = answer in (answers[0], answers[3]) or answer.sends > 1
             assert answer.status == 200 or (again and answer.json["code"] == "token_superseded")
         item = service.stored(id_in(path))
-        [current] = [each for each in tokens if item["TokenHash"]["B"] == each.hash]
-        assert item["PreviousTokenHash"]["B"] in {each.hash for each in tokens} - {current.hash}
+        [current] = [token for token in tokens if item["TokenHash"]["B"] == token.hash]
+        assert item["PreviousTokenHash"]["B"] in {token.hash for token in tokens} - {current.hash}
         assert verify(reader, current.text).status == 200
 
 
 def test_every_change_of_a_known_version_is_made_once(service: Service, rounds: range) -> None:
-    """All add their name to one list, each to what it has read: none is lost, none is twice."""
+    """All callers read a list and add their name to it. No name is lost or added twice."""
 
     def add_name(call: Caller, path: str, name: int, method: str) -> int | None:
-        """The version that this made; None if it was made by a send that was answered 503."""
+        """Return the version that this created, or None if an earlier attempt created it."""
         while True:
             read = call("GET", path)
             names = read.json["data"]["names"]
@@ -339,7 +345,7 @@ def test_every_change_of_a_known_version_is_made_once(service: Service, rounds: 
 
 
 def test_every_change_of_any_version_is_made(service: Service, rounds: range) -> None:
-    """Once for each time that it was sent, at most."""
+    """A change without a version may be made again if it is sent again."""
     for _ in rounds:
         path, _ = begin(service.callers[0])
 
@@ -360,11 +366,11 @@ def test_every_change_of_any_version_is_made(service: Service, rounds: range) ->
 def test_sign_out_ends_all_sessions_that_existed_when_it_began(
     service: Service, rounds: range
 ) -> None:
-    """Though some of it is being renewed. What begins meanwhile may live or not."""
-    late, late_too, behind, punctual, other = service.callers
+    """They end even while they are renewed. A session that begins later may live or end."""
+    late, late_too, slightly_late, punctual, other = service.callers
 
     def sign_out(user_id: str) -> float:
-        """When it began: before, between or after what the others begin."""
+        """Sign out before, between or after the log-ins, and return the time of the beginning."""
         time.sleep(random.uniform(0, 4 * service.stagger_seconds))
         began, query = time.monotonic(), {"user_id": user_id}
         while not (answer := punctual("DELETE", "/sessions", query=query).json)["complete"]:
@@ -372,17 +378,17 @@ def test_sign_out_ends_all_sessions_that_existed_when_it_began(
         return began
 
     def begin_some(call: Caller, user_id: str) -> list[tuple[float, str]]:
-        """Sessions, and when their beginning was answered."""
+        """Create sessions. Return their paths, and the times at which the answers arrived."""
         return [(time.monotonic(), path) for path, _ in (begin(call, user_id) for _ in range(2))]
 
     for _ in rounds:
         user_id = token_urlsafe(8)
         path, token = begin(late, user_id)
-        service.wear(id_in(path))
+        service.make_renewal_due(id_in(path))
 
         began, *begun = service.race(
             partial(sign_out, user_id),
-            partial(begin_some, behind, user_id),
+            partial(begin_some, slightly_late, user_id),
             partial(begin_some, other, user_id),
             partial(late, "POST", f"{path}/renew"),
             partial(verify, late_too, token),
@@ -390,7 +396,7 @@ def test_sign_out_ends_all_sessions_that_existed_when_it_began(
 
         assert late("GET", path).status == 404
         assert verify(late, token).status == 401
-        for answered, each in begun[0] + begun[1]:
-            assert answered > began or late("GET", each).status == 404
+        for answered, other_path in begun[0] + begun[1]:
+            assert answered > began or late("GET", other_path).status == 404
         for item in late("GET", "/sessions", query={"user_id": user_id}).json["items"]:
             assert punctual("GET", f"/sessions/{item['session_id']}").status == 200

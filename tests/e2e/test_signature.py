@@ -1,4 +1,4 @@
-"""The lean client's signature, where IAM is enforced."""
+"""The lean client's signature, on a stack that enforces IAM."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def refusal(client: lean.Client, stack: LocalStack) -> str:
 def test_keys_of_a_user(
     client: lean.Client, stack: LocalStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who may read is let through; a wrong secret is not."""
+    """A user with the permission to read is accepted. A wrong secret is not."""
     keys = stack.credentials("lean", "dynamodb:GetItem")
     monkeypatch.setenv(KEYS[0], keys.access_key)
     monkeypatch.setenv(KEYS[1], keys.secret_key)
@@ -48,7 +48,7 @@ def test_keys_of_a_user(
 def test_keys_of_a_role(
     client: lean.Client, stack: LocalStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as a function has: they come with a token, which has to be the right one."""
+    """A function has such keys. They include a session token, which must be correct."""
     sts = stack.client("sts")
     keys = sts.get_session_token()["Credentials"]
     for name, part in zip(KEYS, ("AccessKeyId", "SecretAccessKey", "SessionToken"), strict=True):

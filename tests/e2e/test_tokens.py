@@ -9,23 +9,23 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from local.stack import LocalStack
-from tests.e2e.calls import HeldCaller, log_in, log_in_and_rotate, parsed, rotate
+from tests.e2e.calls import ContractCaller, log_in, log_in_and_rotate, parsed, rotate
 from tests.support.caller import Answer
 from tests.support.waiting import eventually
 
 
-def verify(call: HeldCaller, token: str) -> int:
+def verify(call: ContractCaller, token: str) -> int:
     return call("POST", "/sessions/verify", {"token": token}).status
 
 
-def types(call: HeldCaller, session_id: str) -> list[str]:
+def types(call: ContractCaller, session_id: str) -> list[str]:
     query = {"session_id": session_id, "order": "asc"}
     events = call("GET", "/events", query=query).json["items"]
     return [event["type"] for event in events]
 
 
 def test_former_token_verifies_in_its_grace_and_no_rotation_cuts_it_short(
-    call: HeldCaller,
+    call: ContractCaller,
 ) -> None:
     session_id, former, new = log_in_and_rotate(call, "graced", grace_seconds=3600)
 
@@ -34,7 +34,7 @@ def test_former_token_verifies_in_its_grace_and_no_rotation_cuts_it_short(
     assert verify(call, former) == 200
 
 
-def test_stolen_token_is_detected_and_recorded(call: HeldCaller) -> None:
+def test_stolen_token_is_detected_and_recorded(call: ContractCaller) -> None:
     """The grace of the former token begins with the first use of the new one."""
     session_id, former, new = log_in_and_rotate(call, "robbed", grace_seconds=1)
     time.sleep(2)
@@ -49,8 +49,8 @@ def test_stolen_token_is_detected_and_recorded(call: HeldCaller) -> None:
     assert events[1]["reason"] == "token_reuse"
 
 
-def test_old_token_of_a_frequently_rotated_session_ends_it(call: HeldCaller) -> None:
-    """However many tokens the session has had since: the family tells."""
+def test_old_token_of_a_frequently_rotated_session_ends_it(call: ContractCaller) -> None:
+    """Its family identifies it, however many tokens the session has had since."""
     session_id, stolen, new = log_in_and_rotate(call, "robbed", grace_seconds=1)
     for _ in range(3):
         new = rotate(call, new, grace_seconds=3600)
@@ -60,22 +60,22 @@ def test_old_token_of_a_frequently_rotated_session_ends_it(call: HeldCaller) -> 
     assert call("GET", f"/sessions/{session_id}").status == 404
 
 
-def test_token_whose_answer_was_lost_is_replaced(call: HeldCaller) -> None:
-    """Nobody has used it for longer than the grace, and the user still has the former one."""
+def test_token_whose_answer_was_lost_is_replaced(call: ContractCaller) -> None:
+    """Nobody has used it during its grace period, and the user still has the former token."""
     session_id, former, lost = log_in_and_rotate(call, "unlucky", grace_seconds=1)
     time.sleep(2)
 
     new = rotate(call, former, grace_seconds=3600)
 
-    # Whoever had the lost one after all is refused, and is no thief.
+    # The lost token is refused, but its use does not count as a theft.
     assert [verify(call, token) for token in (lost, former, new, former)] == [401, 200, 200, 200]
 
 
 @pytest.mark.parametrize("by_token", [True, False])
-def test_one_of_many_concurrent_rotations_wins(call: HeldCaller, by_token: bool) -> None:
-    """The others are told so, and the winner's token is the one that counts.
+def test_one_of_many_concurrent_rotations_wins(call: ContractCaller, by_token: bool) -> None:
+    """The other rotations get a 409, and only the winner's token is new.
 
-    After a second rotation the first token would not verify.
+    If a second rotation had been made, the first token would no longer be valid.
     """
     session_id, former = log_in(call, "rotators")
     path = f"/sessions/{session_id}/rotate"
@@ -86,23 +86,23 @@ def test_one_of_many_concurrent_rotations_wins(call: HeldCaller, by_token: bool)
 
     won = [answer.json["token"] for answer in answers if answer.status == 200]
     assert [answer.status for answer in answers].count(409) == 10 - len(won)
-    # A winner whose first answer was a 503 meets its own rotation.
+    # If the winner's first answer was a 503, its next attempt conflicts with its own rotation.
     assert len(won) == 1 or any(answer.sends > 1 for answer in answers)
     assert {verify(call, token) for token in (former, *won)} == {200}
 
 
 def test_thousand_sessions_of_a_user_end(
-    call: HeldCaller, capsys: pytest.CaptureFixture[str]
+    call: ContractCaller, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In one call, if 20 s are enough for it."""
+    """One call is enough if it takes less than 20 s."""
 
     def begin_session(_: int) -> Answer:
         return call("POST", "/sessions", {"user_id": "everywhere"})
 
     with ThreadPoolExecutor(8) as pool:
         begun = list(pool.map(begin_session, range(1000)))
-    kept = begun[0].json["session_id"]
-    query = {"user_id": "everywhere", "except": kept}
+    keep = begun[0].json["session_id"]
+    query = {"user_id": "everywhere", "except": keep}
     begin = time.monotonic()
 
     ended = [call("DELETE", "/sessions", query=query)]
@@ -112,20 +112,20 @@ def test_thousand_sessions_of_a_user_end(
     with capsys.disabled():
         print(f"\n999 sessions ended in {time.monotonic() - begin:.1f} s, calls: {len(ended)}")
     revoked = sum(answer.json["revoked"] for answer in ended)
-    # What was done before a 503 is in no count.
+    # Sessions that ended before a 503 are not counted.
     assert revoked == 999 or any(answer.sends > 1 for answer in begun + ended)
-    assert call("GET", f"/sessions/{kept}").status == 200
+    assert call("GET", f"/sessions/{keep}").status == 200
 
     def listed() -> list[str]:
         page = call("GET", "/sessions", query={"user_id": "everywhere", "limit": 100}).json
         return [item["session_id"] for item in page["items"]]
 
-    # A page may be short while TTL has yet to remove what ended.
-    eventually(lambda: listed() == [kept])
+    # A page can be incomplete until TTL has removed the ended sessions.
+    eventually(lambda: listed() == [keep])
 
 
-def test_no_secret_in_tables_stream_trail_or_logs(call: HeldCaller, stack: LocalStack) -> None:
-    """As the deployed functions leave them, after success and failure."""
+def test_no_secret_in_tables_stream_trail_or_logs(call: ContractCaller, stack: LocalStack) -> None:
+    """They are those of the deployed functions, after calls that succeed and fail."""
     session_id, former, new = log_in_and_rotate(call, "secretive", grace_seconds=0)
     verify(call, new)
     verify(call, new + "x")
@@ -143,10 +143,10 @@ def test_no_secret_in_tables_stream_trail_or_logs(call: HeldCaller, stack: Local
         iterator = streams.get_shard_iterator(
             StreamArn=stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
         )["ShardIterator"]
-        while found := streams.get_records(ShardIterator=iterator, Limit=1000):
-            records += found["Records"]
-            iterator = found.get("NextShardIterator")
-            if not found["Records"] or not iterator:
+        while page := streams.get_records(ShardIterator=iterator, Limit=1000):
+            records += page["Records"]
+            iterator = page.get("NextShardIterator")
+            if not page["Records"] or not iterator:
                 break
     audit = stack.client("dynamodb").scan(TableName=stack.outputs["AuditTableName"])["Items"]
     log = (stack.folder / "ministack.log").read_text()

@@ -1,4 +1,4 @@
-"""Each example as its users meet it: in browsers, one cookie jar each."""
+"""The example apps, as their users see them in browsers with separate cookie jars."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.template import ROOT
 
 @pytest.fixture(params=["django", "flask", "fastapi"])
 def url(request: pytest.FixtureRequest, service: Service) -> Iterator[str]:
-    """The app of this framework, started as its docstring says."""
+    """The URL of a framework's example app, which is started as its docstring says."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, ROOT / f"examples/{request.param}_app/app.py"],
@@ -57,7 +57,7 @@ def _await_start(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 class Browser:
-    """A cookie jar, and the page that it shows."""
+    """A browser with its own cookie jar. `status` and `text` are those of the current page."""
 
     def __init__(self, url: str, name: str) -> None:
         self._http = httpx2.Client(
@@ -71,9 +71,9 @@ class Browser:
         return self._show(self._http.get("/"))
 
     def press(self, path: str, **form: str) -> Browser:
-        """Send the page's form; to Django, with the token that the page has for it."""
-        found = re.search('name="csrfmiddlewaretoken" value="(.*?)"', self.text)
-        form |= {"csrfmiddlewaretoken": found[1]} if found else {}
+        """Send the page's form, with Django's CSRF token if the page has one."""
+        csrf_token = re.search('name="csrfmiddlewaretoken" value="(.*?)"', self.text)
+        form |= {"csrfmiddlewaretoken": csrf_token[1]} if csrf_token else {}
         return self._show(self._http.post(path, data=form))
 
     def _show(self, answer: httpx2.Response) -> Browser:
@@ -82,19 +82,20 @@ class Browser:
 
     @property
     def facts(self) -> tuple[str, int] | None:
-        """User and count; None if nobody is signed in."""
-        found = re.search(r"Signed in: (\w+)\. Counted: (\d+)\.", self.text)
-        return (found[1], int(found[2])) if found else None
+        """The user and the count, or None if nobody is signed in."""
+        match = re.search(r"Signed in: (\w+)\. Counted: (\d+)\.", self.text)
+        return (match[1], int(match[2])) if match else None
 
     @property
     def devices(self) -> dict[str, str]:
-        """Browsers by the ids of their sessions."""
+        """The user's browsers by the ids of their sessions."""
         return dict(re.findall(rf"(\S{{12}}) from {HOST}, (\S+)", self.text))
 
     @property
     def current(self) -> str:
-        [found] = re.findall(r"(\S{12}) from [^(<]*\(this one\)", self.text)
-        return str(found)
+        """The id of this browser's session."""
+        [session_id] = re.findall(r"(\S{12}) from [^(<]*\(this one\)", self.text)
+        return str(session_id)
 
     def close(self) -> None:
         self._http.close()
@@ -108,7 +109,7 @@ def browsers(url: str) -> Iterator[list[Browser]]:
 
 def test_example_does_what_it_shows(browsers: list[Browser], service: Service) -> None:
     laptop, phone, stranger = browsers
-    assert {each.facts for each in browsers} == {None}
+    assert {browser.facts for browser in browsers} == {None}
     assert service.items() == []
 
     laptop.press("/log-in", user="ada")

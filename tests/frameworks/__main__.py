@@ -23,17 +23,17 @@ from tests.frameworks.service import running_service
 from tests.frameworks.suites import SUITES, Suite
 
 HERE = Path(__file__).parent
-# What `make` installs and downloads.
+# `make` installs the environment, and downloads the source distributions.
 ENVIRONMENT = ROOT / ".venv-frameworks"
 SDISTS = ROOT / ".local/frameworks"
-# So that a suite that hangs ends at some time.
+# A suite that takes longer is ended.
 LONGEST_SECONDS = 1800
-# How Django's runner and pytest end when all tests have run: all passed, or some failed.
-RAN = (0, 1)
+# The exit codes of Django's runner and of pytest if all tests have run, whether they passed or not.
+ALL_TESTS_RAN = (0, 1)
 
 
 class Outcome(NamedTuple):
-    """What became of one test: "passed", "failed" or "skipped", and for the latter two why."""
+    """The result of a test: "passed", "failed" or "skipped", with the reason for the last two."""
 
     result: str
     reason: str
@@ -72,7 +72,7 @@ def main(names: list[str]) -> int:
 
 
 def run(suite: Suite, url: str) -> tuple[dict[str, Outcome], list[str]]:
-    """Run a suite against the service at `url`: the outcomes by test, and what went wrong."""
+    """Run a suite against the service at `url`. Return the outcomes by test, and the problems."""
     folder = unpack(suite.sdist) / suite.folder
     results, log = SDISTS / "outcomes.jsonl", SDISTS / "output.log"
     results.unlink(missing_ok=True)
@@ -103,14 +103,16 @@ def run(suite: Suite, url: str) -> tuple[dict[str, Outcome], list[str]]:
             ).returncode
     except subprocess.TimeoutExpired:
         return {}, [f"  FAILED: no end after {LONGEST_SECONDS} s"]
-    problems = [] if code in RAN else [f"  FAILED: exit code {code}\n{log.read_text()[-4000:]}"]
+    problems = (
+        [] if code in ALL_TESTS_RAN else [f"  FAILED: exit code {code}\n{log.read_text()[-4000:]}"]
+    )
     lines = results.read_text().splitlines() if results.exists() else []
     outcomes = [json.loads(line) for line in lines]
     return {test: Outcome(result, reason) for test, result, reason in outcomes}, problems
 
 
 def unpack(sdist: str) -> Path:
-    """The folder with what is in the source distribution."""
+    """Extract the source distribution, and return its folder."""
     [archive] = SDISTS.glob(f"{sdist}-*.tar.gz")
     folder = SDISTS / archive.name.removesuffix(".tar.gz")
     if not folder.exists():
@@ -120,7 +122,7 @@ def unpack(sdist: str) -> Path:
 
 
 def compare(outcomes: dict[str, Outcome], expected: dict[str, str]) -> list[str]:
-    """Name every outcome that is not the expected one."""
+    """Return a message for every outcome that is not expected."""
     problems = [
         f"  FAILED: {test}\n{outcome.reason}"
         for test, outcome in outcomes.items()

@@ -1,6 +1,6 @@
-"""A PostgreSQL of our own in a temporary folder, reached by a Unix socket alone.
+"""A PostgreSQL server in a temporary folder. It only listens on a Unix socket.
 
-SQLite takes a text of any length. PostgreSQL refuses one that is longer than its column.
+PostgreSQL rejects a text that is longer than its column. SQLite accepts it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# For the server to start and to stop, on a busy machine.
+# The server has this long to start and to stop. It needs longer on a busy machine.
 LONGEST_SECONDS = 120
 
 
 def missing() -> str | None:
-    """Why there can be no PostgreSQL here, None if there can."""
+    """Return the reason why PostgreSQL cannot run on this machine, or None if it can."""
     absent = [name for name in ("initdb", "postgres") if not shutil.which(name)]
     if absent:
         return f"no {' and no '.join(absent)} on PATH"
@@ -33,7 +33,7 @@ def missing() -> str | None:
 
 @contextmanager
 def running_postgres() -> Iterator[str]:
-    """Run an empty server until the end of the block; its socket is in this folder."""
+    """Run an empty server during the block. The result is the folder of its socket."""
     # PostgreSQL refuses to run as root.
     user: dict[str, Any] = {"user": "postgres"} if os.geteuid() == 0 else {}
     # The path of a socket has at most 107 characters.
@@ -71,7 +71,7 @@ def _path(program: str) -> str:
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], status: Path) -> None:
-    """The last line of the server's lock file says how far it is."""
+    """Wait until the last line of the server's lock file is "ready"."""
     deadline = time.monotonic() + LONGEST_SECONDS
     while not (status.exists() and status.read_text().rstrip().endswith("ready")):
         if server.poll() is not None or time.monotonic() > deadline:

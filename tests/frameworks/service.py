@@ -1,4 +1,4 @@
-"""The service for a whole suite: the real handler on a socket, over tables in memory."""
+"""The service for a whole suite: the real handler on a socket, with tables in memory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.support.seam import seam
 from tests.support.service import Service
 
 
-class _Forgetful(InMemory):
-    """A suite makes more calls than the seam need remember."""
+class _Unrecorded(InMemory):
+    """Does not record the requests, because a suite makes very many of them."""
 
     def exchange(self, headers: dict[str, str], body: bytes, deadline: float) -> Answer:
         seam.calls.clear()
@@ -28,11 +28,11 @@ class _Forgetful(InMemory):
 
 @contextmanager
 def running_service() -> Iterator[Service]:
-    """Run the service until the end of the block. Callers sign with the tests' credentials."""
+    """Run the service during the block. Callers sign with the credentials of the tests."""
     replace_aws_settings()
     handler = function("session_api")
     tables = Tables(time.time, lambda: 0.0, lambda old, new: None)
-    seam.reset(lean.Client(_Forgetful(tables), region=Service.region))
+    seam.reset(lean.Client(_Unrecorded(tables), region=Service.region))
     logging.disable()
     names = SimpleNamespace(sessions="sessions", audit="audit", client=None)
     service = Service(handler, names, dynamodb="")

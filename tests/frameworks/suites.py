@@ -1,4 +1,4 @@
-"""The suites: whose tests they are, which of them run, and how."""
+"""The test suites of the frameworks: the distributions, the tests, and how to run them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 
 class Suite(NamedTuple):
-    """`sdist` is the distribution that has the tests; `command` runs them in its folder.
+    """A test suite. `sdist` is the distribution with the tests. `command` runs them in its folder.
 
-    A suite with fewer than `at_least` tests has lost some of them: a newer release moved them, say.
-    With `on_postgres`, the variable POSTGRES names the folder of a PostgreSQL's socket.
+    If fewer than `at_least` tests run, some are missing, for example because a newer release has
+    moved them. With `on_postgres`, the variable POSTGRES is the folder of the server's socket.
     """
 
     title: str
@@ -45,7 +45,7 @@ SUITES = {
     "django-sessions-tz": _django(
         "Django's sessions with time zones",
         65,
-        # Its folder makes the app of these tests an installed one.
+        # With a label in this folder, Django's runner adds `sessions_tests` to INSTALLED_APPS.
         "sessions_tests.tests.ClearSessionsCommandTests",
         "django_engine_tests.EngineWithTimeZoneTests",
     ),

@@ -1,4 +1,4 @@
-"""Puts the package's session engine and middleware where Django's own stand.
+"""Replaces Django's session engine and middleware by those of the package.
 
 Import it before anything else imports Django's middleware.
 """
@@ -15,5 +15,5 @@ from serverless_sessions.django.middleware import SessionMiddleware
 SESSION_ENGINE = "serverless_sessions.django"
 SERVERLESS_SESSIONS: dict[str, Any] = {"url": os.environ["SESSIONS_URL"]}
 
-# Their tests name Django's middleware in settings of their own, too.
+# Some tests override MIDDLEWARE with Django's own middleware.
 middleware.SessionMiddleware = SessionMiddleware  # type: ignore[misc]

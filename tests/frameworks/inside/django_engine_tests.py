@@ -10,7 +10,7 @@ from django.test import TestCase, override_settings
 from serverless_sessions.django import SessionStore
 
 theirs: Any = import_module("sessions_tests.tests")
-# One of the middleware's tests makes a session by itself.
+# One of the middleware's tests creates a session with this class.
 theirs.DatabaseSession = SessionStore
 
 

@@ -1,4 +1,4 @@
-"""Django's test runner, which writes the outcome of each test too."""
+"""Django's test runner, extended to write the outcome of every test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pytest plugin that gives every Flask app our sessions, unless the app names its own."""
+"""A pytest plugin that gives every Flask app our sessions, unless the app has another interface."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _clients: list[Sessions] = []
 def _init_flask(app: Flask, *args: Any, **options: Any) -> None:
     _flask_init(app, *args, **options)
     if app.session_interface is _default_interface:
-        # Their tests use HTTP, and names of cookies without a prefix.
+        # Flask's tests use HTTP, and cookie names without a prefix.
         app.config["SERVERLESS_SESSIONS"] = {
             "url": _URL,
             "region": _REGION,
@@ -40,7 +40,7 @@ setattr(Sessions, "__init__", _init_client)  # noqa: B010
 
 @pytest.fixture(autouse=True)
 def _close_clients() -> Any:
-    """Their apps are dropped with open connections, which would be a warning, so an error."""
+    """Close the connections of Flask's test apps. Otherwise a ResourceWarning fails the tests."""
     yield
     while _clients:
         _clients.pop().close()

@@ -1,4 +1,4 @@
-"""A pytest plugin that writes the outcome of each test."""
+"""A pytest plugin that writes the outcome of every test."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """A test has three phases, and has failed if any of them has."""
+    """Write the outcome of a test. It has three phases, and fails if one of them fails."""
     if report.failed:
         _failed.add(report.nodeid)
         outcomes.write(report.nodeid, "failed", str(report.longrepr))
     elif report.skipped:
-        # What their suite marks as an expected failure counts as skipped too.
+        # An expected failure of the suite also counts as skipped.
         outcomes.write(report.nodeid, "skipped", str(report.longrepr))
     elif report.when == "call" and report.nodeid not in _failed:
         outcomes.write(report.nodeid, "passed")
