@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from serverless_sessions import Sessions
 from tests.console.entry import ORIGIN, Entry
 from tests.support.service import Service
-from tests.support.trail import Tell, writing_events
+from tests.support.trail import WriteEvent, writing_events
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def sessions(service: Service) -> Iterator[Sessions]:
 
 
 @pytest.fixture
-def tell(service: Service) -> Iterator[Tell]:
+def write_event(service: Service) -> Iterator[WriteEvent]:
     """A function that writes an event into the trail."""
-    with writing_events(service.audit_table) as tell:
-        yield tell
+    with writing_events(service.audit_table) as write_event:
+        yield write_event

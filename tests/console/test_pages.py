@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from serverless_sessions import Client, NoCredentials, SessionNotFound, Sessions
 from tests.console.entry import ORIGIN, Entry, location, words
 from tests.support.service import Fault, Service, frozen, gateway, lose_answer, unavailable
-from tests.support.trail import Tell
+from tests.support.trail import WriteEvent
 
 HOUR = 3600
 NASTY = "<script>alert(1)</script>\"'>&{{1234*4321}}\u202e"
@@ -53,19 +53,19 @@ def test_user_has_cards_with_client_times_and_bars(browser: TestClient, sessions
 
 
 def test_picture_shows_how_every_session_lived_and_ended(
-    browser: TestClient, sessions: Sessions, tell: Tell
+    browser: TestClient, sessions: Sessions, write_event: WriteEvent
 ) -> None:
     """One session is live, one was revoked, and one expired. A change and a rotation are dots."""
     now = int(time.time())
     live = sessions.create("ada").session.session_id
     revoked, expired = "R" * 12, "E" * 12
-    tell("created", revoked, recorded_at=now - 5000)
-    tell("updated", revoked, recorded_at=now - 4500, changed=["theme"])
-    tell("rotated", revoked, recorded_at=now - 4200)
-    tell("revoked", revoked, recorded_at=now - 4000, reason="stolen")
-    tell("purged", revoked, recorded_at=now - 3000, ttl_lag_seconds=1000)
-    tell("created", expired, recorded_at=now - 9000)
-    tell("expired", expired, recorded_at=now - 1000, at=now - 6000, cause="idle")
+    write_event("created", revoked, recorded_at=now - 5000)
+    write_event("updated", revoked, recorded_at=now - 4500, changed=["theme"])
+    write_event("rotated", revoked, recorded_at=now - 4200)
+    write_event("revoked", revoked, recorded_at=now - 4000, reason="stolen")
+    write_event("purged", revoked, recorded_at=now - 3000, ttl_lag_seconds=1000)
+    write_event("created", expired, recorded_at=now - 9000)
+    write_event("expired", expired, recorded_at=now - 1000, at=now - 6000, cause="idle")
 
     page = browser.get("/user?id=ada").text
 
@@ -82,12 +82,14 @@ def test_picture_shows_how_every_session_lived_and_ended(
     assert len(re.findall(r'<circle class="mark rotated" cx="[\d.]+%"', page)) == 1
 
 
-def test_stolen_session_does_not_look_like_a_log_out(browser: TestClient, tell: Tell) -> None:
+def test_stolen_session_does_not_look_like_a_log_out(
+    browser: TestClient, write_event: WriteEvent
+) -> None:
     """Operators should not have to know the meaning of `token_reuse`."""
     now = int(time.time())
     for id, reason in (("R" * 12, "token_reuse"), ("L" * 12, "logout")):
-        tell("created", id, recorded_at=now - 5000)
-        tell("revoked", id, recorded_at=now - 4000, reason=reason)
+        write_event("created", id, recorded_at=now - 5000)
+        write_event("revoked", id, recorded_at=now - 4000, reason=reason)
 
     user = browser.get("/user?id=ada").text
     assert len(re.findall('<span class="badge stolen">', user)) == 1
@@ -104,11 +106,11 @@ def test_stolen_session_does_not_look_like_a_log_out(browser: TestClient, tell: 
 
 
 def test_hatched_bar_begins_at_the_expiry_and_ends_at_the_removal(
-    browser: TestClient, tell: Tell
+    browser: TestClient, write_event: WriteEvent
 ) -> None:
     now = int(time.time())
-    tell("created", GONE, recorded_at=now - 10_000)
-    tell("expired", GONE, recorded_at=now - 2500, at=now - 5000, cause="idle")
+    write_event("created", GONE, recorded_at=now - 10_000)
+    write_event("expired", GONE, recorded_at=now - 2500, at=now - 5000, cause="idle")
 
     page = browser.get("/user?id=ada").text
 
@@ -121,12 +123,12 @@ def test_hatched_bar_begins_at_the_expiry_and_ends_at_the_removal(
 
 
 def test_expired_session_that_ttl_has_not_removed_is_shown_as_expired(
-    browser: TestClient, sessions: Sessions, service: Service, tell: Tell
+    browser: TestClient, sessions: Sessions, service: Service, write_event: WriteEvent
 ) -> None:
     """The session is in no list, and its expiry is not in the trail yet."""
     id = sessions.create("ada").session.session_id
     now = int(time.time())
-    tell("created", id, recorded_at=now - HOUR)
+    write_event("created", id, recorded_at=now - HOUR)
     service.sdk.update_item(
         TableName=service.table,
         Key={"SessionId": {"S": id}},
@@ -144,12 +146,12 @@ def test_expired_session_that_ttl_has_not_removed_is_shown_as_expired(
         assert "TTL has not removed it yet" in text
 
 
-def test_window_limits_the_picture(browser: TestClient, tell: Tell) -> None:
+def test_window_limits_the_picture(browser: TestClient, write_event: WriteEvent) -> None:
     now = int(time.time())
     for id, ago in (("A" * 12, 100), ("B" * 12, 20 * 86_400)):
-        tell("created", id, recorded_at=now - ago)
-        tell("revoked", id, recorded_at=now - ago + 10, reason="logout")
-        tell("purged", id, recorded_at=now - ago + 20, ttl_lag_seconds=10)
+        write_event("created", id, recorded_at=now - ago)
+        write_event("revoked", id, recorded_at=now - ago + 10, reason="logout")
+        write_event("purged", id, recorded_at=now - ago + 20, ttl_lag_seconds=10)
 
     assert len(row_labels(browser.get("/user?id=ada").text)) == 2
     page = browser.get("/user?id=ada&window=5m").text
@@ -175,12 +177,12 @@ def test_further_sessions_are_on_the_next_page(browser: TestClient, sessions: Se
     assert browser.get("/user?id=ada&page=0").text.count("<article") == 15
 
 
-def test_trail_shows_all_details_newest_first(browser: TestClient, tell: Tell) -> None:
+def test_trail_shows_all_details_newest_first(browser: TestClient, write_event: WriteEvent) -> None:
     now = int(time.time())
-    tell("created", GONE, expires_at=now + 60)
-    tell("updated", GONE, changed=["cart", "theme"])
-    tell("revoked", GONE, reason="stolen")
-    tell("expired", "B" * 12, at=now - 60, cause="absolute", actor=None, removed_by="ttl")
+    write_event("created", GONE, expires_at=now + 60)
+    write_event("updated", GONE, changed=["cart", "theme"])
+    write_event("revoked", GONE, reason="stolen")
+    write_event("expired", "B" * 12, at=now - 60, cause="absolute", actor=None, removed_by="ttl")
 
     text = words(browser.get("/trail?user=ada").text)
 
@@ -192,11 +194,11 @@ def test_trail_shows_all_details_newest_first(browser: TestClient, tell: Tell) -
     )
 
 
-def test_trail_is_filtered_by_type_and_time(browser: TestClient, tell: Tell) -> None:
+def test_trail_is_filtered_by_type_and_time(browser: TestClient, write_event: WriteEvent) -> None:
     now = int(time.time())
-    tell("created", GONE, recorded_at=now - 2 * HOUR)
-    tell("updated", GONE, recorded_at=now - HOUR, changed=["a"])
-    tell("revoked", GONE, recorded_at=now, reason="logout")
+    write_event("created", GONE, recorded_at=now - 2 * HOUR)
+    write_event("updated", GONE, recorded_at=now - HOUR, changed=["a"])
+    write_event("revoked", GONE, recorded_at=now, reason="logout")
 
     def types(query: str) -> list[str]:
         page = browser.get(f"/trail?user=ada&{query}").text
@@ -217,12 +219,13 @@ def test_trail_is_filtered_by_type_and_time(browser: TestClient, tell: Tell) -> 
 
 
 def test_older_events_are_on_further_pages_and_none_is_missing(
-    browser: TestClient, tell: Tell
+    browser: TestClient, write_event: WriteEvent
 ) -> None:
     """The API filters by whole seconds, and many events can have the same second."""
     now = int(time.time())
     event_ids = {
-        tell("updated", GONE, recorded_at=now - n // 30, changed=[f"k{n:03}"]) for n in range(95)
+        write_event("updated", GONE, recorded_at=now - n // 30, changed=[f"k{n:03}"])
+        for n in range(95)
     }
     path, keys = "/trail?user=ada&type=updated", list[str]()
     for _ in range(3):
@@ -253,9 +256,11 @@ def test_long_data_is_cut_and_the_page_stays_small(browser: TestClient, sessions
     assert "Only the beginning is shown" in page
 
 
-def test_page_of_an_ended_session_says_how_it_ended(browser: TestClient, tell: Tell) -> None:
-    tell("created", GONE)
-    tell("revoked", GONE, reason="token_reuse")
+def test_page_of_an_ended_session_says_how_it_ended(
+    browser: TestClient, write_event: WriteEvent
+) -> None:
+    write_event("created", GONE)
+    write_event("revoked", GONE, reason="token_reuse")
 
     text = words(browser.get(f"/session?id={GONE}").text)
 
@@ -279,7 +284,7 @@ def test_anonymous_session_has_a_page_and_can_be_ended(
 
 
 def test_one_session_ends_with_a_reason(
-    browser: TestClient, sessions: Sessions, service: Service, tell: Tell
+    browser: TestClient, sessions: Sessions, service: Service, write_event: WriteEvent
 ) -> None:
     client = Client("203.0.113.7", "curl/8")
     id, other = (sessions.create("ada", client=client).session.session_id for _ in range(2))
@@ -293,14 +298,16 @@ def test_one_session_ends_with_a_reason(
     assert "Ended 1 session Of ada , for stolen" in words(page)
     assert "1 event is on the way" in words(page)
     assert "data-reload" in page
-    tell("revoked", id, reason="stolen")
+    write_event("revoked", id, reason="stolen")
     page = browser.get(outcome_path).text
     assert "on the way" not in page
     assert re.search(r"revoked for stolen \d{4}-\d\d-\d\d .* UTC", words(page))
     assert [session.session_id for session in sessions.list("ada")] == [other]
 
 
-def test_user_is_signed_out_everywhere(browser: TestClient, sessions: Sessions, tell: Tell) -> None:
+def test_user_is_signed_out_everywhere(
+    browser: TestClient, sessions: Sessions, write_event: WriteEvent
+) -> None:
     ids = [sessions.create("ada").session.session_id for _ in range(3)]
     sessions.create("grace")
 
@@ -309,7 +316,7 @@ def test_user_is_signed_out_everywhere(browser: TestClient, sessions: Sessions, 
     assert all(id in confirmation for id in ids)
     outcome_path = location(browser.post("/end", data={"user": "ada", "reason": "left"}))
     for id in ids:
-        tell("revoked", id, reason="left")
+        write_event("revoked", id, reason="left")
     text = words(browser.get(outcome_path).text)
     assert "Ended 3 sessions" in text
     assert all(id in text for id in ids)
@@ -432,15 +439,15 @@ def test_pasted_token_is_refused_and_not_repeated(
 
 
 def test_text_of_users_and_browsers_is_escaped(
-    browser: TestClient, sessions: Sessions, tell: Tell
+    browser: TestClient, sessions: Sessions, write_event: WriteEvent
 ) -> None:
     secret = sessions.create("grace").token
     agent = f"{NASTY} {secret}"
     issued = sessions.create(NASTY, data={NASTY: NASTY}, client=Client(user_agent=agent))
     id = issued.session.session_id
-    tell("updated", id, NASTY, changed=[NASTY, secret], actor=NASTY)
-    tell("revoked", "B" * 12, NASTY, reason=NASTY)
-    tell("tampered", "C" * 12, NASTY, changed=[NASTY])
+    write_event("updated", id, NASTY, changed=[NASTY, secret], actor=NASTY)
+    write_event("revoked", "B" * 12, NASTY, reason=NASTY)
+    write_event("tampered", "C" * 12, NASTY, changed=[NASTY])
 
     user = quote(NASTY)
     for path in (

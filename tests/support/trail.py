@@ -13,17 +13,19 @@ from audit.trail import AuditTrail
 from dynamodb import client as lean
 from tests.support.console import OPERATOR
 
-Tell = Callable[..., str]
+WriteEvent = Callable[..., str]
 
 
 @contextmanager
-def writing_events(audit_table: str) -> Iterator[Tell]:
+def writing_events(audit_table: str) -> Iterator[WriteEvent]:
     """Yields a function that puts an event into the trail, as the stream's consumer does."""
     numbers = count()
     with closing(lean.connect()) as client:
         trail = AuditTrail(client, audit_table)
 
-        def tell(type: str, session_id: str, user_id: str | None = "ada", **facts: Any) -> str:
+        def write_event(
+            type: str, session_id: str, user_id: str | None = "ada", **facts: Any
+        ) -> str:
             recorded_at = facts.pop("recorded_at", int(time.time()))
             event = AuditEvent(
                 event_id=event_id(recorded_at, str(next(numbers))),
@@ -39,4 +41,4 @@ def writing_events(audit_table: str) -> Iterator[Tell]:
             assert not failures.temporary + failures.permanent
             return event.event_id
 
-        yield tell
+        yield write_event
