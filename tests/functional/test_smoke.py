@@ -15,7 +15,12 @@ from infra import promises as stack
 from serverless_sessions import Event, SessionNotFound, Unavailable
 from serverless_sessions.operate import promises
 from serverless_sessions.operate.deployment import OperationError
-from serverless_sessions.operate.smoke import confirm_append_only, confirm_trail, confirm_ttl, live
+from serverless_sessions.operate.smoke import (
+    check_session,
+    confirm_append_only,
+    confirm_trail,
+    confirm_ttl,
+)
 from tests.support.template import resources
 
 WRITER = "arn:aws:iam::123456789012:role/session_audit"
@@ -204,7 +209,7 @@ def test_session_is_revoked_whatever_goes_wrong(wrong: str, error: Any) -> None:
     service: Any = Service(wrong, error)
 
     with pytest.raises(type(error)):
-        live(service, authorizer(service))
+        check_session(service, authorizer(service))
 
     assert service.ended == ["smoke"]
 
@@ -213,7 +218,7 @@ def test_session_that_can_not_be_revoked_is_named(capsys: pytest.CaptureFixture[
     service: Any = Service("revoke_all", Unavailable("no answer"))
 
     with pytest.raises(OperationError):
-        live(service, lambda token: False)
+        check_session(service, lambda token: False)
 
     assert "is not revoked; it expires within 300 s" in capsys.readouterr().out
 
@@ -222,7 +227,7 @@ def test_session_that_outlives_its_end_fails() -> None:
     service: Any = Service("get")
 
     with pytest.raises(OperationError, match="returns a session that was revoked"):
-        live(service, authorizer(service))
+        check_session(service, authorizer(service))
 
 
 @pytest.mark.parametrize(("answers", "said"), [(False, "refuses"), (True, "lets in")])
@@ -230,7 +235,7 @@ def test_authorizer_that_always_answers_alike_fails(answers: bool, said: str) ->
     service: Any = Service()
 
     with pytest.raises(OperationError, match=f"The authorizer {said}"):
-        live(service, lambda token: answers)
+        check_session(service, lambda token: answers)
 
 
 def test_trail_without_the_session_fails() -> None:

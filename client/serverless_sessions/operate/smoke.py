@@ -41,7 +41,7 @@ def smoke(
         )
         table = deployment.output("AuditTableName")
         _within(_POLICY_SECONDS, lambda: confirm_append_only(dynamodb, table, function["Role"]))
-    session_id = live(sessions, lambda token: _authorize(deployment, token))
+    session_id = check_session(sessions, lambda token: _authorize(deployment, token))
     _within(trail_seconds, lambda: confirm_trail(sessions, session_id))
     print("It works.")
 
@@ -97,7 +97,7 @@ def _list(one_or_more: Any) -> list[Any]:
     return one_or_more if isinstance(one_or_more, list) else [one_or_more]
 
 
-def live(sessions: Sessions, authorize: Callable[[str], bool]) -> str:
+def check_session(sessions: Sessions, authorize: Callable[[str], bool]) -> str:
     """Create, verify, change and revoke a session, and return its id.
 
     `authorize` returns whether the authorizer accepts a token. If anything fails, the session is
