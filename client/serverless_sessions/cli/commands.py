@@ -140,7 +140,9 @@ def translated_errors() -> Iterator[None]:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--stage", help="The deployed stage to use.")
-@click.option("--url", envvar="SESSIONS_URL", help="The API's URL, instead of --stage.")
+@click.option(
+    "--url", envvar="SESSIONS_URL", help="The API's URL, instead of --stage (or SESSIONS_URL)."
+)
 @click.option("--profile", envvar="AWS_PROFILE", help="A profile of your AWS configuration.")
 @click.option("--region", help="The AWS region.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
@@ -213,7 +215,7 @@ def _show(service: Service, id: str, with_data: bool) -> None:
 @click.option("--session", "session_id", type=SessionId(), help="One session, instead of a user.")
 @click.option("--since", type=Since(), help="2h, 3d, 2026-11-22 or 2026-11-22T10:30 (UTC).")
 def trail(service: Service, user: str | None, session_id: str | None, since: int | None) -> None:
-    """Show what happened to a user's sessions, or to one session, oldest first."""
+    """Show the events of a user or of a session, oldest first."""
     if (user is None) == (session_id is None):
         raise click.UsageError("Use either USER or --session ID.")
     with service.sessions() as sessions:
@@ -272,7 +274,7 @@ def sign_out(service: Service, user: str, keep: str | None, reason: str, yes: bo
 @command
 @click.argument("user")
 def tail(service: Service, user: str) -> None:
-    """Show what happens to a user's sessions from now on, until Ctrl-C."""
+    """Show new events of a user until Ctrl-C."""
     with service.sessions() as sessions:
         for event in _follow(sessions, user):
             show(EVENT_TITLES, [event_row(event)], as_json=service.as_json)
