@@ -1,1 +1,1 @@
-"""What the tests of several folders use."""
+"""Code that the tests of several folders use."""

@@ -1,4 +1,4 @@
-"""The API's function, called the way API Gateway calls it."""
+"""Calls the API's function in the way that API Gateway does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.gateway import api_event
 from tests.support.seam import seam
 
 NOW = 1_795_435_200
-# Another caller, who writes past the API of a test.
+# Another caller, which writes to the table without the test's API.
 BY_OTHER = Writer(actor="other", request_id="other")
 
 
@@ -30,16 +30,17 @@ class Answer(NamedTuple):
 
 
 class Clock:
-    """What time it is for the API."""
+    """The current time of the API."""
 
     def __init__(self) -> None:
         self.now = NOW
 
 
 class Api:
-    """Calls `session_api` the way API Gateway does and holds each answer against the contract.
+    """Calls `session_api` as API Gateway does, and checks every answer against the contract.
 
-    `entrance` changes each event as another way into the API would.
+    `entrance` changes each event as another way to reach the API would, for example a custom
+    domain.
     """
 
     def __init__(self, handler: ModuleType, clock: Clock) -> None:
@@ -59,7 +60,10 @@ class Api:
         request_id: str | None = None,
         actor: str = "arn:aws:iam::111122223333:user/backend",
     ) -> Answer:
-        """`body` is sent as JSON unless it is text already; each call has its own request id."""
+        """Send a request.
+
+        `body` is encoded as JSON unless it is a string. Each call has a new request id.
+        """
         self._count += 1
         seam.calls.clear()
         event = api_event(method, path)
@@ -78,7 +82,10 @@ class Api:
         return [operation for operation, _ in seam.calls]
 
     def send(self, event: dict[str, Any], path: str | None = None) -> Answer:
-        """`path` is the one of the contract, if that of the event is another."""
+        """Call the function with `event`.
+
+        `path` is the path in the contract, if it differs from the event's.
+        """
         answered = self.handler.lambda_handler(event, lambda_context())
         headers = {name.lower(): value for name, value in answered["headers"].items()}
         answer = Answer(answered["statusCode"], headers, answered["body"])
@@ -95,11 +102,11 @@ class Api:
         return answer
 
     def create(self, user_id: str | None = "ada", **fields: Any) -> str:
-        """A new session's id; anonymous if it is to be nobody's."""
+        """Create a session and return its id. Without `user_id` the session is anonymous."""
         return self.log_in(user_id, **fields).partition(".")[0]
 
     def log_in(self, user_id: str | None = "ada", **fields: Any) -> str:
-        """A new session's token."""
+        """Create a session and return its token."""
         answer = self("POST", "/sessions", {"user_id": user_id, **fields})
         assert answer.status == 201, answer
         token: str = answer.json["token"]

@@ -1,4 +1,4 @@
-"""The DynamoDB that a test runs on, and the client of the functions that goes with it."""
+"""The DynamoDB on which a test runs, and the functions' client for it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tests.support.memory import InMemory, MemorySdk
 MOTO = "boto3 on moto"
 DYNAMODB_LOCAL = "lean on DynamoDB Local"
 MEMORY = "lean in memory"
-# AWS's own engine, with the client that ships; `make test-quick` has the tables in memory.
+# AWS's own engine with the deployed client. `make test-quick` uses the tables in memory.
 DEFAULT = os.environ.get("BACKEND", DYNAMODB_LOCAL)
 
 
-# Marks for modules and tests; the nearest one counts.
+# Marks for modules and tests. The mark of a test replaces the mark of its module.
 ON_BOTH = pytest.mark.backends(MOTO, DEFAULT)
 ON_DYNAMODB_LOCAL = pytest.mark.backends(DYNAMODB_LOCAL)
-# The tables in memory take values that DynamoDB refuses.
+# The tables in memory accept values that DynamoDB rejects.
 NOT_IN_MEMORY = pytest.mark.backends(MOTO, DYNAMODB_LOCAL)
 IN_MEMORY = pytest.mark.backends(MEMORY)
 
 
 class Backend(NamedTuple):
-    """A DynamoDB: `client` as the functions use it, and boto3's own `sdk`, for tests."""
+    """A DynamoDB: `client` as the functions use it, and boto3's own client `sdk` for tests."""
 
     client: Any
     sdk: Any
@@ -40,13 +40,13 @@ class Backend(NamedTuple):
 
 @cache
 def on_moto() -> Backend:
-    """It has no tables outside `moto.mock_aws`."""
+    """Return a backend without tables. It only works inside `moto.mock_aws`."""
     client = boto3_client.connect()
     return Backend(client, client.sdk)
 
 
 def in_memory() -> Backend:
-    """It has both tables, empty."""
+    """Return a backend with both tables, which are empty."""
     tables = Tables(lambda: 0.0, lambda: 0.0, lambda old, new: None)
     return Backend(lean.Client(InMemory(tables), region="us-east-1"), MemorySdk(tables))
 
@@ -54,10 +54,10 @@ def in_memory() -> Backend:
 def insert_statements(
     backend: DynamoDBBackend, statements: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """BatchExecuteStatement for INSERT alone: moto's own loses the parameters of an INSERT.
+    """Implement BatchExecuteStatement for INSERT, because moto loses the parameters of an INSERT.
 
-    As DynamoDB does, it refuses an existing key and an empty one of an index per statement, and a
-    key given twice altogether.
+    Like DynamoDB, it rejects a single statement for an existing key or an empty index key, and the
+    whole request if it contains a key twice.
     """
     answers: list[dict[str, Any]] = []
     seen = set()

@@ -1,4 +1,4 @@
-"""Raw calls of the API, for tests of its contract: any request, signed or not, and its answer."""
+"""Raw calls of the API, signed or not, for tests of its contract."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from local.stack import REGION
 # API Gateway answers within 30 s. MiniStack has no such limit: it starts a process for each
 # parallel call, which takes as long as the machine is busy.
 _TIMEOUT_SECONDS = 300
-# Otherwise the body waits 40 ms for the acknowledgement of the headers (Nagle's algorithm).
+# With Nagle's algorithm, the body would wait 40 ms for the acknowledgement of the headers.
 _NO_DELAY = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 _MAX_SENDS = 20
 
 
 class Answer(NamedTuple):
-    """`headers` by their names in lower case; `sends` is 1 unless a 503 came before.
+    """An answer of the API.
 
-    A write whose answer was a 503 may have happened; the next send then finds its effect.
+    `headers` has names in lower case. `sends` is more than 1 if there were 503s before. A write
+    that was answered with 503 may have happened, and the next send then finds its effect.
     """
 
     status: int
@@ -39,7 +40,7 @@ class Answer(NamedTuple):
 
 
 class Caller:
-    """Calls the API at `url`; without credentials, unsigned."""
+    """Calls the API at `url`. Without credentials the calls are not signed."""
 
     def __init__(self, url: str, credentials: Credentials | None, region: str = REGION) -> None:
         self.url = url
@@ -59,7 +60,7 @@ class Caller:
         query: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        """Send a request, again after each 503 with `Retry-After`, up to 20 times.
+        """Send a request. Repeat it after each 503 with `Retry-After`, up to 20 times.
 
         `body` is encoded as JSON unless it is bytes already.
         """
@@ -77,7 +78,7 @@ class Caller:
         return answer._replace(sends=sends)
 
     def send(self, request: AWSRequest) -> Answer:
-        """Sign and send once."""
+        """Sign and send the request once."""
         if self.credentials:
             SigV4Auth(self.credentials, "execute-api", self.region).add_auth(request)
         response = self._http.send(request.prepare())

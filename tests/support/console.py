@@ -1,4 +1,4 @@
-"""The console in a process of its own."""
+"""Starts the console in a separate process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ OPERATOR = "arn:aws:iam::111122223333:user/olga"
 
 
 class Console:
-    """A console that runs. `key_url` is the URL that opens it once, and the last one it printed."""
+    """A running console.
+
+    `key_url` is the last URL that it printed. Such a URL opens the console once.
+    """
 
     def __init__(self, output: IO[str]) -> None:
         self._output = output
@@ -24,7 +27,7 @@ class Console:
         self.origin = self.key_url.partition("/?")[0]
 
     def entered(self) -> None:
-        """Somebody opened it, so that it prints another."""
+        """Read the next URL. Call this after somebody has opened the console."""
         self.key_url = self._next_url()
 
     def _next_url(self) -> str:
@@ -36,8 +39,8 @@ class Console:
 
 @contextmanager
 def running_console(code: str, environment: Mapping[str, str]) -> Iterator[Console]:
-    """The console that `code` starts. It ends well at Ctrl-C."""
-    # A shell's background job ignores Ctrl-C, and so would what it starts.
+    """Start the console with `code`. At the end, stop it with Ctrl-C and check its exit status."""
+    # A shell's background job ignores Ctrl-C, and its child processes inherit this.
     heeding = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     process = subprocess.Popen(
         [sys.executable, "-c", heeding + code],
@@ -65,7 +68,7 @@ def _interrupt(process: subprocess.Popen[str]) -> int:
 
 
 def serving(url: str, *, service: str, operator: str) -> str:
-    """Code that serves the console of the service at `url` without asking AWS for anything."""
+    """Return code that serves the console for the service at `url` without calling AWS."""
     return (
         "from serverless_sessions import AsyncSessions\n"
         "from serverless_sessions.console.server import serve\n"

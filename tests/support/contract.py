@@ -1,4 +1,4 @@
-"""Holds answers, and the bodies that they answer, against the contract, `docs/openapi.yaml`."""
+"""Checks requests and answers against the contract, `docs/openapi.yaml`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from werkzeug.datastructures import Headers
 
 from tests.support.template import ROOT
 
-# Parts of the `detail` of a 422 for what no JSON Schema can say: the contract has it in words.
+# Parts of the `detail` of a 422 for rules that no JSON Schema can express. The contract describes
+# these rules in prose.
 RULES_IN_WORDS = (
     "not a cursor that a page came with",
     "made for another query",
@@ -38,7 +39,7 @@ def _contract() -> OpenAPI:
 def assert_matches_contract(
     method: str, path: str, status: int, headers: dict[str, str], body: bytes
 ) -> None:
-    """Raise unless the contract foresees this answer; header names in lower case."""
+    """Raise unless the contract allows this answer. The names in `headers` are in lower case."""
     request: Any = SimpleNamespace(
         host_url="https://example.execute-api.us-east-1.amazonaws.com",
         method=method.lower(),
@@ -56,23 +57,25 @@ def assert_matches_contract(
     _contract().validate_response(request, response)
 
 
-def breaks_only_words(problem: dict[str, Any]) -> bool:
-    """Whether the body of a 422 names nothing but rules that the contract has in words."""
+def breaks_only_prose_rules(problem: dict[str, Any]) -> bool:
+    """Return whether the body of a 422 only names rules that the contract describes in prose."""
     details = [error["detail"] for error in problem["errors"]]
     return all(any(rule in detail for rule in RULES_IN_WORDS) for detail in details)
 
 
 def assert_request_matches_contract(route: str, body: bytes, status: int, answer: bytes) -> None:
-    """Raise if the service accepted a body that the contract forbids, or refused one it allows."""
+    """Raise if the service accepted a body that the contract forbids, or rejected one that it
+    allows.
+    """
     validator = _body_validator(route)
     refused = status == 422
     if validator is None or not (refused or status < 300):
         return
-    if refused and breaks_only_words(json.loads(answer)):
+    if refused and breaks_only_prose_rules(json.loads(answer)):
         return
     try:
         document = json.loads(body)
-    except ValueError:  # none was sent
+    except ValueError:  # there was no body
         return
     assert validator.is_valid(document) is not refused, (route, body[:200], status, answer[:200])
 

@@ -1,4 +1,4 @@
-"""Users for apps on Django that have no database."""
+"""Users for Django apps without a database."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from django.contrib.auth.models import User
 
 
 class Backend:
-    """Users that are in no database; any number is one."""
+    """An authentication backend that has a user for every number."""
 
     def get_user(self, user_id: int) -> User:
         user = User(pk=user_id, username=str(user_id))
-        # A log-in stores its time with the user.
+        # A log-in would store its time in the user's row.
         user.save = lambda **_: None  # type: ignore[method-assign]
         return user
 

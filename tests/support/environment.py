@@ -1,4 +1,4 @@
-"""The environment of the tests' processes: that of no real account."""
+"""The environment variables of the tests' processes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 def replace_aws_settings() -> None:
-    """Keep tests off real accounts, whatever the settings of whoever runs them."""
+    """Replace the AWS settings of the developer, so that tests never use a real account."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ |= {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_DEFAULT_REGION": "us-east-1",
-        # The CDK finds the Node.js of this environment, however pytest was started.
+        # The CDK must find the Node.js of this environment, no matter how pytest was started.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }

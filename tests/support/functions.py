@@ -1,4 +1,4 @@
-"""The functions as Lambda runs them, under the environment of the synthesized template."""
+"""The Lambda functions, with the environment variables of the synthesized template."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 from tests.support.seam import seam
 from tests.support.template import ROOT, resources
 
-# Who the authorizer is in the trail.
+# The actor of the authorizer's writes in the trail.
 ROLE = "arn:aws:iam::111122223333:role/session-authorizer"
-# By their logical ids without the hash.
+# The keys are logical ids without the hash.
 _NAMES = {
     "StorageSessions": "sessions",
     "StorageSessionAudit": "audit",
@@ -27,7 +27,7 @@ _NAMES = {
 
 
 def function(package: str, stage: str = "dev") -> ModuleType:
-    """A function's handler, imported once under the environment that the template gives it."""
+    """Return a function's handler. It is imported once, with the environment of the template."""
     [properties] = [
         each
         for each in resources("AWS::Lambda::Function", stage).values()
@@ -41,7 +41,7 @@ def function(package: str, stage: str = "dev") -> ModuleType:
 
 
 def _deployed(value: Any) -> str:
-    """What an environment variable of the template is once it is deployed."""
+    """Return the value that an environment variable of the template has after the deployment."""
     match value:
         case {"Ref": str(logical_id)}:
             return _NAMES[logical_id[:-8]]
@@ -60,13 +60,13 @@ def lambda_context() -> Any:
 
 
 def sample(name: str) -> dict[str, Any]:
-    """A sample event of `events/`."""
+    """Return a sample event of `events/`."""
     event: dict[str, Any] = json.loads((ROOT / "events" / f"{name}.json").read_text())
     return event
 
 
 def log_stream() -> StringIO:
-    """What the functions log from now on."""
+    """Return a stream with all that the functions log from now on."""
     stream = StringIO()
     for package in ("session_api", "session_audit", "session_events"):
         for handler in logging.getLogger(package).handlers:

@@ -1,4 +1,4 @@
-"""Events for the API's function, with the route that API Gateway would match."""
+"""Creates events for the API's function, with the route that API Gateway would match."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.support.template import ROOT, resources
 
 @cache
 def routes() -> frozenset[str]:
-    """The keys of the template's routes. The CDK takes milliseconds, and one thread at a time."""
+    """Return the keys of the template's routes."""
     return frozenset(route["RouteKey"] for route in resources("AWS::ApiGatewayV2::Route").values())
 
 
 def api_event(method: str, path: str) -> dict[str, Any]:
     """Return an event of this method and decoded path.
 
-    A path that no route of the API matches makes an event of `$default`, as a function URL does.
+    If no route of the API matches the path, the route is `$default`, as with a function URL.
     """
     event: dict[str, Any] = json.loads(_sample())
     event["rawPath"] = path
@@ -33,7 +33,7 @@ def api_event(method: str, path: str) -> dict[str, Any]:
 
 
 def _match(method: str, path: str) -> tuple[str, dict[str, str]]:
-    # API Gateway selects the route of a path with more leading slashes as if it had one.
+    # API Gateway treats several leading slashes as one when it selects the route.
     for route, pattern in _patterns():
         if match := pattern.fullmatch(f"{method} /{path.lstrip('/')}"):
             return route, match.groupdict()
@@ -42,7 +42,7 @@ def _match(method: str, path: str) -> tuple[str, dict[str, str]]:
 
 @cache
 def _patterns() -> list[tuple[str, re.Pattern[str]]]:
-    """The routes without a parameter first: they come before the others."""
+    """Return the patterns of all routes. Routes without a parameter come first."""
     return [
         (route, re.compile(re.sub(r"{(\w+)}", "(?P<\\1>[^/]+)", route)))
         for route in sorted(routes(), key=lambda route: "{" in route)

@@ -1,4 +1,4 @@
-"""Both tables in memory, as the functions and as the tests see them."""
+"""Both tables in memory, for the functions and for the tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ALWAYS = {"ConditionExpression": "attribute_not_exists(Absent)"}
 
 
 class InMemory:
-    """Carries the requests of the functions' client to tables in this process."""
+    """A transport of the functions' client that sends requests to tables in this process."""
 
     host = f"dynamodb.{_REGION}.amazonaws.com"
 
@@ -30,11 +30,11 @@ class InMemory:
         return Answer(status, None, answer)
 
     def close(self) -> None:
-        """There are no connections."""
+        """Do nothing, because there are no connections."""
 
 
 class MemorySdk(lean.Client):
-    """What tests use of boto3's client, on tables in memory."""
+    """The part of boto3's client that tests use, on tables in memory."""
 
     def __init__(self, tables: Tables) -> None:
         super().__init__(InMemory(tables), region=_REGION)
@@ -56,10 +56,10 @@ class MemorySdk(lean.Client):
         return decoded
 
     def create_table(self, **request: Any) -> None:
-        """Both are there, empty."""
+        """Do nothing, because both tables exist already and are empty."""
 
     def delete_table(self, **request: Any) -> None:
-        """They go with the object."""
+        """Do nothing, because the tables disappear with this object."""
 
     def list_tables(self) -> dict[str, list[str]]:
         return {"TableNames": sorted(self._tables.items)}

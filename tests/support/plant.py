@@ -1,4 +1,4 @@
-"""Faults to plant into the product's code, to see that tests find them."""
+"""Plants faults into the product's code, to check that tests find them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def in_source(function: Any, old: str, new: str) -> Plant:
-    """Put `new` in place of `old` in a function's source, wherever the function is held."""
+    """Replace `old` by `new` in a function's source, in every place that refers to the function."""
     return rewritten(function, (old, new))
 
 
 def rewritten(function: Any, *replacements: tuple[str, str]) -> Plant:
-    """Replace pieces of a function's source, wherever the function is held."""
+    """Replace parts of a function's source, in every place that refers to the function."""
     bare = inspect.unwrap(function)
 
     def plant(patch: pytest.MonkeyPatch) -> None:

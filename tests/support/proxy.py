@@ -1,4 +1,4 @@
-"""A proxy on a real socket between a client and DynamoDB, which can do what networks do."""
+"""A proxy on a real socket between a client and DynamoDB, which simulates network faults."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from local.stack import HOST
 
 
 class Hangup(Exception):
-    """The connection is over."""
+    """Raised to close the connection."""
 
 
 class Exchange(NamedTuple):
-    """One request that arrived, and the connection that waits for its answer."""
+    """One request, and the connection on which the answer is sent."""
 
     connection: socket.socket
     operation: str
@@ -33,7 +33,7 @@ class Exchange(NamedTuple):
     upstream: str
 
     def forward(self) -> tuple[int, bytes]:
-        """Let DynamoDB carry the request out; the status and body of its answer."""
+        """Send the request to DynamoDB and return the status and the body of its answer."""
         http = HTTPConnection(urlsplit(self.upstream).netloc)
         try:
             http.request("POST", "/", self.body, self.headers)
@@ -53,10 +53,10 @@ Fault = Callable[[Exchange], None]
 
 
 class Proxy:
-    """Passes requests on to `upstream`, but for those that `plan` has other plans for.
+    """Passes requests on to `upstream`, or handles them with the faults of `plan`.
 
-    `operations` are those that arrived, `statuses` what DynamoDB answered to those passed on, and
-    `connections` counts what was opened.
+    `operations` are the operations of the received requests, `statuses` are the statuses of
+    DynamoDB's answers, and `connections` is the number of opened connections.
     """
 
     def __init__(self, upstream: str, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
@@ -71,7 +71,7 @@ class Proxy:
         self._always: Fault | None = None
 
     def plan(self, *faults: Fault, always: Fault | None = None) -> None:
-        """What becomes of the next requests, one each, and of all others after them."""
+        """Set a fault for each of the next requests, and one for all requests after them."""
         self._faults[:] = faults
         self._always = always
         self.operations.clear()
@@ -110,13 +110,13 @@ class Proxy:
             self.pass_on(exchange)
 
     def pass_on(self, exchange: Exchange) -> None:
-        """What happens without a fault."""
+        """Send the request to DynamoDB and return its answer."""
         status, answer = exchange.forward()
         self.statuses.append(status)
         exchange.send(http_answer(status, answer))
 
     def lose_answer(self, then: Callable[[], None] = lambda: None) -> Fault:
-        """DynamoDB does what it is asked, `then` happens, and the answer becomes a 500."""
+        """Return a fault: DynamoDB executes the request, `then` is called, and the answer is a 500."""
 
         def lose(exchange: Exchange) -> None:
             self.statuses.append(exchange.forward()[0])
@@ -128,7 +128,10 @@ class Proxy:
 
 @contextmanager
 def proxy_to(upstream: str = "", tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
-    """A proxy on 127.0.0.1, until the end of the block; one without `upstream` only has faults."""
+    """Run a proxy on 127.0.0.1 until the end of the block.
+
+    Without `upstream` it can only use faults.
+    """
     with socket.create_server((HOST, 0)) as listener:
         proxy = Proxy(upstream, listener, tls)
         threading.Thread(target=proxy.serve, daemon=True).start()
@@ -137,7 +140,7 @@ def proxy_to(upstream: str = "", tls: ssl.SSLContext | None = None) -> Iterator[
 
 
 def http_answer(status: int, body: bytes, checksum: int | None = None) -> bytes:
-    """An HTTP answer as DynamoDB spells it, by default with the right checksum."""
+    """Return an HTTP answer in DynamoDB's format, by default with the correct checksum."""
     crc32 = zlib.crc32(body) if checksum is None else checksum
     head = (
         f"HTTP/1.1 {status} Status\r\nContent-Type: application/x-amz-json-1.0\r\n"
@@ -147,18 +150,18 @@ def http_answer(status: int, body: bytes, checksum: int | None = None) -> bytes:
 
 
 def answering(status: int, body: bytes = b"{}", checksum: int | None = None) -> Fault:
-    """This answer in place of DynamoDB's."""
+    """Return a fault that sends this answer instead of DynamoDB's."""
     return lambda exchange: exchange.send(http_answer(status, body, checksum))
 
 
 def refusing(code: str, status: int = 400, message: str = "no") -> Fault:
-    """An error as DynamoDB spells it."""
+    """Return a fault that sends an error in DynamoDB's format."""
     error = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": message}
     return answering(status, json.dumps(error).encode())
 
 
 def silent(exchange: Exchange) -> None:
-    """No answer at all, until the client has given up."""
+    """Send no answer until the client has given up."""
     with suppress(OSError):
         while exchange.connection.recv(1):
             pass
@@ -166,24 +169,24 @@ def silent(exchange: Exchange) -> None:
 
 
 def dripping(exchange: Exchange) -> None:
-    """An answer of which a byte arrives now and then."""
+    """Send single bytes of an answer with pauses."""
     for byte in http_answer(200, b"{}" + b" " * 10_000):
         exchange.send(bytes([byte]))
         time.sleep(0.05)
 
 
 def cut(exchange: Exchange) -> None:
-    """An answer that ends in the middle."""
+    """Send an answer that ends in the middle."""
     exchange.send(http_answer(200, b'{"Item": {}}')[:-5])
     raise Hangup
 
 
 def resetting(exchange: Exchange) -> None:
-    """The connection breaks without a farewell."""
+    """Reset the connection."""
     exchange.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     raise Hangup
 
 
 def closing(exchange: Exchange) -> None:
-    """The connection ends in place of an answer."""
+    """Close the connection without an answer."""
     raise Hangup

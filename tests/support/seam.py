@@ -1,4 +1,4 @@
-"""Stands where the functions call DynamoDB, with any client behind it, and sees every call."""
+"""A client between the functions and their real DynamoDB client, which records every call."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 class Seam:
-    """The client that the functions hold, for as long as the tests run.
+    """The client that all functions use during the tests.
 
-    `calls` are the operations that were asked for, with their requests. A test interferes by what
-    happens `before` each request or `after` it: another caller's write, a clock that goes on, or an
-    outage, by raising.
+    `calls` contains the operations and their requests. A test can set `before` and `after`, which
+    are called around each request. They can make another caller's write, change the clock, or raise
+    an error to simulate an outage.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Seam:
         self.reset(None)
 
     def reset(self, client: Any) -> None:
-        """From now on `client` does the work, and nothing interferes."""
+        """Use `client` from now on, without any interference."""
         self.client = client
         self.before = self.after = _nothing
         self.calls.clear()
@@ -38,8 +38,8 @@ class Seam:
 
 
 def _nothing() -> None:
-    """Most tests let every request pass."""
+    """Let the request pass."""
 
 
-# What every function holds for its client.
+# Every function uses this object as its client.
 seam = Seam()

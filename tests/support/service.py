@@ -1,6 +1,7 @@
-"""The service on a real socket: the real handler on AWS's DynamoDB Local, and what networks do.
+"""The service on a real socket: the real handler on DynamoDB Local, with simulated network faults.
 
-It stands where API Gateway stands: it checks the signature, makes the event and spells the answer.
+The server does the work of API Gateway: it checks the signature, creates the event and sends the
+answer.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Reply(NamedTuple):
 
 
 class Call:
-    """One request that arrived; `forward` lets the service carry it out."""
+    """One received request. `forward` sends it to the service."""
 
     def __init__(self, service: Service, handler: BaseHTTPRequestHandler, body: bytes) -> None:
         self._service = service
@@ -66,10 +67,10 @@ Fault = Callable[[Call], None]
 
 
 class Service:
-    """`url` for `Sessions`, with `credentials`; `table` and `dynamodb` for a `DirectReader`.
+    """The service. Create `Sessions` with `url` and `credentials`, and `DirectReader` with `table`.
 
-    `calls` are the calls that arrived, such as "POST /sessions/verify". `plan` has other plans for
-    the next ones.
+    `calls` are the received calls, for example "POST /sessions/verify". `plan` sets faults for the
+    next calls.
     """
 
     region = REGION
@@ -86,7 +87,7 @@ class Service:
         self.connections = 0
         self._faults: list[Fault] = []
         self._always: Fault | None = None
-        # Lambda gives each of its environments one event at a time, and Powertools counts on that.
+        # Lambda gives each environment one event at a time, and Powertools relies on this.
         self._one_at_a_time = threading.Lock()
         self._ids = count()
         self._stopped = False
@@ -96,24 +97,24 @@ class Service:
         self.url = f"http://{HOST}:{self._server.server_port}"
 
     def plan(self, *faults: Fault, always: Fault | None = None) -> None:
-        """What becomes of the next calls, one each, and of all others after them."""
+        """Set a fault for each of the next calls, and one for all calls after them."""
         self._faults[:] = faults
         self._always = always
         self.calls.clear()
         self.bodies.clear()
 
     def restart(self) -> None:
-        """Every connection breaks; new ones are taken again."""
+        """Break all connections. New connections are accepted again."""
         self.stop()
         self.start()
 
     def start(self) -> None:
-        """Take connections again, where `stop` ended that."""
+        """Accept connections again after `stop`."""
         self._stopped = False
         self._server = self._listen(self._server.server_port)
 
     def stop(self) -> None:
-        """No connection is taken any more."""
+        """Accept no more connections."""
         with self._one_at_a_time:
             self._stopped = True
         self._server.shutdown()
@@ -123,12 +124,12 @@ class Service:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def items(self) -> list[dict[str, Any]]:
-        """All that the `Sessions` table holds."""
+        """Return all items of the `Sessions` table."""
         items: list[dict[str, Any]] = self.sdk.scan(TableName=self.table)["Items"]
         return items
 
     def carry_out(self, call: Call) -> Reply:
-        """What API Gateway and the function answer."""
+        """Return the answer of API Gateway and the function."""
         if not self._is_signed(call):
             return Reply(403, {"Content-Type": "application/json"}, b'{"message":"Forbidden"}')
         event = api_event(call.method, unquote(call.path))
@@ -200,7 +201,7 @@ class Service:
             do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = answer
 
             def log_message(self, format: str, *args: object) -> None:
-                """Tests read `calls`."""
+                """Log nothing, because tests read `calls`."""
 
         server = ThreadingHTTPServer((HOST, port), Handler)
         server.daemon_threads = True
@@ -215,7 +216,7 @@ def _spelled(reply: Reply) -> bytes:
 
 
 def gateway(status: int, message: str | None, **headers: str) -> Fault:
-    """An answer of API Gateway itself: nothing was carried out."""
+    """Return a fault that sends an answer of API Gateway itself, without calling the function."""
     body = json.dumps({"message": message}).encode()
     return lambda call: call.send(
         Reply(status, {"Content-Type": "application/json"} | headers, body)
@@ -226,14 +227,14 @@ throttled = gateway(429, "Too Many Requests")
 
 
 def unavailable(call: Call) -> None:
-    """The service's own 503; nothing was carried out."""
+    """Send the service's own 503 without executing the call."""
     problem = {"status": 503, "code": "unavailable", "detail": "later", "instance": "request-503"}
     headers = {"Content-Type": "application/problem+json", "Retry-After": "0"}
     call.send(Reply(503, headers, json.dumps(problem).encode()))
 
 
 def frozen(call: Call) -> None:
-    """No answer at all, until the client has given up."""
+    """Send no answer until the client has given up."""
     with suppress(OSError):
         while call.http.connection.recv(1):
             pass
@@ -241,32 +242,32 @@ def frozen(call: Call) -> None:
 
 
 def lose_answer(call: Call) -> None:
-    """The service does what it is asked, and the connection breaks in place of the answer."""
+    """Execute the call, and break the connection instead of answering."""
     call.forward()
     reset(call)
 
 
 def answer_503(call: Call) -> None:
-    """The service does what it is asked, and answers that it does not know."""
+    """Execute the call, and answer 503."""
     call.forward()
     unavailable(call)
 
 
 def reset(call: Call) -> None:
-    """The connection breaks without a farewell; nothing was carried out."""
+    """Reset the connection without executing the call."""
     linger = struct.pack("ii", 1, 0)
     call.http.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     call.hang_up()
 
 
 def drip(call: Call) -> None:
-    """The answer of which a byte arrives now and then, for longer than anybody waits."""
+    """Send single bytes of an answer, for longer than any client waits."""
     for byte in _spelled(Reply(200, {"X-Long": "." * 100_000}, b"{}")):
         call.http.wfile.write(bytes([byte]))
         time.sleep(0.05)
 
 
 def cut(call: Call) -> None:
-    """The service does what it is asked; its answer ends in the middle."""
+    """Execute the call, and send an answer that ends in the middle."""
     call.http.wfile.write(_spelled(call.forward())[:-5])
     call.hang_up()

@@ -1,4 +1,4 @@
-"""Both tables of the synthesized template, on any DynamoDB."""
+"""Creates both tables of the synthesized template, on any DynamoDB."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def sdk(endpoint: str) -> Any:
 
 @contextmanager
 def created_tables(client: Any) -> Iterator[Any]:
-    """Both tables, empty, named by the attributes `sessions` and `audit`, with boto3's `client`."""
+    """Create both tables, which are empty, and delete them at the end.
+
+    The attributes `sessions` and `audit` are their names, and `client` is boto3's client.
+    """
     for name, schema in table_schemas().items():
         client.create_table(TableName=name, **schema)
     assert sorted(client.list_tables()["TableNames"]) == ["audit", "sessions"]
@@ -33,7 +36,7 @@ def created_tables(client: Any) -> Iterator[Any]:
 
 @cache
 def table_schemas() -> dict[str, dict[str, Any]]:
-    """What makes the tables, by their names in tests."""
+    """Return the arguments of CreateTable by the names of the tables in tests."""
     members = ("KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "BillingMode")
     return {
         "audit" if "Audit" in logical_id else "sessions": {name: table[name] for name in members}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
-# What tests rely on: the defaults, whatever a deployer sets in `cdk.json`.
+# The tests use these default settings, no matter what a deployer sets in `cdk.json`.
 SETTINGS: dict[str, Any] = {
     "default_ttl_seconds": 1800,
     "default_absolute_ttl_seconds": 86_400,
@@ -52,21 +52,21 @@ STAGES: dict[str, dict[str, Any]] = {
 
 
 def cdk_context() -> dict[str, Any]:
-    """What `cdk.json` gives to the app; only the CDK CLI reads it by itself."""
+    """Return the context in `cdk.json`. The CDK CLI reads it, but the CDK library does not."""
     values: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
     return values
 
 
 def context() -> dict[str, Any]:
-    """The context of `cdk.json` with the settings and the stages that tests rely on."""
+    """Return the context of `cdk.json` with the settings and the stages that tests rely on."""
     return cdk_context() | {"settings": dict(SETTINGS), "stages": deepcopy(STAGES)}
 
 
-# The CDK is imported where it is needed: it starts Node.js, which most tests do without.
+# The CDK is only imported where it is needed, because it starts Node.js.
 
 
 def synthesize(stage: str = "dev", **settings: Any) -> tuple[App, SessionsStack]:
-    """The app and its stack as `app.py` makes them, some of its settings changed."""
+    """Create the app and its stack as `app.py` does, with some changed settings."""
     from aws_cdk import App
 
     from infra.sessions_stack import SessionsStack
@@ -86,7 +86,7 @@ def template(stage: str = "dev") -> Template:
 
 
 def resources(kind: str, stage: str = "dev") -> dict[str, Any]:
-    """The properties of the resources of a type, by their logical ids."""
+    """Return the properties of all resources of a type, by their logical ids."""
     return {
         name: resource["Properties"]
         for name, resource in document(stage)["Resources"].items()
@@ -96,14 +96,14 @@ def resources(kind: str, stage: str = "dev") -> dict[str, Any]:
 
 @cache
 def document(stage: str) -> dict[str, Any]:
-    """The template as JSON, kept on disk until something changes that it is made from."""
+    """Return the template as JSON. It is cached on disk until one of its sources changes."""
     folder = ROOT / ".local/templates"
     file = folder / f"{stage}-{_digest()}.json"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         for outdated in folder.glob(f"{stage}-*.json"):
             outdated.unlink(missing_ok=True)
-        # Another process of the tests may do the same.
+        # Another test process may write the same file at the same time.
         written = file.with_suffix(f".{os.getpid()}")
         written.write_text(json.dumps(template(stage).to_json()))
         written.replace(file)
@@ -113,7 +113,7 @@ def document(stage: str) -> dict[str, Any]:
 
 @cache
 def _digest() -> str:
-    """Of all that a template is made from."""
+    """Return a digest of all sources of the template."""
     sources = [
         *sorted((ROOT / "infra").rglob("*.py")),
         *sorted((ROOT / "functions").rglob("*.py")),
@@ -127,7 +127,7 @@ def _digest() -> str:
 
 
 def documented_rule() -> Template:
-    """The stack with a rule on the bus that docs/events.md shows."""
+    """Return a stack with the rule that docs/events.md shows."""
     from aws_cdk import App, BootstraplessSynthesizer
     from aws_cdk.assertions import Template
 

@@ -1,4 +1,4 @@
-"""What callers of the service do with tokens."""
+"""Helpers for calls with tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECRET = "B" * 27
 
 
 class OwnSecret(NamedTuple):
-    """A token whose secret a caller has made, and the hashes that the caller sends of it."""
+    """A token whose secret the caller has generated, and the hashes that the caller sends."""
 
     token: str
     token_sha256: str
@@ -23,7 +23,7 @@ class OwnSecret(NamedTuple):
 
     @property
     def both(self) -> dict[str, str]:
-        """What a call that presents no token sends."""
+        """The fields of a call that presents no token."""
         return {"token_sha256": self.token_sha256, "family_sha256": self.family_sha256}
 
 
@@ -33,7 +33,7 @@ def own_secret(session_id: str = "", letter: str = "s", *, family: str = "f" * 1
 
 
 def digest(text: str) -> str:
-    """SHA-256 in base64url, as the API takes it."""
+    """Return the SHA-256 in base64url, as the API expects it."""
     return base64.urlsafe_b64encode(sha256(text.encode()).digest()).decode().rstrip("=")
 
 
@@ -50,12 +50,12 @@ def verify(api: Api, token: str, **options: object) -> Answer:
 
 
 def rotate(api: Api, session_id: str, **options: object) -> Answer:
-    """By the session's id; with `token`, for the holder of that token."""
+    """Rotate the token: with the option `token` for its owner, otherwise by the session's id."""
     return api("POST", f"/sessions/{session_id}/rotate", options or None)
 
 
 def successor(api: Api, token: str, **options: object) -> str:
-    """The token of a rotation that is made for the holder of `token`."""
+    """Rotate `token` for its owner and return the new token."""
     return token_of(rotate(api, id_of(token), token=token, **options))
 
 

@@ -1,4 +1,4 @@
-"""Events in the trail that no session has caused."""
+"""Writes events into the trail that no session has caused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WriteEvent = Callable[..., str]
 
 @contextmanager
 def writing_events(audit_table: str) -> Iterator[WriteEvent]:
-    """Yields a function that puts an event into the trail, as the stream's consumer does."""
+    """Yield a function that adds an event to the trail, as the audit function does."""
     numbers = count()
     with closing(lean.connect()) as client:
         trail = AuditTrail(client, audit_table)

@@ -1,4 +1,4 @@
-"""Waiting for what another process does in its own time."""
+"""Waits for the effects of another process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def eventually(happened: Callable[[], Any], seconds: float = 120) -> Any:
-    """Return what `happened` returns as soon as that is true."""
+    """Call `happened` until it returns a true value, and return this value."""
     deadline = time.monotonic() + seconds
     while not (answer := happened()):
         assert time.monotonic() < deadline, "waited in vain"
