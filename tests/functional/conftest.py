@@ -1,4 +1,4 @@
-"""The functions on both tables, made from the synthesized template."""
+"""The functions on both tables, which are created from the synthesized template."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from tests.support.tables import created_tables, sdk
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Let each test run on the backends that it is marked for, by default on one.
+    """Run each test on the backends of its mark, or on the default backend.
 
-    Where the default is the one in memory, all others are left out.
+    If the default is the backend in memory, no other backend is used.
     """
     if "backend" in metafunc.fixturenames and not hasattr(metafunc.module, "backend"):
         mark = metafunc.definition.get_closest_marker("backends")
@@ -48,7 +48,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
-    """Each client on the DynamoDB that suits it; see the marks beside `Backend`."""
+    """The functions' client on the DynamoDB of this test.
+
+    See the marks in `tests/support/backend.py`.
+    """
     if request.param == MEMORY:
         yield in_memory()
     elif request.param == MOTO:
@@ -64,7 +67,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def tables(backend: Backend) -> Iterator[Any]:
-    """Both tables on the backend, empty; see `created_tables`."""
+    """Both tables on the backend, which are empty. See `created_tables`."""
     seam.reset(backend.client)
     with created_tables(backend.sdk) as tables:
         yield tables
@@ -77,7 +80,7 @@ def _s3() -> Any:
 
 @pytest.fixture
 def failed_events(backend: Backend) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """The bucket, empty; answers the documents in it. On moto, whatever the tables are on."""
+    """Create the bucket for failed events, on moto. Return a function that lists its documents."""
     with nullcontext() if isinstance(backend.client, Boto3Client) else moto.mock_aws():
         _s3().create_bucket(Bucket="failed-events")
 
@@ -101,25 +104,28 @@ def api(tables: Any, monkeypatch: pytest.MonkeyPatch) -> Api:
 
 @pytest.fixture
 def authorizer(api: Api, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The authorizer's handler, at the API's clock."""
+    """The authorizer's handler, with the API's clock."""
     return function("session_authorizer")
 
 
 @pytest.fixture
 def other(api: Api, tables: Any) -> SessionStore:
-    """Another caller's store, on the same clock; its requests all arrive."""
+    """The session store of another caller, with the same clock.
+
+    Nothing interferes with its requests.
+    """
     return SessionStore(Boto3Client(tables.client), tables.sessions, not_before=0)
 
 
 @pytest.fixture
 def logged(api: Api) -> StringIO:
-    """What the functions log while a test runs."""
+    """The log of the functions during a test."""
     return log_stream()
 
 
 @pytest.fixture
 def stored(tables: Any) -> Any:
-    """What the `Sessions` table holds of a session; empty if nothing."""
+    """Return a function that reads the item of a session. The item is empty if there is none."""
 
     def read(session_id: str) -> dict[str, Any]:
         key = {"SessionId": {"S": session_id}}

@@ -1,4 +1,4 @@
-"""A session without a user: for a visitor who has not logged in."""
+"""Sessions without a user, for visitors who have not logged in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def audit(tables: Any) -> ModuleType:
 
 
 def test_anonymous_session_is_stored_without_a_user(api: Api, stored: Any) -> None:
-    """So it is in no index. Left out and null are alike."""
+    """The session is in no index. A missing `user_id` and null have the same effect."""
     for body in ({}, {"user_id": None}):
         answer = api("POST", "/sessions", body)
 
@@ -27,7 +27,7 @@ def test_anonymous_session_is_stored_without_a_user(api: Api, stored: Any) -> No
 
 
 def test_anonymous_session_lives_like_any_other(api: Api, stored: Any) -> None:
-    """Callers look at `user_id` to tell that nobody has logged in."""
+    """Callers check `user_id` to see whether somebody has logged in."""
     token = api.log_in(None, data={"cart": 1})
     session_id = token.partition(".")[0]
     path = f"/sessions/{session_id}"
@@ -59,7 +59,7 @@ def test_former_token_ends_an_anonymous_session(api: Api) -> None:
     assert api("GET", path).status == 404
 
 
-def test_lists_and_signing_out_do_not_meet_it(api: Api) -> None:
+def test_lists_and_sign_outs_ignore_anonymous_sessions(api: Api) -> None:
     anonymous, session_id = api.create(None), api.create("ada")
 
     listed = api("GET", "/sessions", query={"user_id": "ada"}).json["items"]
@@ -72,7 +72,7 @@ LIFE = ("created", "updated", "revoked", "expired")
 
 
 def anonymous_records(*names: str) -> dict[str, Any]:
-    """The records of these sample events, of a session without a user."""
+    """Return the records of these sample events for a session without a user."""
     records = [each for name in names for each in sample(f"stream_{name}")["Records"]]
     for record in records:
         for image in ("OldImage", "NewImage"):
@@ -86,7 +86,7 @@ def trail(api: Api) -> list[Any]:
     return items
 
 
-def test_trail_has_no_life_of_an_anonymous_session(audit: ModuleType, api: Api) -> None:
+def test_trail_has_no_events_of_an_anonymous_session(audit: ModuleType, api: Api) -> None:
     batch = anonymous_records(*LIFE)
 
     assert audit.lambda_handler(batch, lambda_context()) == {"batchItemFailures": []}
@@ -94,7 +94,7 @@ def test_trail_has_no_life_of_an_anonymous_session(audit: ModuleType, api: Api) 
 
 
 @ON_DYNAMODB_LOCAL
-def test_trail_has_the_life_of_an_anonymous_session_by_a_setting(
+def test_setting_adds_events_of_anonymous_sessions_to_the_trail(
     audit: ModuleType, api: Api, tables: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit, "record_anonymous", True)
@@ -109,7 +109,7 @@ def test_trail_has_the_life_of_an_anonymous_session_by_a_setting(
     assert items == []
 
 
-def test_trail_always_tells_what_happens_behind_the_apis_back(audit: ModuleType, api: Api) -> None:
+def test_trail_always_has_changes_that_the_api_did_not_make(audit: ModuleType, api: Api) -> None:
     batch = anonymous_records("updated", "created")
     tampered, deleted = batch["Records"]
     tampered["dynamodb"]["NewImage"]["TokenHash"] = {"B": "cGxhbnRlZA=="}
@@ -122,7 +122,7 @@ def test_trail_always_tells_what_happens_behind_the_apis_back(audit: ModuleType,
 
 
 @pytest.mark.parametrize("recorded", [False, True])
-def test_pending_is_what_the_trail_will_have(
+def test_pending_shows_only_events_that_will_be_recorded(
     audit: ModuleType, api: Api, monkeypatch: pytest.MonkeyPatch, recorded: bool
 ) -> None:
     monkeypatch.setattr(api.handler, "record_anonymous", recorded)

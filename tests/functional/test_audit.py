@@ -1,4 +1,4 @@
-"""The stream consumer and what `GET /events` reads."""
+"""The stream consumer, and `GET /events`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.functions import function, lambda_context, sample
 from tests.support.seam import seam
 from tests.support.template import resources
 
-# PartiQL, batches and refusals are where the clients differ most.
+# The two clients differ most in PartiQL, batches and errors.
 pytestmark = ON_BOTH
 
 SESSION = "n2qXk8bVQ0mF"
@@ -42,7 +42,7 @@ def record(audit: ModuleType, event: dict[str, Any]) -> Any:
 
 
 def inserts(count: int, *, user_id: str = "ada", start: int = NOW) -> dict[str, Any]:
-    """A batch of INSERT records, a second and a session each."""
+    """Return a batch of INSERT records. Each has its own second and session."""
     [base] = sample("stream_created")["Records"]
     records = []
     for i in range(count):
@@ -88,7 +88,7 @@ def test_event_is_stored_with_its_retention(audit: ModuleType, tables: Any) -> N
 
 
 def test_trail_of_a_session_reads_back_over_http(audit: ModuleType, api: Api) -> None:
-    """Each sample record, in the order that it happened."""
+    """The events of all sample records are returned in the order in which they happened."""
     for name in ("created", "updated", "revoked"):
         record(audit, sample(f"stream_{name}"))
 
@@ -115,7 +115,7 @@ def test_trail_of_a_session_reads_back_over_http(audit: ModuleType, api: Api) ->
 
 
 def test_repeated_delivery_changes_nothing(audit: ModuleType, tables: Any) -> None:
-    """Lambda repeats everything from the lowest failure on."""
+    """Lambda repeats all records from the lowest failure on."""
     batch = inserts(30)
     record(audit, batch)
     before = items(tables)
@@ -124,8 +124,8 @@ def test_repeated_delivery_changes_nothing(audit: ModuleType, tables: Any) -> No
     assert items(tables) == before
 
 
-def forged_first(audit: ModuleType) -> dict[str, Any]:
-    """A batch whose record somebody has made up before, as that of another user."""
+def with_forged_event(audit: ModuleType) -> dict[str, Any]:
+    """Return a batch for whose record somebody has forged an event before, for another user."""
     real = sample("stream_revoked")
     forged = json.loads(json.dumps(real))
     for image in ("OldImage", "NewImage"):
@@ -134,11 +134,13 @@ def forged_first(audit: ModuleType) -> dict[str, Any]:
     return real
 
 
-def test_event_whose_key_is_taken_is_recorded_all_the_same(
+def test_event_is_recorded_though_a_forged_event_has_its_key(
     audit: ModuleType, tables: Any, failed_events: Kept
 ) -> None:
-    """Whoever may call the function could write the key first, so that the real event is lost."""
-    real = forged_first(audit)
+    """Anybody who may call the function could write the key first, so that the real event would be
+    lost.
+    """
+    real = with_forged_event(audit)
     [forged] = items(tables)
 
     assert record(audit, real) == {"batchItemFailures": []}
@@ -157,10 +159,12 @@ def test_event_whose_key_is_taken_is_recorded_all_the_same(
 
 
 @NOT_IN_MEMORY
-def test_raised_switch_displaces_no_event(
+def test_event_under_a_new_not_before_is_the_same_event(
     audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A record that is played back says something else of a session that the switch has ended."""
+    """A record that is played back gives a different event if `not_before` has ended its session in
+    the meantime.
+    """
     expired, renewed = sample("stream_expired"), sample("stream_updated")
     batch = {"Records": expired["Records"] + renewed["Records"]}
     record(audit, batch)
@@ -171,7 +175,7 @@ def test_raised_switch_displaces_no_event(
     record(audit, batch)
     assert sorted(items(tables), key=str) == before
 
-    # The other way round, too: an environment that is older knows less.
+    # An older environment with the former setting may also process the record again.
     for item in before:
         key = {name: item[name] for name in ("SessionId", "EventId")}
         tables.client.delete_item(TableName=tables.audit, Key=key)
@@ -183,7 +187,7 @@ def test_raised_switch_displaces_no_event(
     assert sorted(items(tables), key=str) == judged
 
 
-def test_repeated_record_is_read_and_no_more(audit: ModuleType, tables: Any) -> None:
+def test_repeated_record_is_only_read(audit: ModuleType, tables: Any) -> None:
     batch = inserts(30)
     record(audit, batch)
     before = items(tables)
@@ -195,7 +199,7 @@ def test_repeated_record_is_read_and_no_more(audit: ModuleType, tables: Any) -> 
     assert items(tables) == before
 
 
-def test_change_of_the_retention_displaces_no_event(
+def test_event_under_a_new_retention_is_the_same_event(
     audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = inserts(1)
@@ -207,10 +211,9 @@ def test_change_of_the_retention_displaces_no_event(
     assert len(items(tables)) == 1
 
 
-def test_key_that_can_not_be_read_is_no_proof(
+def test_record_is_repeated_if_the_existing_event_can_not_be_read(
     audit: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record comes again."""
     batch = inserts(3)
     record(audit, batch)
 
@@ -249,10 +252,13 @@ def test_batch_of_100_takes_four_requests(
     assert len(items(tables)) == 100
 
 
-def test_poisoned_record_costs_no_neighbour(
+def test_poisoned_record_does_not_affect_other_records(
     audit: ModuleType, tables: Any, failed_events: Kept, logged: StringIO
 ) -> None:
-    """It is on record as unreadable at once, never retried, kept whole, and the log says where."""
+    """The record becomes an `unreadable` event at once.
+
+    It is never retried. The bucket has the complete record, and the log says where.
+    """
     batch = sample("stream_poisoned")
 
     assert record(audit, batch) == {"batchItemFailures": []}
@@ -287,9 +293,12 @@ def test_renewal_is_not_recorded_by_default(audit: ModuleType, tables: Any) -> N
     assert items(tables) == []
 
 
-# An event of this user can't be written: DynamoDB takes no empty string for an index's key.
+# An event of this user can't be written, because DynamoDB rejects an empty string as an index's
+# key.
 def unwritable(audit: ModuleType, monkeypatch: pytest.MonkeyPatch, *sessions: int) -> None:
-    """A bug of ours: the events of these sessions break a rule of DynamoDB's."""
+    """Return a function that simulates a bug: the events of these sessions break a rule of
+    DynamoDB.
+    """
     events_in = audit.events_in
     names = {f"{i:012d}" for i in sessions}
 
@@ -301,13 +310,13 @@ def unwritable(audit: ModuleType, monkeypatch: pytest.MonkeyPatch, *sessions: in
 
 
 @NOT_IN_MEMORY
-def test_event_that_dynamodb_never_takes_is_unreadable_and_its_record_kept(
+def test_permanently_rejected_event_is_unreadable_and_its_record_kept(
     audit: ModuleType,
     tables: Any,
     failed_events: Kept,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nothing is lost by a bug of ours, and nothing but an outage holds up a shard."""
+    """Our own bugs must lose nothing, and only an outage may delay a shard."""
     unwritable(audit, monkeypatch, 3, 28)
     batch = inserts(30)
 
@@ -322,10 +331,13 @@ def test_event_that_dynamodb_never_takes_is_unreadable_and_its_record_kept(
     assert json.loads(kept["payload"])["Records"] == [batch["Records"][3], batch["Records"][28]]
 
 
-def test_statement_that_spoils_its_request_costs_no_neighbour(
+def test_statement_that_fails_its_request_does_not_affect_others(
     audit: ModuleType, tables: Any, failed_events: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A malformed number fails all 25 statements of a request; sent singly, it fails alone."""
+    """A malformed number fails all 25 statements of a request.
+
+    Sent alone, only this statement fails.
+    """
     original = seam.client.batch_execute_statement
     sizes = []
 
@@ -351,7 +363,7 @@ def test_statement_that_spoils_its_request_costs_no_neighbour(
 def test_missing_permission_or_table_is_an_outage(
     audit: ModuleType, failed_events: Kept, code: str
 ) -> None:
-    """Someone will mend it, and until then the stream keeps the records."""
+    """Somebody can fix it, and until then the stream keeps the records."""
 
     def refuse_all() -> None:
         raise RequestRefused(code, "no", {})
@@ -365,10 +377,10 @@ def test_missing_permission_or_table_is_an_outage(
 
 
 @NOT_IN_MEMORY
-def test_record_that_comes_again_is_not_kept_yet(
+def test_record_that_lambda_repeats_is_not_kept_yet(
     audit: ModuleType, tables: Any, failed_events: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or an outage would fill the bucket with copies of it."""
+    """Otherwise an outage would fill the bucket with copies of the record."""
     unwritable(audit, monkeypatch, 3, 28)
     refuse(audit, monkeypatch, {10}, times=99)
     batch = inserts(30)
@@ -380,10 +392,10 @@ def test_record_that_comes_again_is_not_kept_yet(
 
 
 @NOT_IN_MEMORY
-def test_bucket_that_takes_nothing_is_an_outage(
+def test_failing_bucket_is_an_outage(
     audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch, logged: StringIO
 ) -> None:
-    """The record is not let go of before it is kept; its neighbours are on record."""
+    """A record is repeated until the bucket has it. The events of the other records are stored."""
     unwritable(audit, monkeypatch, 3)
     monkeypatch.setattr(audit, "bucket", "absent")
 
@@ -409,7 +421,7 @@ def test_refused_statements_are_tried_again(
 def test_lowest_refused_record_is_reported(
     audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lambda takes it as the checkpoint; the good ones are written nevertheless."""
+    """Lambda uses it as the checkpoint. The other records are written nevertheless."""
     refuse(audit, monkeypatch, {40, 7, 9}, times=99)
 
     answer = record(audit, inserts(50))
@@ -418,10 +430,10 @@ def test_lowest_refused_record_is_reported(
     assert len(items(tables)) == 47
 
 
-def test_lowest_goes_by_number_not_by_spelling(
+def test_sequence_numbers_are_compared_as_numbers(
     audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sequence numbers grow longer; as strings, "100" would come before "99"."""
+    """Sequence numbers have different lengths. As strings, "100" would come before "99"."""
     refuse(audit, monkeypatch, {0, 1}, times=99)
     batch = inserts(2)
     for record_, number in zip(batch["Records"], ("100", "99"), strict=True):
@@ -431,10 +443,13 @@ def test_lowest_goes_by_number_not_by_spelling(
 
 
 @pytest.mark.parametrize("number", [None, "x"])
-def test_refused_record_without_a_place_repeats_the_batch(
+def test_refused_record_without_a_sequence_number_repeats_the_batch(
     audit: ModuleType, monkeypatch: pytest.MonkeyPatch, number: Any
 ) -> None:
-    """Otherwise what stands before the checkpoint would be lost; what is written stays written."""
+    """Otherwise Lambda would skip the records before the checkpoint.
+
+    Events that were written stay written.
+    """
     batch = inserts(3)
     batch["Records"][0]["dynamodb"]["SequenceNumber"] = number
 
@@ -446,11 +461,13 @@ def test_refused_record_without_a_place_repeats_the_batch(
     assert record(audit, batch) == {"batchItemFailures": [{"itemIdentifier": ""}]}
 
 
-def test_everything_behind_the_deadline_is_reported(
+def test_records_that_were_not_sent_before_the_deadline_are_reported(
     audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A refused lot goes out in single statements, the last one first. Whatever is left of it when
-    the time is over comes before those that are written, and must not count as written too.
+    """The statements of a rejected request are sent alone, the last one first.
+
+    At the deadline, the statements that were not sent come before those that are written. They must
+    not count as written.
     """
     clock = [0.0]
     original = seam.client.batch_execute_statement
@@ -472,12 +489,17 @@ def test_everything_behind_the_deadline_is_reported(
     assert reported == [{"itemIdentifier": str(10**20 + missing)}]
 
 
-def test_silent_table_refuses_all(audit: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within the function's time: killed by Lambda, it could not report anything."""
+def test_silent_table_fails_all_records_in_time(
+    audit: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function must end before its timeout.
+
+    If Lambda killed it, it could not report anything.
+    """
     clock = [0.0]
 
     def time_out() -> None:
-        clock[0] += 7  # the longest that a request takes
+        clock[0] += 7  # the longest time that a request takes
         raise TransientError("TimeoutError")
 
     seam.before = time_out
@@ -502,7 +524,10 @@ def refuse(
     times: int,
     code: str = "ThrottlingError",
 ) -> None:
-    """DynamoDB refuses the inserts of these sessions so many times; the others go through."""
+    """Let DynamoDB reject the inserts of these sessions for a number of times.
+
+    All other inserts succeed.
+    """
     original = seam.client.batch_execute_statement
     refused = {f"{i:012d}": times for i in indexes}
 
@@ -528,7 +553,7 @@ def ids(api: Api, **query: Any) -> list[str]:
 
 
 def test_events_of_a_user_by_time_of_record(audit: ModuleType, api: Api) -> None:
-    """`since` is inclusive, `until` exclusive."""
+    """`since` is inclusive, and `until` is exclusive."""
     record(audit, inserts(6))
     record(audit, inserts(2, user_id="eve", start=NOW + 100))
 
@@ -546,7 +571,7 @@ def test_page_has_25_events_by_default(audit: ModuleType, api: Api) -> None:
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-def test_pages_of_events_lead_through_all(audit: ModuleType, api: Api, order: str) -> None:
+def test_pages_contain_all_events(audit: ModuleType, api: Api, order: str) -> None:
     record(audit, inserts(7))
     found: list[str] = []
     query: dict[str, Any] = {"user_id": "ada", "limit": 3, "order": order, "since": NOW + 1}
@@ -579,9 +604,7 @@ def test_cursor_of_other_events_is_refused(audit: ModuleType, api: Api) -> None:
     assert api("GET", "/sessions", query={"user_id": "ada", "cursor": cursor}).status == 422
 
 
-def test_page_of_the_longest_events_is_cut_to_what_lambda_carries(
-    audit: ModuleType, api: Api
-) -> None:
+def test_page_of_the_longest_events_is_cut_to_lambdas_limit(audit: ModuleType, api: Api) -> None:
     """Each of these characters takes seven bytes in an answer, and the key of a user has 2 KB."""
     user_id = "\x01" * 2048
     batch = inserts(100)
@@ -592,7 +615,7 @@ def test_page_of_the_longest_events_is_cut_to_what_lambda_carries(
         old = {f"{name:02d}" + "\x01" * 48: {"S": "x"} for name in range(100)}
         stream_record |= {"eventName": "MODIFY"}
         stream_record["dynamodb"]["OldImage"] = new | old
-    for start in range(0, 100, 20):  # the trail's own stream holds larger batches
+    for start in range(0, 100, 20):  # batches of the trail's own stream are larger
         record(audit, {"Records": batch["Records"][start : start + 20]})
 
     trail, position, read = api.handler.trail, None, list[str]()
@@ -621,8 +644,8 @@ def pending(api: Api, session_id: str, **query: Any) -> Any:
     return api("GET", "/events", query={"session_id": session_id, **query}).json["pending"]
 
 
-def test_trail_tells_the_expiry_that_ttl_has_yet_to_bring(audit: ModuleType, api: Api) -> None:
-    """TTL may take days; how a session ended is known before."""
+def test_pending_shows_an_expiry_before_ttl_deletes_the_item(audit: ModuleType, api: Api) -> None:
+    """TTL may take days, but the cause of the end is known before."""
     session_id = expire(api)
 
     assert pending(api, session_id) == {"type": "expired", "at": NOW + 10, "cause": "idle"}
@@ -635,9 +658,7 @@ def test_trail_tells_the_expiry_that_ttl_has_yet_to_bring(audit: ModuleType, api
     assert pending(api, session_id) is None
 
 
-def test_nothing_is_pending_of_a_session_that_lives_or_was_ended(
-    audit: ModuleType, api: Api
-) -> None:
+def test_nothing_is_pending_for_a_live_or_revoked_session(audit: ModuleType, api: Api) -> None:
     alive, revoked = api.create(), api.create()
     api("DELETE", f"/sessions/{revoked}")
 
@@ -645,7 +666,7 @@ def test_nothing_is_pending_of_a_session_that_lives_or_was_ended(
         assert pending(api, session_id) is None
 
 
-def test_switch_is_pending_from_its_time_on(
+def test_end_by_not_before_is_pending_from_that_time_on(
     audit: ModuleType, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session_id = api.create()
@@ -655,7 +676,7 @@ def test_switch_is_pending_from_its_time_on(
     assert pending(api, session_id) == {"type": "expired", "at": NOW + 60, "cause": "not_before"}
 
 
-def test_only_the_first_page_of_a_session_looks_for_it(audit: ModuleType, api: Api) -> None:
+def test_only_the_first_page_of_a_session_reads_the_item(audit: ModuleType, api: Api) -> None:
     record(audit, inserts(3))
     page = api("GET", "/events", query={"user_id": "ada", "limit": 1})
     assert "pending" not in page.json
@@ -669,7 +690,9 @@ def test_only_the_first_page_of_a_session_looks_for_it(audit: ModuleType, api: A
     assert api.requests == ["Query"]
 
 
-def test_cursor_tells_a_user_from_a_session_of_the_same_name(audit: ModuleType, api: Api) -> None:
+def test_cursor_of_a_user_is_invalid_for_a_session_of_the_same_name(
+    audit: ModuleType, api: Api
+) -> None:
     record(audit, inserts(2, user_id=SESSION))
     page = api("GET", "/events", query={"user_id": SESSION, "limit": 1}).json
 
@@ -696,7 +719,7 @@ def test_forged_position_leads_to_no_other_session(audit: ModuleType, api: Api) 
 
 
 def test_forged_position_outside_of_the_query_is_refused(audit: ModuleType, api: Api) -> None:
-    """DynamoDB would refuse it as outside of the query's boundaries."""
+    """DynamoDB would reject it, because it is outside of the query's boundaries."""
     record(audit, inserts(3))
     query = {"user_id": "ada", "limit": 1, "since": NOW, "until": NOW + 9}
     cursor = api("GET", "/events", query=query).json["next_cursor"]

@@ -1,4 +1,6 @@
-"""The authorizer for other APIs: HTTP and REST, header and cookie, and what it must not take."""
+"""The authorizer for other APIs: HTTP and REST APIs, headers and cookies, and what it must
+reject.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +55,8 @@ def test_http_api_gets_a_simple_answer_with_the_session(authorizer: ModuleType, 
     assert api.requests == ["GetItem"]
 
 
-def test_rest_api_gets_a_policy_for_all_of_it(authorizer: ModuleType, api: Api) -> None:
-    """A cached policy that named one route would refuse the others."""
+def test_policy_covers_all_routes_of_a_rest_api(authorizer: ModuleType, api: Api) -> None:
+    """If a cached policy contained one route, the others would be refused."""
     token = api.log_in("ada")
 
     answer = authorizer.lambda_handler(
@@ -82,7 +84,7 @@ def test_rest_api_gets_a_policy_for_all_of_it(authorizer: ModuleType, api: Api) 
 
 
 def test_anonymous_session_is_refused(authorizer: ModuleType, api: Api) -> None:
-    """To an API, "allowed" means that somebody has logged in."""
+    """For an API, "allowed" means that somebody has logged in."""
     token = api.log_in(None)
 
     assert not allowed(authorizer, http_event(f"Bearer {token}"))
@@ -100,10 +102,10 @@ def test_session_whose_user_was_taken_away_is_refused(
     assert not allowed(authorizer, http_event(f"Bearer {token}"))
 
 
-def test_anonymous_session_passes_by_a_setting(
+def test_setting_authorizes_anonymous_sessions(
     authorizer: ModuleType, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a user for the API to take for one."""
+    """The context then has no user."""
     monkeypatch.setattr(authorizer, "authorize_anonymous", True)
     token = api.log_in(None)
     session_id = id_of(token)
@@ -118,7 +120,7 @@ def test_anonymous_session_passes_by_a_setting(
     assert not allowed(authorizer, http_event(f"Bearer {session_id}.{SECRET}"))
 
 
-def test_refusals_tell_nothing(authorizer: ModuleType) -> None:
+def test_all_refusals_are_the_same(authorizer: ModuleType) -> None:
     assert authorizer.lambda_handler(sample("authorizer_http_api"), lambda_context()) == {
         "isAuthorized": False,
         "context": {},
@@ -166,10 +168,12 @@ def test_token_is_read_from_the_identity_source(
         [""],
     ],
 )
-def test_what_is_no_single_token_is_refused_without_a_request(
+def test_ambiguous_or_malformed_token_is_refused_without_a_request(
     authorizer: ModuleType, api: Api, identity: list[str]
 ) -> None:
-    """Two candidates leave open which one the answer would be cached under."""
+    """With two tokens in a request, the authorizer does not know under which one API Gateway caches
+    the answer.
+    """
     token = api.log_in()
     seam.calls.clear()
 
@@ -177,7 +181,7 @@ def test_what_is_no_single_token_is_refused_without_a_request(
     assert api.requests == []
 
 
-# Some of what Python's `strip` removes beside space and tab.
+# Some characters that Python's `strip` removes, apart from space and tab.
 STRANGE = ("\u2000", "\u00a0", "\u0085", "\u3000", "\u2028", "\x0b", "\x0c", "\x1c", "\x1f", "\r\n")
 
 
@@ -197,7 +201,9 @@ STRANGE = ("\u2000", "\u00a0", "\u0085", "\u3000", "\u2028", "\x0b", "\x0c", "\x
 def test_only_space_and_tab_are_white_space(
     authorizer: ModuleType, api: Api, identity: str
 ) -> None:
-    """To a browser another character before `__Host-` makes a cookie that a subdomain may set."""
+    """For a browser, a cookie with another character before `__Host-` is a cookie that a subdomain
+    may set.
+    """
     token = api.log_in()
     seam.calls.clear()
 
@@ -207,8 +213,8 @@ def test_only_space_and_tab_are_white_space(
     assert api.requests == []
 
 
-def test_cookie_with_a_name_like_ours_signs_nobody_out(authorizer: ModuleType, api: Api) -> None:
-    """It is another cookie, so there are not two of one name."""
+def test_cookie_with_a_similar_name_signs_nobody_out(authorizer: ModuleType, api: Api) -> None:
+    """It is a different cookie, so there are not two cookies with the same name."""
     token = api.log_in()
 
     for strange in STRANGE:
@@ -229,7 +235,9 @@ def test_space_and_tab_are_white_space(authorizer: ModuleType, api: Api, space: 
 
 
 def test_only_the_configured_source_counts(authorizer: ModuleType, api: Api) -> None:
-    """The answer is cached under the identity source: a token elsewhere must not vouch for it."""
+    """The answer is cached under the identity source, so a token in another place must not be
+    accepted.
+    """
     token = api.log_in()
     elsewhere = {"authorization": f"Bearer {token}"}
 
@@ -240,7 +248,7 @@ def test_only_the_configured_source_counts(authorizer: ModuleType, api: Api) -> 
 
 
 def test_token_type_of_a_rest_api(authorizer: ModuleType, api: Api) -> None:
-    """Its one source comes as `authorizationToken`, whatever header that is."""
+    """The event has one source, as `authorizationToken`, for any header."""
     token = api.log_in()
     event = {"type": "TOKEN", "methodArn": sample("authorizer_rest_api")["methodArn"]}
 
@@ -250,7 +258,10 @@ def test_token_type_of_a_rest_api(authorizer: ModuleType, api: Api) -> None:
 
 
 def test_request_type_of_a_rest_api(authorizer: ModuleType, api: Api) -> None:
-    """It does not tell its source: either header will do where the other one is absent."""
+    """The event does not name its source.
+
+    The authorizer accepts one of the headers if the other one is absent.
+    """
     token = api.log_in()
     bearer, cookie = f"Bearer {token}", f"{COOKIE}={token}"
 
@@ -261,10 +272,10 @@ def test_request_type_of_a_rest_api(authorizer: ModuleType, api: Api) -> None:
     assert not allowed(authorizer, rest_event() | {"headers": None, "multiValueHeaders": None})
 
 
-def test_token_beside_the_cached_source_does_not_vouch_for_it(
+def test_token_in_another_header_than_the_cached_source_is_refused(
     authorizer: ModuleType, api: Api
 ) -> None:
-    """Whoever sends the other header alone would get the answer out of the cache."""
+    """Otherwise a request with only the other header would get the cached answer."""
     token = api.log_in()
     bearer, cookie = f"Bearer {token}", f"{COOKIE}={token}"
 
@@ -276,7 +287,10 @@ def test_token_beside_the_cached_source_does_not_vouch_for_it(
 
 
 def test_http_api_with_payload_1_0(authorizer: ModuleType, api: Api) -> None:
-    """The CDK's default for an HTTP API: the source is a string, the answer a policy."""
+    """This is the CDK's default for an HTTP API.
+
+    The source is a string, and the answer is a policy.
+    """
     token = api.log_in()
     event = rest_event(Authorization=f"Bearer {token}", Cookie="theme=dark") | {"version": "1.0"}
 
@@ -289,7 +303,7 @@ def test_http_api_with_payload_1_0(authorizer: ModuleType, api: Api) -> None:
 
 
 def test_http_api_without_an_identity_source(authorizer: ModuleType, api: Api) -> None:
-    """Possible without a cache only; payload 2.0 keeps cookies apart."""
+    """This is only possible without a cache. Payload 2.0 has the cookies in a separate list."""
     token = api.log_in()
     event = http_event() | {"headers": {}}
 
@@ -298,7 +312,7 @@ def test_http_api_without_an_identity_source(authorizer: ModuleType, api: Api) -
     assert not allowed(authorizer, event)
 
 
-def test_session_decides_each_time(authorizer: ModuleType, api: Api) -> None:
+def test_session_is_read_each_time(authorizer: ModuleType, api: Api) -> None:
     revoked, expired, kept = api.log_in(), api.log_in(ttl_seconds=10), api.log_in()
     for token in (revoked, expired, kept):
         assert allowed(authorizer, http_event(f"Bearer {token}"))
@@ -317,7 +331,7 @@ def test_session_decides_each_time(authorizer: ModuleType, api: Api) -> None:
 def test_refusal_is_not_logged(
     authorizer: ModuleType, api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Anybody can send tokens that prove nothing, as many as they like."""
+    """Anybody can send as many invalid tokens as they like."""
     session_id = api.create()
 
     with caplog.at_level(logging.INFO):
@@ -326,8 +340,8 @@ def test_refusal_is_not_logged(
     assert caplog.records == []
 
 
-def test_nothing_is_ever_renewed(authorizer: ModuleType, api: Api, stored: Any) -> None:
-    """And of a token that was seen before, nothing is written at all."""
+def test_authorizer_never_renews(authorizer: ModuleType, api: Api, stored: Any) -> None:
+    """If the token was used before, the authorizer writes nothing at all."""
     token = api.log_in()
     before = stored(id_of(token))
     api.clock.now += 1700
@@ -338,10 +352,13 @@ def test_nothing_is_ever_renewed(authorizer: ModuleType, api: Api, stored: Any) 
     assert stored(id_of(token)) == before
 
 
-def test_stolen_token_is_refused_in_silence(
+def test_stolen_token_is_refused_without_a_log_line(
     authorizer: ModuleType, api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The trail has it, with the role and the request of the authorizer; the log has no secret."""
+    """The trail has the event, with the authorizer's role and request id.
+
+    The log contains no secret.
+    """
     stolen = api.log_in()
     newest = successor(api, stolen, grace_seconds=5)
     assert verify(api, newest).status == 200
@@ -356,7 +373,7 @@ def test_stolen_token_is_refused_in_silence(
 
 
 def test_no_request_reads_the_data(authorizer: ModuleType, api: Api) -> None:
-    """They would cost time, and no answer shows them."""
+    """Reading them would take time, and no answer contains them."""
     token = api.log_in(data={"a": 1})
     seam.calls.clear()
 
@@ -367,8 +384,8 @@ def test_no_request_reads_the_data(authorizer: ModuleType, api: Api) -> None:
     assert request["ProjectionExpression"].startswith("UserId, ")
 
 
-def test_outage_refuses_by_an_error(authorizer: ModuleType, api: Api) -> None:
-    """API Gateway lets nobody through when its authorizer fails."""
+def test_outage_is_an_error(authorizer: ModuleType, api: Api) -> None:
+    """API Gateway refuses a request if its authorizer fails."""
 
     def fail() -> None:
         raise TransientError("TimeoutError")

@@ -1,4 +1,4 @@
-"""What is promised holds between two requests: clocks that differ, others' writes, lost answers."""
+"""Promises hold between two requests: with different clocks, other writers and lost answers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _by(request_id: str) -> Writer:
 
 
 def once_after(operation: str, act: Callable[[], object]) -> None:
-    """Let `act` happen after the next request of this kind."""
+    """Call `act` once, after the next request with this operation."""
 
     def after() -> None:
         if seam.calls[-1][0] == operation:
@@ -42,7 +42,7 @@ def once_after(operation: str, act: Callable[[], object]) -> None:
 
 
 def fail_writes(error: Exception) -> None:
-    """From now on each write fails before it comes to DynamoDB."""
+    """From now on, every write fails before DynamoDB receives it."""
 
     def before() -> None:
         if seam.calls[-1][0] == "UpdateItem":
@@ -58,7 +58,7 @@ def fail_writes(error: Exception) -> None:
 def test_log_out_just_after_the_expiry_is_final(
     api: Api, other: SessionStore, stored: Any, late: int
 ) -> None:
-    """A renewal under way has an older `:now`, or a clock that is behind."""
+    """A renewal in progress may have an older `:now`, or a clock that is behind."""
     session_id = api.create(ttl_seconds=10)
     api.clock.now = NOW + 10 + late
 
@@ -71,7 +71,7 @@ def test_log_out_just_after_the_expiry_is_final(
 
 
 def test_log_out_a_minute_after_the_expiry_leaves_the_item_alone(api: Api, stored: Any) -> None:
-    """No renewal can be under way any more, and the trail is to say that it expired."""
+    """No renewal can be in progress any more, and the trail must show that the session expired."""
     session_id = api.create(ttl_seconds=10)
     before = stored(session_id)
     api.clock.now = NOW + 10 + 60
@@ -80,11 +80,14 @@ def test_log_out_a_minute_after_the_expiry_leaves_the_item_alone(api: Api, store
     assert stored(session_id) == before
 
 
-# `verify` and the token of the moment.
+# `verify`, and the token at the moment of its renewal.
 
 
 def rotation(token: Token, grace_seconds: int = 0, *, of: str | None = None) -> Rotation:
-    """Of another caller, to `token`; for the holder of the token `of` if there is one."""
+    """Return a rotation by another caller, to `token`.
+
+    With `of`, it is made for the owner of this token.
+    """
     presented = Token.parse(of) if of else None
     return Rotation(token.hashes, presented, grace_seconds, retired_seconds=30)
 
@@ -93,7 +96,7 @@ def rotation(token: Token, grace_seconds: int = 0, *, of: str | None = None) -> 
 def test_token_that_is_rotated_away_before_its_renewal_renews_nothing(
     api: Api, other: SessionStore, stored: Any, grace_seconds: int
 ) -> None:
-    """And it is no theft: whoever holds it began before the rotation."""
+    """This is not a theft either, because the request began before the rotation."""
     token = api.log_in()
     session_id = token.partition(".")[0]
     api.clock.now += 600
@@ -102,7 +105,7 @@ def test_token_that_is_rotated_away_before_its_renewal_renews_nothing(
     def rotate_away() -> None:
         other.rotate(session_id, rotation(new, grace_seconds), by=BY_OTHER)
         if grace_seconds:
-            # Used, and used up.
+            # The new token is used, and the grace period passes.
             other.verify(new, renew=False, renewal_fraction=1, client={}, by=_by("use"))
             api.clock.now += 600
 
@@ -126,7 +129,7 @@ def test_former_token_still_renews(api: Api) -> None:
 def test_token_that_became_the_former_one_before_its_renewal_is_still_good(
     api: Api, other: SessionStore, stored: Any
 ) -> None:
-    """It is answered as it is by then; the next request renews."""
+    """The answer has the session after the rotation. The next request renews it."""
     token = api.log_in()
     session_id = id_of(token)
     api.clock.now += 600
@@ -140,10 +143,10 @@ def test_token_that_became_the_former_one_before_its_renewal_is_still_good(
 
 
 @pytest.mark.parametrize("window", [100, 900])
-def test_window_that_changes_before_the_renewal_stands(
+def test_window_that_changes_before_the_renewal_is_kept(
     api: Api, other: SessionStore, stored: Any, window: int
 ) -> None:
-    """The window decided whether and how far to renew, so another one has to be read again."""
+    """The window decides whether to renew and until when, so the session must be read again."""
     token = api.log_in(ttl_seconds=600)
     session_id = token.partition(".")[0]
     api.clock.now += 300
@@ -156,7 +159,7 @@ def test_window_that_changes_before_the_renewal_stands(
     assert stored(session_id)["RequestId"] == {"S": "other"}
 
 
-# A lost answer to create or rotate.
+# A lost answer to `create` or `rotate`.
 
 
 SESSION = "n2qXk8bVQ0mF"
@@ -187,7 +190,7 @@ def test_creation_with_an_own_secret_can_be_repeated(api: Api) -> None:
 @pytest.mark.parametrize("after", [0, 29, 30])
 @pytest.mark.parametrize("seen", [True, False])
 def test_creation_is_repeated_while_its_secret_verifies(api: Api, after: int, seen: bool) -> None:
-    """Once its token was rotated away, it proves something only as the former one."""
+    """After a rotation, the secret only proves something as the former one."""
     create_own(api)
     newest = token_of(rotate(api, SESSION))
     if seen:
@@ -210,7 +213,7 @@ def test_creation_is_repeated_while_its_secret_verifies(api: Api, after: int, se
         lambda api: setattr(api.clock, "now", NOW + 1800),
     ],
 )
-def test_creation_of_what_has_ended_is_refused(api: Api, stored: Any, end: Any) -> None:
+def test_creation_of_an_ended_session_is_refused(api: Api, stored: Any, end: Any) -> None:
     create_own(api)
     end(api)
     before = stored(SESSION)
@@ -223,7 +226,7 @@ def test_creation_of_what_has_ended_is_refused(api: Api, stored: Any, end: Any) 
 def test_creation_is_repeated_for_the_same_user_only(
     api: Api, stored: Any, user_id: str | None
 ) -> None:
-    """Nobody is the same user as nobody, and as no one else."""
+    """A creation without a user is only repeated without a user."""
     first = create_own(api, user_id=user_id)
     before = stored(SESSION)
 
@@ -238,7 +241,7 @@ def test_creation_is_repeated_for_the_same_user_only(
     [{"user_id": "eve"}, {"letter": "t"}, {"letter": "t", **own_secret(family="g" * 12).both}],
 )
 def test_foreign_session_is_not_answered(api: Api, stored: Any, fields: Any) -> None:
-    """Neither to another secret nor to another user."""
+    """A different secret or a different user does not get the session."""
     create_own(api)
     before = stored(SESSION)
 
@@ -250,7 +253,9 @@ def test_foreign_session_is_not_answered(api: Api, stored: Any, fields: Any) -> 
 def test_rotation_with_an_own_secret_can_be_repeated(
     api: Api, stored: Any, grace_seconds: int, after: int
 ) -> None:
-    """It is done once: the former token stays the former one, its grace period ends as it did."""
+    """The rotation is made once: the former token stays the former one, and the end of its grace
+    period does not change.
+    """
     session_id = api.create()
     own = own_secret(session_id)
     first = rotate(api, session_id, **own.both, grace_seconds=grace_seconds)
@@ -271,7 +276,7 @@ def test_rotation_with_an_own_secret_can_be_repeated(
 def test_superseded_rotation_never_takes_effect_again(
     api: Api, stored: Any, grace_seconds: int, after: int, status: int
 ) -> None:
-    """It is answered in its own grace period, and never ends the session."""
+    """During its own grace period it is answered. It never ends the session."""
     session_id = api.create()
     own = own_secret(session_id)
     rotate(api, session_id, **own.both, grace_seconds=0)
@@ -318,7 +323,7 @@ def test_wrong_secrets_are_named(api: Api, fields: Any, pointer: str) -> None:
 
 
 def test_request_id_counts_only_with_its_effect(api: Api, stored: Any) -> None:
-    """Two calls with one id: the second is neither done nor taken for done."""
+    """If two calls have the same id, the second one is not made, and does not count as made."""
     api("POST", "/sessions", {"user_id": "ada"}, request_id="one")
     [session_id] = {request["Item"]["SessionId"]["S"] for _, request in seam.calls}
     path, before = f"/sessions/{session_id}", stored(session_id)
@@ -350,7 +355,7 @@ def test_request_id_of_a_revocation_shows_no_change_of_data(
     assert stored(session_id) == before
 
 
-# A renewal that fails.
+# A renewal fails.
 
 
 @pytest.mark.parametrize(
@@ -364,7 +369,7 @@ def test_request_id_of_a_revocation_shows_no_change_of_data(
 def test_proven_token_is_answered_though_its_renewal_fails(
     api: Api, stored: Any, logged: StringIO, failure: Exception, cause: str
 ) -> None:
-    """Trouble with writing is no trouble with knowing; the log has it."""
+    """The token is valid even if a write fails. The log has the failure."""
     token = api.log_in()
     before = stored(token.partition(".")[0])
     api.clock.now += 600
@@ -384,7 +389,7 @@ def test_proven_token_is_answered_though_its_renewal_fails(
 
 
 def test_session_that_expires_while_its_renewal_fails_is_503(api: Api) -> None:
-    """The renewal may have landed: neither yes nor no would be true for certain."""
+    """The renewal may have happened, so neither answer would be certain."""
     token = api.log_in(ttl_seconds=10)
     api.clock.now += 9
 
@@ -400,7 +405,7 @@ def test_session_that_expires_while_its_renewal_fails_is_503(api: Api) -> None:
 
 @ON_DYNAMODB_LOCAL
 def test_full_item_says_so_and_can_be_revoked(api: Api, stored: Any) -> None:
-    """Changes can fill an item to DynamoDB's 400 KB; then a longer ARN is too much."""
+    """Changes can fill an item up to DynamoDB's 400 KB. Then a longer ARN does not fit."""
     session_id, size = api.create(), 65_000
     while size:
         key = f"k{len(stored(session_id)['Data']['M'])}"
@@ -416,10 +421,10 @@ def test_full_item_says_so_and_can_be_revoked(api: Api, stored: Any) -> None:
     assert stored(session_id)["RevokedReason"] == {"S": "logout"}
 
 
-# Each request asks the clock anew.
+# Each request reads the clock.
 
 
-def test_renewal_by_verify_goes_by_the_time_of_its_write(api: Api, stored: Any) -> None:
+def test_renewal_by_verify_uses_the_time_of_its_write(api: Api, stored: Any) -> None:
     token = api.log_in()
     api.clock.now += 600
     once_after("GetItem", lambda: setattr(api.clock, "now", api.clock.now + 5))
@@ -453,10 +458,10 @@ def test_session_that_expires_while_it_is_read_is_not_answered(
     ("method", "suffix", "body"),
     [("PATCH", "", {"data": {"a": 1}}), ("POST", "/rotate", None), ("POST", "/renew", None)],
 )
-def test_refused_write_is_judged_by_the_time_of_its_refusal(
+def test_refused_write_is_explained_with_the_time_of_the_refusal(
     api: Api, stored: Any, method: str, suffix: str, body: Any
 ) -> None:
-    """A session that expires meanwhile is absent, whatever else stood in the way."""
+    """A session that expires in the meantime is absent, no matter what else made the write fail."""
     session_id = api.create(ttl_seconds=10, absolute_ttl_seconds=12)
     rotate(api, session_id)
     before = stored(session_id)
@@ -469,7 +474,7 @@ def test_refused_write_is_judged_by_the_time_of_its_refusal(
     assert stored(session_id) == before
 
 
-def test_refused_renewal_of_verify_is_judged_by_the_time_of_its_refusal(
+def test_refused_renewal_of_verify_is_explained_with_the_time_of_the_refusal(
     api: Api, other: SessionStore
 ) -> None:
     token = api.log_in(ttl_seconds=10)
@@ -501,7 +506,7 @@ def test_refused_renewal_of_verify_is_judged_by_the_time_of_its_refusal(
 def test_renewal_may_change_the_window(
     api: Api, stored: Any, fields: Any, after: int, window: int, expires: int
 ) -> None:
-    """From now on, and stored as asked; the absolute end stays where it is."""
+    """The new window begins now and is stored. The absolute end does not change."""
     session_id = api.create(**fields)
     api.clock.now += after
 
@@ -530,7 +535,7 @@ def test_wrong_window_is_422(api: Api, ttl_seconds: Any) -> None:
 def test_window_is_changed_though_a_later_clock_renewed(
     api: Api, other: SessionStore, stored: Any, window: int
 ) -> None:
-    """What the caller asks for counts; only the time is that of the later renewal."""
+    """The caller's window is used. Only the time is that of the later renewal."""
     session_id = api.create(ttl_seconds=600, absolute_ttl_seconds=1000)
     api.clock.now += 5
     other.renew(session_id, by=BY_OTHER)
@@ -542,10 +547,13 @@ def test_window_is_changed_though_a_later_clock_renewed(
     assert api.requests == ["UpdateItem", "UpdateItem"]
 
 
-def test_window_that_shrinks_between_the_two_requests_of_a_renewal_counts(
+def test_window_that_shrinks_between_the_two_requests_of_a_renewal_is_used(
     api: Api, other: SessionStore
 ) -> None:
-    """The first one says that the absolute end cuts the window short; by the second it does not."""
+    """At the first request, the absolute end limits the renewal.
+
+    At the second request, the shorter window does.
+    """
     session_id = api.create(ttl_seconds=600, absolute_ttl_seconds=1000)
     api.clock.now = NOW + 500
 
@@ -559,8 +567,8 @@ def test_window_that_shrinks_between_the_two_requests_of_a_renewal_counts(
     assert api.requests == ["UpdateItem"] * 3
 
 
-def test_renewal_that_others_overtake_again_and_again_is_503(api: Api, other: SessionStore) -> None:
-    """Each of them by a clock that is further ahead; effort is bounded."""
+def test_renewal_that_other_renewals_always_overtake_is_503(api: Api, other: SessionStore) -> None:
+    """Each of the others has a clock that is further ahead. The number of attempts is limited."""
     session_id = api.create(ttl_seconds=600)
     seconds = itertools.count(1)
 
@@ -580,7 +588,7 @@ def test_renewal_that_others_overtake_again_and_again_is_503(api: Api, other: Se
 def test_item_without_data_is_left_alone(
     api: Api, tables: Any, stored: Any, method: str, suffix: str
 ) -> None:
-    """No API call writes one, so it is no session: not even its times change."""
+    """No API call writes such an item, so it is not a session, and no write changes it."""
     session_id = api.create()
     tables.client.update_item(
         TableName=tables.sessions,
@@ -594,11 +602,11 @@ def test_item_without_data_is_left_alone(
     assert stored(session_id) == before
 
 
-# Signing out everywhere goes on where it was.
+# Signing out everywhere continues from a cursor.
 
 
 def test_sign_out_goes_on_from_its_cursor(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each call does some pages; a page that was not done is done again, the others are not."""
+    """Each call processes some pages. Only a page that was not finished is processed again."""
     for _ in range(230):
         api.create()
         api.clock.now += 1
@@ -623,7 +631,9 @@ def test_sign_out_goes_on_from_its_cursor(api: Api, monkeypatch: pytest.MonkeyPa
     assert answer["next_cursor"] is None
     assert api("GET", "/sessions", query={"user_id": "ada"}).json["items"] == []
     starts = [json.dumps(page.get("ExclusiveStartKey")) for page in pages]
-    assert len(starts) - len(set(starts)) <= 2  # the page that was under way, and the second look
+    assert (
+        len(starts) - len(set(starts)) <= 2
+    )  # the page that was in progress, and the second read of the index
 
 
 def test_cursor_of_a_sign_out_is_good_for_the_same_call_only(
@@ -659,12 +669,14 @@ def test_cursor_of_a_sign_out_is_good_for_the_same_call_only(
         assert status(text) == expected
 
 
-# The kill switch.
+# The kill switch, `not_before`.
 
 
 @pytest.fixture
 def not_before(api: Api, authorizer: ModuleType, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Raised to a minute from the first sessions' creation, as by a deployment."""
+    """Raise `not_before` to a minute after the creation of the first sessions, as a deployment
+    does.
+    """
     moment = NOW + 60
     for store in (api.handler.sessions, api.handler.user_sessions):
         monkeypatch.setattr(store, "_not_before", moment)
@@ -673,7 +685,9 @@ def not_before(api: Api, authorizer: ModuleType, monkeypatch: pytest.MonkeyPatch
 
 
 def assert_dead(api: Api, authorizer: ModuleType, token: str, stored: Any) -> None:
-    """To all that reads or writes, and the item stays as it is."""
+    """Assert that every read and write treats the session as dead, and that its item does not
+    change.
+    """
     session_id = token.partition(".")[0]
     path, before = f"/sessions/{session_id}", stored(session_id)
 
@@ -702,7 +716,7 @@ def test_sessions_from_before_the_switch_are_dead(
 def test_reused_token_from_before_the_switch_ends_nothing(
     api: Api, authorizer: ModuleType, other: SessionStore, not_before: int, stored: Any
 ) -> None:
-    """Its session is dead already, and the item stays as it is."""
+    """Its session is already dead, and the item does not change."""
     former = api.log_in()
     session_id = former.partition(".")[0]
     other.rotate(session_id, rotation(Token.issue(session_id)), by=BY_OTHER)
@@ -712,10 +726,10 @@ def test_reused_token_from_before_the_switch_ends_nothing(
 
 
 @pytest.mark.parametrize("change", ["SET RevokedAt = CreatedAt", "REMOVE CreatedAt"])
-def test_doubt_about_a_session_is_its_end(
+def test_session_with_a_doubtful_item_is_dead(
     api: Api, authorizer: ModuleType, tables: Any, stored: Any, change: str
 ) -> None:
-    """By hand, say: a mark of a revocation whatever else the item holds, or no known age."""
+    """The item may have been edited by hand: it has `RevokedAt`, or no valid time of creation."""
     token = api.log_in()
     tables.client.update_item(
         TableName=tables.sessions,
@@ -759,8 +773,8 @@ def test_own_secret_brings_no_session_back_from_before_the_switch(
     assert create_own(api).json["code"] == "session_exists"
 
 
-def test_verify_tells_the_policy(api: Api) -> None:
-    """For clients that read the table themselves."""
+def test_verify_returns_the_policy(api: Api) -> None:
+    """Clients need it if they read the table themselves."""
     answer = verify(api, api.log_in())
 
     assert answer.headers["sessions-policy"] == "not_before=0, renewal_fraction=0.1"
@@ -770,13 +784,15 @@ def test_verify_tells_the_policy(api: Api) -> None:
     ("setting", "spelled"),
     [(0.00001, "0.00001"), (0.1234567, "0.1234567"), (5e-17, "0.00000000000000005")],
 )
-def test_policy_is_spelled_as_the_contract_says(
+def test_policy_has_the_format_of_the_contract(
     api: Api, monkeypatch: pytest.MonkeyPatch, setting: float, spelled: str
 ) -> None:
-    """No exponent, which `str` makes of small numbers, and no digit less than the setting has."""
+    """The number has no exponent, which `str` uses for small numbers, and all digits of the
+    setting.
+    """
     monkeypatch.setenv("RENEWAL_FRACTION", str(setting))
     monkeypatch.setattr(api.handler, "policy", run_path(api.handler.__file__ or "")["policy"])
 
-    answer = verify(api, api.log_in())  # held against the contract
+    answer = verify(api, api.log_in())  # checked against the contract
 
     assert answer.headers["sessions-policy"] == f"not_before=0, renewal_fraction={spelled}"

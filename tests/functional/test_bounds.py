@@ -1,4 +1,4 @@
-"""Every limit of the API, just inside and just outside; and what no limit foresaw."""
+"""Every limit of the API, just inside and just outside, and inputs without a limit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ABSENT = "AAAAAAAAAAAA"
 
 
 def nested(levels: int) -> dict[str, Any]:
-    """A document of so many levels, counting itself."""
+    """Return a document with this number of levels, including itself."""
     document: dict[str, Any] = {}
     for _ in range(levels - 1):
         document = {"a": document}
@@ -26,7 +26,7 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 def sized(size: int) -> dict[str, str]:
-    """A document of so many bytes of compact JSON."""
+    """Return a document with this number of bytes as compact JSON."""
     return {"k": "x" * (size - len('{"k":""}'))}
 
 
@@ -35,11 +35,11 @@ def number(text: str) -> str:
 
 
 def exact(answer: Answer) -> Any:
-    """The body with its numbers unrounded."""
+    """Return the body with exact numbers."""
     return json.loads(answer.body, parse_float=Decimal)
 
 
-# (body, status, pointer of the first error). Text is sent as it is.
+# (body, status, pointer of the first error). A string is sent unchanged.
 CREATE = {
     "smallest": ({"user_id": "a"}, 201, None),
     "longest user": ({"user_id": "u" * 256}, 201, None),
@@ -166,7 +166,7 @@ CREATE = {
 
 @pytest.mark.parametrize("case", CREATE)
 def test_bodies_of_create(api: Api, case: str) -> None:
-    """Hostile or just wrong: a clear answer, never a 500; and what was accepted reads back."""
+    """A wrong body gets a clear answer and never a 500. An accepted body reads back."""
     body, status, pointer = CREATE[case]
 
     answer = api("POST", "/sessions", body)
@@ -299,8 +299,8 @@ def test_bodies_of_verify(api: Api, body: Any, status: int) -> None:
     assert api.requests == []
 
 
-def test_size_counts_the_value_not_its_spelling(api: Api) -> None:
-    """Escapes and white space cost the body's limit, not the data's."""
+def test_size_does_not_depend_on_the_json_encoding(api: Api) -> None:
+    """Escapes and white space count for the body's limit, but not for the data's limit."""
     spelled = '{"user_id": "a", "data": {"k":   "' + r"\u0078" * 20_000 + '"}}'
 
     assert len(spelled) > 65_536
@@ -331,8 +331,8 @@ def test_numbers_come_back_equal_in_value(api: Api, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["1E125", "-1E125", "1E-130", "1E38", "9E37", "1.5E100"])
-def test_answer_is_hardly_longer_than_what_was_sent(api: Api, text: str) -> None:
-    """However large a number is, an answer has no more than 38 digits of it."""
+def test_answer_is_hardly_longer_than_the_request(api: Api, text: str) -> None:
+    """However large a number is, an answer has at most 38 digits of it."""
     numbers = f"[{','.join([text] * 1000)}]"
     created = api("POST", "/sessions", number(numbers))
     assert len(created.body) <= 500 + 1000 * max(len(text) + 2, 39)
@@ -344,8 +344,8 @@ def test_answer_is_hardly_longer_than_what_was_sent(api: Api, text: str) -> None
     assert len(answer.body) <= 500 + 4 * 1000 * max(len(text) + 2, 39)
 
 
-def test_size_counts_numbers_as_they_are_answered(api: Api) -> None:
-    """A few characters that become many are many."""
+def test_size_counts_numbers_as_in_answers(api: Api) -> None:
+    """A short number in a request may have many digits in an answer."""
     body = number(f"[{','.join(['9E37'] * 1700)}]")
 
     assert len(body) < 10_000
@@ -357,12 +357,12 @@ def test_size_counts_numbers_as_they_are_answered(api: Api) -> None:
     [{"N": "1" + "0" * 37}, {"N": "1" + "0" * 125}, {"S": "\x01" * 99}],
     ids=["digits", "exponent", "escapes"],
 )
-def test_lambda_carries_the_largest_item(
+def test_largest_item_fits_into_an_answer_of_lambda(
     api: Api, stored: Any, monkeypatch: pytest.MonkeyPatch, value: Any
 ) -> None:
-    """An item of 400 KB may hold whatever makes the longest answer.
+    """An item of 400 KB may contain the data with the longest answer.
 
-    DynamoDB counts three bytes for such a number, one for each element of a list among them:
+    DynamoDB counts three bytes for such a number, including one for each element of a list:
     https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
     """
@@ -372,7 +372,8 @@ def test_lambda_carries_the_largest_item(
     item = stored(session_id) | {"Data": {"M": {"k": values}}}
     monkeypatch.setattr(seam.client, "get_item", lambda **_: {"Item": item})
 
-    # Not by way of `api`: to hold so much against the contract takes ten seconds.
+    # This does not use `api`, because it takes ten seconds to check such an answer against the
+    # contract.
     event = api_event("GET", f"/sessions/{session_id}")
     answer = api.handler.lambda_handler(event, lambda_context())
 
@@ -391,7 +392,7 @@ def test_lambda_carries_the_largest_item(
     ],
 )
 def test_numbers_look_alike_in_every_answer(api: Api, text: str) -> None:
-    """A caller that compares or signs the text of `data` sees no change where there is none."""
+    """A caller that compares or signs the text of `data` must not see a change if there is none."""
 
     def document(answer: Answer) -> str:
         return answer.body.partition('"data":')[2].partition(',"token"')[0].rstrip("}")
@@ -449,7 +450,7 @@ def test_content_type(api: Api, content_type: str, status: int) -> None:
     ],
 )
 def test_base64_bodies(api: Api, encoded: str, status: int) -> None:
-    """API Gateway encodes what it takes for binary."""
+    """API Gateway encodes bodies that it considers binary."""
     event = sample("api_create_session")
     event["body"], event["isBase64Encoded"] = encoded, True
 
@@ -518,7 +519,7 @@ def test_base64_bodies(api: Api, encoded: str, status: int) -> None:
     ],
 )
 def test_wrong_parameters(api: Api, method: str, path: str, query: str, pointer: str) -> None:
-    """422 that names the culprit, before DynamoDB is asked."""
+    """The answer is a 422 that names the wrong parameter, and DynamoDB is not called."""
     answer = api(method, path, query=query)
 
     assert answer.status == 422

@@ -1,4 +1,6 @@
-"""What operations cost, as AWS's own engine counts it: the README's table, row by row."""
+"""Checks the costs in the README's table, row by row, with the units that DynamoDB Local
+reports.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,13 @@ from tests.support.template import ROOT
 from tests.support.tokens import successor
 
 README = (ROOT / "README.md").read_text()
-PRICES = {"read": 0.125, "write": 0.625}  # dollars a million, on demand, us-east-1
+PRICES = {"read": 0.125, "write": 0.625}  # dollars for a million units, on demand, us-east-1
 
 pytestmark = ON_DYNAMODB_LOCAL
 
 
 class Meter:
-    """Passes requests on and adds up the units that they consumed."""
+    """A client that passes requests on and adds up the units that they consumed."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
@@ -38,7 +40,8 @@ class Meter:
                     **request, ReturnConsumedCapacity="INDEXES"
                 )
             except RequestRefused:
-                # Billed like a write, of up to 1 KB here, but the answer does not say so.
+                # It is billed like a write of up to 1 KB, but the answer does not contain the
+                # units.
                 self.table += 1
                 raise
             consumed = answer.get("ConsumedCapacity", [])
@@ -55,7 +58,7 @@ class Meter:
 
     @property
     def units(self) -> str:
-        """As the README's table spells them."""
+        """The units in the format of the README's table."""
         index = f" + {self.index:g} of the index" if self.index else ""
         return f"{self.table:g} {self.kind}{index}"
 
@@ -66,7 +69,7 @@ class Meter:
 
 @pytest.fixture
 def meter(api: Api) -> Iterator[Meter]:
-    """From here on; a session of about half a kilobyte is there already."""
+    """Meter all requests from now on. A session of about half a kilobyte exists already."""
     meter = Meter(seam.client)
     seam.client = meter
     yield meter
@@ -74,7 +77,7 @@ def meter(api: Api) -> Iterator[Meter]:
 
 
 def row(operation: str) -> list[str]:
-    """The cells of the row of the cost table that names `operation`."""
+    """Return the cells of the cost table's row for `operation`."""
     table = README.partition("### Cost of a million operations")[2].partition("\n#")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     [found] = [cells for cells in rows if cells and operation in re.split(", (?:also )?", cells[0])]
@@ -147,7 +150,7 @@ def test_renewal_by_verify_costs_a_read_and_a_write(api: Api, meter: Meter) -> N
 def test_first_use_of_a_rotated_token_costs_a_read_and_a_write(
     api: Api, meter: Meter, use: Callable[[Api, str], None], after: int
 ) -> None:
-    """Once, and a renewal that is due comes with it."""
+    """The write happens once, and includes a renewal that is due."""
     token = successor(api, api.log_in())
     api.clock.now += after
     meter.reset()
@@ -177,10 +180,8 @@ def test_rotation_in_place_of_a_lost_token_costs_what_the_readme_says(
     assert [meter.units, meter.dollars] == row("rotate in place of a lost token")[1:3]
 
 
-def test_long_user_agent_takes_no_renewal_past_one_unit(
-    api: Api, meter: Meter, stored: Any
-) -> None:
-    """Of an item that is large for one with little data: rotated, and written by a long ARN."""
+def test_renewal_with_a_long_user_agent_costs_one_unit(api: Api, meter: Meter, stored: Any) -> None:
+    """The item is large for one with little data: it was rotated, and its writer has a long ARN."""
     token = api.log_in("u" * 36, client=CLIENT, data={"theme": "dark"})
     for _ in range(2):
         token = successor(api, token)
@@ -195,11 +196,11 @@ def test_long_user_agent_takes_no_renewal_past_one_unit(
     )
 
     assert answer.json["last_client"] == CLIENT | {"user_agent": "y" * 128}
-    assert (meter.table, meter.index) == (2, 0)  # the read, which is of one unit up to 4 KB
+    assert (meter.table, meter.index) == (2, 0)  # the read, which costs one unit up to 4 KB
 
 
 def test_list_costs_what_the_readme_says(api: Api, meter: Meter) -> None:
-    """Strongly consistent reads of each session; the index is read at half the price."""
+    """Each session is read with strong consistency. The index is read at half the price."""
     for _ in range(25):
         api.create("u" * 36, client=CLIENT, data={"theme": "dark"})
     meter.reset()
@@ -211,7 +212,7 @@ def test_list_costs_what_the_readme_says(api: Api, meter: Meter) -> None:
 
 
 def test_dead_entries_cost_what_the_readme_says(api: Api, meter: Meter) -> None:
-    """Each is read like a live one until TTL removes it."""
+    """A dead session is read like a live one until TTL removes it."""
     for _ in range(100):
         api("DELETE", f"/sessions/{api.create('u' * 36)}")
     meter.reset()
@@ -223,7 +224,9 @@ def test_dead_entries_cost_what_the_readme_says(api: Api, meter: Meter) -> None:
 
 
 def test_audit_event_costs_what_the_readme_says(api: Api, tables: Any, meter: Meter) -> None:
-    """Put again under another key: for a PartiQL INSERT, DynamoDB Local counts nothing."""
+    """The test writes the event again under another key, because DynamoDB Local counts nothing for
+    a PartiQL INSERT.
+    """
     function("session_audit").lambda_handler(sample("stream_created"), lambda_context())
     [event] = tables.client.scan(TableName=tables.audit)["Items"]
 

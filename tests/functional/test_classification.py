@@ -1,4 +1,6 @@
-"""Every write of the API is its own event, and whatever else happens to an item is `tampered`."""
+"""Every write of the API has its own type of event, and every other change of an item is
+`tampered`.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,12 @@ from tests.support.backend import IN_MEMORY
 from tests.support.tokens import rotate as call_rotate
 from tests.support.tokens import token_of
 
-# The rules do not depend on which DynamoDB has stored the items.
+# The rules do not depend on the DynamoDB that stores the items.
 pytestmark = IN_MEMORY
 
 PLANTED = b"p" * 32
 
-# A session by its id, and the tokens of it that were given out, the newest one last.
+# A session's id, and all of its tokens, the newest one last.
 Act = Callable[[Api, str, list[str]], None]
 
 
@@ -44,7 +46,7 @@ def confirm(api: Api, _: str, tokens: list[str]) -> None:
 
 
 def verify_from(user_agent: str) -> Act:
-    """`verify` by a client that differs from the one before it, if there was one."""
+    """Return a call of `verify` with another client than the call before it."""
 
     def act(api: Api, _: str, tokens: list[str]) -> None:
         body = {"token": tokens[-1], "client": {"ip": "2001:db8::1", "user_agent": user_agent}}
@@ -55,7 +57,7 @@ def verify_from(user_agent: str) -> Act:
 
 
 def rotate(grace_seconds: int, *, of: int | None = -1) -> Act:
-    """For the holder of one of the tokens, or for nobody."""
+    """Return a rotation for the owner of one of the tokens, or without a token."""
 
     def act(api: Api, session_id: str, tokens: list[str]) -> None:
         options = {} if of is None else {"token": tokens[of]}
@@ -93,9 +95,9 @@ STATES: dict[str, list[Act]] = {
 UNSEEN = {"unseen", "lost", "retired, unseen", "anonymous, unseen"}
 LOST = UNSEEN - {"unseen"}
 ANONYMOUS = {"anonymous", "anonymous, unseen"}
-# A new token is any, and the times of the others differ by what clocks may.
+# A new token may have any value. The times of the former token may differ as much as clocks do.
 _ROTATED = set(TOKEN_ATTRIBUTES) - {"PreviousTokenHash", "RetiredTokenHash"}
-# By operation: what it does, its event, and the attributes that it may set to anything.
+# For each operation: the call, its event, and the attributes that it may set to any value.
 OPERATIONS: dict[str, tuple[Act, str, set[str]]] = {
     "change": (call("PATCH", body={"data": {"a": 2}}), "updated", {"Data"}),
     "change to the same": (call("PATCH", body={"data": {"a": 1}}), "updated", {"Data"}),
@@ -142,7 +144,7 @@ CASES = [
 
 
 def images(api: Api, stored: Any, state: str, operation: str) -> tuple[Any, Any]:
-    """An item in this state, before and after the operation."""
+    """Return the item in this state, before and after the operation."""
     token = api.log_in(
         None if state in ANONYMOUS else "ada",
         data={"a": 1},
@@ -174,8 +176,10 @@ def event(old: Any, new: Any, at: int) -> AuditEvent:
 
 
 @pytest.mark.parametrize(("state", "operation"), CASES)
-def test_operation_is_its_own_event(api: Api, stored: Any, state: str, operation: str) -> None:
-    """However late the record, and whatever hosts' clocks say."""
+def test_operation_has_its_own_type_of_event(
+    api: Api, stored: Any, state: str, operation: str
+) -> None:
+    """This does not depend on how late the record is, or on the clocks of hosts."""
     old, new = images(api, stored, state, operation)
 
     for late in (-2, 0, 9):
@@ -204,7 +208,9 @@ _EVERY_NAME = {
 
 
 def variants(new: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any] | None, dict[str, Any]]]:
-    """The item with one attribute taken away, or set to each wrong type, bound and neighbour."""
+    """Yield the item without one attribute, or with a wrong type, a bound or a neighbouring value
+    of it.
+    """
     hashes = [value for value in new.values() if "B" in value]
     for name in (new.keys() | _EVERY_NAME) - {"SessionId"}:  # a key can't change
         others = [*WRONG, *hashes]
@@ -234,7 +240,7 @@ def is_last_client(value: Any, longest: int = 128) -> bool:
     )
 
 
-# What a caller may choose: whether such a value could have come from one.
+# Attributes that a caller may choose, and whether a caller could have sent the value.
 FREE: dict[str, Callable[[Any], bool]] = {
     "Data": is_json_map,
     "LastClient": is_last_client,
@@ -250,7 +256,7 @@ FREE: dict[str, Callable[[Any], bool]] = {
 
 @pytest.mark.parametrize(("state", "operation"), CASES)
 def test_any_other_change_is_tampered(api: Api, stored: Any, state: str, operation: str) -> None:
-    """One attribute more, less or otherwise than the operation makes it."""
+    """One attribute is added, removed or different from the operation's result."""
     old, new = images(api, stored, state, operation)
     _, type, free = OPERATIONS[operation]
 
@@ -267,12 +273,12 @@ def test_any_other_change_is_tampered(api: Api, stored: Any, state: str, operati
         else:
             expected = {type, "tampered"}  # a time that depends on when the write was made
         if changed == old | {who: changed[who] for who in ("Actor", "RequestId") if who in changed}:
-            # Nothing but who wrote it: a renewal within the second of the last one.
+            # Only the writer changes: this is a renewal within the second of the last one.
             expected = {"renewed", "tampered"}
         if name == "FamilyHash" and name in free:
-            expected |= {"tampered"}  # another family is one of a rotation without a token
+            expected |= {"tampered"}  # a rotation without a token begins another family
         if name == "TokenHash" and value == new.get("FamilyHash"):
-            expected |= {type}  # as good as any
+            expected |= {type}  # any other value is possible, too
         if name == "RenewedAt" and changed["ExpirationTime"] == changed["AbsoluteExpirationTime"]:
             expected = {type, "tampered"}  # any time of renewal leads to the absolute end
         assert kind in expected, (name, value, kind)
@@ -287,7 +293,7 @@ def test_any_other_change_is_tampered(api: Api, stored: Any, state: str, operati
 def test_any_other_new_item_is_tampered(
     api: Api, stored: Any, user_id: str | None, client: dict[str, str], window: int
 ) -> None:
-    """A session that its holder made up has its beginning on record as what it is."""
+    """If somebody forges a session, the trail must not show it as `created`."""
     data = {"a": 1, "b": [None, True, {"c": "d"}]}
     session_id = api.create(
         user_id, data=data, client=client, ttl_seconds=window, absolute_ttl_seconds=2500
@@ -318,10 +324,10 @@ def inserted(new: Any, at: int) -> str:
 
 
 @pytest.mark.parametrize("operation", [op for op in OPERATIONS if applies(op, "seen")])
-def test_session_that_the_switch_killed_is_only_revoked(
+def test_session_that_not_before_ended_can_only_be_revoked(
     api: Api, stored: Any, operation: str
 ) -> None:
-    """The API refuses every other write, from the moment that it knows the switch."""
+    """The API refuses every other write as soon as it has the setting."""
     old, new = images(api, stored, "seen", operation)
     made, at = OPERATIONS[operation][1], api.clock.now
     expected = made if made == "revoked" else "tampered"
@@ -331,7 +337,7 @@ def test_session_that_the_switch_killed_is_only_revoked(
 
     assert of_killed() == expected
     assert of_killed(not_before=NOW) == made
-    # The change was recorded before the function and the API got the setting, or just then.
+    # The change was recorded before or just when the function and the API got the setting.
     assert of_killed(enforced_since=at + 5) == made
     assert of_killed(enforced_since=at - 60) == made
     assert of_killed(enforced_since=at - 61) == expected
@@ -374,7 +380,10 @@ def test_session_that_the_switch_killed_is_only_revoked(
     ],
 )
 def test_forgery_with_a_new_request_id_is_tampered(api: Api, stored: Any, change: Any) -> None:
-    """Whoever writes to the table can spell a request id; that makes no call of the API of it."""
+    """Somebody with access to the table can write a request id.
+
+    The change is still not a call of the API.
+    """
     session_id = api.create(ttl_seconds=1000)
     old = stored(session_id)
 
@@ -385,8 +394,8 @@ def test_forgery_with_a_new_request_id_is_tampered(api: Api, stored: Any, change
     assert found.actor is None
 
 
-def test_revoked_session_changes_no_more(api: Api, stored: Any) -> None:
-    """Taking the mark away would bring it back."""
+def test_revoked_session_does_not_change(api: Api, stored: Any) -> None:
+    """Removing `RevokedAt` would make the session live again."""
     session_id = api.create()
     live = stored(session_id)
     api("DELETE", f"/sessions/{session_id}")
@@ -400,7 +409,10 @@ def test_revoked_session_changes_no_more(api: Api, stored: Any) -> None:
 
 
 def test_expired_session_is_not_renewed(api: Api, stored: Any) -> None:
-    """A renewal that began before the expiry may be recorded late; one after it is a forgery."""
+    """A renewal that began before the expiry may be recorded late.
+
+    A renewal after the expiry is forged.
+    """
     session_id = api.create(ttl_seconds=10)
     old = stored(session_id)
 

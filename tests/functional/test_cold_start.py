@@ -1,4 +1,4 @@
-"""What a function does before its first request, because somebody waits for it."""
+"""What a function does before its first request. A caller waits for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POWERTOOLS = {"aws_lambda_powertools", "msgspec"}
 
 
 def loaded(package: str) -> set[str]:
-    """The modules of a process that imported this function's handler."""
+    """Return the modules of a process that has imported this function's handler."""
     done = subprocess.run(
         [sys.executable, "-c", f"import sys, {package}.handler; print(*sys.modules)"],
         env=os.environ | {"PYTHONPATH": str(ROOT / "functions")},
@@ -32,7 +32,7 @@ def loaded(package: str) -> set[str]:
     [("session_api", POWERTOOLS), ("session_audit", POWERTOOLS), ("session_authorizer", set())],
 )
 def test_no_function_imports_the_sdk(package: str, expected: set[str]) -> None:
-    """And the authorizer next to nothing."""
+    """The authorizer imports as little as possible."""
     function(package)  # sets its environment
     assert loaded(package) & (POWERTOOLS | {"botocore.session"}) == expected
 
@@ -46,7 +46,7 @@ def test_the_authorizer_loads_nothing_of_the_trail() -> None:
 
 
 @pytest.mark.parametrize("package", ["session_api", "session_audit", "session_authorizer"])
-def test_garbage_is_collected_once_all_is_imported(package: str) -> None:
+def test_garbage_is_collected_after_all_imports(package: str) -> None:
     function(package)
 
     assert gc.isenabled()

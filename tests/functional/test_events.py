@@ -1,4 +1,4 @@
-"""What goes out on the bus, and what becomes of it when the bus does not take it."""
+"""Events that are sent to the bus, and the handling of its failures."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SESSION = "n2qXk8bVQ0mF"
 class Bus:
     """EventBridge with its documented limits.
 
-    A test fails entries by the code that `judge` gives for a detail, or requests by what `before`
-    raises.
+    A test fails single entries with the code that `judge` returns for a detail, or whole requests
+    by raising in `before`.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ def bus() -> Bus:
 
 @pytest.fixture
 def kept() -> list[Any]:
-    """The records that the bucket holds."""
+    """Return the records in the bucket."""
     return []
 
 
@@ -100,7 +100,7 @@ def events_log(events: ModuleType) -> StringIO:
 
 
 def send(events: ModuleType, batch: list[Any]) -> str | None:
-    """Where Lambda is to repeat from, if at all."""
+    """Send the records. Return the number from which Lambda must repeat, or None."""
     answer = events.lambda_handler({"Records": batch}, lambda_context())
     failures: list[dict[str, str]] = answer["batchItemFailures"]
     assert len(failures) <= 1
@@ -108,7 +108,7 @@ def send(events: ModuleType, batch: list[Any]) -> str | None:
 
 
 def record(number: int, item: dict[str, Any]) -> dict[str, Any]:
-    """The stream record of this item of the trail."""
+    """Return the stream record of this item of the trail."""
     [base] = sample("trail_revoked")["Records"]
     change: dict[str, Any] = base["dynamodb"]
     change["SequenceNumber"] = str(number)
@@ -118,7 +118,10 @@ def record(number: int, item: dict[str, Any]) -> dict[str, Any]:
 
 
 def batch(count: int, **attributes: Any) -> list[dict[str, Any]]:
-    """Records of `revoked` events, whose request ids are the record's places in the batch."""
+    """Return records of `revoked` events.
+
+    Each request id is the position of the record in the batch.
+    """
     [base] = sample("trail_revoked")["Records"]
     image = base["dynamodb"]["NewImage"]
     return [
@@ -131,10 +134,10 @@ def places(details: list[Any]) -> list[int]:
     return [int(detail["request_id"]) for detail in details]
 
 
-def test_detail_is_the_very_item_of_get_events(
+def test_detail_is_the_event_of_get_events(
     events: ModuleType, bus: Bus, api: Api, tables: Any
 ) -> None:
-    """As the trail's stream brings it, from the table that the audit function wrote."""
+    """The record comes from the table that the audit function wrote."""
     audit = function("session_audit")
     for name in ("created", "updated", "revoked", "expired"):
         audit.lambda_handler(sample(f"stream_{name}"), lambda_context())
@@ -150,7 +153,7 @@ def test_detail_is_the_very_item_of_get_events(
         assert (entry["Source"], entry["EventBusName"]) == ("serverless-sessions", "default")
 
 
-def test_sdk_takes_what_the_function_gives_it() -> None:
+def test_sdk_accepts_the_functions_requests() -> None:
     with moto.mock_aws():
         events = function("session_events", "local")
         assert send(events, sample("trail_revoked")["Records"]) is None
@@ -164,7 +167,9 @@ def test_batch_of_100_takes_ten_requests(events: ModuleType, bus: Bus) -> None:
 
 
 def test_longest_events_are_packed_by_size(events: ModuleType, bus: Bus) -> None:
-    """Hardly an event is longer: `functions/audit/images.py` cuts what it is made of."""
+    """Events are hardly longer than this, because `functions/audit/images.py` cuts the texts in
+    them.
+    """
     text, name = "\x01" * 512, "\x01" * 2048
     longest = {
         "UserId": {"S": name},
@@ -188,7 +193,7 @@ def test_longest_events_are_packed_by_size(events: ModuleType, bus: Bus) -> None
 def test_request_is_packed_by_the_bytes_that_boto3_sends(
     events: ModuleType, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    """`Detail` is JSON within JSON, and boto3 escapes whatever is not ASCII."""
+    """`Detail` is JSON within JSON, and boto3 escapes every character that is not ASCII."""
     sizes = []
 
     def answer(request: Any, **_: Any) -> AWSResponse:
@@ -201,10 +206,10 @@ def test_request_is_packed_by_the_bytes_that_boto3_sends(
     assert send(events, batch(40, Changed={"L": [{"S": text * 4000}]})) is None
 
     assert max(sizes) <= 256 * 1024
-    assert len(sizes) < 10 or min(sizes[:-1]) > 200 * 1024  # as full as they can be
+    assert len(sizes) < 10 or min(sizes[:-1]) > 200 * 1024  # as full as possible
 
 
-def test_request_may_have_256_kb_to_the_byte(events: ModuleType, bus: Bus) -> None:
+def test_request_may_have_exactly_256_kb(events: ModuleType, bus: Bus) -> None:
     send(events, batch(2, Actor={"S": ""}))
     room = 256 * 1024 - len(json.dumps({"Entries": bus.requests.pop()}))
     records = batch(2, Actor={"S": ""})
@@ -218,14 +223,14 @@ def test_request_may_have_256_kb_to_the_byte(events: ModuleType, bus: Bus) -> No
 
 
 def sdk_client(events: ModuleType, answer: Callable[..., AWSResponse]) -> Any:
-    """boto3's client, whose requests are answered in place of being sent."""
+    """boto3's client. Its requests are answered without being sent."""
     client = boto3.client("events", region_name="us-east-1", config=events.client.meta.config)
     client.meta.events.register("before-send.events.PutEvents", answer)
     return client
 
 
 def answered(status: int, body: Any = None) -> AWSResponse:
-    """An answer of EventBridge, without a body unless one is given."""
+    """Return an answer of EventBridge, by default without a body."""
     headers: Any = {}
     response = AWSResponse("https://events", status, headers, None)
     vars(response)["_content"] = b"" if body is None else json.dumps(body).encode()
@@ -235,7 +240,8 @@ def answered(status: int, body: Any = None) -> AWSResponse:
 def test_request_that_is_too_large_is_split(
     events: ModuleType, kept: list[Any], monkeypatch: pytest.MonkeyPatch, events_log: StringIO
 ) -> None:
-    """EventBridge says so by status alone. What is too large by itself is kept, and never repeated.
+    """EventBridge only returns the status. An entry that is too large alone is put into the bucket
+    and never repeated.
 
     https://github.com/boto/boto3/issues/3411
     """
@@ -272,7 +278,7 @@ def test_request_that_is_too_large_is_split(
         ("413", 413),
     ],
 )
-def test_request_that_no_repetition_mends_holds_up_nothing(
+def test_permanently_failing_request_does_not_delay_other_events(
     events: ModuleType, bus: Bus, kept: list[Any], code: str, status: int
 ) -> None:
     records = batch(10)
@@ -305,10 +311,10 @@ def test_request_that_no_repetition_mends_holds_up_nothing(
         ("503", 503),
     ],
 )
-def test_request_that_may_pass_later_is_repeated(
+def test_temporarily_failing_request_is_repeated(
     events: ModuleType, bus: Bus, kept: list[Any], code: str, status: int
 ) -> None:
-    """The status alone tells little: AWS's JSON protocols answer 400 to nearly everything."""
+    """The status is not enough: AWS's JSON protocols answer 400 to nearly every error."""
 
     def refuse() -> None:
         raise refusal(code, status)
@@ -320,10 +326,10 @@ def test_request_that_may_pass_later_is_repeated(
     assert kept == []
 
 
-def test_item_that_boto3_will_not_send_holds_up_nothing(
+def test_item_that_boto3_rejects_does_not_delay_other_events(
     events: ModuleType, monkeypatch: pytest.MonkeyPatch, kept: list[Any]
 ) -> None:
-    """It is refused on this side: something else wrote into the trail."""
+    """boto3 rejects the item, which something else wrote into the trail."""
     records = batch(5)
     records[2]["dynamodb"]["NewImage"]["Type"] = {"N": "7"}
     taken: list[Any] = []
@@ -340,7 +346,7 @@ def test_item_that_boto3_will_not_send_holds_up_nothing(
     assert kept == [records[2]]
 
 
-def test_failed_entries_alone_are_sent_again(events: ModuleType, bus: Bus) -> None:
+def test_only_failed_entries_are_sent_again(events: ModuleType, bus: Bus) -> None:
     failing = [3, 7, 3]
 
     def fail(detail: Any) -> str | None:
@@ -360,10 +366,13 @@ def test_failed_entries_alone_are_sent_again(events: ModuleType, bus: Bus) -> No
 @pytest.mark.parametrize(
     "code", ["ThrottlingException", "InternalFailure", "AccessDeniedException", "Whatever"]
 )
-def test_lowest_that_the_bus_did_not_take_is_reported(
+def test_lowest_failed_record_is_reported(
     events: ModuleType, bus: Bus, kept: list[Any], code: str
 ) -> None:
-    """By number: as texts, "100" would come before "99". The others are on the bus nevertheless."""
+    """The lowest number counts, not the lowest string: "100" would come before "99".
+
+    The other events are on the bus.
+    """
     bus.judge = lambda detail: code if detail["request_id"] in ("9", "1", "2") else None
 
     assert send(events, batch(12)) == "99"
@@ -380,10 +389,10 @@ def test_lowest_that_the_bus_did_not_take_is_reported(
         "NotAuthorizedForSourceException",
     ],
 )
-def test_refused_entry_holds_up_nothing(
+def test_permanently_refused_entry_does_not_delay_other_events(
     events: ModuleType, bus: Bus, kept: list[Any], events_log: StringIO, code: str
 ) -> None:
-    """It is never sent again, is kept whole, and the log names it."""
+    """It is never sent again. The bucket has the complete record, and the log names the event."""
     records = batch(5)
     bus.judge = lambda detail: code if detail["request_id"] == "2" else None
 
@@ -401,7 +410,7 @@ def test_refused_entry_holds_up_nothing(
 @pytest.mark.parametrize(
     "item", [{}, {"SessionId": {"S": "x"}}, {"Type": {"S": "created"}, "At": {"N": "1.5"}}]
 )
-def test_item_that_is_no_event_holds_up_nothing(
+def test_item_that_is_not_an_event_does_not_delay_other_events(
     events: ModuleType, bus: Bus, kept: list[Any], item: dict[str, Any]
 ) -> None:
     records = batch(3)
@@ -412,7 +421,7 @@ def test_item_that_is_no_event_holds_up_nothing(
     assert kept == [records[1]]
 
 
-def test_refused_record_that_comes_again_is_not_kept_yet(
+def test_refused_record_that_lambda_repeats_is_not_kept_yet(
     events: ModuleType, bus: Bus, kept: list[Any]
 ) -> None:
     records = batch(6)
@@ -423,10 +432,12 @@ def test_refused_record_that_comes_again_is_not_kept_yet(
     assert kept == [records[1]]
 
 
-def test_refused_record_that_can_not_be_kept_comes_again(
+def test_refused_record_is_repeated_if_the_bucket_fails(
     events: ModuleType, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the lowest one on, by number: as texts, "100" would come before "99"."""
+    """Lambda repeats from the lowest number on, not from the lowest string: "100" would come before
+    "99".
+    """
     bus.judge = lambda detail: "MalformedDetail" if detail["request_id"] in ("1", "2") else None
     monkeypatch.setattr("audit.failed_events.keep", lambda records, bucket: False)
 
@@ -436,7 +447,7 @@ def test_refused_record_that_can_not_be_kept_comes_again(
 def test_silent_bus_is_given_up_within_the_functions_time(
     events: ModuleType, bus: Bus, kept: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed by Lambda, the function could not report anything."""
+    """If Lambda killed the function, it could not report anything."""
     clock = [0.0]
 
     def time_out() -> None:
@@ -456,14 +467,17 @@ def test_silent_bus_is_given_up_within_the_functions_time(
         for each in resources("AWS::Lambda::Function", "local").values()
         if each["Handler"].startswith("session_events.")
     }
-    assert clock[0] < timeout - 15  # which the bucket may take
+    assert clock[0] < timeout - 15  # the rest is for the bucket
     assert kept == []
 
 
-def test_bus_that_is_away_for_an_hour_costs_nothing(
+def test_outage_of_the_bus_for_an_hour_loses_nothing(
     events: ModuleType, bus: Bus, kept: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lambda repeats from the lowest failure on, for 22 hours; halfway up, the bus is flaky."""
+    """Lambda repeats from the lowest failure on, for 22 hours.
+
+    In the second half, the bus fails at random.
+    """
     clock = [0.0]
 
     def be_away() -> None:
@@ -488,8 +502,8 @@ def test_bus_that_is_away_for_an_hour_costs_nothing(
     assert kept == []
 
 
-def test_repeated_event_is_told_by_its_id(events: ModuleType, bus: Bus) -> None:
-    """The same to the letter; only EventBridge's own id differs."""
+def test_repeated_event_has_the_same_detail(events: ModuleType, bus: Bus) -> None:
+    """Only EventBridge's own id differs."""
     send(events, batch(1))
     send(events, batch(1))
 
@@ -497,13 +511,13 @@ def test_repeated_event_is_told_by_its_id(events: ModuleType, bus: Bus) -> None:
     assert first == second
 
 
-def test_same_record_twice_in_a_batch_goes_out_once(events: ModuleType, bus: Bus) -> None:
+def test_same_record_twice_in_a_batch_is_sent_once(events: ModuleType, bus: Bus) -> None:
     send(events, batch(1) * 2)
 
     assert len(bus.taken) == 1
 
 
-def test_log_tells_why_but_not_whose(events: ModuleType, bus: Bus, events_log: StringIO) -> None:
+def test_log_has_the_cause_but_no_user(events: ModuleType, bus: Bus, events_log: StringIO) -> None:
     bus.judge = lambda detail: "AccessDeniedException"
 
     send(events, batch(3, UserId={"S": "grace@example.com"}))
@@ -514,8 +528,8 @@ def test_log_tells_why_but_not_whose(events: ModuleType, bus: Bus, events_log: S
     assert "grace" not in events_log.getvalue()
 
 
-def test_every_member_of_an_event_survives_its_way() -> None:
-    """Through an item of the table, whatever members events come to have."""
+def test_every_member_of_an_event_is_sent() -> None:
+    """Events may get more members, and all of them must be in the item of the table."""
     from audit import trail as audit_trail
 
     event = AuditEvent(

@@ -1,4 +1,4 @@
-"""The first use of a rotated token is written down, and the former token's grace period begins."""
+"""The first use of a rotated token is recorded, and begins the former token's grace period."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.functions import ROLE, lambda_context
 from tests.support.seam import seam
 from tests.support.tokens import id_of, is_authorized, rotate, successor, token_of, verify
 
-# Binary values and failed conditions are where the clients differ most.
+# The two clients differ most in binary values and failed conditions.
 pytestmark = ON_BOTH
 
 
@@ -35,7 +35,7 @@ class Tokens:
         self.rotated_at = api.clock.now
 
     def rotate(self, other: SessionStore, token: Token, grace_seconds: int) -> None:
-        """For the holder of the newest token, by another caller."""
+        """Rotate as another caller, for the owner of the newest token."""
         rotation = Rotation(
             token.hashes, Token.parse(self.newest), grace_seconds, retired_seconds=30
         )
@@ -48,7 +48,7 @@ def tokens(api: Api) -> Tokens:
 
 
 def after_the_read(act: Callable[[], object]) -> None:
-    """Let `act` happen once, between the first request and the next one."""
+    """Call `act` once, between the first request and the next one."""
 
     def after() -> None:
         seam.after = lambda: None
@@ -74,7 +74,10 @@ def assert_marked(item: Any, at: int) -> None:
 def test_verify_marks_the_newest_token_once(
     api: Api, tokens: Tokens, stored: Any, options: dict[str, Any]
 ) -> None:
-    """Without a renewal too: a client that reads the table itself sends such calls here."""
+    """The token is marked even if no renewal is due.
+
+    A client that reads the table itself calls `verify` for this.
+    """
     before = stored(tokens.session_id)
     api.clock.now += 100
 
@@ -106,8 +109,8 @@ def test_mark_and_a_renewal_that_is_due_are_one_write(
     assert item["RenewedAt"] == {"N": str(NOW + 600)}
 
 
-def test_mark_is_no_renewal(api: Api, stored: Any) -> None:
-    """Without `renew`, one that is due is not made; and a client is no reason to store it."""
+def test_mark_without_renew_neither_renews_nor_stores_the_client(api: Api, stored: Any) -> None:
+    """With `renew` false, a renewal that is due is not made, and `client` is not stored."""
     tokens = Tokens(api)
     api.clock.now += 600
 
@@ -129,7 +132,7 @@ def test_mark_within_the_last_window_renews_to_the_absolute_end(api: Api, stored
 def test_authorizer_marks_the_newest_token_once(
     api: Api, authorizer: ModuleType, tokens: Tokens, stored: Any
 ) -> None:
-    """In its own name, and it never renews."""
+    """The write has the authorizer's name, and never renews."""
     api.clock.now += 600
     seam.calls.clear()
 
@@ -155,7 +158,7 @@ def test_authorizer_marks_tokens_of_anonymous_sessions_too(
     stored: Any,
     anonymous: bool,
 ) -> None:
-    """Whether it lets them in is a setting; the token has been presented all the same."""
+    """A setting decides whether it accepts them. The token has been used in any case."""
     monkeypatch.setattr(authorizer, "authorize_anonymous", anonymous)
     newest = successor(api, api.log_in(None))
 
@@ -166,7 +169,7 @@ def test_authorizer_marks_tokens_of_anonymous_sessions_too(
 def test_former_token_marks_nothing(
     api: Api, authorizer: ModuleType, tokens: Tokens, stored: Any
 ) -> None:
-    """Its holder may never have heard of the newest one."""
+    """The caller may never have received the newest token."""
     before = stored(tokens.session_id)
     api.clock.now += 100
 
@@ -195,7 +198,7 @@ def test_token_of_a_rotation_without_a_grace_needs_no_mark(api: Api) -> None:
     assert api.requests == ["GetItem"]
 
 
-# Trouble with writing is no trouble with knowing.
+# A failed write does not make the token invalid.
 
 TROUBLE = [
     (TransientError("ThrottlingException"), "ThrottlingException"),
@@ -216,7 +219,7 @@ def test_newest_token_is_good_though_its_mark_fails(
     failure: Exception,
     cause: str,
 ) -> None:
-    """With a renewal and without; the next request marks it."""
+    """This is tested with and without a renewal. The next request marks the token."""
     before = stored(tokens.session_id)
     api.clock.now += after
     fail_writes(failure)
@@ -277,7 +280,7 @@ both_doors = pytest.mark.parametrize("is_let_in", [by_verify, by_authorizer])
 
 @both_doors
 @pytest.mark.parametrize("grace_seconds", [0, 9, 30])
-def test_token_that_is_rotated_before_its_mark_is_judged_anew(
+def test_token_that_is_rotated_before_its_mark_is_checked_again(
     api: Api,
     authorizer: ModuleType,
     tokens: Tokens,
@@ -286,9 +289,11 @@ def test_token_that_is_rotated_before_its_mark_is_judged_anew(
     is_let_in: Door,
     grace_seconds: int,
 ) -> None:
-    """It has become the former one, which is good, or refused at once, which is no theft.
+    """The token has become the former one. It is valid, or without a grace period refused, which is
+    not a theft.
 
-    With the same grace period, in the same second, only the hashes tell the two rotations apart.
+    If both rotations have the same grace period and happen in the same second, only the hashes
+    differ.
     """
     new = Token.issue(tokens.session_id)
     after: list[Any] = []
@@ -314,7 +319,7 @@ def test_token_that_is_marked_twice_at_once_is_marked_once(
     stored: Any,
     is_let_in: Door,
 ) -> None:
-    """The later one would make the grace period of the former token longer."""
+    """The second mark would extend the grace period of the former token."""
     newest = Token.parse(tokens.newest)
     assert newest
 
@@ -337,7 +342,7 @@ def test_session_that_ends_before_the_mark_is_refused(
     stored: Any,
     is_let_in: Door,
 ) -> None:
-    """The mark brings nothing back."""
+    """The mark does not make the session live again."""
     after_the_read(lambda: other.revoke(tokens.session_id, reason="first", by=BY_OTHER))
 
     assert not is_let_in(api, authorizer, tokens.newest)
@@ -357,10 +362,10 @@ def test_session_that_expires_before_the_mark_is_refused(
     assert stored(tokens.session_id) == before
 
 
-def test_mark_stands_though_a_rotation_that_was_under_way_began_before_it(
+def test_mark_is_kept_though_a_rotation_in_progress_began_before_it(
     api: Api, tokens: Tokens, stored: Any
 ) -> None:
-    """Of a grace period nothing is lost: the newest token is the former one's heir."""
+    """The grace period is not shortened, because the newest token replaces the former one."""
     verify(api, tokens.newest)
     third = token_of(rotate(api, tokens.session_id, token=tokens.newest))
 

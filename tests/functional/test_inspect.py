@@ -1,4 +1,4 @@
-"""A token that nobody has just presented can be looked at without consequences."""
+"""`inspect` checks a stored token without consequences."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def test_inspected_session_is_neither_renewed_nor_marked(api: Api, stored: Any) 
 
 @pytest.mark.parametrize("seconds", [0, 29, 31, 1700])
 def test_older_token_is_refused_and_ends_nothing(api: Api, stored: Any, seconds: int) -> None:
-    """Whether it is the former one, the retired one, or known by its family alone."""
+    """This is true for the former token, the retired one, and a token that is only known by its
+    family.
+    """
     tokens = [api.log_in()]
     for _ in range(3):
         tokens.append(successor(api, tokens[-1]))

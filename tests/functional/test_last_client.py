@@ -1,4 +1,4 @@
-"""Who used a session last, as `verify` is told: it travels with a renewal that is due anyway."""
+"""`last_client`: the client of the last `verify` that renewed the session."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def verify(api: Api, token: str, **options: Any) -> Answer:
 
 @pytest.fixture
 def token(api: Api) -> str:
-    """Of a session that is due for a renewal, and has a last client."""
+    """The token of a session that is due for a renewal and has a last client."""
     token = api.log_in(client=FIRST)
     api.clock.now += 180
     assert verify(api, token, client=FIRST).json["last_client"] == FIRST
@@ -28,7 +28,7 @@ def token(api: Api) -> str:
 
 
 def test_last_client_is_that_of_the_last_renewal(api: Api, token: str, stored: Any) -> None:
-    """`client` stays what it was at the creation; lists have both."""
+    """`client` stays as it was at the creation. Lists contain both."""
     answer = verify(api, token, client=SECOND)
 
     assert api.requests == ["GetItem", "UpdateItem"]
@@ -43,8 +43,8 @@ def test_last_client_is_that_of_the_last_renewal(api: Api, token: str, stored: A
     assert (listed["client"], listed["last_client"]) == (FIRST, SECOND)
 
 
-def test_client_is_no_reason_to_write(api: Api, token: str, stored: Any) -> None:
-    """What is not stored is not answered either."""
+def test_client_causes_no_write(api: Api, token: str, stored: Any) -> None:
+    """A client that is not stored is not in the answer either."""
     session_id = token.partition(".")[0]
     api("POST", f"/sessions/{session_id}/renew")
     api.clock.now += 179
@@ -69,13 +69,13 @@ def test_renewal_without_a_client_leaves_the_last_one(
     assert api("POST", f"{path}/renew").json["last_client"] == FIRST
 
 
-def test_part_of_a_client_takes_the_place_of_all_of_it(api: Api, token: str) -> None:
-    """An address and a browser that never were together would mislead."""
+def test_part_of_a_client_replaces_the_whole_client(api: Api, token: str) -> None:
+    """An address and a browser that were never used together would be misleading."""
     assert verify(api, token, client={"ip": "::1"}).json["last_client"] == {"ip": "::1"}
 
 
 def test_long_user_agent_is_cut(api: Api, token: str) -> None:
-    """The creation's is not."""
+    """The user agent of the creation is not cut."""
     longest = {"ip": "0000:0000:0000:0000:0000:ffff:255.255.255.255", "user_agent": "😀" * 512}
 
     answer = verify(api, token, client=longest)
@@ -85,7 +85,7 @@ def test_long_user_agent_is_cut(api: Api, token: str) -> None:
     assert api("GET", f"/sessions/{session_id}").json["client"] == longest
 
 
-def test_renewal_to_the_absolute_end_brings_it_too(api: Api) -> None:
+def test_renewal_to_the_absolute_end_stores_it_too(api: Api) -> None:
     token = api.log_in(ttl_seconds=600, absolute_ttl_seconds=900)
     api.clock.now += 599
 
@@ -129,16 +129,16 @@ def test_wrong_clients_are_named(api: Api, token: str, client: Any, pointer: str
     assert api.requests == []
 
 
-# moto writes a part of what it then refuses as too large.
+# moto stores a part of an item before it rejects the item as too large.
 @ON_DYNAMODB_LOCAL
 def test_full_item_is_renewed_without_its_last_client(api: Api, stored: Any) -> None:
-    """A session must not end because there is no room in its item for who uses it."""
+    """A session must not end because its item has no space for the client."""
     token = api.log_in()
     session_id, size = token.partition(".")[0], 65_000
     while size:
         key = f"k{len(stored(session_id)['Data']['M'])}"
         change = {"data": {key: "x" * size}}
-        # A longer id than that of the renewal, which must fit in its place.
+        # This id is longer than the renewal's id, which must fit in its place.
         answer = api("PATCH", f"/sessions/{session_id}", change, request_id=f"{key:>40}")
         if answer.status == 413:
             size //= 2

@@ -62,7 +62,7 @@ def test_nothing_extends_the_last_window(api: Api, after: int) -> None:
 
 
 def test_verify_does_not_try_to_renew_the_last_window(api: Api) -> None:
-    """There is nothing to gain, so it costs no write."""
+    """A renewal would change nothing, so no write is made."""
     token = api.log_in(None)
     end_with(api, id_of(token))
     api.clock.now += 50
@@ -81,8 +81,8 @@ def test_last_window_can_be_made_shorter(api: Api) -> None:
     assert answer.json["expires_at"] == answer.json["absolute_expires_at"] == NOW + 65
 
 
-def test_repeated_call_makes_it_no_longer(api: Api, stored: Any) -> None:
-    """Of several requests of a visitor that log in at once, the first one decides."""
+def test_repeated_call_does_not_extend_the_last_window(api: Api, stored: Any) -> None:
+    """If several requests of a visitor log in at the same time, the first one decides."""
     session_id = api.create(None)
     end_with(api, session_id)
     api.clock.now += 30
@@ -98,7 +98,7 @@ def test_repeated_call_makes_it_no_longer(api: Api, stored: Any) -> None:
 def test_last_window_never_passes_the_absolute_end(
     api: Api, stored: Any, window: int, requests: int
 ) -> None:
-    """Stored as the caller asks, and cut by the absolute end."""
+    """The window is stored as the caller sets it. The absolute end limits it."""
     session_id = api.create(None, ttl_seconds=800, absolute_ttl_seconds=1000)
     api.clock.now += 600
 
@@ -112,10 +112,10 @@ def test_last_window_never_passes_the_absolute_end(
 
 
 @pytest.mark.parametrize("ahead", [5, 30])
-def test_last_window_is_given_though_a_later_clock_renewed(
+def test_last_window_is_set_though_a_later_clock_renewed(
     api: Api, other: SessionStore, stored: Any, ahead: int
 ) -> None:
-    """It begins at the later renewal, as any change of the window does."""
+    """It begins at the later renewal, like any change of the window."""
     session_id = api.create(None)
     api.clock.now += ahead
     other.renew(session_id, by=BY_OTHER)
@@ -127,10 +127,8 @@ def test_last_window_is_given_though_a_later_clock_renewed(
     assert api.requests == ["UpdateItem", "UpdateItem"]
 
 
-def test_last_window_of_a_session_that_another_one_shortens_meanwhile(
-    api: Api, other: SessionStore
-) -> None:
-    """The first request says that the absolute end is near; by the second it is nearer."""
+def test_last_window_while_another_call_shortens_the_session(api: Api, other: SessionStore) -> None:
+    """At the first request, the absolute end is near. At the second request, it is nearer."""
     session_id = api.create(None, ttl_seconds=600, absolute_ttl_seconds=600)
     api.clock.now += 570
 
@@ -146,7 +144,7 @@ def test_last_window_of_a_session_that_another_one_shortens_meanwhile(
 
 
 def test_session_of_a_user_gets_no_last_window(api: Api, stored: Any) -> None:
-    """It is revoked instead: a log-out is final at once."""
+    """A user's session is revoked instead, because a log-out is final at once."""
     session_id = api.create("ada")
     before = stored(session_id)
 
@@ -190,8 +188,8 @@ def test_renewal_that_is_not_final_leaves_the_absolute_end(api: Api, stored: Any
         assert (answer.status, answer.json["absolute_expires_at"]) == (200, NOW + 86_400)
 
 
-def test_end_of_the_last_window_is_an_absolute_one_in_the_trail(api: Api, stored: Any) -> None:
-    """The session could not have lived on."""
+def test_end_of_the_last_window_has_the_cause_absolute(api: Api, stored: Any) -> None:
+    """The session could not have been renewed."""
     session_id = api.create(None)
     end_with(api, session_id)
     removed = {

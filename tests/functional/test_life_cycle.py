@@ -1,4 +1,4 @@
-"""What a session goes through, over HTTP and in the table."""
+"""The life cycle of a session, over HTTP and in the table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ABSENT = "AAAAAAAAAAAA"
 
 
 def test_created_session_is_answered_and_stored(api: Api, stored: Any) -> None:
-    """The answer is the whole session; the item spells out every attribute of the data model."""
+    """The answer contains the whole session, and the item has every attribute of the data model."""
     answer = api.send(sample("api_create_session"))
 
     session_id = answer.json["session_id"]
@@ -65,7 +65,7 @@ def test_session_without_a_client_stores_none(api: Api, stored: Any) -> None:
 
 
 def test_session_ids_are_72_random_bits(api: Api) -> None:
-    """12 base64url characters, no two alike."""
+    """An id has 12 base64url characters, and no two ids are alike."""
     ids = {api.create() for _ in range(20)}
 
     assert len(ids) == 20
@@ -86,7 +86,7 @@ def test_read_answers_the_session_and_extends_nothing(api: Api, stored: Any) -> 
 
 
 def test_patch_sets_and_removes_top_level_keys(api: Api) -> None:
-    """null removes at the top level and is a value below it."""
+    """null removes a key at the top level, and is a value below it."""
     session_id = api.create(data={"keep": 1, "drop": 2, "change": 3})
 
     answer = api(
@@ -158,7 +158,7 @@ def test_renewal_never_passes_the_absolute_end(api: Api, after: int, expires: in
 def test_revoked_session_is_gone_at_once_and_holds_no_data(
     api: Api, tables: Any, stored: Any
 ) -> None:
-    """Who ended it and why stays in the item, for the trail; the user's data does not."""
+    """The item keeps the actor and the reason for the trail, but no user data."""
     session_id = api.create(data={"secret": 1}, client={"ip": "203.0.113.7"})
     tables.client.update_item(
         TableName=tables.sessions,
@@ -201,7 +201,7 @@ def test_reason_defaults_to_logout(api: Api, stored: Any) -> None:
     assert stored(session_id)["RevokedReason"] == {"S": "logout"}
 
 
-# Writes to an existing session, other than ending it.
+# Writes to an existing session, except for ending it.
 WRITES: list[tuple[str, str, object]] = [
     ("POST", "/renew", None),
     ("POST", "/rotate", None),
@@ -211,7 +211,7 @@ WRITES: list[tuple[str, str, object]] = [
 
 
 def dead_sessions(api: Api, tables: Any) -> dict[str, str]:
-    """Session ids by why they are dead; TTL has not come by yet."""
+    """Return session ids by the cause of the end. TTL has not deleted the items yet."""
     expired = api.create(ttl_seconds=10)
     revoked = api.create()
     tampered = api.create()
@@ -241,7 +241,10 @@ def dead_sessions(api: Api, tables: Any) -> dict[str, str]:
 def test_dead_session_is_absent_to_all_and_stays_dead(
     api: Api, tables: Any, stored: Any, why: str, method: str, suffix: str, body: Any, status: int
 ) -> None:
-    """TTL deletes days late, so every read and write decides; and no write leaves a ghost."""
+    """TTL deletes late, so every read and write must check the session.
+
+    No write may create an incomplete item.
+    """
     session_id = dead_sessions(api, tables)[why]
     before = stored(session_id)
 
@@ -276,7 +279,7 @@ def test_write_on_the_second_of_the_expiry_changes_nothing(
 
 
 def test_item_with_a_string_as_expiration_time_is_no_session(api: Api, tables: Any) -> None:
-    """TTL would never delete it, and a comparison with a number would not hold."""
+    """TTL would never delete it, and a comparison with a number would be false."""
     session_id = dead_sessions(api, tables)["tampered"]
 
     assert api("GET", f"/sessions/{session_id}").status == 404
@@ -286,7 +289,7 @@ def test_item_with_a_string_as_expiration_time_is_no_session(api: Api, tables: A
 def test_write_whose_clock_is_behind_does_not_undo_a_revocation(
     api: Api, stored: Any, method: str, suffix: str, body: Any
 ) -> None:
-    """To a clock 5 s late the revoked session has not expired; RevokedAt decides."""
+    """For a clock that is 5 s late, the revoked session has not expired. `RevokedAt` decides."""
     session_id = api.create()
     api.clock.now += 60
     api("DELETE", f"/sessions/{session_id}")
@@ -304,7 +307,7 @@ def test_write_whose_clock_is_behind_does_not_undo_a_revocation(
 def test_renewal_whose_clock_is_behind_takes_nothing_back(
     api: Api, stored: Any, later: int, late: int
 ) -> None:
-    """Where a later renewal came first, its expiry stands; also that of the absolute end."""
+    """If a later renewal came first, its expiry is kept, even at the absolute end."""
     session_id = api.create(ttl_seconds=600, absolute_ttl_seconds=1600)
     for moment in (500, 900):
         api.clock.now = NOW + min(moment, late)
@@ -326,7 +329,7 @@ def test_renewal_whose_clock_is_behind_takes_nothing_back(
 def test_item_without_data_is_no_session_to_change(
     api: Api, tables: Any, stored: Any, method: str, body: Any
 ) -> None:
-    """No API call writes one. It is neither an error nor made whole."""
+    """No API call writes such an item. Changing it is a 404, and does not repair it."""
     session_id = api.create()
     key = {"SessionId": {"S": session_id}}
     tables.client.update_item(
@@ -416,7 +419,8 @@ def test_second_revocation_changes_nothing(api: Api, stored: Any) -> None:
 )
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
 def test_if_match_decides(api: Api, stored: Any, method: str, tag: str, status: int) -> None:
-    """A weak or foreign tag matches nothing; what is no list of entity tags is the caller's error.
+    """A weak or unknown tag matches nothing. A header that is not a list of entity tags is the
+    caller's error.
 
     https://www.rfc-editor.org/rfc/rfc9110#section-13.1.1
     """
@@ -459,8 +463,8 @@ def test_stale_tag_is_refused_after_a_change(api: Api) -> None:
     }
 
 
-def test_verify_and_renew_answer_the_tag_too(api: Api) -> None:
-    """So a request that begins with `verify` can write without a further read."""
+def test_verify_and_renew_return_the_tag_too(api: Api) -> None:
+    """A request that begins with `verify` can therefore write without another read."""
     token = api.log_in()
     path = f"/sessions/{token.partition('.')[0]}"
     api("PATCH", path, {"data": {"a": 1}})

@@ -14,12 +14,12 @@ from tests.support.backend import ON_BOTH, ON_DYNAMODB_LOCAL
 from tests.support.functions import sample
 from tests.support.seam import seam
 
-# Queries and batches are where the clients differ most.
+# The two clients differ most in queries and batches.
 pytestmark = ON_BOTH
 
 
 def create_in_turn(api: Api, count: int, **fields: Any) -> list[str]:
-    """Session ids, newest first, a second between any two."""
+    """Create sessions at intervals of a second. Return their ids, newest first."""
     ids = []
     for _ in range(count):
         ids.append(api.create(**fields))
@@ -28,7 +28,7 @@ def create_in_turn(api: Api, count: int, **fields: Any) -> list[str]:
 
 
 def pages(api: Api, **query: Any) -> list[list[str]]:
-    """The session ids of each page, as far as `next_cursor` leads."""
+    """Return the session ids of each page, following `next_cursor` to the end."""
     found: list[list[str]] = []
     cursor: dict[str, str] = {}
     while True:
@@ -69,7 +69,7 @@ def test_user_ids_of_any_kind_can_be_listed(api: Api, user_id: str) -> None:
     assert [item["session_id"] for item in answer.json["items"]] == [session_id]
 
 
-def test_pages_lead_through_the_whole_list(api: Api) -> None:
+def test_pages_contain_the_whole_list(api: Api) -> None:
     ids = create_in_turn(api, 7)
 
     assert sum(pages(api, limit=3), []) == ids
@@ -92,7 +92,7 @@ def test_limit_may_change_from_page_to_page(api: Api) -> None:
 
 
 def test_dead_sessions_never_show(api: Api) -> None:
-    """The index still names the expired and the revoked one."""
+    """The index still contains the expired session and the revoked one."""
     kept = api.create()
     revoked = api.create()
     expired = api.create(ttl_seconds=1)
@@ -103,8 +103,8 @@ def test_dead_sessions_never_show(api: Api) -> None:
     assert expired not in sum(pages(api, limit=1), [])
 
 
-def test_dead_entries_are_filled_up_for_a_few_rounds(api: Api) -> None:
-    """Two of the live ones behind three dead ones still make a page of two."""
+def test_page_with_dead_entries_is_filled_up_for_a_few_rounds(api: Api) -> None:
+    """Two live sessions behind three dead ones still make a page of two."""
     live = create_in_turn(api, 3)
     for session_id in create_in_turn(api, 3):
         api("DELETE", f"/sessions/{session_id}")
@@ -116,7 +116,9 @@ def test_dead_entries_are_filled_up_for_a_few_rounds(api: Api) -> None:
 
 
 def test_page_may_be_short_while_a_cursor_is_set(api: Api) -> None:
-    """Effort is bounded: after four rounds of dead entries the caller goes on by itself."""
+    """The effort is limited: after four rounds of dead entries, the caller has to ask for the next
+    page.
+    """
     [oldest] = create_in_turn(api, 1)
     for session_id in create_in_turn(api, 5):
         api("DELETE", f"/sessions/{session_id}")
@@ -127,7 +129,7 @@ def test_page_may_be_short_while_a_cursor_is_set(api: Api) -> None:
 
 
 def test_page_stays_short_when_its_time_is_over(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow table is no outage: what has been read is answered, with a cursor."""
+    """A slow table is not an outage. The sessions that were read are returned with a cursor."""
     [oldest] = create_in_turn(api, 1)
     for session_id in create_in_turn(api, 2):
         api("DELETE", f"/sessions/{session_id}")
@@ -164,7 +166,7 @@ def test_malformed_item_does_not_break_the_list(api: Api, tables: Any) -> None:
     assert pages(api) == [[kept]]
 
 
-# boto3 reads no such numbers, and moto uses it.
+# boto3 cannot read such numbers, and moto uses it.
 @ON_DYNAMODB_LOCAL
 @pytest.mark.parametrize(
     "created_at", [f"{NOW - 5}.5", f"{NOW}000", "-1", "0.001", "9E125", f"1.{'2' * 37}E-130"]
@@ -173,7 +175,7 @@ def test_malformed_item_does_not_break_the_list(api: Api, tables: Any) -> None:
 def test_malformed_item_at_the_end_of_a_page_breaks_nothing(
     api: Api, tables: Any, monkeypatch: pytest.MonkeyPatch, created_at: str, session_id: str
 ) -> None:
-    """The index has an entry for it, and pages go on behind that entry."""
+    """The index has an entry for it, and the next page begins after this entry."""
     monkeypatch.setattr("sessions.user_sessions._BATCH", 1)
     kept = {api.create() for _ in range(2)}
     tables.client.put_item(

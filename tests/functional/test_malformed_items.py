@@ -1,4 +1,4 @@
-"""Items that no call of the API wrote: readers and writers judge them alike, and none breaks
+"""Items that no call of the API wrote: reads and writes treat them alike, and none breaks
 another.
 """
 
@@ -14,13 +14,13 @@ from tests.support.backend import ON_DYNAMODB_LOCAL
 from tests.support.functions import lambda_context, sample
 from tests.support.tokens import rotate
 
-# Only DynamoDB itself compares numbers with texts as it does.
+# Only DynamoDB itself compares numbers with strings in its way.
 pytestmark = ON_DYNAMODB_LOCAL
 
 FRACTION = {"N": str(NOW + 900) + ".5"}
 WRONG_TYPES: list[Any] = [None, {"S": "x"}, {"M": {}}, {"NULL": True}, {"B": b"x"}]
 NUMBERS: list[Any] = [{"N": n} for n in ("0", "-1", "0.5", "9E125", str((NOW + 900) * 1000))]
-# Attributes that are no keys of the index, which DynamoDB itself holds to their types.
+# Attributes that are not keys of the index. DynamoDB itself checks the types of its keys.
 VALUES: dict[str, list[Any]] = {
     "ExpirationTime": [FRACTION, *NUMBERS, *WRONG_TYPES],
     "AbsoluteExpirationTime": [FRACTION, *NUMBERS, *WRONG_TYPES],
@@ -50,7 +50,7 @@ CASES = [
 
 
 def spoil(tables: Any, session_id: str, name: str, value: Any) -> dict[str, Any]:
-    """Write the item as somebody with access to the table could, and return it."""
+    """Write the item as somebody with access to the table could do, and return it."""
     key = {"SessionId": {"S": session_id}}
     item: dict[str, Any] = tables.client.get_item(TableName=tables.sessions, Key=key)["Item"]
     item.pop(name, None)
@@ -70,7 +70,10 @@ def authorized(authorizer: ModuleType, token: str) -> bool:
 def test_readers_and_writers_agree(
     api: Api, tables: Any, stored: Any, authorizer: ModuleType, name: str, value: Any
 ) -> None:
-    """What one of them honours all of them do; what is no session stays as it is."""
+    """Either all of them accept the item or none does.
+
+    An item that is not a session never changes.
+    """
     token = api.log_in(ttl_seconds=1800, client={"ip": "203.0.113.7"})
     session_id = token.partition(".")[0]
     for _ in range(2):
@@ -97,7 +100,9 @@ def test_readers_and_writers_agree(
         assert is_live or stored(session_id) == item
         again()
     proves = is_live and name != "TokenHash"
-    if name != "TokenHash":  # such a token is an older one of the family, which ends the session
+    if (
+        name != "TokenHash"
+    ):  # such a token counts as an older one of the family, which ends the session
         answer = api("POST", "/sessions/verify", {"token": token})
         assert answer.status == (200 if proves else 401)
         assert is_live or stored(session_id) == item
@@ -118,10 +123,10 @@ def test_readers_and_writers_agree(
 
 
 @pytest.mark.parametrize(("at", "status"), [(NOW + 60, 200), (NOW + 61, 404)])
-def test_fraction_counts_as_dynamodb_compares_it(
+def test_fractions_are_compared_as_in_dynamodb(
     api: Api, tables: Any, stored: Any, at: int, status: int
 ) -> None:
-    """A condition can't ask for whole numbers, so readers do not ask for them either."""
+    """A condition can't require whole numbers, so reads do not require them either."""
     session_id = api.create()
     spoil(tables, session_id, "ExpirationTime", {"N": f"{NOW + 60}.5"})
     api.clock.now = at
@@ -132,7 +137,7 @@ def test_fraction_counts_as_dynamodb_compares_it(
     assert api("PUT", f"/sessions/{session_id}", {"data": {}}).status == status
 
 
-def test_data_that_json_has_no_place_for_reads_as_null(api: Api, tables: Any) -> None:
+def test_data_that_json_can_not_represent_reads_as_null(api: Api, tables: Any) -> None:
     session_id = api.create(data={"a": 1})
     values = {"a": {"SS": ["b"]}, "b": {"L": [{"B": b"b"}, {"N": "1"}]}}
     spoil(tables, session_id, "Data", {"M": values})
@@ -151,8 +156,8 @@ def test_client_of_another_shape_is_not_shown(api: Api, tables: Any) -> None:
     assert listed["client"] == {"user_agent": "x" * 512}
 
 
-def test_renewal_goes_by_the_time_that_its_condition_looks_at(api: Api, tables: Any) -> None:
-    """Wherever `RenewableUntil` is: no renewal goes round in circles until it gives up."""
+def test_renewal_uses_the_time_of_its_condition(api: Api, tables: Any) -> None:
+    """With any value of `RenewableUntil`, the renewal must not be tried again until it gives up."""
     session_id = api.create(ttl_seconds=1800)
     for until in (NOW - 1, NOW, NOW + 10**6, f"{NOW - 1}.5", f"{NOW}.5"):
         spoil(tables, session_id, "RenewableUntil", {"N": str(until)})
@@ -166,7 +171,7 @@ def test_renewal_goes_by_the_time_that_its_condition_looks_at(api: Api, tables: 
 
 
 def test_window_that_no_deployment_allows_is_no_session(api: Api, tables: Any, stored: Any) -> None:
-    """A renewal would write a time that no reader accepts."""
+    """A renewal would write a time that no read accepts."""
     session_id = api.create()
     for window, status in ((34_560_000, 200), (34_560_001, 404), (10**10 - 1, 404)):
         spoil(tables, session_id, "TtlSeconds", {"N": str(window)})

@@ -1,4 +1,4 @@
-"""What `session_audit` prints is what the stack's alarms and its dashboard look for."""
+"""The metrics that `session_audit` prints are those of the alarms and of the dashboard."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def audit(tables: Any, failed_events: Any, monkeypatch: pytest.MonkeyPatch) -> M
 
 @pytest.fixture
 def printed(audit: ModuleType, capsys: pytest.CaptureFixture[str]) -> Printed:
-    """The lines in CloudWatch's embedded metric format that a batch leaves in the log."""
+    """Return the lines in CloudWatch's embedded metric format that a batch writes to the log."""
 
     def run(records: list[Any]) -> list[dict[str, Any]]:
         audit.lambda_handler({"Records": records}, lambda_context())
@@ -46,7 +46,7 @@ def record(name: str) -> Any:
 
 
 def every_kind() -> list[Any]:
-    """A batch of records with an event of every kind that alarms and dashboard know."""
+    """A batch of records with an event of every type that the alarms and the dashboard use."""
     expired, revoked, updated = record("expired"), record("revoked"), record("updated")
     at_the_end = copy.deepcopy(expired)
     image = at_the_end["dynamodb"]["OldImage"]
@@ -70,7 +70,7 @@ def every_kind() -> list[Any]:
 
 
 def looked_for() -> Iterator[tuple[str, str]]:
-    """Metric and function of all alarms and graphs on what the trail tells."""
+    """Return the metric and the function of all alarms and graphs for the trail."""
     for alarm in resources("AWS::CloudWatch::Alarm").values():
         if alarm["Namespace"] == "ServerlessSessions":
             [dimension] = alarm["Dimensions"]
@@ -84,10 +84,10 @@ def looked_for() -> Iterator[tuple[str, str]]:
                 yield name, function_
 
 
-def test_alarms_and_dashboard_look_for_what_is_printed(
+def test_alarms_and_dashboard_use_the_printed_metrics(
     audit: ModuleType, printed: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The names on both sides are texts: a difference would be an alarm that never goes off."""
+    """The names are strings on both sides. If they differed, an alarm would never go off."""
     monkeypatch.setattr(audit, "not_before", NOW - 5)
 
     [line] = printed(every_kind())
@@ -105,8 +105,8 @@ def test_alarms_and_dashboard_look_for_what_is_printed(
     assert set(looked_for()) == {(name, audit_function) for name in names}
 
 
-def test_events_that_are_not_on_record_are_not_counted(printed: Printed) -> None:
-    """They come again, and are counted then."""
+def test_events_that_are_not_recorded_yet_are_not_counted(printed: Printed) -> None:
+    """Lambda repeats them, and they are counted then."""
 
     def refuse_all() -> None:
         raise TransientError("ThrottlingException")
@@ -129,10 +129,12 @@ def test_unrecorded_events_are_not_counted(audit: ModuleType, printed: Printed) 
 
 
 @ON_DYNAMODB_LOCAL
-def test_event_on_record_as_unreadable_counts_as_such(
+def test_unreadable_event_is_counted_as_unreadable(
     audit: ModuleType, printed: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What DynamoDB will never take, like an empty key of an index, is on record once."""
+    """An event that DynamoDB rejects permanently, for example for an empty index key, is recorded
+    once.
+    """
     events_in = audit.events_in
 
     def wrong(record: Any, **switch: int) -> Any:

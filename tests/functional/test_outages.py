@@ -1,4 +1,4 @@
-"""When DynamoDB throttles, is slow, or its answers get lost."""
+"""DynamoDB throttles, is slow, or its answers are lost."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ABSENT = "AAAAAAAAAAAA"
 
 @pytest.fixture
 def network(dynamodb: str) -> Iterator[Proxy]:
-    """What lies between the functions and DynamoDB Local."""
+    """The proxy between the functions and DynamoDB Local."""
     with proxy_to(dynamodb) as proxy:
         yield proxy
 
@@ -47,11 +47,11 @@ def network(dynamodb: str) -> Iterator[Proxy]:
 def backend(
     request: pytest.FixtureRequest, network: Proxy, dynamodb: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Backend]:
-    """Either client, behind a network that fails as it is told."""
+    """One of the clients, behind a network with planned faults."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", network.endpoint)
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
     monkeypatch.setattr(lean, "_PAUSE_SECONDS", (0, 0))
-    # A new one for each test: boto3's retries of one are not to use up the next one's.
+    # Each test gets a new client, because boto3 limits the retries of a client.
     connect: Any = {"boto3": boto3_client.connect, "lean": lean.connect}[request.param]
     with closed_in_the_end(connect()) as client:
         yield Backend(client, sdk(dynamodb))
@@ -87,7 +87,7 @@ CALLS: list[tuple[str, str, object]] = [
 def test_throttled_table_is_503(
     api: Api, network: Proxy, method: str, path: str, body: Any, code: str, status: int
 ) -> None:
-    """Nothing is wrong with the request, and the caller learns when to come back."""
+    """The request is correct, and `Retry-After` says when to send it again."""
     network.plan(always=refusing(code, status))
     path, _, query = path.partition("?")
 
@@ -116,7 +116,7 @@ def test_no_answer_in_time_is_503(
     path: str,
     body: Any,
 ) -> None:
-    """The log tells the kinds of outage apart."""
+    """The log distinguishes the kinds of outages."""
     network.plan(always=failure)
 
     answer = api(method, path, body, request_id="the-one")
@@ -128,7 +128,7 @@ def test_no_answer_in_time_is_503(
 
 
 def test_silent_table_is_given_up_in_time(api: Api, network: Proxy, logged: StringIO) -> None:
-    """Before API Gateway gives up an authorizer, after 10 s."""
+    """API Gateway waits 10 s for an authorizer."""
     network.plan(always=silent)
     begin = time.monotonic()
 
@@ -143,7 +143,7 @@ def test_silent_table_is_given_up_in_time(api: Api, network: Proxy, logged: Stri
 def test_error_that_is_not_dynamodbs_own_is_503(
     api: Api, network: Proxy, status: int, content: bytes
 ) -> None:
-    """Whatever stands in front of DynamoDB may answer in its place."""
+    """A proxy in front of DynamoDB may answer in its place."""
     network.plan(always=answering(status, content))
 
     assert api("GET", f"/sessions/{ABSENT}").status == 503
@@ -157,7 +157,7 @@ def test_error_that_is_not_dynamodbs_own_is_503(
     ],
 )
 def test_data_grown_over_the_items_limit_is_413(api: Api, network: Proxy, message: str) -> None:
-    """DynamoDB's 400 KB, in its own words."""
+    """This is the error of DynamoDB's limit of 400 KB."""
     network.plan(always=refusing("ValidationException", message=message))
 
     answer = api("PATCH", f"/sessions/{ABSENT}", {"data": {"a": 1}})
@@ -165,10 +165,10 @@ def test_data_grown_over_the_items_limit_is_413(api: Api, network: Proxy, messag
     assert (answer.status, answer.json["code"]) == (413, "data_too_large")
 
 
-def test_throttled_part_of_a_list_is_asked_for_again(
+def test_throttled_part_of_a_list_is_requested_again(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """BatchGetItem answers what it could; the rest comes with the next request."""
+    """BatchGetItem returns a part of the items. The next request gets the rest."""
     ids = [api.create() for _ in range(3)]
     original = seam.client.batch_get_item
     left: list[Any] = []
@@ -227,7 +227,7 @@ def test_repeated_send_is_no_second_change(
     attribute: str,
     expected: str,
 ) -> None:
-    """The first send succeeds but its answer is lost; the SDK sends again by itself."""
+    """The first send succeeds, but its answer is lost. The SDK sends the request again."""
     session_id = api.create(data={"keep": 3, "b": 2})
     api.clock.now += 60
     network.plan(network.lose_answer())
@@ -248,7 +248,10 @@ def test_repeated_send_is_no_second_change(
 def test_creation_whose_session_ended_between_two_sends_is_tried_again(
     api: Api, network: Proxy, other: SessionStore, tables: Any
 ) -> None:
-    """The service made the id, so the conflict is not the caller's: the next call has another."""
+    """The service generated the id, so the conflict is not the caller's fault.
+
+    The next call has another id.
+    """
 
     def end() -> None:
         [item] = tables.client.scan(TableName=tables.sessions)["Items"]
@@ -263,10 +266,13 @@ def test_creation_whose_session_ended_between_two_sends_is_tried_again(
 
 
 @pytest.mark.parametrize("grace_seconds", [0, 30])
-def test_repeated_rotation_is_one_though_another_wrote_between(
+def test_repeated_rotation_is_one_though_another_write_came_between(
     api: Api, network: Proxy, other: SessionStore, stored: Any, grace_seconds: int
 ) -> None:
-    """A renewal has put its own request id into the item; the new hash tells all the same."""
+    """A renewal has replaced the request id in the item.
+
+    The rotation is still recognized by the new hash.
+    """
     former = api.log_in()
     session_id = former.partition(".")[0]
     api.clock.now += 60
@@ -287,11 +293,11 @@ def test_repeated_rotation_is_one_though_another_wrote_between(
     assert api("POST", "/sessions/verify", {"token": answer.json["token"]}).status == 200
     api.clock.now += 30
     assert api("POST", "/sessions/verify", {"token": former}).status == 401
-    assert api("GET", f"/sessions/{session_id}").status == 404  # found out as a reused one
+    assert api("GET", f"/sessions/{session_id}").status == 404  # detected as reused
 
 
 def test_repeated_mark_of_a_first_use_is_one(api: Api, network: Proxy, stored: Any) -> None:
-    """The second send must not make the former token's grace period longer."""
+    """The second send must not extend the former token's grace period."""
     token = successor(api, api.log_in())
     network.plan(network.pass_on, network.lose_answer(then=lambda: _wait(api, 5)))
 
@@ -382,7 +388,7 @@ def test_repeated_create_is_one_session_though_another_renewed_between(
 def test_repeated_create_of_a_session_that_was_ended_between_is_503(
     api: Api, network: Proxy, other: SessionStore, tables: Any
 ) -> None:
-    """The user was signed out everywhere while logging in: the next try decides."""
+    """The user was signed out everywhere during the log-in. The next attempt decides."""
 
     def revoke() -> None:
         [item] = tables.client.scan(TableName=tables.sessions)["Items"]
@@ -396,7 +402,7 @@ def test_repeated_create_of_a_session_that_was_ended_between_is_503(
 def test_repeated_rotation_does_not_undo_another_one_between(
     api: Api, network: Proxy, other: SessionStore, stored: Any
 ) -> None:
-    """Its token was cut off meanwhile and stays so, as its caller is told."""
+    """The other rotation has replaced its token. The caller is told so."""
     session_id = api.create()
     between = Token.issue(session_id)
 
@@ -417,7 +423,9 @@ def test_repeated_rotation_does_not_undo_another_one_between(
 def test_foreign_session_of_the_same_id_is_not_taken_over(
     api: Api, monkeypatch: pytest.MonkeyPatch, stored: Any
 ) -> None:
-    """Two of 2^72 ids alike: the next try has another one, and the first session stays."""
+    """If two ids of 2^72 are equal, the next attempt has another id, and the first session does not
+    change.
+    """
     monkeypatch.setattr("sessions.session.secrets", SimpleNamespace(token_urlsafe=lambda _: ABSENT))
     session_id = api.create("ada")
     before = stored(session_id)
@@ -426,10 +434,10 @@ def test_foreign_session_of_the_same_id_is_not_taken_over(
     assert stored(session_id) == before
 
 
-def test_unforeseen_error_is_logged_without_its_words(
+def test_unexpected_error_is_logged_without_its_message(
     api: Api, network: Proxy, logged: StringIO
 ) -> None:
-    """Where it happened, not what DynamoDB said: that may quote data."""
+    """The log has the place of the error, but not DynamoDB's message, which may quote data."""
     network.plan(always=refusing("ValidationException", message="what of classified?"))
 
     body = {"user_id": "ada", "data": {"k": "classified"}}
@@ -443,8 +451,8 @@ def test_unforeseen_error_is_logged_without_its_words(
     assert "ValidationException" not in answer.body
 
 
-def test_message_of_an_unforeseen_error_stays_out_of_the_log(api: Api, logged: StringIO) -> None:
-    """Of our own code's as well: a KeyError quotes the key."""
+def test_message_of_an_unexpected_error_is_not_logged(api: Api, logged: StringIO) -> None:
+    """This includes errors of our own code: a KeyError quotes the key."""
 
     secret = "classified"
 

@@ -1,4 +1,4 @@
-"""Failed events played back: what goes to the function, what stays, and what is said of it."""
+"""`redrive`: what it sends to the function, what it keeps, and what it prints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TAKEN: dict[str, Any] = {"batchItemFailures": []}
 
 
 def record(number: int, table: str = "sessions", **more: Any) -> dict[str, Any]:
-    """A stream record as Lambda delivers it, as far as playing it back goes."""
+    """Return a stream record as Lambda delivers it, with the parts that `redrive` needs."""
     return {
         "eventSourceARN": f"arn:aws:dynamodb:us-east-1:123456789012:table/{table}/stream/now",
         "eventName": "INSERT",
@@ -39,7 +39,8 @@ def record(number: int, table: str = "sessions", **more: Any) -> dict[str, Any]:
 
 
 def document(records: list[dict[str, Any]]) -> bytes:
-    """What Lambda puts into S3, shortened:
+    """Return a shortened object of Lambda in S3:
+
     https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
     """
     whole = {
@@ -59,7 +60,7 @@ def s3() -> Any:
 
 
 class Failed(FailedEvents):
-    """A bucket of failed events on moto, and a function that answers with `answer`."""
+    """A bucket of failed events on moto, and a function that returns `answer`."""
 
     def __init__(self) -> None:
         self.s3 = s3()
@@ -112,8 +113,8 @@ def test_records_are_played_back_in_order_and_objects_deleted(
     assert "1 of 2: 250 records" in said
 
 
-def test_lots_fit_into_one_invocation() -> None:
-    """Whose payload has at most 6 MiB; two images of an item may have 800 KB and more."""
+def test_payload_of_an_invocation_is_limited() -> None:
+    """It may have at most 6 MiB. Two images of an item may have 800 KB and more."""
     records = [record(number, padding="ä" * 150_000) for number in range(20)]
 
     found = list(batches(records))
@@ -124,7 +125,7 @@ def test_lots_fit_into_one_invocation() -> None:
 
 
 def test_event_itself_is_read_as_payload_too(failed: Failed) -> None:
-    """The documentation shows no more of it than `"<Whole Event>"`."""
+    """The documentation only shows `"<Whole Event>"`."""
     body = json.dumps({"payload": {"Records": [record(1)]}})
     failed.s3.put_object(Bucket=BUCKET, Key="aws/lambda/x", Body=body)
 
@@ -132,7 +133,7 @@ def test_event_itself_is_read_as_payload_too(failed: Failed) -> None:
     assert failed.invoked == [[record(1)]]
 
 
-def test_object_stays_unless_all_of_its_records_were_taken(
+def test_object_stays_unless_all_of_its_records_were_accepted(
     failed: Failed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = failed.put("a", *(record(number) for number in range(150)))
@@ -152,7 +153,7 @@ def test_object_stays_unless_all_of_its_records_were_taken(
 
 
 def test_three_failures_in_a_row_end_it(failed: Failed, capsys: pytest.CaptureFixture[str]) -> None:
-    """The cause is no single object then, and asking on would only take time."""
+    """Then the cause is not a single object, and more attempts would only take time."""
     for name in "abcdef":
         failed.put(name, record(ord(name)))
 
@@ -170,8 +171,8 @@ def test_three_failures_in_a_row_end_it(failed: Failed, capsys: pytest.CaptureFi
     assert "5 of 6 objects are left" in capsys.readouterr().err
 
 
-def test_interrupted_run_is_taken_up_by_the_next(failed: Failed) -> None:
-    """What was taken of an object is given once more: the trail knows it."""
+def test_next_run_continues_an_interrupted_one(failed: Failed) -> None:
+    """Records that were already stored are sent again, which changes nothing in the trail."""
     failed.put("a", record(1))
     failed.put("b", *(record(number) for number in range(150)))
     failed.put("c", record(200))
@@ -226,7 +227,7 @@ def test_object_that_lambda_did_not_put_there_is_left_alone(
 def test_records_of_another_table_are_left_alone(
     failed: Failed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Another function's mapping gave them up; `session_audit` must not get to see them."""
+    """Another function's mapping gave up on them, and `session_audit` must not get them."""
     key = failed.put("a", record(1, "audit"))
 
     assert failed.run() == 1
@@ -236,10 +237,12 @@ def test_records_of_another_table_are_left_alone(
     assert "its records are from the table audit" in capsys.readouterr().err
 
 
-def test_what_fails_again_is_for_the_next_time(
+def test_record_that_fails_again_waits_for_the_next_run(
     failed: Failed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The function itself keeps what DynamoDB refuses for good, so this could go on forever."""
+    """The function puts permanently rejected records into the bucket again, so the command could
+    run forever.
+    """
     failed.put("a", record(1))
 
     def keep(records: list[dict[str, Any]]) -> Any:
@@ -255,7 +258,7 @@ def test_what_fails_again_is_for_the_next_time(
     assert "Objects that came in meanwhile: 1." in capsys.readouterr().out
 
 
-def test_two_may_play_back_at_once(failed: Failed) -> None:
+def test_two_operators_may_play_back_at_the_same_time(failed: Failed) -> None:
     failed.put("a", record(1))
     other = failed.put("b", record(2))
 
@@ -279,7 +282,9 @@ def test_dry_run_changes_nothing(failed: Failed, capsys: pytest.CaptureFixture[s
     assert "holds 1 records of 1 sessions in 1 objects" in capsys.readouterr().out
 
 
-def test_empty_bucket_is_no_question(failed: Failed, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_bucket_needs_no_confirmation(
+    failed: Failed, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert failed.run(yes=False) == 0
     assert capsys.readouterr().out == f"{BUCKET} is empty: nothing failed.\n"
 
@@ -299,10 +304,10 @@ class Terminal(StringIO):
         (StringIO("y\n"), 2, 1),
     ],
 )
-def test_it_asks_first(
+def test_redrive_asks_for_confirmation(
     failed: Failed, monkeypatch: pytest.MonkeyPatch, stdin: StringIO, code: int, left: int
 ) -> None:
-    """Whoever is at the terminal; where there is none, no one has agreed."""
+    """Without a terminal, nobody can confirm."""
     failed.put("a", record(1))
     monkeypatch.setattr("sys.stdin", stdin)
 
@@ -325,12 +330,12 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
         yield Deployment(Account(), "dev")
 
 
-def test_stack_that_is_not_there_is_said_in_a_sentence(deployed: Deployment) -> None:
+def test_missing_stack_is_a_clear_error(deployed: Deployment) -> None:
     with pytest.raises(OperationError, match="There is no stack Sessions-prod in us-east-1"):
         Deployment(Account(), "prod")
 
 
-def test_stack_of_an_older_version_is_said_in_a_sentence(deployed: Deployment) -> None:
+def test_stack_of_an_older_version_is_a_clear_error(deployed: Deployment) -> None:
     with pytest.raises(OperationError, match="has no output AuditFunctionArn; deploy it again"):
         deployed.output("AuditFunctionArn")
 
@@ -342,7 +347,7 @@ def answers(*errors: str | None) -> Iterator[dict[str, Any]]:
         yield found | ({"FunctionError": "Unhandled"} if error else {})
 
 
-def test_function_that_fails_is_asked_again(deployed: Deployment) -> None:
+def test_failing_function_is_called_again(deployed: Deployment) -> None:
     with Stubber(deployed._lambda) as stub:
         for answer in answers("Sandbox.Timedout", "OSError", None):
             stub.add_response("invoke", answer)
@@ -350,7 +355,7 @@ def test_function_that_fails_is_asked_again(deployed: Deployment) -> None:
         assert deployed.invoke("f", {}) == TAKEN
 
 
-def test_function_that_keeps_failing_is_said_without_its_message(deployed: Deployment) -> None:
+def test_message_of_a_failing_function_is_not_printed(deployed: Deployment) -> None:
     """It may quote a record."""
     with Stubber(deployed._lambda) as stub:
         for answer in answers("KeyError", "KeyError", "KeyError"):
@@ -363,10 +368,10 @@ def test_function_that_keeps_failing_is_said_without_its_message(deployed: Deplo
 
 
 @pytest.mark.parametrize("events_go_out", [False, True])
-def test_what_could_not_go_out_is_played_back_through_the_function_of_its_own(
+def test_undelivered_events_are_played_back_through_the_events_function(
     events_go_out: bool,
 ) -> None:
-    """It is of the trail: the stream that its function consumes is that table's."""
+    """These are records of the trail's stream, which this function consumes."""
     out = {"EventsFunctionArn": "events", "UndeliveredEventsBucket": "undelivered"}
     outputs = {
         "FailedEventsBucket": BUCKET,

@@ -1,4 +1,4 @@
-"""One DynamoDB request per operation."""
+"""Each operation is one DynamoDB request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ABSENT = "AAAAAAAAAAAA"
 def test_operation_on_a_session_is_one_request(
     api: Api, method: str, suffix: str, body: Any, expected: list[str], state: str
 ) -> None:
-    """Also where it fails: the refused write itself says why."""
+    """This is also true if the operation fails, because the failed write returns the reason."""
     session_id = ABSENT if state == "absent" else api.create(ttl_seconds=10)
     if state == "revoked":
         api("DELETE", f"/sessions/{session_id}")
@@ -82,7 +82,7 @@ def test_page_of_events_is_one_query(api: Api) -> None:
 
 
 def test_reads_by_id_are_strongly_consistent(api: Api, tables: Any) -> None:
-    """A session is seen by the next call, a revocation too; only an index may lag."""
+    """The next call must see a new session and a revocation. Only an index may lag."""
     token = api.log_in()
     session_id = token.partition(".")[0]
     asked: list[tuple[str, bool]] = []
@@ -119,9 +119,9 @@ def test_reads_by_id_are_strongly_consistent(api: Api, tables: Any) -> None:
 
 
 def test_no_write_stores_an_expiration_time_that_ttl_would_ignore(api: Api) -> None:
-    """TTL takes a Number of epoch seconds; it silently ignores a string or milliseconds.
+    """TTL needs a Number of epoch seconds, and silently ignores a string or milliseconds.
 
-    Watches every value that goes out to DynamoDB while a session lives through all it can.
+    The test checks every value that is sent to DynamoDB during all operations on a session.
     """
     written: list[dict[str, Any]] = []
 

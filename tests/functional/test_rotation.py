@@ -1,4 +1,6 @@
-"""Rotations: who may make one, which tokens are good after it, and when one was stolen."""
+"""Rotations: who may rotate, which tokens are valid afterwards, and when a token counts as
+stolen.
+"""
 
 from __future__ import annotations
 
@@ -36,18 +38,18 @@ def use(api: Api, token: str) -> None:
 
 
 def lost(api: Api, token: str, **options: Any) -> str:
-    """The token of a rotation whose answer never came, once its grace period is over."""
+    """Return a token whose answer was lost, after the end of its grace period."""
     new = successor(api, token, **options)
     api.clock.now += 30
     return new
 
 
-# What the tokens of a session are worth.
+# Which tokens of a session are valid.
 
 
 @pytest.mark.parametrize("after", [0, 29, 30, 31, 1700])
 def test_former_token_is_good_while_the_newest_is_unseen(api: Api, after: int) -> None:
-    """The answer that carried the newest one may have been lost."""
+    """The answer with the newest token may have been lost."""
     former = api.log_in()
     successor(api, former)
     api.clock.now += after
@@ -61,7 +63,7 @@ def test_former_token_is_good_while_the_newest_is_unseen(api: Api, after: int) -
 def test_grace_of_the_former_token_begins_when_the_newest_is_seen(
     api: Api, stored: Any, grace_seconds: int
 ) -> None:
-    """However long after the rotation that is."""
+    """This does not depend on the time since the rotation."""
     former = api.log_in()
     newest = successor(api, former, grace_seconds=grace_seconds)
     api.clock.now += 600
@@ -76,7 +78,9 @@ def test_grace_of_the_former_token_begins_when_the_newest_is_seen(
 
 
 def test_former_token_after_its_grace_ends_the_session(api: Api, stored: Any) -> None:
-    """Either the user or a thief has the newest one, and nobody can tell which."""
+    """Either the user or a thief has the newest token, and the service cannot know which of
+    them.
+    """
     former = api.log_in()
     newest = successor(api, former, grace_seconds=5)
     use(api, newest)
@@ -98,7 +102,7 @@ def test_former_token_after_its_grace_ends_the_session(api: Api, stored: Any) ->
 def test_retired_token_is_refused_and_later_ends_the_session(
     api: Api, stored: Any, after: int, ends: bool
 ) -> None:
-    """A request that was under way during two rotations is no thief's."""
+    """A request that was in progress during two rotations is not from a thief."""
     retired = api.log_in()
     former = successor(api, retired)
     newest = successor(api, former)
@@ -112,7 +116,9 @@ def test_retired_token_is_refused_and_later_ends_the_session(
 
 
 def test_token_older_than_all_that_are_known_ends_the_session(api: Api, stored: Any) -> None:
-    """Its family shows that it was this session's once, however often that was rotated since."""
+    """Its family shows that it was a token of this session, no matter how many rotations there were
+    since.
+    """
     oldest = api.log_in()
     newest = oldest
     for _ in range(3):
@@ -126,7 +132,7 @@ def test_token_older_than_all_that_are_known_ends_the_session(api: Api, stored: 
 
 
 def test_thief_who_keeps_rotating_is_noticed_when_the_user_comes_back(api: Api) -> None:
-    """Faster than any grace period runs out."""
+    """The thief rotates before any grace period ends."""
     user = api.log_in()
     thief = user
     for _ in range(20):
@@ -138,8 +144,8 @@ def test_thief_who_keeps_rotating_is_noticed_when_the_user_comes_back(api: Api) 
     assert verify(api, thief).status == 401
 
 
-def test_secret_of_no_known_family_ends_nothing(api: Api) -> None:
-    """Or anybody could end a session by its id, which is in logs."""
+def test_secret_of_an_unknown_family_ends_nothing(api: Api) -> None:
+    """Otherwise anybody could end a session with its id, which is in logs."""
     token = api.log_in()
 
     assert verify(api, f"{id_of(token)}.{SECRET}").status == 401
@@ -147,8 +153,8 @@ def test_secret_of_no_known_family_ends_nothing(api: Api) -> None:
     use(api, token)
 
 
-def test_token_of_a_family_that_was_given_up_ends_nothing(api: Api) -> None:
-    """Rotations without a token begin a new family each."""
+def test_token_of_a_former_family_ends_nothing(api: Api) -> None:
+    """Each rotation without a token begins a new family."""
     oldest = api.log_in()
     for _ in range(3):
         newest = token_of(rotate(api, id_of(oldest), grace_seconds=0))
@@ -160,7 +166,7 @@ def test_token_of_a_family_that_was_given_up_ends_nothing(api: Api) -> None:
 
 
 def test_family_alone_proves_nothing(api: Api, stored: Any) -> None:
-    """It does end the session: whoever knows it had a token once."""
+    """It ends the session, because somebody who knows the family had a token before."""
     token = api.log_in()
 
     assert verify(api, f"{id_of(token)}.{family_of(token)}{'x' * 15}").status == 401
@@ -171,7 +177,9 @@ def test_family_alone_proves_nothing(api: Api, stored: Any) -> None:
 def test_former_token_without_a_grace_is_refused_at_once(
     api: Api, stored: Any, present: bool
 ) -> None:
-    """No theft for the configured grace period: a request of it may be under way."""
+    """It does not count as a theft during the configured grace period, because a request with it
+    may be in progress.
+    """
     former = api.log_in()
     options: dict[str, Any] = {"token": former} if present else {}
     newest = token_of(rotate(api, id_of(former), grace_seconds=0, **options))
@@ -194,7 +202,7 @@ def test_former_token_without_a_grace_is_refused_at_once(
 def test_neither_of_the_two_last_tokens_is_stolen_right_after_rotations_without_a_grace(
     api: Api,
 ) -> None:
-    """The requests of both may be under way."""
+    """Requests with both of them may be in progress."""
     first = api.log_in()
     second = successor(api, first, grace_seconds=0)
     third = successor(api, second, grace_seconds=0)
@@ -218,11 +226,11 @@ def test_former_token_without_an_end_of_its_grace_verifies_nothing(api: Api, tab
     assert verify(api, former).status == 401
 
 
-# A rotation for the holder of a token.
+# A rotation for the owner of a token.
 
 
-def test_rotation_leaves_all_but_the_token(api: Api, stored: Any) -> None:
-    """It neither extends the session nor raises its version."""
+def test_rotation_changes_only_the_token(api: Api, stored: Any) -> None:
+    """It neither extends the session nor increments its version."""
     token = api.log_in(data={"a": 1})
     session_id = id_of(token)
     before = api("GET", f"/sessions/{session_id}").json
@@ -259,7 +267,7 @@ def test_rotation_without_a_token_begins_a_family(api: Api) -> None:
 def test_newest_token_can_always_be_rotated(
     api: Api, stored: Any, grace_seconds: int, seen: bool
 ) -> None:
-    """Whatever grace period runs: each change of privilege has a token of its own."""
+    """This is true during a grace period, too: each change of privileges needs its own token."""
     first = api.log_in()
     second = successor(api, first)
     if seen:
@@ -280,7 +288,7 @@ def test_newest_token_can_always_be_rotated(
 
 
 def test_double_click_brings_one_new_token(api: Api, stored: Any) -> None:
-    """The second request presents the token that the first one has just rotated away."""
+    """The second request presents the token that the first request has just replaced."""
     token = api.log_in()
     new = successor(api, token)
     before = stored(id_of(token))
@@ -298,7 +306,7 @@ def test_double_click_brings_one_new_token(api: Api, stored: Any) -> None:
 def test_former_token_is_not_rotated_once_the_newest_is_seen(
     api: Api, stored: Any, after: int
 ) -> None:
-    """It is good for its grace period and no more; a token that is not good is 401."""
+    """It is only valid for its grace period. An invalid token is a 401."""
     token = api.log_in()
     use(api, successor(api, token))
     before = stored(id_of(token))
@@ -313,7 +321,7 @@ def test_former_token_is_not_rotated_once_the_newest_is_seen(
 
 @pytest.mark.parametrize("grace_seconds", [0, 9])
 def test_newest_token_that_was_lost_is_replaced(api: Api, stored: Any, grace_seconds: int) -> None:
-    """For the holder of the former one, which takes a second request."""
+    """A rotation for the owner of the former token replaces it, with a second request."""
     token = api.log_in()
     gone = lost(api, token)
     before = stored(id_of(token))
@@ -347,8 +355,8 @@ def test_answers_can_be_lost_again_and_again(api: Api) -> None:
     use(api, successor(api, token))
 
 
-def test_lost_token_that_turns_up_after_all_is_a_theft(api: Api, stored: Any) -> None:
-    """Somebody has received it."""
+def test_use_of_a_replaced_lost_token_is_a_theft(api: Api, stored: Any) -> None:
+    """Somebody else has received it."""
     token = api.log_in()
     gone = lost(api, token)
     successor(api, token, grace_seconds=5)
@@ -369,7 +377,7 @@ def test_lost_token_that_turns_up_after_all_is_a_theft(api: Api, stored: Any) ->
 def test_newest_token_is_replaced_only_as_it_was_read(
     api: Api, stored: Any, meanwhile: Callable[[Api, str, str], object]
 ) -> None:
-    """Another request uses or rotates it between the two that the replacement takes."""
+    """Another request uses or rotates the token between the two requests of the replacement."""
     token = api.log_in()
     newest = lost(api, token)
     after: list[Any] = []
@@ -395,7 +403,7 @@ def test_newest_token_is_replaced_only_as_it_was_read(
 def test_bad_token_is_not_rotated_and_ends_nothing(
     api: Api, stored: Any, grace_seconds: int
 ) -> None:
-    """Not even one that `verify` would take for stolen."""
+    """This includes tokens that count as stolen for `verify`."""
     retired = api.log_in()
     session_id = id_of(retired)
     former = successor(api, retired)
@@ -485,7 +493,9 @@ def test_wrong_fields_of_a_rotation_are_named(api: Api, fields: Any, pointer: st
 
 
 def test_rotation_without_a_token_waits_until_the_newest_was_used(api: Api, stored: Any) -> None:
-    """And for the grace period after that: the last rotation's token must not be cut off."""
+    """It also waits for the grace period after that, so that it does not replace the last
+    rotation's token.
+    """
     token = api.log_in()
     session_id = id_of(token)
     new = successor(api, token)
@@ -506,7 +516,7 @@ def test_rotation_without_a_token_waits_until_the_newest_was_used(api: Api, stor
 
 @pytest.mark.parametrize("seen", [True, False])
 def test_rotation_without_a_grace_always_succeeds(api: Api, seen: bool) -> None:
-    """After a change of privilege, say."""
+    """This is for a change of privileges, for example."""
     token = api.log_in()
     first = token_of(rotate(api, id_of(token)))
     if seen:
@@ -523,7 +533,7 @@ def test_rotation_without_a_grace_always_succeeds(api: Api, seen: bool) -> None:
 
 @pytest.mark.parametrize("present", [True, False])
 def test_session_without_a_token_can_not_be_rotated(api: Api, tables: Any, present: bool) -> None:
-    """Not even where there was one before."""
+    """This includes a session that had a token before."""
     token = api.log_in()
     session_id = id_of(token)
     rotate(api, session_id)
@@ -584,7 +594,7 @@ def test_replacement_of_a_lost_token_can_be_repeated(api: Api, stored: Any) -> N
 
 
 def test_rotation_is_repeated_after_it_became_the_former_one(api: Api, stored: Any) -> None:
-    """Its token is still good; the one that it was made for has been retired meanwhile."""
+    """Its token is still valid. The token that it was made for has been retired."""
     token = api.log_in()
     session_id = id_of(token)
     own = own_secret(session_id, family=family_of(token))
@@ -599,7 +609,7 @@ def test_rotation_is_repeated_after_it_became_the_former_one(api: Api, stored: A
 
 
 def test_rotation_is_repeated_though_a_new_family_has_begun(api: Api, stored: Any) -> None:
-    """The hash decides, for only the caller can have made it."""
+    """The hash decides, because only the caller can know it."""
     token = api.log_in()
     session_id = id_of(token)
     own = own_secret(session_id, family=family_of(token))
@@ -639,8 +649,8 @@ def test_retired_hash_is_superseded(api: Api, stored: Any, after: int, present: 
 
 
 @pytest.mark.parametrize("slot", ["newest", "former", "retired"])
-def test_hash_of_a_known_token_is_no_new_one(api: Api, stored: Any, slot: str) -> None:
-    """Whatever token is presented, none of the session's tokens comes back."""
+def test_hash_of_a_known_token_is_not_a_new_token(api: Api, stored: Any, slot: str) -> None:
+    """No presented token makes one of the session's tokens the newest one again."""
     tokens = {"retired": api.log_in()}
     session_id = id_of(tokens["retired"])
     tokens["former"] = successor(api, tokens["retired"])
@@ -657,7 +667,7 @@ def test_hash_of_a_known_token_is_no_new_one(api: Api, stored: Any, slot: str) -
         assert stored(session_id) == before
 
 
-# A theft.
+# A stolen token.
 
 
 def test_theft_that_verify_notices_is_on_record(api: Api, stored: Any) -> None:
@@ -676,7 +686,7 @@ def test_theft_that_verify_notices_is_on_record(api: Api, stored: Any) -> None:
 def test_theft_that_the_authorizer_notices_is_on_record(
     api: Api, authorizer: ModuleType, stored: Any
 ) -> None:
-    """By the authorizer's role, and in the request of its function."""
+    """The event has the authorizer's role and the request id of its function."""
     former = api.log_in()
     newest = successor(api, former)
     use(api, newest)
@@ -708,7 +718,10 @@ def recorded(old: Any, new: Any, at: int) -> Any:
 def test_theft_is_refused_by_an_error_while_its_session_can_not_be_ended(
     api: Api, authorizer: ModuleType, stored: Any
 ) -> None:
-    """API Gateway lets nobody through when its authorizer fails; the next request ends it."""
+    """API Gateway refuses the request because its authorizer fails.
+
+    The next request ends the session.
+    """
     former = api.log_in()
     use(api, successor(api, former))
     api.clock.now += 30
@@ -730,10 +743,10 @@ def test_theft_is_refused_by_an_error_while_its_session_can_not_be_ended(
 
 
 @pytest.mark.parametrize("door", ["verify", "authorizer"])
-def test_stolen_token_of_a_session_that_just_ended_is_a_bad_one(
+def test_stolen_token_of_an_ended_session_is_a_bad_token(
     api: Api, authorizer: ModuleType, other: SessionStore, stored: Any, door: str
 ) -> None:
-    """Refused like any other, though there is nothing left to end."""
+    """It is refused like any other, although there is no session left to end."""
     former = api.log_in()
     use(api, successor(api, former))
     api.clock.now += 30
@@ -754,7 +767,7 @@ def test_stolen_token_of_a_session_that_just_ended_is_a_bad_one(
 def test_token_that_is_rotated_away_before_it_is_marked_is_no_theft(
     api: Api, other: SessionStore, stored: Any
 ) -> None:
-    """Whoever holds it began before the rotation."""
+    """The request began before the rotation."""
     token = successor(api, api.log_in())
     session_id = id_of(token)
     new = Token.issue(session_id)

@@ -1,4 +1,4 @@
-"""Which function answers: by the route that API Gateway matched, by the path if it matched none."""
+"""Routing by the route that API Gateway matched, or by the path if it matched none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Entrance = Callable[[dict[str, Any]], None]
 
 
 def behind(prefix: str) -> Entrance:
-    """A custom domain's mapping key."""
+    """Return the event as behind a custom domain with a mapping key."""
 
     def enter(event: dict[str, Any]) -> None:
         path = prefix + event["rawPath"]
@@ -27,13 +27,13 @@ def behind(prefix: str) -> Entrance:
 
 
 def in_stage(event: dict[str, Any]) -> None:
-    """A stage with a name is the first segment of the path."""
+    """The name of a stage is the first segment of the path."""
     event["requestContext"]["stage"] = "prod"
     behind("/prod")(event)
 
 
 def mapped_to_stage(event: dict[str, Any]) -> None:
-    """On a custom domain the path has the mapping key and not the stage."""
+    """On a custom domain, the path has the mapping key instead of the stage."""
     event["requestContext"]["stage"] = "prod"
     behind("/internal")(event)
 
@@ -57,7 +57,7 @@ ENTRANCES = {
 
 @pytest.fixture(params=ENTRANCES)
 def entered(request: pytest.FixtureRequest, api: Api) -> Api:
-    """The API, entered in one of these ways."""
+    """The API, called through one of these entrances."""
     api.entrance = ENTRANCES[request.param]
     return api
 
@@ -99,7 +99,7 @@ def test_revocation_from_every_entrance_ends_the_session(entered: Api, stored: A
 
 
 def test_revocation_with_a_doubled_slash_ends_the_session(api: Api, stored: Any) -> None:
-    """API Gateway selects the route as if there were one slash, and leaves the path as it was."""
+    """API Gateway selects the route as if there were one slash, but does not change the path."""
     session_id = api.create()
     event = api_event("DELETE", f"//sessions/{session_id}")
     assert event["routeKey"] == "DELETE /sessions/{session_id}"
@@ -135,7 +135,7 @@ def test_malformed_id_costs_no_request(entered: Api) -> None:
 
 @pytest.mark.parametrize("session_id", ["a/b", f"{'A' * 12}/renew", "/", f"/{'A' * 12}"])
 def test_id_that_arrives_with_a_slash_is_malformed(api: Api, session_id: str) -> None:
-    """The parameter of a route can be decoded further than the path that was matched."""
+    """The parameter of a route can be decoded once more than the matched path."""
     for method, status in (("GET", 404), ("DELETE", 204)):
         event = api_event(method, "/sessions/x")
         event["pathParameters"] = {"session_id": session_id}
@@ -169,7 +169,7 @@ UNKNOWN = (
 
 
 def test_unknown_route_is_a_problem_too(api: Api) -> None:
-    """API Gateway sends none. A function URL does, and `make invoke` can."""
+    """API Gateway sends no such event, but a function URL and `make invoke` can do so."""
     for route in UNKNOWN:
         answer = api(*route.split(" ", 1))
         assert (answer.status, answer.json["code"]) == (404, "route_not_found"), route
@@ -178,10 +178,10 @@ def test_unknown_route_is_a_problem_too(api: Api) -> None:
 
 @pytest.mark.parametrize("route", ["/sessions/{session_id}", "/sessions/{id}", "/{proxy+}"])
 @pytest.mark.parametrize("parameters", [None, {"session_id": ""}, {"id": "A" * 12}])
-def test_route_that_names_no_session_goes_by_the_path(
+def test_route_without_a_session_id_uses_the_path(
     api: Api, stored: Any, route: str, parameters: Any
 ) -> None:
-    """204 is for a session that has ended, and not for a request that nobody understood."""
+    """204 means that a session has ended. A request that matches nothing must not get it."""
     session_id = api.create()
     path = f"/sessions/{session_id}"
 
@@ -198,7 +198,7 @@ def test_route_that_names_no_session_goes_by_the_path(
 
 
 def test_sample_of_a_custom_domain_is_a_list(api: Api) -> None:
-    """The local stack knows no mapping keys; `make invoke` shows one with this event."""
+    """The local stack has no mapping keys. `make invoke` can use this event."""
     session_id = api.create("ada")
 
     answer = api.send(sample("api_custom_domain"), "/sessions")
@@ -215,7 +215,7 @@ def test_sample_of_a_custom_domain_is_a_list(api: Api) -> None:
     ],
 )
 def test_location_is_relative_to_the_request(api: Api, base: str, resource: str) -> None:
-    """Only the caller knows what stands before `/sessions` (RFC 9110, 10.2.2; RFC 3986, 5.2)."""
+    """Only the caller knows the path before `/sessions` (RFC 9110, 10.2.2; RFC 3986, 5.2)."""
     answer = api("POST", "/sessions", {"user_id": "ada"})
 
     location = urljoin(f"{base}/sessions", answer.headers["location"])

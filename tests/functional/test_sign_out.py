@@ -42,7 +42,7 @@ def test_all_sessions_of_the_user_end_and_no_one_elses(api: Api, stored: Any) ->
 
 
 def test_one_session_may_stay(api: Api, stored: Any) -> None:
-    """Sign out everywhere else."""
+    """This is a sign-out everywhere else."""
     kept, gone, _ = (api.create() for _ in range(3))
 
     assert sign_out(api, **{"except": kept}).json == done(2)
@@ -69,8 +69,8 @@ def test_dead_sessions_do_not_count_and_stay_as_they_are(api: Api, stored: Any) 
     assert (stored(revoked), stored(expired)) == before
 
 
-def test_item_without_a_time_to_expire_at_stops_nothing(api: Api, tables: Any) -> None:
-    """No call writes a string; TTL would ignore it, and so does this."""
+def test_item_without_an_expiration_time_does_not_stop_the_sign_out(api: Api, tables: Any) -> None:
+    """No write of the API stores a string. Like TTL, the sign-out ignores such an item."""
     broken, _ = api.create(), api.create()
     tables.client.update_item(
         TableName=tables.sessions,
@@ -83,7 +83,7 @@ def test_item_without_a_time_to_expire_at_stops_nothing(api: Api, tables: Any) -
 
 
 def test_session_that_has_just_expired_is_ended_too(api: Api, other: SessionStore) -> None:
-    """A renewal may be under way that takes it for live: it must not bring it back."""
+    """A renewal in progress may still see it as live, and must not make it live again."""
     session_id = api.create(ttl_seconds=10)
     api.clock.now += 10 + 59
 
@@ -100,7 +100,7 @@ def test_user_without_sessions_is_signed_out_already(api: Api) -> None:
 
 
 def test_page_is_one_query_one_batch_and_an_update_for_each_live_one(api: Api) -> None:
-    """And then a second look at what was created lately: the index may have lagged behind."""
+    """A second read of the index then finds recent sessions that the index did not show before."""
     for _ in range(3):
         api.create()
         api.clock.now += 60
@@ -117,10 +117,12 @@ def test_page_is_one_query_one_batch_and_an_update_for_each_live_one(api: Api) -
     assert [len(each) for each in keys] == [3, 1]
 
 
-def test_second_look_finds_what_the_index_hid(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A session created a moment before: not in the index yet at the first look.
+def test_second_read_of_the_index_finds_new_sessions(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session was created a moment before and is not in the index at the first read.
 
-    However long that takes, the second one goes back to when it began.
+    The second read covers the time since the begin of the first one, no matter how long that took.
     """
     hidden, _ = api.create(), api.create()
     query = seam.client.query
@@ -148,8 +150,10 @@ def test_many_pages(api: Api) -> None:
     assert live(api) == set()
 
 
-def test_time_that_runs_out_is_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was ended is counted, and the caller calls again."""
+def test_sign_out_that_runs_out_of_time_is_incomplete(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sessions that were ended are counted, and the caller sends the call again."""
     for _ in range(5):
         api.create()
     clock = [0.0]
@@ -180,7 +184,7 @@ def test_time_that_runs_out_is_told(api: Api, monkeypatch: pytest.MonkeyPatch) -
 def test_no_request_begins_once_time_has_run_out(
     api: Api, monkeypatch: pytest.MonkeyPatch, seconds: int, requests: list[str]
 ) -> None:
-    """However slow DynamoDB is, the answer is out before API Gateway gives up."""
+    """Even with a slow DynamoDB, the answer must be sent before API Gateway gives up."""
     api.create()
     clock = [0.0]
     monkeypatch.setattr("clock.monotonic", lambda: clock[0])
@@ -223,7 +227,10 @@ def test_keys_that_stay_throttled_end_with_the_time(
 
 
 def test_slow_list_stays_short(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dead entries fill the page; a slow table leaves time for one round, and a cursor."""
+    """Dead entries fill the page.
+
+    A slow table only leaves time for one round, and the answer has a cursor.
+    """
     live_one = api.create()
     api.clock.now += 1
     for _ in range(3):
@@ -247,7 +254,7 @@ def test_slow_list_stays_short(api: Api, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_session_that_ended_meanwhile_is_not_counted(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the read and the write somebody logs out."""
+    """Somebody logs out between the read and the write."""
     ids = [api.create() for _ in range(2)]
     store = api.handler.sessions
     revoke = store.revoke
@@ -267,7 +274,7 @@ def test_session_that_ended_meanwhile_is_not_counted(
 def test_sign_out_that_is_throttled_goes_on_from_its_cursor(
     api: Api, monkeypatch: pytest.MonkeyPatch, operation: str, successes: int
 ) -> None:
-    """What is done stays done. Only a call that got nothing done is a failure."""
+    """Sessions that were ended stay ended. Only a call without any progress is a failure."""
     monkeypatch.setattr("sessions.user_sessions._BATCH", 1)
     monkeypatch.setattr("sessions.user_sessions._PARALLEL_WRITES", 1)
     ids = {api.create() for _ in range(3)}

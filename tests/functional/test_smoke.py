@@ -1,4 +1,4 @@
-"""What a smoke reads back of a deployment, and how it ends when something is wrong."""
+"""The checks of `sessions smoke`, and how it ends if something is wrong."""
 
 from __future__ import annotations
 
@@ -58,13 +58,15 @@ def test_no_ttl_fails(tables: Any) -> None:
 
 
 def test_the_smoke_expects_what_the_stack_promises() -> None:
-    """Each side says it for itself, since the client is installed without the stack."""
+    """Each side has its own copy of the settings, because the client is installed without the
+    stack.
+    """
     assert promises.TTL_ATTRIBUTE == stack.TTL_ATTRIBUTE
     assert promises.append_only(writer=WRITER) == stack.append_only(writer=WRITER)
 
 
 def promised() -> list[dict[str, Any]]:
-    """The statements of the audit table's policy, as the template has them."""
+    """The statements of the audit table's policy in the template."""
     [policy] = [
         replica["ResourcePolicy"]["PolicyDocument"]
         for table in resources("AWS::DynamoDB::GlobalTable").values()
@@ -82,7 +84,7 @@ def promised() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def audit() -> Iterator[Any]:
-    """A client of a DynamoDB that keeps policies, with a table `audit`."""
+    """The client of a DynamoDB that stores policies, with a table `audit`."""
     with moto.mock_aws():
         client: Any = boto3.client("dynamodb")
         key = {"AttributeName": "SessionId"}
@@ -107,8 +109,8 @@ def test_policy_of_the_template_is_confirmed(audit: Any) -> None:
     confirm_append_only(audit, "audit", WRITER)
 
 
-def test_policy_may_be_written_otherwise_and_say_more(audit: Any) -> None:
-    """One value or a list of it, one statement or two: it is the same denial."""
+def test_equivalent_or_stricter_policy_is_confirmed(audit: Any) -> None:
+    """A value or a list with the value, and one statement or two, are the same denial."""
     changes, insert = promised()
     first, *others = changes["Action"]
     anyone = {"Principal": "*", "Resource": ["*"]}
@@ -160,7 +162,7 @@ def test_policy_that_lets_another_role_write_fails(audit: Any) -> None:
 
 
 class Service:
-    """Stands in for a client: answers as it would, but for one method, and has an empty trail."""
+    """A client whose methods succeed, except for one, and whose trail is empty."""
 
     def __init__(self, wrong: str = "", error: Exception | None = None) -> None:
         self.wrong, self.error = wrong, error
@@ -204,8 +206,8 @@ def authorizer(service: Any) -> Callable[[str], bool]:
 
 @pytest.mark.parametrize("wrong", ["create", "verify", "change", "revoke"])
 @pytest.mark.parametrize("error", [Unavailable("no answer"), KeyboardInterrupt()])
-def test_session_is_revoked_whatever_goes_wrong(wrong: str, error: Any) -> None:
-    """Its creation too may have happened where its answer was lost."""
+def test_session_is_always_revoked(wrong: str, error: Any) -> None:
+    """Its creation may have happened although the answer was lost."""
     service: Any = Service(wrong, error)
 
     with pytest.raises(type(error)):

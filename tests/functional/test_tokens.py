@@ -1,4 +1,6 @@
-"""Tokens: given out once, hashed at rest, verified in one read, and refused alike."""
+"""Tokens: returned once, stored as hashes, verified in one read, and refused with the same
+answer.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ from tests.support.tokens import (
 
 
 def test_token_is_the_session_id_and_a_secret_of_162_bits(api: Api) -> None:
-    """27 characters of six bits, so that a token fits where apps keep 40 characters."""
+    """The secret has 27 characters of six bits, so that the token fits into 40 characters."""
     answer = api("POST", "/sessions", {"user_id": "ada"})
 
     token = answer.json["token"]
@@ -53,7 +55,7 @@ def test_no_two_secrets_are_alike(api: Api) -> None:
 
 
 def test_every_character_of_a_secret_is_random() -> None:
-    """None of the 27 is cut from fewer bits than the others."""
+    """None of the 27 characters has fewer bits than the others."""
     secrets = [Token.issue(ABSENT).secret for _ in range(1000)]
 
     assert all(len({secret[i] for secret in secrets}) == 64 for i in range(27))
@@ -88,7 +90,7 @@ def test_token_appears_in_no_other_answer(api: Api) -> None:
         assert "token" not in answer.body.lower()
 
 
-def test_good_token_answers_its_session(api: Api) -> None:
+def test_good_token_returns_its_session(api: Api) -> None:
     token = api.log_in(data={"a": 1})
 
     answer = verify(api, token)
@@ -98,7 +100,7 @@ def test_good_token_answers_its_session(api: Api) -> None:
 
 
 def bad_tokens(api: Api) -> dict[str, str]:
-    """Tokens by what is wrong with them; none proves anything."""
+    """Return invalid tokens by the reason why they are invalid."""
     good, other, revoked = (api.log_in() for _ in range(3))
     expired = api.log_in(ttl_seconds=1)
     cut_off, forgotten, retired, reused, kept = (api.log_in() for _ in range(5))
@@ -138,7 +140,7 @@ def bad_tokens(api: Api) -> dict[str, str]:
 
 
 def test_every_bad_token_gets_the_same_answer(api: Api) -> None:
-    """But for `instance`, which names the request."""
+    """Only `instance` differs, which is the request id."""
     answers = {why: verify(api, token) for why, token in bad_tokens(api).items()}
 
     assert len(answers) == 20
@@ -158,8 +160,10 @@ def test_every_bad_token_gets_the_same_answer(api: Api) -> None:
         assert answer.headers == answers["empty"].headers, why
 
 
-def test_no_other_spelling_of_a_secret_will_do(api: Api) -> None:
-    """The last of 27 base64 characters has two spare bits: four spellings of the same bytes."""
+def test_other_base64_spelling_of_a_secret_is_refused(api: Api) -> None:
+    """The last of 27 base64 characters has two unused bits, so there are four spellings of the same
+    bytes.
+    """
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     for spelling in range(1, 4):
         token = api.log_in()
@@ -185,7 +189,7 @@ def test_no_other_spelling_of_a_secret_will_do(api: Api) -> None:
 def test_verify_renews_once_a_tenth_of_the_window_has_passed(
     api: Api, stored: Any, after: int, options: dict[str, Any], renewed: bool
 ) -> None:
-    """A busy session costs reads."""
+    """A session in frequent use therefore causes mostly reads."""
     token = api.log_in()
     before = stored(token.partition(".")[0])
     api.clock.now += after
@@ -212,8 +216,10 @@ def test_verify_renews_to_the_absolute_end_in_one_write_and_then_no_more(api: Ap
 
 
 @pytest.mark.parametrize(("moment", "expires"), [(399, 999), (400, 1000), (401, 1000)])
-def test_verify_chooses_the_renewal_by_what_is_left(api: Api, moment: int, expires: int) -> None:
-    """Just before and just within the last window."""
+def test_verify_chooses_the_renewal_by_the_remaining_time(
+    api: Api, moment: int, expires: int
+) -> None:
+    """The test calls it just before and just within the last window."""
     token = api.log_in(ttl_seconds=600, absolute_ttl_seconds=1000)
     api.clock.now = NOW + moment
 
@@ -245,7 +251,7 @@ def test_revocation_between_read_and_renewal_is_401(
 def test_later_renewal_between_read_and_renewal_stands(
     api: Api, monkeypatch: pytest.MonkeyPatch, stored: Any
 ) -> None:
-    """Another function whose clock is ahead: nothing is taken back, and the token is good."""
+    """Another function's clock is ahead. Its renewal is kept, and the token is valid."""
     token = api.log_in(ttl_seconds=100)
     session_id = token.partition(".")[0]
     api.clock.now += 50
@@ -305,7 +311,7 @@ def test_wrong_secret_costs_one_read(api: Api) -> None:
 
 
 class Replay(NamedTuple):
-    """Answers each request as it was answered before."""
+    """A transport that answers each request with its recorded answer."""
 
     network: Transport
     answers: dict[bytes, HttpAnswer]
@@ -320,15 +326,17 @@ class Replay(NamedTuple):
         return self.answers[body]
 
     def close(self) -> None:
-        """Nothing is kept here."""
+        """Do nothing, because there are no connections."""
 
 
 @ON_DYNAMODB_LOCAL
 def test_wrong_secret_and_absent_session_can_not_be_told_apart(
     api: Api, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """2,000 calls each, in turn; by body, status or headers. The medians of CPU are reported,
-    with DynamoDB's answers replayed: what the network takes for them is not ours.
+    """The test makes 2,000 calls of each kind in turn, and compares body, status and headers.
+
+    It reports the medians of the CPU time, with DynamoDB's recorded answers. The time of the
+    network is not included.
     """
     session_id = api.create(data={"k": "x" * 500})
     seam.client = Client(Replay(seam.client._transport, {}), region="us-east-1")
@@ -361,8 +369,8 @@ def test_wrong_secret_and_absent_session_can_not_be_told_apart(
 def test_token_leaves_no_trace(
     api: Api, tables: Any, logged: StringIO, stored: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole life of a session, success and failure; every log line, every image that the
-    stream would carry and every audit item searched for what was secret.
+    """Secrets must not be in the log lines, the stream images or the audit items of a session's
+    whole life, with successful and failed calls.
     """
     audit = function("session_audit")
     images: list[dict[str, Any]] = [{}]
@@ -440,7 +448,7 @@ def test_token_leaves_no_trace(
         assert repr(digest)[2:-1] not in public
 
 
-def test_tokens_repr_is_fit_for_logs() -> None:
+def test_repr_of_a_token_has_no_secret() -> None:
     token = Token.issue(ABSENT)
 
     assert repr(token) == f"Token({ABSENT!r})"

@@ -116,7 +116,9 @@ class Proxy:
         exchange.send(http_answer(status, answer))
 
     def lose_answer(self, then: Callable[[], None] = lambda: None) -> Fault:
-        """Return a fault: DynamoDB executes the request, `then` is called, and the answer is a 500."""
+        """Return a fault: DynamoDB executes the request, `then` is called, and a 500 is
+        answered.
+        """
 
         def lose(exchange: Exchange) -> None:
             self.statuses.append(exchange.forward()[0])
