@@ -11,10 +11,10 @@ from xml.sax.saxutils import escape
 from tests.support.template import ROOT, resources
 
 PICTURE = ROOT / "docs/dashboard.svg"
-# Of a unit of the dashboard's grid, in pixels; it is 24 units wide.
+# The size of a unit of the dashboard's grid in pixels. The grid is 24 units wide.
 WIDTH, HEIGHT, GAP = 34, 23, 4
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
-# Its own background, for GitHub's theme need not be that of the browser.
+# The picture has its own background, because GitHub's theme may differ from the browser's.
 STYLE = """
   text { font: 11px system-ui, sans-serif; fill: #1f2328 }
   .title { font-weight: 600 }
@@ -29,7 +29,7 @@ STYLE = """
 
 
 def body(stage: str = "local") -> dict[str, Any]:
-    """The dashboard, references in it by their logical names."""
+    """Return the dashboard, with logical names instead of references."""
     [dashboard] = resources("AWS::CloudWatch::Dashboard", stage).values()
     parts = dashboard["DashboardBody"]["Fn::Join"][1]
     found: dict[str, Any] = json.loads("".join(map(_resolve, parts)))
@@ -46,13 +46,13 @@ def _resolve(part: Any) -> str:
 
 
 def metrics(widget: dict[str, Any]) -> Iterator[tuple[list[str], str]]:
-    """Namespace, name and dimensions of a widget's metrics, each with its label."""
+    """Return namespace, name and dimensions of a widget's metrics, each with its label."""
     for metric in widget["properties"].get("metrics", ()):
         yield metric[:-1], metric[-1]["label"]
 
 
 def draw(dashboard: dict[str, Any]) -> str:
-    """The widgets in their places, each with its title and what it shows."""
+    """Draw the widgets at their positions, each with its title and its content."""
     widgets = dashboard["widgets"]
     width = 24 * WIDTH + GAP
     height = max(each["y"] + each["height"] for each in widgets) * HEIGHT + GAP

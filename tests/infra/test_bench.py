@@ -1,4 +1,4 @@
-"""What `make bench` holds, and that it measures what it says."""
+"""The limits of `make bench`, and that it measures the right requests."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from bench.runtime import lambda_runtime
 
 @pytest.fixture
 def result() -> Any:
-    """A measurement within all limits: the one that docs/performance.md shows."""
+    """The measurement in docs/performance.md, which is within all limits."""
     return copy.deepcopy(json.loads(chart.RESULTS.read_text())["limits"])
 
 
-def test_each_operation_makes_the_requests_that_it_should(result: dict[str, Any]) -> None:
-    """One for most. A renewal by verify, the first use of a rotated token and a list take two, a
-    batch of 100 events four.
+def test_each_operation_makes_the_expected_requests(result: dict[str, Any]) -> None:
+    """Most make one request.
+
+    A renewal by `verify`, the first use of a rotated token and a list make two, and a batch of 100
+    events makes four.
     """
     with lambda_runtime() as runtime:
         calls = warm.measure(runtime, rounds=1)
@@ -32,7 +34,7 @@ def test_each_operation_makes_the_requests_that_it_should(result: dict[str, Any]
     }
 
 
-def test_a_limit_that_is_passed_is_named(result: dict[str, Any]) -> None:
+def test_an_exceeded_limit_is_named(result: dict[str, Any]) -> None:
     result["cold"]["session_api"]["over_boto3"] = 0.76
     result["bundle"]["zipped"] = 2.71
     result["warm"]["get"]["requests"] = ["GetItem", "UpdateItem"]
@@ -45,7 +47,7 @@ def test_a_limit_that_is_passed_is_named(result: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("measured", "status"), [(0.75, 0), (0.76, 1)])
-def test_bench_ends_by_whether_all_limits_are_held(
+def test_exit_code_of_bench_shows_whether_all_limits_are_met(
     measured: float,
     status: int,
     result: dict[str, Any],

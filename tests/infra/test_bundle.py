@@ -1,4 +1,4 @@
-"""What a deployment uploads for the functions."""
+"""The bundle that a deployment uploads for the functions."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MEGABYTE = 10**6
 
 
 @pytest.fixture
-def no_python_found(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As on a machine with no Python but the one that runs this, if that."""
+def without_interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Simulate a machine without any Python of the runtime's version."""
     monkeypatch.setattr(interpreter, "_candidates", lambda _: iter([]))
     find_interpreter.cache_clear()
     yield
@@ -37,14 +37,16 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 @pytest.fixture(scope="module")
 def built(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built as for Lambda: the packages' wheels for another machine, and no Docker."""
+    """Return a bundle for Lambda, with the packages' wheels for its machine, built without
+    Docker.
+    """
     folder = tmp_path_factory.mktemp("bundle")
     bundle.build(folder, target)
     return folder
 
 
 def test_bundle_is_small(built: Path) -> None:
-    """Lambda fetches it at each cold start; boto3 is there already."""
+    """Lambda downloads it at each cold start. The runtime already has boto3."""
     files = [path for path in built.rglob("*") if path.is_file()]
     archive = Path(shutil.make_archive(str(built.parent / "bundle"), "zip", built))
 
@@ -63,14 +65,14 @@ def test_extensions_are_for_the_machine_that_runs_them(built: Path, target: Targ
         assert target != LAMBDA or name.endswith("aarch64-linux-gnu.so")
 
 
-def test_bundle_holds_the_functions_without_leftovers(built: Path) -> None:
+def test_bundle_contains_only_the_functions(built: Path) -> None:
     for package in ("session_api", "session_audit", "session_authorizer"):
         assert (built / package / "handler.py").is_file()
     assert not {".lock", "bin"} & {path.name for path in built.iterdir()}
 
 
 def test_each_source_has_byte_code_that_is_never_checked(built: Path, target: Target) -> None:
-    """Flags of 1: Python neither reads the source nor asks for its time of change (PEP 552)."""
+    """With the flags 1, Python neither reads the source nor its modification time (PEP 552)."""
     if not target.compiler:
         pytest.skip(f"no Python {target.python} here")
     tag = f"cpython-{target.python.replace('.', '')}"
@@ -80,7 +82,7 @@ def test_each_source_has_byte_code_that_is_never_checked(built: Path, target: Ta
         assert target != THIS_MACHINE or header[:4] == MAGIC_NUMBER
 
 
-def test_no_file_names_a_folder_of_this_machine(built: Path) -> None:
+def test_no_file_contains_a_path_of_this_machine(built: Path) -> None:
     for path in built.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
@@ -97,7 +99,7 @@ def test_two_builds_are_the_same(built: Path, target: Target, tmp_path: Path) ->
     assert different == [[], []]
 
 
-@pytest.mark.usefixtures("no_python_found")
+@pytest.mark.usefixtures("without_interpreter")
 def test_without_an_interpreter_a_bundle_has_no_byte_code(tmp_path: Path) -> None:
     bundle.build(tmp_path, LAMBDA)
 
@@ -105,17 +107,17 @@ def test_without_an_interpreter_a_bundle_has_no_byte_code(tmp_path: Path) -> Non
     assert not list(tmp_path.rglob("*.pyc"))
 
 
-@pytest.mark.usefixtures("no_python_found")
+@pytest.mark.usefixtures("without_interpreter")
 def test_without_an_interpreter_the_deployment_says_what_that_costs() -> None:
-    """Once, however many functions there are."""
+    """It prints this once for all functions."""
     _, stack = synthesize()
 
     [warning] = Annotations.from_stack(stack).find_warning("*", Match.any_value())
     assert str(warning.entry.data).startswith("Found no Python 3.13 to compile the functions with")
 
 
-def test_digest_tells_which_python_made_the_byte_code(
-    no_python_found: None, monkeypatch: pytest.MonkeyPatch
+def test_digest_depends_on_the_python_of_the_byte_code(
+    without_interpreter: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without = bundle.digest(THIS_MACHINE)
     monkeypatch.setattr(interpreter, "_candidates", lambda _: iter([sys.executable]))
@@ -124,8 +126,8 @@ def test_digest_tells_which_python_made_the_byte_code(
     assert bundle.digest(THIS_MACHINE) != without
 
 
-def test_interpreter_is_of_the_version_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is named and can't be used is passed over like what is not there."""
+def test_interpreter_has_the_required_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configured interpreter that does not work is ignored, like a missing one."""
     for named in ("/nowhere/python3.1", sys.executable, "/bin/false"):
         find_interpreter.cache_clear()
         monkeypatch.setenv("PYTHON_3_1", named)

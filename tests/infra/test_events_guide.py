@@ -1,4 +1,4 @@
-"""What docs/events.md shows is as it says."""
+"""The rule and the event in docs/events.md are correct."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.template import ROOT, documented_rule
 
 
 def test_documented_rule_gives_its_target_a_dead_letter_queue() -> None:
-    """On the bus that the local stage sends to, with events that the service sends."""
+    """The rule uses the bus of the local stage, and types of events that the service sends."""
     template = documented_rule()
     target, dead = Capture(), Capture()
     template.has_resource_properties(
@@ -43,7 +43,7 @@ def test_documented_rule_gives_its_target_a_dead_letter_queue() -> None:
 
 
 def test_eventbridge_may_send_to_both_queues() -> None:
-    """Without the permission on the dead-letter queue, what fails is silently dropped."""
+    """Without the permission on the dead-letter queue, failed events are silently dropped."""
     template = documented_rule()
     [rule] = template.find_resources("AWS::Events::Rule")
 

@@ -1,4 +1,4 @@
-"""What is watched, and that the documents say so."""
+"""The alarms and the dashboard, and their documentation."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from tests.infra import picture
 from tests.support.template import ROOT, resources, synthesize
 
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
-# The stage that has every function.
+# This stage has all functions.
 STAGE = "local"
 
 
 def alarms() -> dict[str, dict[str, Any]]:
-    """By name without the stack's."""
+    """Return the alarms by their names without the stack's name."""
     found = resources("AWS::CloudWatch::Alarm", STAGE).values()
     return {alarm["AlarmName"].removeprefix(f"Sessions-{STAGE}-"): alarm for alarm in found}
 
 
 class Metric(NamedTuple):
-    """As AWS's documentation names it; the values of dimensions are logical names."""
+    """A metric with the names of AWS's documentation.
+
+    The values of the dimensions are logical names.
+    """
 
     namespace: str
     name: str
@@ -76,10 +79,11 @@ AUDIT = FUNCTIONS["session_audit"]
 INDEX = {"GlobalSecondaryIndexName": "UserIndex"}
 
 
-def test_every_alarm_is_there_and_on_a_metric_that_has_data() -> None:
-    """CloudWatch takes any name: on a wrong one, or with wrong dimensions, an alarm is silent.
+def test_every_alarm_has_a_metric_with_data() -> None:
+    """CloudWatch accepts any name. With a wrong name or wrong dimensions, an alarm never goes off.
 
-    Names and dimensions are those of AWS's documentation:
+    The names and dimensions are from AWS's documentation:
+
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-metrics.html
     https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/metrics-dimensions.html
@@ -116,8 +120,8 @@ def test_every_alarm_is_there_and_on_a_metric_that_has_data() -> None:
 
 
 @pytest.mark.parametrize("name", alarms())
-def test_alarm_tells_when_it_goes_off_and_when_all_is_well(name: str) -> None:
-    """Of nothing there are no metrics; metric math would keep the local stack from having it."""
+def test_alarm_notifies_when_it_goes_off_and_when_it_is_over(name: str) -> None:
+    """Missing data is OK. The alarm uses no metric math, which the local stack does not support."""
     [topic] = resources("AWS::SNS::Topic", STAGE)
     alarm = alarms()[name]
 
@@ -128,7 +132,7 @@ def test_alarm_tells_when_it_goes_off_and_when_all_is_well(name: str) -> None:
 
 
 def condition(alarm: dict[str, Any]) -> str:
-    """When it goes off, in the words of docs/operations.md."""
+    """Return the condition of the alarm in the words of docs/operations.md."""
     assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
     statistic = alarm.get("Statistic") or alarm["ExtendedStatistic"]
     periods = alarm["EvaluationPeriods"]
@@ -139,12 +143,12 @@ def condition(alarm: dict[str, Any]) -> str:
 
 
 def documented() -> dict[str, str]:
-    """The rows of the table of alarms: name and condition."""
+    """Return the name and the condition in each row of the table of alarms."""
     return dict(re.findall(r"^\| `([\w-]+)` \| (.+? ≥ .+?) \|$", OPERATIONS, re.MULTILINE))
 
 
 def test_operations_name_each_alarm_and_its_condition() -> None:
-    """Neither an alarm without a row nor a row without an alarm."""
+    """Every alarm has a row, and every row has an alarm."""
     assert documented() == {name: condition(alarm) for name, alarm in alarms().items()}
 
 
@@ -157,7 +161,9 @@ def test_operations_say_what_to_do_about_each_alarm() -> None:
 
 
 def test_alarms_may_publish_and_only_over_tls() -> None:
-    """A topic's own policy takes the place of SNS's, which lets the account's alarms publish."""
+    """A topic's own policy replaces SNS's default policy, which allows the account's alarms to
+    publish.
+    """
     [topic] = resources("AWS::SNS::Topic", STAGE)
     [policy] = resources("AWS::SNS::TopicPolicy", STAGE).values()
     on_topic = {"Action": "sns:Publish", "Resource": {"Ref": topic}}
@@ -201,7 +207,7 @@ def test_address_subscribes_to_the_alarms() -> None:
 
 
 def shown() -> list[tuple[str, str]]:
-    """Namespace and name of all metrics on the dashboard."""
+    """Return namespace and name of all metrics on the dashboard."""
     return [
         (namespace, name)
         for widget in picture.body()["widgets"]
@@ -209,8 +215,8 @@ def shown() -> list[tuple[str, str]]:
     ]
 
 
-def test_dashboard_shows_whatever_an_alarm_is_on() -> None:
-    """Who is woken by one sees its curve at once, and the state of all of them on top."""
+def test_dashboard_shows_the_metrics_of_all_alarms() -> None:
+    """The dashboard also shows the state of all alarms at the top."""
     alarmed = {(alarm["Namespace"], alarm["MetricName"]) for alarm in alarms().values()}
     first, *_ = picture.body()["widgets"]
 
@@ -219,6 +225,6 @@ def test_dashboard_shows_whatever_an_alarm_is_on() -> None:
 
 
 def test_picture_shows_the_dashboard() -> None:
-    """`python -m tests.infra.picture` draws it anew."""
+    """`python -m tests.infra.picture` draws the picture again."""
     assert picture.PICTURE.read_text() == picture.draw(picture.body())
     assert f"]({picture.PICTURE.name})" in OPERATIONS

@@ -1,4 +1,4 @@
-"""What the template promises."""
+"""The promises of the template."""
 
 from __future__ import annotations
 
@@ -21,22 +21,25 @@ DAY = 86_400
 
 
 def table(name: str, stage: str = "dev") -> dict[str, Any]:
-    """`Sessions` or `SessionAudit`."""
+    """Return `Sessions` or `SessionAudit`."""
     found = resources("AWS::DynamoDB::GlobalTable", stage)
     [properties] = [each for logical, each in found.items() if logical[7:-8] == name]
     return dict(properties)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_kept_template_is_that_of_the_stack(stage: str) -> None:
-    """Most tests read it from disk."""
+def test_cached_template_is_that_of_the_stack(stage: str) -> None:
+    """Most tests read the template from disk."""
     assert document(stage) == template(stage).to_json()
 
 
 @pytest.mark.parametrize("name", ["Sessions", "SessionAudit"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_ttl_is_on_expiration_time(stage: str, name: str) -> None:
-    """The attribute that the code writes; on any other, items would silently stay."""
+    """This is the attribute that the code writes.
+
+    With another attribute, items would silently stay.
+    """
     assert table(name, stage)["TimeToLiveSpecification"] == {
         "AttributeName": "ExpirationTime",
         "Enabled": True,
@@ -45,14 +48,14 @@ def test_ttl_is_on_expiration_time(stage: str, name: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_stream_carries_old_and_new_images(stage: str) -> None:
-    """A TTL removal has an old image only; a change is told by comparing both."""
+    """A deletion by TTL only has an old image. A change is classified by comparing both images."""
     assert table("Sessions", stage)["StreamSpecification"] == {
         "StreamViewType": "NEW_AND_OLD_IMAGES"
     }
 
 
-def test_trail_has_a_stream_only_where_events_go_out() -> None:
-    """What an event says is all in its item; it is never changed."""
+def test_trail_has_a_stream_only_if_events_are_sent() -> None:
+    """The new image is enough, because an event never changes."""
     assert "StreamSpecification" not in table("SessionAudit")
     assert "StreamSpecification" not in table("SessionAudit", "prod")
     assert table("SessionAudit", "local")["StreamSpecification"] == {"StreamViewType": "NEW_IMAGE"}
@@ -118,7 +121,7 @@ def test_every_route_is_explicit_and_needs_iam() -> None:
 
 
 def test_contract_names_the_same_routes() -> None:
-    """docs/openapi.yaml, against which the other tests hold the answers."""
+    """The other tests check answers against docs/openapi.yaml."""
     contract = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())
     methods = {"get", "post", "put", "patch", "delete"}
     documented = {
@@ -145,7 +148,7 @@ def test_api_is_throttled_and_logged() -> None:
 
 
 def actions(role: str, stage: str = "dev") -> dict[str, set[str]]:
-    """The actions of a function's role by the resource they are on, in short."""
+    """Return the actions of a function's role by resource, with short names."""
     found: dict[str, set[str]] = {}
     for policy in resources("AWS::IAM::Policy", stage).values():
         if not policy["Roles"][0]["Ref"].startswith(role):
@@ -180,8 +183,8 @@ TRACING = {"*": {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}}
 LOGGING = {"logs:CreateLogStream", "logs:PutLogEvents"}
 
 
-def test_api_may_do_to_the_tables_exactly_what_it_does() -> None:
-    """No Scan, no Delete, nothing but reading on the trail, and no index but the one it asks."""
+def test_api_may_only_use_the_actions_that_it_needs() -> None:
+    """It may not scan or delete. It may only read the trail, and only query one index."""
     assert actions("ApiSessionApiRole") == TRACING | {
         "ApiSessionApiLogs": LOGGING,
         "StorageSessions": {
@@ -197,7 +200,10 @@ def test_api_may_do_to_the_tables_exactly_what_it_does() -> None:
 
 
 def test_audit_function_is_updated_after_those_that_write() -> None:
-    """It judges sessions by `not_before` from its start on; the others must know it by then."""
+    """It applies `not_before` to sessions from its start on.
+
+    The other functions must have the setting before.
+    """
     [version] = [
         version
         for name, version in template().find_resources("AWS::Lambda::Version").items()
@@ -211,7 +217,7 @@ def test_audit_function_is_updated_after_those_that_write() -> None:
 
 
 def test_audit_may_add_events_and_change_none() -> None:
-    """PartiQL's INSERT fails on an existing key: append-only by permission."""
+    """PartiQL's INSERT fails if the key exists, so the trail is append-only by permission."""
     assert actions("AuditSessionAuditRole") == TRACING | {
         "AuditSessionAuditLogs": LOGGING,
         "StorageSessionAudit": {"dynamodb:PartiQLInsert", "dynamodb:BatchGetItem"},
@@ -227,7 +233,7 @@ def test_audit_may_add_events_and_change_none() -> None:
 
 
 def test_events_may_read_the_trails_stream_and_put_on_the_one_bus() -> None:
-    """Neither sessions nor their stream, nor what the audit could not write."""
+    """It may not read sessions, their stream or the bucket for failed events."""
     bus = "arn:<AWS::Partition>:events:<AWS::Region>:<AWS::AccountId>:event-bus/default"
 
     assert actions("EventsSessionEventsRole", "local") == TRACING | {
@@ -244,8 +250,8 @@ def test_events_may_read_the_trails_stream_and_put_on_the_one_bus() -> None:
     }
 
 
-def test_bus_may_be_given_by_its_arn() -> None:
-    """One of another account, say."""
+def test_bus_may_be_set_by_its_arn() -> None:
+    """The bus may be in another account."""
     arn = "arn:aws:events:eu-west-1:444455556666:event-bus/security"
     _, stack = synthesize(event_bus=arn)
 
@@ -262,15 +268,18 @@ def test_bus_may_be_given_by_its_arn() -> None:
 
 
 def test_authorizer_may_read_and_update_a_session_and_nothing_else() -> None:
-    """It marks tokens and ends stolen sessions; it can't create, list, or read the trail."""
+    """It marks tokens and ends stolen sessions.
+
+    It cannot create or list sessions, or read the trail.
+    """
     assert actions("AuthorizerSessionAuthorizerRole") == TRACING | {
         "AuthorizerSessionAuthorizerLogs": LOGGING,
         "StorageSessions": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
     }
 
 
-def test_apis_of_this_account_alone_may_invoke_the_authorizer() -> None:
-    """Whatever API it is: an authorizer's call names one of its own account as source."""
+def test_only_apis_of_this_account_may_invoke_the_authorizer() -> None:
+    """The source of a call is an API of the account."""
     [permission] = [
         each
         for name, each in resources("AWS::Lambda::Permission").items()
@@ -341,8 +350,8 @@ def mapping(consumer: str, stage: str = "dev") -> dict[str, Any]:
     return dict(properties)
 
 
-def test_new_events_alone_go_out() -> None:
-    """TTL removes old ones from the trail, and that is no news."""
+def test_only_new_events_are_sent() -> None:
+    """TTL's deletions of old events are filtered out."""
     properties = mapping("EventsSessionEvents", "local")
 
     assert short(properties["EventSourceArn"]) == "StorageSessionAudit.StreamArn"
@@ -356,7 +365,10 @@ def test_new_events_alone_go_out() -> None:
     [("AuditSessionAudit", "AuditFailedEvents"), ("EventsSessionEvents", "EventsUndelivered")],
 )
 def test_failure_plan_of_a_stream(consumer: str, kept: str) -> None:
-    """An outage of a morning costs nothing; what the stream would drop after a day is kept."""
+    """An outage of some hours loses nothing.
+
+    Records that the stream would drop after a day are stored.
+    """
     properties = mapping(consumer, "local")
 
     assert short(properties["DestinationConfig"]["OnFailure"]["Destination"]) == kept
@@ -369,7 +381,7 @@ def test_failure_plan_of_a_stream(consumer: str, kept: str) -> None:
         "BisectBatchOnFunctionError": True,
         "MaximumRetryAttempts": -1,
         "MaximumRecordAgeInSeconds": 22 * 3600,
-        # Without them, nothing would tell of records that were given up.
+        # Without these metrics, nobody would notice records that Lambda gave up on.
         "MetricsConfig": {"Metrics": ["EventCount"]},
     }
     assert properties | plan == properties
@@ -387,7 +399,7 @@ def test_failed_events_are_private_and_kept_for_a_month() -> None:
 
 
 def test_no_one_may_change_an_event() -> None:
-    """Not even an administrator, by accident; TTL may, which acts as an AWS service."""
+    """This includes administrators. TTL may delete events, because it acts as an AWS service."""
     [audit] = [
         table for name, table in resources("AWS::DynamoDB::GlobalTable").items() if "Audit" in name
     ]
@@ -478,7 +490,7 @@ def test_functions_get_their_settings() -> None:
     }
 
 
-def test_snap_start_and_boto3_are_there_for_those_who_choose_them() -> None:
+def test_snap_start_and_boto3_can_be_enabled() -> None:
     _, stack = synthesize(snap_start=True, dynamodb_client="boto3")
 
     functions = Template.from_stack(stack).find_resources("AWS::Lambda::Function").values()
@@ -507,7 +519,7 @@ def test_outputs() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_nag_finds_nothing(stage: str) -> None:
-    """What is acknowledged stands with its reason where it is built."""
+    """Suppressed findings have a reason at the place where the resource is created."""
     app, _ = synthesize(stage, alarm_email="ops@example.com")
     Validations.of(app).add_plugins(AwsSolutionsChecks(app), ServerlessChecks(app))
 
@@ -515,7 +527,7 @@ def test_nag_finds_nothing(stage: str) -> None:
 
 
 def test_nag_would_find_something() -> None:
-    """Were the checks not run, or all acknowledged, this would pass too."""
+    """If the checks did not run, or everything were suppressed, the test above would pass, too."""
     app, stack = synthesize()
     [role] = [
         each

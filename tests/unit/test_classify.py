@@ -1,4 +1,4 @@
-"""What each stream record says, one row of the audit table at a time."""
+"""The event of each stream record, row by row of the table in docs/audit-events.md."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ NOW = 1_795_435_200
 LIFE = ("created", "renewed", "updated", "rotated", "confirmed", "revoked", "expired", "purged")
 ALARMS = ("tampered", "deleted", "unreadable")
 SESSION = "n2qXk8bVQ0mF"
-# Hashes as SHA-256 makes them.
+# Hashes of the length of SHA-256.
 NEWEST, FORMER, RETIRED, NEXT, FAMILY = (bytes([i]) * 32 for i in range(1, 6))
 TTL = {"userIdentity": {"type": "Service", "principalId": "dynamodb.amazonaws.com"}}
 
 
 def image(**attributes: Any) -> dict[str, Any]:
-    """An item's image from plain values; None leaves an attribute out."""
+    """Return the image of an item from plain values. None removes an attribute."""
     session = {
         "SessionId": SESSION,
         "UserId": "ada",
@@ -62,7 +62,7 @@ def record(
 
 
 def event(stream_record: Any, *, not_before: int = 0) -> dict[str, Any]:
-    """The event as JSON without what all of them share."""
+    """Return the event as JSON, without the members that all events of this module share."""
     found = classify(stream_record, not_before=not_before)
     facts: dict[str, Any] = msgspec.to_builtins(found)
     assert facts.pop("session_id") == SESSION
@@ -72,19 +72,22 @@ def event(stream_record: Any, *, not_before: int = 0) -> dict[str, Any]:
 
 
 def written(at: int, type: str, **facts: Any) -> dict[str, Any]:
-    """An event of the API's: it took effect when it was recorded, and someone did it."""
+    """Return an event of the API. It took effect when it was recorded, and has an actor."""
     by = {"actor": "writer", "request_id": "second"}
     return {"type": type, "at": at, "recorded_at": at, **by, **facts}
 
 
 def removed(recorded_at: int, type: str, **facts: Any) -> dict[str, Any]:
-    """A removal names no one: the old image's actor is an earlier writer."""
+    """Return the event of a removal.
+
+    It has no actor, because the actor in the old image is an earlier writer.
+    """
     nobody = {"actor": None, "request_id": None}
     return {"type": type, "at": recorded_at, "recorded_at": recorded_at, **nobody, **facts}
 
 
 def nested(levels: int) -> Any:
-    """Lists in lists."""
+    """Return lists in lists."""
     return [nested(levels - 1)] if levels else 1
 
 
@@ -140,7 +143,8 @@ def test_item_at_the_bounds_of_a_call_is_created(change: Any) -> None:
 
 REVOKED = {"ExpirationTime": NOW + 60, "RevokedAt": NOW + 60, "RevokedReason": "admin"}
 GONE = {"Data": None, "Client": None, "TokenHash": None, "FamilyHash": None}
-# Once and never before; once more, while its newest token is unseen; and that one seen.
+# Sessions after rotations: after the first one, after another one whose token is unseen, and after
+# that token was seen.
 ROTATED = {
     "TokenHash": NEXT,
     "PreviousTokenHash": NEWEST,
@@ -163,7 +167,7 @@ YEAR = 400 * 86_400
 
 
 def begun(window: int, lifetime: int = 86_400, at: int = NOW) -> dict[str, Any]:
-    """The times of a session that begins at `at`."""
+    """Return the times of a session that begins at `at`."""
     return {
         "CreatedAt": at,
         "RenewedAt": at,
@@ -198,7 +202,7 @@ def revoked(at: int) -> dict[str, Any]:
 
 
 def rotated(at: int, grace: int = 30, retired: int | None = None) -> dict[str, Any]:
-    """A rotation of a session that had none before."""
+    """Return the changes of the first rotation of a session."""
     return {
         "TokenHash": NEXT,
         "PreviousTokenHash": NEWEST,
@@ -220,17 +224,19 @@ def renewed(at: int, window: int = 1800, end: int = NOW + 86_400) -> dict[str, A
 
 
 def lost(until: int, **others: Any) -> dict[str, Any]:
-    """A session whose newest token nobody has used."""
+    """Return the attributes of a session whose newest token nobody has used."""
     return UNSEEN | {"PreviousTokenUntil": until} | others
 
 
 def replaced(at: int) -> dict[str, Any]:
-    """What becomes of such a session when the holder of its former token rotates."""
+    """Return the changes of a rotation for the owner of the former token, which replaces the lost
+    one.
+    """
     return rotated(at) | {"PreviousTokenHash": FORMER}
 
 
 def shifted(at: int, grace: int = 30) -> dict[str, Any]:
-    """A rotation of the newest token of a session that was rotated before."""
+    """Return the changes of a rotation of the newest token, if the session was rotated before."""
     return rotated(at, grace, None if grace else 30) | {"RetiredTokenHash": FORMER}
 
 
@@ -284,12 +290,12 @@ EXPIRES, DEAD = {"ExpirationTime": AT + 1}, {"ExpirationTime": AT}
         ({}, rotated(AT) | OTHER, 0, "rotated"),
         (lost(AT), shifted(AT) | {"TokenHash": FORMER}, 0, "tampered"),
         (lost(AT), shifted(AT) | {"TokenHash": RETIRED}, 0, "tampered"),
-        # With a token any grace period may run, and the store can't see whether a caller that
-        # brings a hash of its own has kept the family.
+        # A rotation with a token is possible during a grace period. The store can't check whether a
+        # caller that sends its own hash has kept the family.
         (lost(AT + 9), shifted(AT), 0, "rotated"),
         (lost(AT + 9), shifted(AT) | OTHER, 0, "rotated"),
         (SEEN | {"PreviousTokenUntil": AT + 1}, shifted(AT) | OTHER, 0, "rotated"),
-        # A newest token that nobody has used is replaced once its grace period has passed.
+        # A newest token that nobody has used can be replaced after its grace period.
         (lost(AT), replaced(AT), 0, "rotated"),
         (lost(AT), replaced(AT) | OTHER, 0, "rotated"),
         (lost(AT + 1), replaced(AT), 0, "tampered"),
@@ -348,7 +354,7 @@ EXPIRES, DEAD = {"ExpirationTime": AT + 1}, {"ExpirationTime": AT}
     ],
 )
 def test_bounds_of_a_change(old: Any, change: Any, late: int, type: str) -> None:
-    """All values agree with each other, and are at a bound or just beyond it."""
+    """All values are consistent, and are at a limit or just beyond it."""
     before = image(**old)
     made = record("MODIFY", old=before, new=image(**old | BY | change), at=AT + late)
 
@@ -356,7 +362,7 @@ def test_bounds_of_a_change(old: Any, change: Any, late: int, type: str) -> None
 
 
 @pytest.mark.parametrize(("expired", "late"), [(AT + 1, UNSET), (AT, AT), (AT - 59, AT - 59)])
-def test_revocation_of_an_expired_session_says_so(expired: int, late: Any) -> None:
+def test_revocation_of_an_expired_session_has_expired_at(expired: int, late: Any) -> None:
     made = record("MODIFY", old=image(ExpirationTime=expired), new=image(**BY | revoked(AT)), at=AT)
 
     assert classify(made, not_before=0).expired_at == late
@@ -387,14 +393,14 @@ def test_changes_by_the_api(change: dict[str, Any], type: str, facts: dict[str, 
     assert found == written(NOW + 60, type, **facts)
 
 
-def test_renewal_within_a_second_is_one() -> None:
-    """Nothing changed but who asked."""
+def test_renewal_within_a_second_is_a_renewal() -> None:
+    """Only the writer has changed."""
     found = event(record("MODIFY", old=image(), new=image(**BY)))
 
     assert found == written(NOW, "renewed", expires_at=NOW + 1800)
 
 
-def test_renewal_that_changes_the_window_says_so() -> None:
+def test_renewal_that_changes_the_window_has_changed() -> None:
     change = {
         "ExpirationTime": NOW + 660,
         "RenewedAt": NOW + 60,
@@ -410,7 +416,7 @@ def test_renewal_that_changes_the_window_says_so() -> None:
 @pytest.mark.parametrize("state", [{}, UNSEEN, SEEN])
 @pytest.mark.parametrize("grace", [0, 1, 30, 3600])
 def test_rotation_of_the_newest_token_shifts_the_others(state: Any, grace: int) -> None:
-    """Whatever grace period runs; the trail has no hash of them."""
+    """This is possible during a grace period. The event has no hashes."""
     old = image(**state)
     former = state.get("PreviousTokenHash", NEWEST)
     change = {
@@ -436,7 +442,9 @@ REPLACED = UNSEEN | {
 
 
 def test_rotation_by_the_former_token_replaces_the_newest() -> None:
-    """Its answer was lost: nobody has used it, and its time is over."""
+    """The answer with the newest token was lost: nobody has used it, and its grace period is
+    over.
+    """
     found = event(record("MODIFY", old=image(**UNSEEN), new=image(**REPLACED | BY), at=NOW + 60))
 
     assert found == written(NOW + 60, "rotated")
@@ -450,7 +458,7 @@ def test_rotation_by_the_former_token_replaces_the_newest() -> None:
     ],
 )
 def test_newest_token_is_not_replaced_otherwise(old: Any) -> None:
-    """Whoever planted such a token would have taken the newest one's place for good."""
+    """Somebody who wrote such a token into the table could use it as the newest one."""
     new = image(**REPLACED | BY)
 
     found = event(record("MODIFY", old=image(**old), new=new, at=NOW + 60))
@@ -514,7 +522,7 @@ def test_first_use_of_the_newest_token_is_confirmed(late: int) -> None:
     assert found == written(at, "confirmed")
 
 
-def test_first_use_with_a_renewal_says_until_when() -> None:
+def test_first_use_with_a_renewal_has_expires_at() -> None:
     renewal = {
         "RenewedAt": NOW + 60,
         "ExpirationTime": NOW + 1860,
@@ -582,7 +590,7 @@ def final(**change: Any) -> Any:
     return classify(made, not_before=0)
 
 
-def test_last_window_of_a_visitor_is_a_renewal_that_says_so() -> None:
+def test_last_window_of_a_visitor_is_a_renewal_with_changed() -> None:
     found = final()
 
     assert (found.type, found.expires_at) == ("renewed", NOW + 120)
@@ -623,8 +631,8 @@ def test_user_gets_no_last_window() -> None:
         ("created", UNSET, True),
     ],
 )
-def test_trail_keeps_all_but_what_it_need_not_have(type: str, changed: Any, kept: bool) -> None:
-    """A changed window is more than a renewal."""
+def test_trail_keeps_all_events_that_are_not_excluded(type: str, changed: Any, kept: bool) -> None:
+    """A renewal that changes the window is always kept."""
     made = record("INSERT", new=image())
     given = msgspec.structs.replace(classify(made, not_before=0), type=type, changed=changed)
 
@@ -647,7 +655,7 @@ def test_trail_keeps_all_but_what_it_need_not_have(type: str, changed: Any, kept
 def test_first_use_of_a_token_that_also_renewed_is_of_both_types(
     renewal: bool, unrecorded: list[str], kept: bool
 ) -> None:
-    """A trail that is to have the renewals has it too."""
+    """A trail with renewals contains it, too."""
     at = NOW + 200
     seen = {"PreviousTokenUntil": at + 30, "PreviousTokenGrace": None}
     renewed = {"RenewedAt": at, "ExpirationTime": at + 1800} if renewal else {}
@@ -661,8 +669,8 @@ def test_first_use_of_a_token_that_also_renewed_is_of_both_types(
 
 
 @pytest.mark.parametrize("type", LIFE + ALARMS)
-def test_trail_keeps_of_anonymous_sessions_what_is_alarming(type: str) -> None:
-    """With the setting it keeps as much as of any session."""
+def test_trail_always_keeps_alarming_events_of_anonymous_sessions(type: str) -> None:
+    """With the setting, it keeps the same events as for other sessions."""
     made = record("INSERT", new=image(UserId=None))
     given = msgspec.structs.replace(classify(made, not_before=0), type=type)
 
@@ -674,8 +682,8 @@ def test_trail_keeps_of_anonymous_sessions_what_is_alarming(type: str) -> None:
 @pytest.mark.parametrize(
     "new", [{}, image() | {"UserId": {"L": []}}, image() | {"UserId": {"S": ""}}]
 )
-def test_user_that_can_not_be_read_is_no_missing_one(new: Any) -> None:
-    """Or a malformed one would hide a session from the trail."""
+def test_unreadable_user_does_not_make_the_session_anonymous(new: Any) -> None:
+    """Otherwise a malformed `UserId` would hide a session from the trail."""
     made = record("INSERT", new=new)
     found = classify(made, not_before=0)
 
@@ -684,8 +692,8 @@ def test_user_that_can_not_be_read_is_no_missing_one(new: Any) -> None:
 
 
 @pytest.mark.parametrize("change", [{"UserId": None}, {"UserId": None, "RevokedAt": NOW}])
-def test_nobody_hides_by_taking_the_user_away(change: Any) -> None:
-    """That is kept, and stays in the user's trail."""
+def test_removing_the_user_does_not_hide_a_session(change: Any) -> None:
+    """The event is kept in the user's trail."""
     made = record("MODIFY", old=image(), new=image(**BY, **change))
 
     found = classify(made, not_before=0)
@@ -696,7 +704,7 @@ def test_nobody_hides_by_taking_the_user_away(change: Any) -> None:
 
 
 def test_change_of_the_user_is_in_the_trails_of_both() -> None:
-    """Neither user's trail loses it, and a repeated delivery makes the same two events."""
+    """No user's trail misses it, and a repeated delivery makes the same two events."""
     made = record("MODIFY", old=image(), new=image(**BY, UserId="eve"))
 
     both = events_in(made, not_before=0)
@@ -722,7 +730,7 @@ def test_other_changes_are_one_event(new: Any) -> None:
 
 @pytest.mark.parametrize("user_id", [{"S": "\ud800"}, {"S": 7}, "text", None])
 def test_former_user_that_can_not_be_read_breaks_nothing(user_id: Any) -> None:
-    """Only somebody who calls the function with a record of their own sends one."""
+    """Such a record only comes from somebody who calls the function with a forged record."""
     made = record("MODIFY", old=image() | {"UserId": user_id}, new=image(**BY))
 
     [only] = events_in(made, not_before=0)
@@ -731,7 +739,7 @@ def test_former_user_that_can_not_be_read_breaks_nothing(user_id: Any) -> None:
 
 
 def test_giving_an_anonymous_session_a_user_is_tampering() -> None:
-    """It would make a log-in of it."""
+    """It would be a log-in."""
     made = record("MODIFY", old=image(UserId=None), new=image(**BY))
 
     [found] = events_in(made, not_before=0)
@@ -744,7 +752,7 @@ def test_giving_an_anonymous_session_a_user_is_tampering() -> None:
     assert is_kept(found, made, ["renewed"], record_anonymous=False)
 
 
-def test_log_out_after_the_expiry_tells_when_that_was() -> None:
+def test_log_out_after_the_expiry_has_the_time_of_the_expiry() -> None:
     old = image(ExpirationTime=NOW + 50)
 
     found = event(record("MODIFY", old=old, new=image(**BY, **REVOKED, **GONE), at=NOW + 60))
@@ -753,7 +761,10 @@ def test_log_out_after_the_expiry_tells_when_that_was() -> None:
 
 
 def test_change_without_a_new_request_is_tampering() -> None:
-    """Whatever it is: even a revival or a revocation. Its actor is not the one in the item."""
+    """This is true for every change, even a revival or a revocation.
+
+    The actor in the item has not made it.
+    """
     change = {"ExpirationTime": NOW + 10**6, "Data": {"role": "admin"}, "RevokedAt": NOW}
 
     found = event(record("MODIFY", old=image(), new=image(**change), at=NOW + 60))
@@ -778,14 +789,14 @@ def test_ttl_removal_is_expired_at_its_logical_end() -> None:
         (NOW + 1800, "idle", NOW + 1800),
     ],
 )
-def test_session_that_the_switch_ended_did_so_then(not_before: int, cause: str, at: int) -> None:
-    """It was dead from that time on, however long its item stayed."""
+def test_session_that_not_before_ended_has_that_time(not_before: int, cause: str, at: int) -> None:
+    """It was dead from that time on, no matter how long its item stayed."""
     found = event(record("REMOVE", old=image(), at=NOW + 2000, **TTL), not_before=not_before)
 
     assert (found["type"], found["cause"], found["at"]) == ("expired", cause, at)
 
 
-def test_absolute_end_is_told_from_the_idle_one() -> None:
+def test_cause_is_absolute_or_idle() -> None:
     old = image(ExpirationTime=NOW + 86_400)
 
     assert event(record("REMOVE", old=old, at=NOW + 90_000, **TTL))["cause"] == "absolute"
@@ -802,7 +813,7 @@ def test_absolute_end_is_told_from_the_idle_one() -> None:
     ],
 )
 def test_expired_session_may_be_removed_by_someone_else(identity: dict[str, Any]) -> None:
-    """In a replica's region TTL's deletions come without an identity as well."""
+    """In a replica's region, TTL's deletions have no identity either."""
     found = event(record("REMOVE", old=image(), at=NOW + 1800, **identity))
 
     assert (found["type"], found["removed_by"]) == ("expired", "unknown")
@@ -854,8 +865,11 @@ def test_hundred_names_are_not_counted() -> None:
 
 
 @pytest.mark.parametrize("character", ["k", "😀", "\x01"], ids=["short", "long", "escaped"])
-def test_event_of_the_longest_texts_is_one_event_of_a_bus(character: str) -> None:
-    """EventBridge charges 64 KB as one, and takes 256 KB; `changed_count` tells what was cut."""
+def test_event_with_the_longest_texts_fits_into_64_kb(character: str) -> None:
+    """EventBridge bills 64 KB as one event, and accepts 256 KB.
+
+    `changed_count` shows that names were cut.
+    """
     key = character * (2048 // len(character.encode()))
     names = {f"{i:03d}{character * 5000}": i for i in range(100)}
     by = {"Actor": character * 5000, "RequestId": character * 5000}
@@ -874,7 +888,7 @@ def test_event_of_the_longest_texts_is_one_event_of_a_bus(character: str) -> Non
 
 
 @pytest.mark.parametrize("user_id", [7, "", "x" * 2049, None, ["ada"]])
-def test_user_that_fits_no_index_key_is_left_out(user_id: Any) -> None:
+def test_user_that_is_too_long_for_an_index_key_is_left_out(user_id: Any) -> None:
     new = image(UserId=user_id)
 
     found = classify(record("INSERT", new=new), not_before=0)
@@ -882,7 +896,7 @@ def test_user_that_fits_no_index_key_is_left_out(user_id: Any) -> None:
     assert (found.type, found.user_id) == ("created" if user_id is None else "tampered", None)
 
 
-def test_endless_texts_are_cut() -> None:
+def test_very_long_texts_are_cut() -> None:
     """An event must fit into an item."""
     new = image(Actor="a" * 300_000, RequestId="r" * 300_000)
 
@@ -891,14 +905,14 @@ def test_endless_texts_are_cut() -> None:
     assert len(msgspec.json.encode(found)) < 2000
 
 
-def test_endless_names_are_cut() -> None:
+def test_very_long_names_are_cut() -> None:
     found = event(record("MODIFY", old=image(), new=image(**{"n" * 60_000: 1})))
 
     assert found["type"] == "tampered"
     assert len(msgspec.json.encode(found)) < 2000
 
 
-def test_text_that_is_no_unicode_is_readable_all_the_same() -> None:
+def test_text_that_is_not_valid_unicode_is_readable() -> None:
     new = image()
     new["Actor"] = {"S": "a\ud800"}
 
@@ -936,7 +950,7 @@ def bare(**change: Any) -> dict[str, Any]:
         bare(NewImage={"UserId": "ada"}),
     ],
 )
-def test_what_can_not_be_read_is_on_record_as_unreadable(broken: Any) -> None:
+def test_record_that_can_not_be_read_is_unreadable(broken: Any) -> None:
     found = classify(broken, not_before=0)
 
     assert (found.type, found.session_id) == ("unreadable", SESSION)
@@ -944,7 +958,7 @@ def test_what_can_not_be_read_is_on_record_as_unreadable(broken: Any) -> None:
     assert re.fullmatch("[0-9]{10}#[0-9]{40}", found.event_id)
 
 
-def test_what_can_not_be_read_is_filed_under_its_time() -> None:
+def test_unreadable_event_has_the_time_of_its_record() -> None:
     found = classify(bare(eventName=None), not_before=0)
 
     assert (found.at, found.recorded_at, found.event_id[:10]) == (NOW, NOW, str(NOW))
@@ -966,7 +980,7 @@ def test_what_can_not_be_read_is_filed_under_its_time() -> None:
         bare(Keys={"SessionId": {"N": "1"}}),
     ],
 )
-def test_record_of_no_known_session_is_filed_all_the_same(broken: Any) -> None:
+def test_record_without_a_session_id_is_recorded(broken: Any) -> None:
     found = classify(broken, not_before=0)
 
     assert (found.type, found.session_id) == ("unreadable", UNKNOWN_SESSION)
@@ -981,7 +995,7 @@ def test_two_unreadable_records_are_two_events() -> None:
 
 
 def test_events_sort_by_time_then_by_the_streams_order() -> None:
-    """As strings, whatever the length of the sequence numbers."""
+    """They are sorted as strings, with sequence numbers of different lengths."""
     ids = []
     for at, sequence in [(NOW, "9"), (NOW, "10"), (NOW + 1, "1")]:
         each = record("INSERT", new=image(), at=at)

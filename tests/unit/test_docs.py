@@ -1,4 +1,4 @@
-"""What the documents refer to is there."""
+"""Links and names in the documentation refer to existing files and tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ SECURITY = (ROOT / "docs/security.md").read_text()
 
 
 def named_tests() -> list[tuple[str, str]]:
-    """(file, test) as docs/security.md names them; a bare test is of the file before it."""
+    """Return (file, test) for each test in docs/security.md.
+
+    A name without a file belongs to the file before it.
+    """
     found, file = [], ""
     for named, bare in re.findall(r"`((?:\w+/)+\w+\.py)?(?:::)?(test_\w+)`", SECURITY):
         file = named or file

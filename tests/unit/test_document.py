@@ -1,4 +1,4 @@
-"""JSON on one side, DynamoDB's types on the other."""
+"""Conversion between JSON and DynamoDB's types."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sessions.document import from_attributes
         ("9" * 38 + "0" * 9, Decimal("9." + "9" * 37 + "E46")),
     ],
 )
-def test_number_looks_alike_however_dynamodb_spells_it(spelled: str, value: Any) -> None:
+def test_number_does_not_depend_on_dynamodbs_format(spelled: str, value: Any) -> None:
     [found] = from_attributes({"n": {"N": spelled}}).values()
 
     assert repr(found) == repr(value)

@@ -1,4 +1,4 @@
-"""Which folder may import which: the layers, read from the sources."""
+"""Which folder may import which. The imports are read from the sources."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAMBDAS = sorted(path.name for path in FUNCTIONS.glob("session_*"))
 
 
 def imported(source: str) -> set[str]:
-    """Every module that a source names in an import statement, wherever the statement stands.
+    """Return every module that the import statements of a source name, in any place.
 
     `from package import name` counts as `package` and as `package.name`, which may be a module.
     """
@@ -33,14 +33,14 @@ def imported(source: str) -> set[str]:
 
 
 def sources(*paths: Path) -> Iterator[Path]:
-    """The Python files at and below `paths`."""
+    """Return the Python files at and below `paths`."""
     for path in paths:
         assert path.exists()
         yield from path.rglob("*.py") if path.is_dir() else [path]
 
 
 def crossings(*paths: Path, into: set[str]) -> list[str]:
-    """The imports at or below `paths` that lead into one of these packages."""
+    """Return the imports at or below `paths` that import one of these packages."""
     return [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in sources(*paths)
@@ -49,7 +49,7 @@ def crossings(*paths: Path, into: set[str]) -> list[str]:
     ]
 
 
-def test_imports_are_read_wherever_they_stand() -> None:
+def test_imports_are_read_in_any_place() -> None:
     source = """
 import os.path as path, bench.cold
 from local import stack
@@ -62,7 +62,7 @@ def function():
 
 
 def test_a_crossing_is_recognized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a package whose name only begins alike is another one."""
+    """A package whose name begins with the same text is a different package."""
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     (tmp_path / "module.py").write_text("import local_time\nfrom local.stack import HOST\n")
 
@@ -81,7 +81,7 @@ def test_benchmarks_import_no_test() -> None:
 
 
 def test_nothing_imports_a_conftest() -> None:
-    """pytest hands out what stands there; what is imported has a module that says what it is."""
+    """pytest provides fixtures. Code to import has its own module with a descriptive name."""
     conftests = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in sources(ROOT / "tests")
@@ -101,7 +101,7 @@ def test_shared_code_imports_no_function(name: str) -> None:
     assert not crossings(FUNCTIONS / name, into=set(LAMBDAS))
 
 
-def test_what_is_public_imports_nothing_of_the_inside() -> None:
+def test_errors_and_models_import_no_private_module() -> None:
     inside = {"serverless_sessions._core", "serverless_sessions._web"}
     assert not crossings(CLIENT / "errors.py", CLIENT / "models.py", into=inside)
 

@@ -1,4 +1,6 @@
-"""The lean DynamoDB client against a server that answers, fails and lies as it is told."""
+"""The lean DynamoDB client, against a server that answers, fails and sends wrong data as
+planned.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,8 @@ from tests.support.proxy import (
 
 GOOD = answering(200, b'{"Item": {"A": {"N": "1"}}}')
 ITEM = {"Item": {"A": {"N": "1"}}}
-# A limit for the answer in tests that wait for it in vain, and what they may take in all: slow
-# machines need more, and the two attempts of the real client would need twice 2 s.
+# The limit for an answer in tests in which none comes, and the time that these tests may take. Slow
+# machines need more time, and the two attempts of the real client would take twice 2 s.
 SHORT, AT_MOST = 0.2, 3.0
 
 
@@ -75,8 +77,8 @@ def get(client: Client) -> dict[str, Any]:
     return client.get_item(TableName="t", Key={"K": {"S": "k"}})
 
 
-def test_request_is_what_the_protocol_asks_for(client: Client, server: Proxy) -> None:
-    """Values of type B go and come as base64; text keeps any Unicode."""
+def test_request_conforms_to_the_protocol(client: Client, server: Proxy) -> None:
+    """Values of type B are sent and returned as base64. Text keeps any Unicode."""
     seen: list[Exchange] = []
 
     def answer(exchange: Exchange) -> None:
@@ -100,7 +102,7 @@ def test_request_is_what_the_protocol_asks_for(client: Client, server: Proxy) ->
     assert answered["Attributes"] == values
 
 
-def test_what_is_no_attribute_value_is_refused_here(client: Client, server: Proxy) -> None:
+def test_value_that_is_not_an_attribute_value_is_refused(client: Client, server: Proxy) -> None:
     with pytest.raises(TypeError, match="set is not an attribute value"):
         client.put_item(TableName="t", Item={"A": {"SS": {"x"}}})
     assert server.operations == []
@@ -132,12 +134,12 @@ def test_what_is_no_attribute_value_is_refused_here(client: Client, server: Prox
 def test_failure_is_tried_again_once(
     client: Client, server: Proxy, fault: Fault, told: str
 ) -> None:
-    """None of these passes for an answer, least of all for that there is no item."""
+    """None of these failures may look like an answer, above all not like a missing item."""
     server.plan(fault, GOOD)
     assert get(client) == ITEM
     assert len(server.operations) == 2
 
-    client.close()  # on a kept connection, the first failure may be that it is dead
+    client.close()  # on a reused connection, the first failure may mean that the connection is dead
     server.plan(always=fault)
     with pytest.raises(TransientError, match=told):
         get(client)
@@ -148,7 +150,7 @@ def test_failure_is_tried_again_once(
     "code",
     ["ConditionalCheckFailedException", "ValidationException", "AccessDeniedException", "Other"],
 )
-def test_refusal_is_final(client: Client, server: Proxy, code: str) -> None:
+def test_client_error_is_not_retried(client: Client, server: Proxy, code: str) -> None:
     server.plan(refusing(code, message="no, 'data'"))
 
     with pytest.raises(RequestRefused) as refused:
@@ -160,9 +162,7 @@ def test_refusal_is_final(client: Client, server: Proxy, code: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>no</html>", b'"no"', b'{"message": 1}'])
-def test_refusal_by_something_else_has_its_status(
-    client: Client, server: Proxy, body: bytes
-) -> None:
+def test_error_of_a_proxy_has_its_status(client: Client, server: Proxy, body: bytes) -> None:
     server.plan(answering(403, body))
 
     with pytest.raises(RequestRefused, match="HTTP 403"):
@@ -170,10 +170,10 @@ def test_refusal_by_something_else_has_its_status(
 
 
 @pytest.mark.parametrize("fault", [silent, dripping])
-def test_answer_has_its_time_in_all(
+def test_whole_answer_has_a_time_limit(
     client: Client, server: Proxy, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
-    """A socket's own timeout would start again with each byte that drips in."""
+    """The timeout of a socket would start again with each byte."""
     monkeypatch.setattr("dynamodb.connection.ANSWER_SECONDS", SHORT)
     server.plan(always=fault)
     begin = time.monotonic()
@@ -185,10 +185,10 @@ def test_answer_has_its_time_in_all(
     assert len(server.operations) == 2
 
 
-def test_attempt_has_its_time_in_all(
+def test_whole_attempt_has_a_time_limit(
     client: Client, server: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However it is spent: a slow credentials' endpoint leaves less for DynamoDB."""
+    """If the credentials' endpoint is slow, less time is left for DynamoDB."""
     monkeypatch.setattr(lean, "_ATTEMPT_SECONDS", SHORT)
     server.plan(always=silent)
     begin = time.monotonic()
@@ -205,10 +205,10 @@ def test_two_attempts_and_their_pause_end_within_seven_seconds() -> None:
     assert attempts + lean._PAUSE_SECONDS[1] < 7
 
 
-def test_host_that_takes_no_connection_is_given_up_in_time(
+def test_host_that_accepts_no_connection_is_given_up_in_time(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its backlog is full: the kernel drops what comes."""
+    """Its backlog is full, so the kernel drops new connections."""
     monkeypatch.setattr("dynamodb.connection.CONNECT_SECONDS", SHORT)
     with socket.create_server((HOST, 0), backlog=0) as full:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{full.getsockname()[1]}")
@@ -236,7 +236,7 @@ def test_host_where_nobody_listens_is_an_outage(monkeypatch: pytest.MonkeyPatch)
 def test_next_address_of_a_host_is_tried(
     client: Client, server: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its name may have one on which nobody listens."""
+    """A host name may have an address on which nobody listens."""
     server.plan(always=GOOD)
     with socket.create_server((HOST, 0)) as gone:
         port = gone.getsockname()[1]
@@ -260,8 +260,8 @@ def test_connection_is_kept(client: Client, server: Proxy) -> None:
     assert server.connections == 1
 
 
-def test_threads_share_no_connection_at_a_time(client: Client, server: Proxy) -> None:
-    """And leave theirs to those that come after them."""
+def test_threads_never_share_a_connection_at_the_same_time(client: Client, server: Proxy) -> None:
+    """Later threads reuse the connections."""
     together = threading.Barrier(3)
 
     def answer_together(exchange: Exchange) -> None:
@@ -281,10 +281,10 @@ def test_threads_share_no_connection_at_a_time(client: Client, server: Proxy) ->
 
 
 @pytest.mark.parametrize("end", [closing, resetting])
-def test_kept_connection_that_is_dead_costs_no_attempt(
+def test_dead_connection_does_not_count_as_an_attempt(
     client: Client, server: Proxy, end: Fault
 ) -> None:
-    """Found dead while it is used: the request goes out on a new one, and may fail once more."""
+    """If a reused connection is dead, the request is sent on a new one, and may fail once more."""
     server.plan(GOOD, end, answering(500), GOOD)
     get(client)
 
@@ -295,10 +295,12 @@ def test_kept_connection_that_is_dead_costs_no_attempt(
 @pytest.mark.parametrize(
     "unasked", [closing, answering(408, b""), answering(200, b'{"Item": {"A": {"S": "stale"}}}')]
 )
-def test_connection_on_which_something_came_unasked_is_not_used(
+def test_connection_with_unexpected_data_is_not_used(
     client: Client, server: Proxy, unasked: Fault
 ) -> None:
-    """Its end, as after a pause in which the environment was frozen, or an answer to nothing."""
+    """The data is its end, for example after the environment was frozen, or an answer without a
+    request.
+    """
 
     answered = threading.Event()
 
@@ -350,10 +352,10 @@ def open_three(client: Client, server: Proxy) -> None:
 
 
 @pytest.mark.parametrize("noticed", ["before it is used", "while it is used"])
-def test_all_idle_connections_go_with_one_that_is_dead(
+def test_all_idle_connections_are_closed_if_one_is_dead(
     client: Client, server: Proxy, opened: list[socket.socket], noticed: str
 ) -> None:
-    """They are as old, and each of them would cost a request of its own to find out."""
+    """They are as old, and each of them would need a request to detect that it is dead."""
     open_three(client, server)
     if noticed == "before it is used":
         idle(client)[-1]._socket.shutdown(socket.SHUT_RDWR)
@@ -373,7 +375,7 @@ def test_all_idle_connections_go_with_one_that_is_dead(
 def test_connection_that_the_server_will_not_keep_is_closed(
     client: Client, server: Proxy, opened: list[socket.socket], version: str, header: str
 ) -> None:
-    """Its answer counts all the same."""
+    """Its answer is used nevertheless."""
     body = json.dumps(ITEM).encode()
     head = f"HTTP/{version} 200 OK\r\n{header}\r\nContent-Length: {len(body)}\r\n\r\n"
     server.plan(always=lambda exchange: exchange.send(head.encode() + body))
@@ -399,7 +401,7 @@ def eventually(happened: Callable[[], bool]) -> None:
 
 
 def test_nagles_algorithm_is_off(client: Client, server: Proxy) -> None:
-    """It would hold back a request's last part until the first one was acknowledged."""
+    """It would delay the last part of a request until the first part was acknowledged."""
     server.plan(GOOD)
     get(client)
 
@@ -432,7 +434,7 @@ def test_endpoint_comes_from_the_environment(
     endpoint: tuple[str, int],
     host: str,
 ) -> None:
-    """The Host header, which is signed, leaves out a default port."""
+    """The Host header, which is signed, omits a default port."""
     for name, value in ({"AWS_REGION": "eu-west-1"} | environment).items():
         monkeypatch.setenv(name, value)
 
@@ -443,7 +445,7 @@ def test_endpoint_comes_from_the_environment(
 
 
 @pytest.mark.parametrize("endpoint", ["dynamodb.internal", "ftp://dynamodb", "http://"])
-def test_endpoint_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+def test_invalid_endpoint_is_an_error(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
 
     with pytest.raises(ValueError, match=f"the endpoint {endpoint} is not an http or https URL"):
@@ -451,7 +453,7 @@ def test_endpoint_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch, endpoint
 
 
 def certificate(folder: Path, address: str) -> Path:
-    """A new certificate for an IP address, signed by itself, with its key."""
+    """Return a new self-signed certificate for an IP address, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -488,7 +490,7 @@ def test_certificates_and_host_names_are_verified(
     trusted: bool,
     failure: str | None,
 ) -> None:
-    """And over TLS, too, a connection is kept."""
+    """Connections with TLS are reused, too."""
     file = certificate(tmp_path, address)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
@@ -521,7 +523,7 @@ def test_no_credentials_are_one_clear_error(
 def test_nothing_secret_is_in_an_exception_or_a_repr(
     client: Client, server: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither keys nor what was asked or answered, in any exception of the chain."""
+    """No exception of the chain contains keys, requests or answers."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "classified-key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "classified-secret")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "classified-token")
@@ -548,7 +550,7 @@ def test_nothing_secret_is_in_an_exception_or_a_repr(
 
 
 class Endpoint(ThreadingHTTPServer):
-    """Gives out credentials as Lambda does under SnapStart, a new key each time."""
+    """Returns credentials as Lambda does under SnapStart, with a new key each time."""
 
     daemon_threads = True
 
@@ -587,7 +589,7 @@ class EndpointHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the default writes to standard error."""
+        """Log nothing. The default writes to standard error."""
 
 
 @pytest.fixture
@@ -601,7 +603,10 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
 
 
 def keys_used(server: Proxy, fault: Fault = GOOD) -> list[str]:
-    """From now on, the access keys that requests are signed with; each is answered by `fault`."""
+    """Record the access keys with which requests are signed.
+
+    Each request is answered by `fault`.
+    """
     keys: list[str] = []
 
     def note(exchange: Exchange) -> None:
@@ -616,7 +621,7 @@ def keys_used(server: Proxy, fault: Fault = GOOD) -> list[str]:
 def test_credentials_of_an_endpoint_are_loaded_once(
     endpoint: Endpoint, client: Client, server: Proxy
 ) -> None:
-    """Under SnapStart the environment holds none that last, or none at all."""
+    """Under SnapStart the environment has no credentials, or only temporary ones."""
     keys = keys_used(server)
 
     for _ in range(3):
@@ -629,7 +634,7 @@ def test_credentials_of_an_endpoint_are_loaded_once(
 def test_credentials_of_an_endpoint_are_renewed_before_they_expire(
     endpoint: Endpoint, client: Client, server: Proxy
 ) -> None:
-    """botocore asks for new ones from 15 minutes before."""
+    """botocore requests new ones from 15 minutes before the expiry on."""
     endpoint.lifetime = datetime.timedelta(minutes=14)
     keys = keys_used(server)
     get(client)
@@ -655,7 +660,7 @@ def test_expired_credentials_are_loaded_once_more(
 def test_endpoint_that_fails_is_an_outage(
     endpoint: Endpoint, client: Client, server: Proxy
 ) -> None:
-    """Of which the next request may find nothing any more."""
+    """The next request may succeed."""
     endpoint.status = 500
     with pytest.raises(TransientError, match="CredentialRetrievalError"):
         get(client)
@@ -670,7 +675,7 @@ def test_endpoint_that_fails_is_an_outage(
 def test_endpoint_that_is_silent_is_an_outage(
     endpoint: Endpoint, client: Client, server: Proxy
 ) -> None:
-    """After a second: an attempt has 3 s in all."""
+    """It is given up after a second, because an attempt has 3 s in total."""
     endpoint.may_answer.clear()
 
     with pytest.raises(TransientError, match="CredentialRetrievalError"):

@@ -1,4 +1,4 @@
-"""The line of the log from which CloudWatch makes the trail's metrics."""
+"""The log line from which CloudWatch creates the trail's metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def event(kind: str, **facts: Any) -> AuditEvent:
 
 
 def counted(*events: AuditEvent) -> dict[str, Any]:
-    """The values by name."""
+    """Return the values by name."""
     found = metrics(events, function_name="audit", now=NOW)
     assert found.pop("FunctionName") == "audit"
     [described] = found.pop("_aws")["CloudWatchMetrics"]
@@ -40,8 +40,8 @@ def test_events_are_counted_by_type() -> None:
     }
 
 
-def test_ends_are_told_apart_by_the_causes_that_the_service_gives() -> None:
-    """Callers choose reasons freely: each would be a metric to pay for."""
+def test_ends_are_counted_by_the_causes_of_the_service() -> None:
+    """Callers choose reasons freely, and each reason would be a metric with a cost."""
     ends = [event("expired", cause=cause) for cause in ("idle", "absolute", "not_before")]
     ends += [event("revoked", reason=reason) for reason in ("logout", "x-1", "token_reuse")]
 
@@ -55,7 +55,7 @@ def test_ends_are_told_apart_by_the_causes_that_the_service_gives() -> None:
 
 
 def test_lag_is_that_of_the_latest() -> None:
-    """The alarm asks whether any came late; those that no TTL removed have none."""
+    """The alarm must go off if any deletion was late. Removals that are not by TTL have no lag."""
     events = [event("purged", ttl_lag_seconds=each) for each in (540, 300_000, 2)]
 
     assert counted(*events, event("deleted"))["ttl_lag_seconds"] == 300_000

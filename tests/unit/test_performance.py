@@ -1,4 +1,6 @@
-"""docs/performance.md shows what was measured, and the benchmark notices what no longer holds."""
+"""docs/performance.md shows the measurements, and the benchmark detects a number beyond its
+limit.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ PARTS = {"limits": limits, "peers": peers, "scale": scale}
 
 
 def test_dollars_of_a_thousand_web_requests_a_second() -> None:
-    """2,592 million a month: what AWS's calculator would say of them."""
+    """These are 2,592 million a month. AWS's calculator gives the same prices."""
     assert prices.dollars_a_month(reads=1) == 324
     assert prices.dollars_a_month(writes=1) == 1620
     assert prices.dollars_a_month(reads=0.5, writes=2) == 162 + 2 * 1620
@@ -33,7 +35,7 @@ def test_chart_shows_the_results() -> None:
 
 
 @pytest.mark.parametrize(("name", "part"), PARTS.items())
-def test_what_was_measured_holds(name: str, part: ModuleType) -> None:
+def test_measurements_are_within_their_limits(name: str, part: ModuleType) -> None:
     assert part.failures(RESULTS[name]) == []
 
 

@@ -1,4 +1,4 @@
-"""The defaults, and the sentence by which a wrong setting stops a deployment."""
+"""The default settings, and the errors for wrong settings."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def settings(stage: str = "dev", **overrides: Any) -> Settings:
 
 
 def test_defaults_are_those_that_tests_rely_on() -> None:
-    """With other values in `cdk.json` this test fails alone: a deployer may choose them."""
+    """If a deployer changes `cdk.json`, only this test fails."""
     assert cdk_context()["settings"] == SETTINGS
     assert cdk_context()["stages"] == STAGES
 
 
-def test_readme_tells_the_defaults() -> None:
-    """What stands after a semicolon is the value of another stage."""
+def test_readme_has_the_defaults() -> None:
+    """The value after a semicolon is for another stage."""
     readme = (ROOT / "README.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| `?(.+?)`?(?:; .*)? \|", readme, re.MULTILINE))
 
@@ -46,13 +46,13 @@ def test_stages_override_the_common_settings() -> None:
 
 
 def test_concurrency_is_not_limited_unless_it_is_set() -> None:
-    """Nor by null, which the CDK leaves out of what it hands over."""
+    """The value null does not limit it either. The CDK omits null."""
     assert settings().reserved_concurrency is None
     assert settings(reserved_concurrency=None).reserved_concurrency is None
     assert settings(reserved_concurrency=20).reserved_concurrency == 20
 
 
-def test_events_go_out_only_where_a_bus_is_set() -> None:
+def test_events_are_sent_only_if_a_bus_is_set() -> None:
     assert settings().event_bus is None
     assert settings(event_bus=None).event_bus is None
     assert settings("local").event_bus == "default"
@@ -60,14 +60,14 @@ def test_events_go_out_only_where_a_bus_is_set() -> None:
         assert settings(event_bus=bus).event_bus == bus
 
 
-def test_nobody_is_told_of_alarms_unless_an_address_is_set() -> None:
+def test_alarms_send_no_mail_unless_an_address_is_set() -> None:
     assert settings().alarm_email is None
     assert settings(alarm_email=None).alarm_email is None
     assert settings(alarm_email="ops@example.com").alarm_email == "ops@example.com"
 
 
 def test_whole_numbers_may_come_as_floats() -> None:
-    """That is how jsii hands over what stands in `cdk.json`."""
+    """jsii converts the numbers in `cdk.json` to floats."""
     assert settings(memory_mb=256.0).memory_mb == 256
 
 
@@ -129,7 +129,7 @@ def test_wrong_settings_are_named(overrides: dict[str, Any], culprit: str) -> No
 
 
 @pytest.mark.parametrize("stage", ["test", "", "settings"])
-def test_unknown_stage_is_named_with_those_there_are(stage: str) -> None:
+def test_unknown_stage_is_named_with_the_known_stages(stage: str) -> None:
     with pytest.raises(SettingsError, match=f"no stage '{stage}'; it has dev, prod, local"):
         settings(stage)
 

@@ -1,4 +1,4 @@
-"""Signature Version 4, held against botocore's signer."""
+"""Signature Version 4, compared with botocore's signer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOSTS = {
 
 
 def text(random_: random.Random, most: int) -> str:
-    """Any Unicode but lone surrogates, plain letters among it."""
+    """Any Unicode except lone surrogates, with plain letters in it."""
     planes = random_.choices((0x7F, 0xFF, 0xFFFF, 0x10FFFF), k=random_.randint(0, most))
     chars = (chr(random_.randint(0, last)) for last in planes)
     return "".join(char for char in chars if not 0xD800 <= ord(char) <= 0xDFFF)
@@ -38,7 +38,9 @@ def key(random_: random.Random, length: int) -> str:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_signature_is_botocores(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Byte for byte: bodies of any Unicode, regions, hosts, with and without a session's token."""
+    """The signatures are equal for bodies of any Unicode, regions and hosts, with and without a
+    session token.
+    """
     random_ = random.Random(seed)
     for _ in range(400):
         region = random_.choice(list(HOSTS))
@@ -47,7 +49,7 @@ def test_signature_is_botocores(seed: int, monkeypatch: pytest.MonkeyPatch) -> N
         body = text(random_, 200).encode()
         token = key(random_, random_.randint(1, 900)) if random_.random() < 0.7 else ""
         credentials = Credentials(key(random_, 20), key(random_, 40), token)
-        # Around midnight, where the day of the scope must be that of the date.
+        # Around midnight. The day in the scope must be the day of the date.
         now = MIDNIGHT + random_.choice((random_.uniform(-2, 2), random_.uniform(0, 10**8)))
 
         ours = signed_headers(

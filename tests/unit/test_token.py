@@ -1,4 +1,4 @@
-"""What a token is worth, for every state of a session that rule and time can make."""
+"""The verdict on a token, for every state of a session."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOREIGN = Token.issue(SESSION)
 
 
 def item(**changes: Any) -> dict[str, Any]:
-    """A session whose token was rotated twice; None leaves an attribute out."""
+    """Return a session whose token was rotated twice. None removes an attribute."""
     attributes = {
         "ExpirationTime": NOW + 1800,
         "AbsoluteExpirationTime": NOW + 86_400,
@@ -54,9 +54,9 @@ def verdict(token: Token, now: int = NOW, not_before: int = 0, **changes: Any) -
 def test_every_verdict(
     unseen: bool, former_until: int, retired_until: int, of_family: bool
 ) -> None:
-    """Times are those that a token is good before, not at.
+    """A token is valid before its time, but not at it.
 
-    Where a rotation began a new family, the tokens that are known by their hashes still count.
+    If a rotation began a new family, the tokens whose hashes are stored still count.
     """
     state: dict[str, Any] = {
         "FamilyHash": (NEWEST if of_family else Token.issue(SESSION)).hashes.family,
@@ -88,7 +88,7 @@ def test_every_verdict(
 def test_dead_session_refuses_every_token_and_calls_none_stolen(
     token: Token, now: int, not_before: int, changes: Any
 ) -> None:
-    """There is nothing left to end."""
+    """There is no session left to end."""
     assert verdict(token, now, not_before, **changes) is Verdict.REFUSED
 
 
@@ -107,7 +107,7 @@ def test_absent_session_refuses_every_token() -> None:
 
 @pytest.mark.parametrize("missing", ["TokenHash", "FamilyHash"])
 def test_missing_hash_equals_nothing(missing: str) -> None:
-    """Not even the value that stands in for it in the comparison."""
+    """It does not even equal the placeholder that replaces it in the comparison."""
     nothing = Hashes(bytes(32), bytes(32))
 
     assert judge(nothing, item(**{missing: None}), NOW, 0) is Verdict.REFUSED
@@ -121,8 +121,10 @@ def test_hash_of_another_length_or_type_equals_nothing() -> None:
         assert judge(NEWEST.hashes, stored, NOW, 0) is Verdict.REFUSED
 
 
-def test_every_token_is_compared_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four times in constant time, whatever is stored: time does not tell what has matched."""
+def test_number_of_comparisons_is_constant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are always four comparisons in constant time, so the time does not reveal which hash
+    was equal.
+    """
     compared: list[int] = []
 
     def compare(a: bytes, b: bytes) -> bool:
@@ -138,7 +140,7 @@ def test_every_token_is_compared_as_often(monkeypatch: pytest.MonkeyPatch) -> No
         assert compared == [64] * 4
 
 
-def test_successor_keeps_the_family_alone() -> None:
+def test_successor_keeps_only_the_family() -> None:
     assert NEWEST.hashes.family == FORMER.hashes.family
     assert NEWEST.secret[:12] == FORMER.secret[:12]
     assert len(FORMER.secret) == 27
