@@ -1,7 +1,7 @@
-"""Sessions that are begun, changed and ended, and the events that the trail must have of them.
+"""Changes of sessions, and the events that the trail must have for them.
 
-The store's own operations change the items, so the records are those that DynamoDB would write.
-What is expected of each comes from the operation, not from the record.
+The store's own operations change the items, so the records are those that DynamoDB would write. The
+expected event of each record is derived from the operation, not from the record.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LIMITS = Limits(
 )
 _WINDOWS = (300, 900, 1800, 3600)
 _ACTORS = ("backend", "operator")
-# The digits of a sequence number grow by one in the middle of the stream.
+# In the middle of the stream, the sequence numbers get one more digit.
 _MIDDLE = 10**21
 _STEP = 7919
 
@@ -48,9 +48,10 @@ Key = tuple[str, str]
 
 
 class Life:
-    """A session, and the tokens that were given out for it."""
+    """A session, and all of its tokens."""
 
     def __init__(self, newest: Token, user_id: str | None) -> None:
+        """`pace` is the average time from one change to the next, in seconds."""
         self.session_id = newest.session_id
         self.user_id = user_id
         self.newest = newest
@@ -59,10 +60,10 @@ class Life:
 
 
 class Changes:
-    """`records` of a stream in order, and the `expected` items of the trail by their keys.
+    """The ordered `records` of a stream, and the `expected` items of the trail by their keys.
 
-    `numbers` are the sequence numbers of the expected events' records, by the same keys; `kinds`
-    counts what was done.
+    `numbers` are the sequence numbers of the expected events' records, by the same keys. `kinds`
+    counts the operations.
     """
 
     def __init__(self, count: int, sessions: int, pace: float, seed: int) -> None:
@@ -81,7 +82,7 @@ class Changes:
         )
         self._calls = 0
         self._lives: list[Life] = []
-        # Those that are over, or that nobody comes back to, by when something happens to them.
+        # Sessions that have ended or are abandoned, by the time at which something happens to them.
         self._left: list[tuple[int, int, Life]] = []
         self.sessions = 0
         with pytest.MonkeyPatch.context() as patch:
@@ -105,7 +106,10 @@ class Changes:
             self._random.choice(_WHILE_IT_LIVES)(self, life, item)
 
     def _leave(self, life: Life, item: Item) -> None:
-        """Some log out too late; of the others TTL comes by, or someone who tidies up."""
+        """Abandon a session.
+
+        Some are logged out too late. The others are removed by TTL or by somebody else.
+        """
         late = self._random.choice((30, 100, 900, 4000))
         self._lives.remove(life)
         due = int(item["ExpirationTime"]["N"]) + late
@@ -179,7 +183,9 @@ class Changes:
             self._count_one("confirmed, not kept" if first_use else "renewed, not kept")
 
     def _rotate(self, life: Life, item: Item) -> None:
-        """For the holder of the newest token, for that of the former one, or for nobody."""
+        """Rotate for the owner of the newest token, for the owner of the former one, or without a
+        token.
+        """
         grace = self._random.choice((0, 30, 30))
         unseen = "PreviousTokenGrace" in item
         in_grace = unseen or _seconds(item, "PreviousTokenUntil") > self._now
@@ -201,7 +207,7 @@ class Changes:
         self._expect(life, "rotated", by)
 
     def _use_an_old_token(self, life: Life, item: Item) -> None:
-        """Of the former and the retired one, one that is not good any more."""
+        """Use a former or a retired token that is not valid any more."""
         unseen = "PreviousTokenGrace" in item
         is_good = unseen or _seconds(item, "PreviousTokenUntil") > self._now
         old = self._random.choice((life.retired, None if is_good else life.former))
@@ -225,7 +231,7 @@ class Changes:
         self._leave(life, self._tables.session(life.session_id))
 
     def _tamper(self, life: Life, item: Item) -> None:
-        """A write past the API, by someone who may know how a request id looks."""
+        """Write without the API, as somebody who may know the format of a request id."""
         forged = self._random.choice(
             (
                 {
@@ -253,7 +259,7 @@ class Changes:
         self._expect(life, "deleted", None)
 
     def _remove(self, life: Life, item: Item) -> None:
-        """Mostly by TTL, else by someone who tidies up."""
+        """Remove an item, usually by TTL, otherwise by somebody else."""
         by_ttl = self._random.random() < 0.9
         self._take_away(life, by_ttl=by_ttl)
         expires_at = int(item["ExpirationTime"]["N"])
@@ -269,11 +275,11 @@ class Changes:
     def _take_away(self, life: Life, *, by_ttl: bool) -> None:
         self._tables.remove_expired(life.session_id)
         if not by_ttl:
-            # A delete by anyone else says nothing of who it was.
+            # The record of any other delete does not name the caller.
             del self._tables.stream[-1]["userIdentity"]
 
     def _expect(self, life: Life, kind: str, by: Writer | None, **facts: Any) -> None:
-        """The change that was just made is this event, if the trail is to have it."""
+        """Expect this event for the last change, if the trail records it."""
         if life.user_id is None and kind not in ("tampered", "deleted"):
             self._count_one("anonymous, not kept")
             return
@@ -324,7 +330,7 @@ class Changes:
         return Writer(actor=actor, request_id=f"request-{self._calls}")
 
     def _text(self, size: int) -> str:
-        """So many characters of base64url."""
+        """Return a string of this many base64url characters."""
         return base64.urlsafe_b64encode(self._random.randbytes(size)).decode()[:size]
 
 
@@ -344,7 +350,7 @@ _WHILE_IT_LIVES: tuple[Callable[[Changes, Life, Item], None], ...] = (
 
 
 class _Direct:
-    """The lean client's transport to tables in memory."""
+    """A transport of the lean client to tables in memory."""
 
     host = "dynamodb.us-east-1.amazonaws.com"
 
@@ -356,12 +362,12 @@ class _Direct:
         return Answer(status, None, answer)
 
     def close(self) -> None:
-        """Nothing is kept between exchanges."""
+        """Do nothing, because there are no connections."""
 
 
 @cache
 def changes(count: int, *, sessions: int, pace: float = 3.0, seed: int = 1) -> Changes:
-    """The same each time."""
+    """Return changes that are the same for the same arguments."""
     return Changes(count, sessions, pace, seed)
 
 

@@ -1,4 +1,4 @@
-"""The deployed mapping, the real function and an audit table, and what became of a stream."""
+"""Delivers a stream through the deployed mapping and the real function into an audit table."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _ITEM_BYTES = 400 * 1024
 
 
 class AuditTable(Protocol):
-    """A DynamoDB that has an empty audit table."""
+    """A DynamoDB with an empty audit table."""
 
     def answer(self, headers: dict[str, str], body: bytes) -> Answer:
-        """Carry out a request of the lean client."""
+        """Execute a request of the lean client."""
 
     def items(self) -> list[Item]:
-        """All that stands in the table."""
+        """Return all items of the table."""
 
     def put(self, item: Item) -> None:
-        """Write past all rules."""
+        """Write an item without any checks."""
 
 
 class _Tables(Tables):
-    """The tables of the simulation, with rules of DynamoDB that only broken inserts break."""
+    """The tables of the simulation, with rules of DynamoDB that only broken inserts violate."""
 
     def _BatchExecuteStatement(self, request: Any) -> Any:  # noqa: N802
         keys = set()
@@ -69,6 +69,10 @@ class InMemory:
     """The tables of the simulation."""
 
     def __init__(self) -> None:
+        """`begins` is the time when the mapping is created, in epoch seconds.
+
+        It reads from TRIM_HORIZON on.
+        """
         self._tables = _Tables(lambda: 0.0, lambda: 0.0, lambda *_: None)
 
     def answer(self, headers: dict[str, str], body: bytes) -> Answer:
@@ -84,7 +88,7 @@ class InMemory:
 
 
 class OnDynamoDBLocal:
-    """The tables of the template."""
+    """The tables of the template on DynamoDB Local."""
 
     def __init__(self, endpoint: str) -> None:
         self._connections = Connections(endpoint)
@@ -102,13 +106,13 @@ class OnDynamoDBLocal:
 
     @contextmanager
     def created(self) -> Iterator[OnDynamoDBLocal]:
-        """They exist until the end of the block."""
+        """Create the tables until the end of the block."""
         with created_tables(self._sdk), closing(self._connections):
             yield self
 
 
 class _Bucket:
-    """The bucket as the function sees it, by boto3's names; refuses some of what it is given."""
+    """The bucket with the methods of boto3 that the function uses. It rejects some requests."""
 
     def __init__(self, random: Random) -> None:
         self.objects: dict[str, str] = {}
@@ -124,9 +128,9 @@ class _Bucket:
 
 
 class Delivery:
-    """A stream's way into the trail: each request of the function may meet a fault.
+    """Delivers a stream into the trail. Each request of the function may meet a fault.
 
-    A test may change `settings` of the mapping and the `network` before it lets it `run`.
+    Before `run`, a test may change the `settings` of the mapping and the `network`.
     """
 
     def __init__(
@@ -161,7 +165,7 @@ class Delivery:
         ]
 
     def run(self, until: float = float("inf")) -> Delivery:
-        """Until the mapping is done with every record, or that time."""
+        """Run until the mapping has finished with every record, or until this time."""
         shards: list[list[Record]] = [[] for _ in range(self._shards)]
         for record in self.records:
             shards[zlib.crc32(record.key[::-1].encode()) % self._shards].append(record)
@@ -210,9 +214,9 @@ class Delivery:
         return json.loads(json.dumps(answer))
 
     def broken(self, changes: Changes, besides: Collection[str] = ()) -> list[str]:
-        """The promises that were not kept, a sentence each.
+        """Return a sentence for each broken promise.
 
-        The sessions `besides` those of `changes` are somebody else's business.
+        `besides` are sessions that are not in `changes`, which this check ignores.
         """
         trail = [item for item in self.trail if item["SessionId"]["S"] not in besides]
         broken = list(_broken(changes, trail, self.kept))
@@ -274,7 +278,10 @@ def _number(record: Any) -> Any:
 
 
 def _records(document: str) -> list[Any]:
-    """The records that a document in the bucket holds; none if it only tells their places."""
+    """Return the records in a document of the bucket.
+
+    A document may only contain their positions.
+    """
     payload = json.loads(document).get("payload", '{"Records": []}')
     found: list[Any] = json.loads(payload)["Records"]
     return found

@@ -1,13 +1,13 @@
 """An event source mapping of a DynamoDB stream as AWS documents it, in simulated time.
 
-The local stack's emulator ignores partial answers, retries, bisect, age and destination.
+The local stack's emulator ignores partial batch responses, retries, bisecting, age and destination.
 
 https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-eventsourcemapping.html
 https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html
 https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
 
-AWS does not say how long it pauses between retries. Here it is a second, then twice as long each
-time up to `LONGEST_PAUSE`. Shards neither split nor end.
+AWS does not document the pauses between retries. Here the first pause is a second, and each next
+one is twice as long, up to `LONGEST_PAUSE`. Shards neither split nor end.
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ _PAYLOAD_BYTES = 6 * 1024 * 1024
 
 
 class Killed(BaseException):
-    """The function's end in the middle of its work. No handler can catch it."""
+    """Raised to end the function in the middle of its work. No handler catches it."""
 
 
 class Clock:
-    """Simulated time in epoch seconds. A function that works until `killed_at` is killed."""
+    """Simulated time in epoch seconds.
+
+    A function that is still working at `killed_at` is killed.
+    """
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -50,7 +53,7 @@ class Clock:
 
 
 class Record(NamedTuple):
-    """A record of the stream: when it arrived, its key, its sequence number and its JSON."""
+    """A record of the stream, with its time of arrival, key, sequence number and JSON."""
 
     arrived: float
     key: str
@@ -59,7 +62,10 @@ class Record(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What a mapping is told. Times in seconds; `retries` and `age` are -1 without a limit."""
+    """The settings of a mapping, with times in seconds.
+
+    `retries` and `age` are -1 without a limit.
+    """
 
     batch_size: int
     window: float
@@ -72,7 +78,7 @@ class Settings(NamedTuple):
 
     @classmethod
     def deployed(cls) -> Settings:
-        """As the template has them for the stream of sessions."""
+        """Return the settings in the template for the stream of sessions."""
         [mapping] = [
             each
             for each in resources("AWS::Lambda::EventSourceMapping").values()
@@ -97,7 +103,10 @@ class _Batch(NamedTuple):
 
 
 class _Lot:
-    """The records of a shard whose keys hash alike. One batch of them is under way at a time."""
+    """The records of a shard whose keys have the same hash.
+
+    Only one batch of them is in progress.
+    """
 
     def __init__(self, shard: str) -> None:
         self.shard = shard
@@ -110,11 +119,11 @@ class _Lot:
         return len(self.unread) + sum(len(batch.records) for batch in self.again)
 
     def due(self, window: float) -> float:
-        """When the next new batch may go."""
+        """Return when the next new batch may be sent."""
         return 0.0 if self.again else self.unread[0].arrived + window
 
     def next_batch(self, now: float, size: int) -> _Batch:
-        """What is to be repeated, or else what has arrived by now."""
+        """Return the records that must be repeated, or otherwise those that have arrived by now."""
         if self.again:
             return self.again.popleft()
         records: list[Record] = []
@@ -128,11 +137,11 @@ class _Lot:
 
 
 class EventSourceMapping:
-    """Hands the records of `shards` to `invoke`, which is given an event's JSON.
+    """Sends the records of `shards` to `invoke`, which gets the JSON of an event.
 
-    `invoke` answers as the function does, and may raise. `replays` is how often, of 1, a batch is
-    delivered again although it went well. `destination` holds the objects that were written to
-    the bucket for failed batches, by their keys.
+    `invoke` answers as the function does, and may raise. `replays` is the probability that a
+    successful batch is delivered again. `destination` contains the objects that were written to the
+    bucket for failed batches, by their keys.
     """
 
     def __init__(
@@ -164,9 +173,11 @@ class EventSourceMapping:
                 self._plan(lot)
 
     def run(self, until: float = float("inf")) -> int:
-        """Until all records are done with, or that time. Answers how many are still waiting.
+        """Run until all records are finished, or until this time. Return how many are still
+        waiting.
 
-        Lots work at the same time, each on its own clock; `finished` is when the last one ended.
+        Lots work in parallel, each with its own clock. `finished` is the time when the last one
+        ended.
         """
         while self._due and self._due[0][0] < until:
             self._clock.now, _, lot = heappop(self._due)
@@ -181,7 +192,7 @@ class EventSourceMapping:
             heappush(self._due, (due, next(self._count), lot))
 
     def _serve(self, lot: _Lot) -> None:
-        batch = self._without_the_old(
+        batch = self._without_expired(
             lot, lot.next_batch(self._clock.now, self._settings.batch_size)
         )
         if not batch.records:
@@ -196,11 +207,11 @@ class EventSourceMapping:
         if done == len(batch.records):
             lot.pause = 1.0
             if self._random.random() < self._replays:
-                # The checkpoint was not stored: reading goes on where it began before.
+                # The checkpoint was not stored, so reading starts again at the former checkpoint.
                 self.replays += 1
                 self._repeat(lot, batch)
         elif done:
-            # Bisected at the checkpoint, which uses up no retry.
+            # The batch is bisected at the checkpoint, which does not count as a retry.
             self.splits += 1
             lot.again.appendleft(_Batch(batch.records[done:], batch.retries))
         else:
@@ -213,9 +224,9 @@ class EventSourceMapping:
             lot.unread.extendleft(reversed(batch.records))
 
     def _checkpoint(self, batch: _Batch, answer: Any) -> int:
-        """How many records are done with: those before the lowest that the answer names.
+        """Return how many records are finished: those before the lowest number in the answer.
 
-        Raises `ValueError` where an answer counts as a complete failure.
+        Raises `ValueError` if the answer counts as a complete failure.
         """
         failures = (answer or {}).get("batchItemFailures") or []
         if not self._settings.reports_failures or not failures:
@@ -230,7 +241,7 @@ class EventSourceMapping:
         self.failures += 1
         middle = len(batch.records) // 2
         if self._settings.bisects and middle:
-            # Uses up no retry either.
+            # This does not count as a retry either.
             self.splits += 1
             lot.again.appendleft(_Batch(batch.records[middle:], batch.retries))
             lot.again.appendleft(_Batch(batch.records[:middle], batch.retries))
@@ -245,8 +256,11 @@ class EventSourceMapping:
         lot.pause = min(2 * lot.pause, LONGEST_PAUSE)
         lot.again.appendleft(_Batch(batch.records, batch.retries + 1))
 
-    def _without_the_old(self, lot: _Lot, batch: _Batch) -> _Batch:
-        """What the stream still has; too old ones of it go to the destination."""
+    def _without_expired(self, lot: _Lot, batch: _Batch) -> _Batch:
+        """Return the records that are still in the stream.
+
+        Records that are too old go to the destination.
+        """
         now, age = self._clock.now, self._settings.age
         records = [record for record in batch.records if now - record.arrived <= STREAM_KEEPS]
         kept = [record for record in records if age < 0 or now - record.arrived <= age]
@@ -256,9 +270,9 @@ class EventSourceMapping:
         return _Batch(kept, batch.retries)
 
     def _discard(self, lot: _Lot, batch: _Batch, condition: str) -> None:
-        """Write what is left of a failed batch to the destination, in Lambda's own format.
+        """Write the rest of a failed batch to the destination, in Lambda's own format.
 
-        A queue as destination would get the same without `payload`.
+        A queue as destination would get the same document without `payload`.
         """
         first, last = batch.records[0], batch.records[-1]
         document = {

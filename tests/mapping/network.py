@@ -1,4 +1,4 @@
-"""What lies between the function and its table: it delays, loses, cuts and refuses requests."""
+"""A network between the function and its table, which delays, loses, cuts and refuses requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dynamodb.connection import ANSWER_SECONDS, CONNECT_SECONDS, Answer
 from dynamodb.errors import TransientError
 from tests.mapping.mapping import Clock, Killed
 
-# How DynamoDB carries out a request, its body in JSON.
+# Executes a request with a body in JSON, as DynamoDB does.
 Upstream = Callable[[dict[str, str], bytes], Answer]
 
 _THROTTLED = (
@@ -32,19 +32,18 @@ _BY_STATEMENT = (
 _TIMEOUT_SECONDS = CONNECT_SECONDS + ANSWER_SECONDS
 _LATEST_SECONDS = 20.0
 _PARTITIONS = 8
-# Spells in which a part of the table is throttled, by the faults of single requests.
+# How often a part of the table is throttled, relative to the faults of single requests.
 _SPELLS = 0.5
 
 
 class Network:
-    """Carries the requests of the lean client, as its `Transport`.
+    """Sends the requests of the lean client, as its `Transport`.
 
-    Of 1, so many `faults` befall single requests, each kind as often, and so many `kills` the
-    function in the middle of one. Now and then a part of the table is throttled for longer.
-    `outage` tells how DynamoDB refuses everything at a time: by an error's code, "silent", or None
-    if it does not.
-    `spoiled` are sessions whose events break a rule of DynamoDB's: "number" or "size".
-    `seen` counts what happened, by kind.
+    `faults` is the share of requests with a fault, with the same share for each kind. `kills` is
+    the share of requests in which the function is killed. Sometimes a part of the table is
+    throttled for a longer time. `outage` returns how DynamoDB refuses everything at a time: the
+    code of an error, "silent", or None. `spoiled` are sessions whose events break a rule of
+    DynamoDB: "number" or "size". `seen` counts what happened, by kind.
     """
 
     host = "dynamodb.us-east-1.amazonaws.com"
@@ -94,16 +93,16 @@ class Network:
         return self._kinds[kind](headers, body)
 
     def begin(self) -> None:
-        """An invocation begins. While some of them last, a part of the table takes nothing."""
+        """Begin an invocation. During some invocations, a part of the table is throttled."""
         spell = self._random.random() < self._faults * _SPELLS
         parts = self._random.choice((1, 1, 1, _PARTITIONS))
         self._hot = self._random.sample(range(_PARTITIONS), parts) if spell else ()
 
     def close(self) -> None:
-        """Nothing is kept between exchanges."""
+        """Do nothing, because there are no connections."""
 
     def settle(self, now: float = float("inf")) -> None:
-        """Let the requests land that are under way until then."""
+        """Execute the delayed requests up to this time."""
         for late in [late for late in self._late if late[0] <= now]:
             self._late.remove(late)
             self._land(*late[1:])
@@ -151,16 +150,16 @@ class Network:
         return self._refuse(headers, body, lambda _: self._random.random() < 0.3)
 
     def _is_hot(self, part: Any) -> bool:
-        """`part` is a statement or a key."""
+        """Return whether the part of the table with `part`, a statement or a key, is throttled."""
         session_id = (insert(part) if "Statement" in part else part)["SessionId"]["S"]
         return zlib.crc32(session_id.encode()) // 7 % _PARTITIONS in self._hot
 
     def _refuse(
         self, headers: dict[str, str], body: bytes, refused: Callable[[Any], bool]
     ) -> Answer:
-        """Some statements are refused, an error each, and the others are carried out.
+        """Refuse some statements with an error each, and execute the others.
 
-        Of a read, some keys are left over.
+        In a read, leave some keys unprocessed.
         """
         if _is_read(body):
             [(name, request)] = json.loads(body)["RequestItems"].items()
@@ -188,7 +187,7 @@ class Network:
         return _answer(200, {"Responses": responses})
 
     def _spoil(self, body: bytes) -> bytes:
-        """As if the function had a bug: give DynamoDB what it does not take."""
+        """Send what DynamoDB rejects, as if the function had a bug."""
         request = json.loads(body)
         for statement in request["Statements"]:
             item = insert(statement)
@@ -204,7 +203,7 @@ def _is_read(body: bytes) -> bool:
 
 
 def _parts(body: bytes) -> list[Any]:
-    """The statements of a request, or the keys that it reads."""
+    """Return the statements of a request, or the keys that it reads."""
     request = json.loads(body)
     if "Statements" in request:
         statements: list[Any] = request["Statements"]
@@ -213,7 +212,7 @@ def _parts(body: bytes) -> list[Any]:
 
 
 def insert(statement: Any) -> dict[str, Any]:
-    """The item that a statement inserts."""
+    """Return the item that a statement inserts."""
     names = re.findall(r"'(\w+)': \?", statement["Statement"])
     return dict(zip(names, statement["Parameters"], strict=True))
 

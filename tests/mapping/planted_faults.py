@@ -1,6 +1,6 @@
-"""Faults to plant in the function and in its mapping, each with the scenario that has to find it.
+"""Faults to plant into the function or its mapping, each with the scenario that must find it.
 
-`python -m tests.mapping.planted_faults` prints what is found of each.
+`python -m tests.mapping.planted_faults` prints what each scenario finds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Fault(NamedTuple):
 
 
 def worse_trouble(seed: int = 1) -> Outcome:
-    """Fewer records and more faults, so that it is quick."""
+    """Run with fewer records and more faults, which is fast."""
     return trouble(InMemory(), 600, faults=0.6, seed=seed)
 
 
@@ -49,12 +49,12 @@ def _forged(seed: int = 1) -> Outcome:
 
 
 def _poisoned_and_slow(seed: int = 1) -> Outcome:
-    """So many faults that the function's time is over in the middle of a lot."""
+    """Run with so many faults that the function's time ends in the middle of a batch."""
     return poisoned(InMemory(), faults=0.9, shards=2, seed=seed)
 
 
 def _handler(name: str, old: str, new: str) -> Plant:
-    """The function's own module can be imported only once its environment is set."""
+    """Return the function's module. It can only be imported when its environment is set."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
         in_source(getattr(function("session_audit"), name), old, new)(patch)
@@ -174,11 +174,11 @@ _BY_CHANCE = worse_trouble, _poisoned, _poisoned_and_slow, _forged
 
 
 def find(fault: Fault) -> list[str]:
-    """The promises that the fault breaks."""
+    """Return the promises that the fault breaks."""
     with pytest.MonkeyPatch.context() as patch:
         fault.plant(patch)
         broken = fault.scenario().broken
-        # What a fault needs may not happen in one small run.
+        # One small run may not contain the situation in which the fault matters.
         for seed in range(2, 16) if fault.scenario in _BY_CHANCE else ():
             broken = broken or fault.scenario(seed).broken
         return broken

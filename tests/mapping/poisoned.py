@@ -1,4 +1,4 @@
-"""Records that no write of the API makes, and what the trail must have of each."""
+"""Records that no write of the API creates, and the events that the trail must have for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LONG = "é" * 20_000
 class Poison(NamedTuple):
     """A record of the stream, and the session and type of its event.
 
-    `refused` is how DynamoDB refuses that event for good, "" if it takes it.
+    `refused` is the error with which DynamoDB permanently rejects this event, or "".
     """
 
     record: Record
@@ -24,9 +24,9 @@ class Poison(NamedTuple):
 
 
 def poison(name: str, after: Record) -> Poison:
-    """The record of this name in `NAMES`, which stands behind another one in the stream.
+    """Return the record of this name in `NAMES`, which follows the record `after` in the stream.
 
-    Its session is called after its place among the names.
+    The id of its session contains the position of the name.
     """
     place = NAMES.index(name)
     session_id = f"poison-{place:02d}".ljust(12, "_")

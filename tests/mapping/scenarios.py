@@ -1,4 +1,4 @@
-"""What a stream goes through on its way into the trail, and the promises that it breaks, if any."""
+"""Scenarios for the delivery of a stream into the trail, and the promises that they break."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from tests.mapping.mapping import LONGEST_PAUSE, Record
 from tests.mapping.poisoned import NAMES, Poison, poison
 
 HOUR = 3600
-# What is repeated is through soon after the last change, once nothing is in its way.
+# Repeated records are finished soon after the last change, if there are no more faults.
 _SOON = LONGEST_PAUSE + 300
 
 
 class Outcome(NamedTuple):
-    """What was delivered, and a sentence for each promise that was not kept."""
+    """The delivery, and a sentence for each broken promise."""
 
     delivery: Delivery
     broken: list[str]
 
 
 def trouble(table: AuditTable, count: int, *, faults: float = 0.14, seed: int = 1) -> Outcome:
-    """A fifth of all requests meets a fault, and the function is killed now and then.
+    """A fifth of all requests meets a fault, and the function is sometimes killed.
 
-    The mapping is made when most changes have happened: it reads them from the horizon on.
+    The mapping is created after most changes. It reads them from TRIM_HORIZON on.
     """
     story = changes(count, sessions=count // 10, seed=seed)
     begins = story.records[count * 9 // 10].arrived
@@ -36,7 +36,9 @@ def trouble(table: AuditTable, count: int, *, faults: float = 0.14, seed: int = 
 
 
 def morning(table: AuditTable, code: str, *, hours: float = 6) -> Outcome:
-    """From an hour after the first change on, the audit table is away for so long."""
+    """From an hour after the first change on, there is an outage of the audit table for this
+    time.
+    """
     story = changes(200, sessions=20, pace=160)
     begins, ends = _outage(story, hours)
     delivery = Delivery(
@@ -48,7 +50,7 @@ def morning(table: AuditTable, code: str, *, hours: float = 6) -> Outcome:
 
 
 def day(table: AuditTable, *, hours: float = 24.5) -> Outcome:
-    """The same for longer than Lambda repeats: the oldest records go to the bucket."""
+    """The outage is longer than Lambda retries, so the oldest records go to the bucket."""
     story = changes(200, sessions=20, pace=160)
     begins, ends = _outage(story, hours)
     delivery = Delivery(
@@ -68,16 +70,16 @@ def day(table: AuditTable, *, hours: float = 24.5) -> Outcome:
 
 
 def poisoned(table: AuditTable, *, faults: float = 0.3, shards: int = 4, seed: int = 1) -> Outcome:
-    """Records that can't be read, or whose events DynamoDB never takes, among others."""
+    """Some records can't be read, or DynamoDB rejects their events permanently."""
     story = changes(300, sessions=30, seed=seed)
     records, poisons = list[Record](), list[Poison]()
-    # One after every tenth record, twice, as Lambda may deliver it.
+    # There is one after every tenth record. It is delivered twice, as Lambda may do.
     for i, record in enumerate(story.records):
         records.append(record)
         if i % 10 == 0 and len(poisons) < len(NAMES):
             poisons.append(poison(NAMES[len(poisons)], record))
             records += [poisons[-1].record] * 2
-    # All of it waits already, so that neighbours share a batch.
+    # All records wait already, so that poisoned and other records share a batch.
     delivery = Delivery(records, table, begins=story.ended, faults=faults, shards=shards, seed=seed)
     delivery.network.spoiled = {each.session_id: each.refused for each in poisons if each.refused}
     delivery.run(until=story.ended + HOUR)
@@ -87,7 +89,7 @@ def poisoned(table: AuditTable, *, faults: float = 0.3, shards: int = 4, seed: i
 
 
 def forged(table: AuditTable, *, seed: int = 1) -> Outcome:
-    """Somebody has written a third of the keys before, with events of their own."""
+    """Somebody has forged events under the keys of a third of the records before."""
     story = changes(300, sessions=30, seed=seed)
     taken = sorted(story.expected)[::3]
     for key in taken:
@@ -127,7 +129,7 @@ def _outage(story: Changes, hours: float) -> tuple[float, float]:
 
 
 def _needless(delivery: Delivery) -> list[str]:
-    """Nothing goes to the bucket that can be written."""
+    """Return a sentence for each record in the bucket whose event can be written."""
     kept = delivery.kept
     return [f"{len(kept)} in the bucket, such as {kept[0]}"] if kept else []
 

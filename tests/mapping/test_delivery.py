@@ -1,6 +1,6 @@
-"""Every change is on record once, whatever happens to requests, functions and the table.
+"""Every change is recorded once, whatever happens to requests, functions and the table.
 
-The real function works behind a model of the deployed mapping. Time is simulated.
+The real function runs behind a model of the deployed mapping, in simulated time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 from tests.mapping.delivery import AuditTable, InMemory, OnDynamoDBLocal
 from tests.mapping.scenarios import day, forged, morning, poisoned, trouble
 
-# On DynamoDB Local, which takes 20 s for 10,000; in memory it is always 10,000.
+# The number of records on DynamoDB Local, where 10,000 take 20 s. In memory it is always 10,000.
 RECORDS = int(os.environ.get("RECORDS", "1000"))
 SEED = int(os.environ.get("SEED", "1"))
 
@@ -30,7 +30,7 @@ def local(dynamodb: str) -> Iterator[AuditTable]:
 
 
 def test_every_change_is_on_record_once() -> None:
-    """10,000 changes of 1,000 sessions, none lost, none twice, in order."""
+    """In 10,000 changes of 1,000 sessions, no event is lost, duplicated or out of order."""
     outcome = trouble(InMemory(), 10_000)
 
     assert outcome.broken == []
@@ -44,7 +44,7 @@ def test_every_change_is_on_record_once() -> None:
 
 
 def test_every_change_is_on_record_once_in_dynamodb_local(local: AuditTable) -> None:
-    """DynamoDB's own engine answers for the statements."""
+    """DynamoDB's own engine executes the statements."""
     outcome = trouble(local, RECORDS, seed=SEED)
 
     assert outcome.broken == []
@@ -63,9 +63,9 @@ def test_every_change_is_on_record_once_in_dynamodb_local(local: AuditTable) -> 
     ],
 )
 def test_outage_of_a_morning_costs_nothing(code: str) -> None:
-    """Nothing is lost, nothing goes to the bucket, and the trail catches up in minutes.
+    """No event is lost, nothing goes to the bucket, and the trail catches up in minutes.
 
-    The table may be away by request or by statement, or not answer at all.
+    The table refuses requests or statements, or does not answer.
     """
     outcome = morning(InMemory(), code)
 
@@ -74,7 +74,7 @@ def test_outage_of_a_morning_costs_nothing(code: str) -> None:
 
 
 def test_outage_of_more_than_a_day_ends_in_the_bucket() -> None:
-    """The trail and the bucket together have everything."""
+    """The trail and the bucket together contain everything."""
     outcome = day(InMemory())
 
     assert outcome.broken == []
@@ -92,7 +92,7 @@ def test_poisoned_records_are_events_in_dynamodb_local(local: AuditTable) -> Non
 
 
 def test_event_whose_key_somebody_wrote_before_is_on_record_once() -> None:
-    """Beside a `tampered` event, however often it is delivered and whatever request is lost."""
+    """There is also a `tampered` event. Repeated deliveries and lost requests change nothing."""
     outcome = forged(InMemory())
 
     assert outcome.broken == []

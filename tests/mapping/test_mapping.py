@@ -1,4 +1,4 @@
-"""The mapping does what AWS documents, whatever the function behind it."""
+"""The model of the mapping does what AWS documents, with any function."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PLAN = Settings(
 
 
 class Function:
-    """Answers as `respond` does; `batches` are what it was given, and `times` when."""
+    """A function that answers with `respond`. `batches` are its events, and `times` their times."""
 
     def __init__(self, respond: Callable[[list[str]], Any]) -> None:
         self.clock = Clock(START)
@@ -61,7 +61,7 @@ def deliver(
 
 
 def failing(*poisoned: str, times: int = 10**6) -> Callable[[list[str]], Any]:
-    """A function that reports these records as failed, so many times."""
+    """Return a function that reports these records as failed, for a number of times."""
     left = [times]
 
     def respond(numbers: list[str]) -> Any:
@@ -92,7 +92,7 @@ def test_these_answers_are_successes(answer: Any) -> None:
     assert [len(batch) for batch in function.batches] == [10, 10, 5]
 
 
-def test_checkpoint_is_the_lowest_failure_and_all_from_there_comes_again() -> None:
+def test_all_records_from_the_lowest_failure_on_are_repeated() -> None:
     function = Function(failing("7", "4", times=1))
 
     deliver(function, records(*range(1, 10)))
@@ -101,7 +101,7 @@ def test_checkpoint_is_the_lowest_failure_and_all_from_there_comes_again() -> No
 
 
 @pytest.mark.parametrize("identifier", ["", None, "99", "unknown"])
-def test_identifier_that_names_no_record_fails_the_batch(identifier: Any) -> None:
+def test_unknown_identifier_fails_the_batch(identifier: Any) -> None:
     answers = [{"batchItemFailures": [{"itemIdentifier": identifier}]}, None, None]
     function = Function(lambda _: answers.pop(0))
 
@@ -140,7 +140,7 @@ def test_without_bisect_neighbours_fail_with_it() -> None:
     assert json.loads(document)["requestContext"]["condition"] == "RetryAttemptsExhausted"
 
 
-def test_failing_record_holds_up_what_comes_behind_it_until_it_is_too_old() -> None:
+def test_failing_record_delays_later_records_until_it_is_too_old() -> None:
     function = Function(failing("1"))
     later = record(2, arrived=START + HOUR)
 
@@ -153,7 +153,7 @@ def test_failing_record_holds_up_what_comes_behind_it_until_it_is_too_old() -> N
 
 
 def test_destination_gets_whole_records_in_lambdas_format() -> None:
-    """By the example in AWS's documentation."""
+    """The format is that of the example in AWS's documentation."""
     function = Function(failing("2"))
     all_records = records(1, 2, 3)
 
@@ -171,7 +171,7 @@ def test_destination_gets_whole_records_in_lambdas_format() -> None:
     assert kept == [json.loads(each.text) for each in all_records[1:]]
 
 
-def test_queue_as_destination_gets_positions_alone() -> None:
+def test_queue_as_destination_gets_only_positions() -> None:
     function = Function(failing("1"))
 
     mapping = deliver(function, records(1), settings=PLAN._replace(retries=0, keeps_records=False))
@@ -180,8 +180,8 @@ def test_queue_as_destination_gets_positions_alone() -> None:
     assert "payload" not in json.loads(document)
 
 
-def test_without_an_age_the_stream_drops_what_fails() -> None:
-    """After 24 hours, and nobody gets it."""
+def test_without_an_age_the_stream_drops_failing_records() -> None:
+    """It drops them after 24 hours without a copy."""
     function = Function(failing("1"))
 
     mapping = deliver(function, records(1), settings=PLAN._replace(age=-1))
@@ -191,7 +191,7 @@ def test_without_an_age_the_stream_drops_what_fails() -> None:
 
 
 def test_lots_of_a_shard_work_in_parallel_and_keep_the_order_of_a_key() -> None:
-    """A key that fails holds up its own lot alone."""
+    """A failing key only delays its own lot."""
     keys = "abcdefgh"
     stream = [record(10 * i + ord(key), key=key) for i in range(3) for key in keys]
     failed = str(ord("a"))
@@ -209,7 +209,7 @@ def test_lots_of_a_shard_work_in_parallel_and_keep_the_order_of_a_key() -> None:
         assert [number for i, number in enumerate(seen) if number not in seen[:i]] == own
 
 
-def test_replayed_batch_comes_again_with_what_follows() -> None:
+def test_replayed_batch_contains_later_records_too() -> None:
     function = Function(lambda _: None)
 
     mapping = deliver(function, records(*range(200)), replays=0.3)
@@ -257,7 +257,7 @@ def test_batch_waits_for_its_window_and_holds_six_megabytes() -> None:
 
 
 def test_deployed_settings_are_those_of_the_failure_plan() -> None:
-    """They come from the template, so that this is about what is deployed."""
+    """The settings come from the template, so the scenarios test the deployed mapping."""
     deployed = Settings.deployed()
 
     assert deployed == Settings(
