@@ -1,6 +1,6 @@
-"""Rules of cookies and rotation to take away, and how many stories of browsers break without them.
+"""Rules of cookies and rotation to remove, and how many browser stories break without them.
 
-`python -m tests.simulation.browser_faults STORIES` prints the table, for one adapter.
+`python -m tests.simulation.browser_faults STORIES` prints the table for one adapter.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _ONE_COOKIE = rewritten(
 _ROTATION_BY_ID = rewritten(WebSession._rotate, ("token=self.token,", "token=None,"))
 _NOTHING_IS_SEEN = rewritten(_FIRST_USE, ("is_unseen(self.item)", "False"))
 
-# By what it takes away. The second member says whether thieves find it.
+# The keys name the removed rule. The second member says whether stories with a thief find it.
 FAULTS: dict[str, tuple[Plant, bool]] = {
     "every answer sets the cookie": (
         rewritten(WebSession.cookie_changes, _COOKIE_OF_A_NEW_TOKEN),
@@ -158,7 +158,7 @@ _JUDGED_BY_TIME = rewritten(
     _FAMILY,
     ('_matches(hashes.secret, item, "RetiredTokenHash")', "False"),
 )
-# All that the rules of cookies and of rotation replaced.
+# The earlier behaviour, without any of the rules for cookies and rotation.
 EARLIER_RULES = together(
     rewritten(WebSession.cookie_changes, _COOKIE_OF_A_NEW_TOKEN, _COOKIE_IS_DELETED),
     _no_last_window,
@@ -171,7 +171,7 @@ EARLIER_RULES = together(
 
 
 def find(app: WebApp, plant: Plant, stories: range, *, thief: bool) -> Iterator[int]:
-    """The seeds of those stories that break without the rule."""
+    """Return the seeds of the stories that break without the rule."""
     with pytest.MonkeyPatch.context() as patch:
         plant(patch)
         for seed in stories:

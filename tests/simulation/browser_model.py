@@ -1,8 +1,8 @@
-"""What a browser's user may rely on, and what can't be had.
+"""What a browser's user may rely on, and effects that cannot be avoided.
 
-Each answer of the app is held against what the user did before. A promise that is broken is listed
-in `breaks`, by what it is about. What the design says can't be had is counted in `tolerated`, by
-one of the names in `KINDS`; nothing else is let pass.
+Each answer of the app is compared with what the user did before. A broken promise is listed in
+`breaks`, with its subject. Effects that the design cannot avoid are counted in `tolerated`, under
+one of the names in `KINDS`. The model accepts no others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from serverless_sessions.serve.expressions import Item
 from tests.simulation.world import Request, World
 
-# What can't be had, and why.
+# Effects that cannot be avoided, and why.
 KINDS = {
     "before the last two rotations": "a request that was sent before them is refused",
     "before the last three rotations": "a request that was sent before them looks like a theft:"
@@ -60,18 +60,19 @@ class Exchange:
         self.query = query
         self.cookies = cookies
         self.sent = sent
-        # The requests of one action of the user, such as those of a double click.
+        # Requests of one action of the user have the same number, for example both requests of a
+        # double click.
         self.group = group
         self.answered = self.arrived = float("inf")
         self.status = 0
         self.body: dict[str, Any] = {}
         self.set_cookies: list[str] = []
-        # The page has the answer; the network has lost it.
+        # The page has got the answer; the network has lost the answer.
         self.is_taken = self.is_lost = False
         self.is_wrong_stage = self.is_thief = False
-        # By which of the jar's cookies it was signed in, if it was.
+        # The cookie with which the request was signed in, if it was.
         self.session_id: str | None = None
-        # Whether a log-out ended what it was sent with.
+        # Whether a log-out ended the session whose token was sent.
         self.has_effect = True
 
     def __str__(self) -> str:
@@ -84,32 +85,32 @@ class Exchange:
 
     @property
     def user(self) -> str | None:
-        """Who was signed in when it began."""
+        """The user who was signed in when the request began."""
         return self.body.get("user")
 
     @property
     def end(self) -> float:
-        """When it had its last effect on the browser, or on the service if its answer is lost."""
+        """The time of its last effect on the browser, or on the service if the answer was lost."""
         return self.answered if self.is_lost else self.arrived
 
     @property
     def changes_user(self) -> bool:
-        """Whether the user becomes another by it: unless it was refused, or did nothing."""
+        """Whether the request changes the user. It does not if it was refused or had no effect."""
         return self.action in _CHANGES and self.status in (0, 200) and self.has_effect
 
     @property
     def after(self) -> str | None:
-        """Who is signed in after it."""
+        """The user who is signed in after the request."""
         return self.query["user"] if self.action == "login" else None
 
 
-# Reasons of ends that the user or an operator wants.
+# Reasons with which the user or an operator ends a session.
 _OWN_ENDS = ("logout", "signed_in", "operator")
 _CHANGES = ("login", "logout", "empty", "operator")
 
 
 class Life:
-    """What is known of one session."""
+    """The model's knowledge about one session."""
 
     def __init__(self, session_id: str, user_id: str | None, maker: Exchange | None) -> None:
         self.session_id = session_id
@@ -120,13 +121,13 @@ class Life:
         self.has_thief = self.is_rotated_by_thief = False
         # A request from before its last three rotations has ended it.
         self.is_ended_by_old = False
-        # When a log-out that ended it was answered.
+        # The time when the log-out that ended it was answered.
         self.logged_out = float("inf")
         self.written: dict[str, Exchange] = {}
 
 
 class BrowserModel:
-    """Holds what the app answers against what its user did."""
+    """Compares the app's answers with the user's actions."""
 
     world: World
 
@@ -170,8 +171,11 @@ class BrowserModel:
                 self._check_theft(life, maker)
 
     def _check_theft(self, life: Life, maker: Exchange | None) -> None:
-        """Nobody has stolen anything; `maker` is the request whose token counts as reused."""
-        is_old = maker is not None and len(life.hashes) - self._place(maker, life) > 3
+        """Nobody has stolen a token.
+
+        `maker` is the request that created the token that counts as reused.
+        """
+        is_old = maker is not None and len(life.hashes) - self._token_index(maker, life) > 3
         if maker and is_old and not self._was_newer(maker, life):
             life.is_ended_by_old = True
             self.tolerate("before the last three rotations", maker)
@@ -196,7 +200,7 @@ class BrowserModel:
             for life in lives
         )
         if exchange.status == 400 and is_ended:
-            return  # Django's SessionInterrupted: the session ended while the request ran
+            return  # Django's SessionInterrupted: the session ended during the request
         if exchange.status not in (200, 401, 403):
             self.broke("the app fails", f"{exchange}: {exchange.status}")
             return
@@ -236,8 +240,10 @@ class BrowserModel:
     # The promises
 
     def _check_user(self, exchange: Exchange) -> None:
-        """Who is signed in: by the last change of the user whose answer the page had, or by one
-        that was under way beside it or is since.
+        """Check who is signed in.
+
+        This is the user after the last change whose answer the page has got, or after a change that
+        was in progress at the same time or has begun since.
         """
         last, pending = self._changes(exchange)
         expected = last.after if last else None
@@ -248,7 +254,7 @@ class BrowserModel:
         for other in pending:
             if other.after == exchange.user:
                 if last and other.sent < last.arrived:
-                    self.tolerate(_beside(last, other), exchange)
+                    self.tolerate(_kind_of_overlap(last, other), exchange)
                 return
         if exchange.user is None and last is not None:
             self._check_lost_user(exchange, last, pending)
@@ -256,7 +262,7 @@ class BrowserModel:
         self.broke("signed in as somebody else", f"{exchange}: {exchange.user}, not {expected}")
 
     def _check_lost_user(self, exchange: Exchange, last: Exchange, pending: list[Exchange]) -> None:
-        """Somebody is to be signed in and is not."""
+        """Check a request of a user who should be signed in but is not."""
         for other in pending:
             if other.action == "login" and other.after != last.after:
                 self.tolerate("switch of users", exchange)
@@ -267,7 +273,7 @@ class BrowserModel:
             and (life.has_thief or life.is_ended_by_old)
             for life in self.lives.values()
         ):
-            return  # a theft that was found out, or what looked like one
+            return  # a detected theft, or something that looked like a theft
         users = [life for life in self._lives(exchange) if life.user_id == last.after]
         if not users:
             self._check_jar(exchange, last)
@@ -279,13 +285,13 @@ class BrowserModel:
             self.broke(f"the session is ended ({life.reason})", f"{exchange}")
         elif self._was_newer(exchange, life):
             self.broke("an older token came back", f"{exchange}")
-        elif len(life.hashes) - self._place(exchange, life) > 2:
+        elif len(life.hashes) - self._token_index(exchange, life) > 2:
             self.tolerate("before the last two rotations", exchange)
         else:
             self.broke("a good token is refused", f"{exchange}")
 
     def _check_jar(self, exchange: Exchange, last: Exchange) -> None:
-        """The jar does not hold the user's cookie any more, or never got it."""
+        """Check why the jar has no cookie of the user."""
         jar = self._jars[exchange.number]
         visitors = [
             cookie.by
@@ -297,7 +303,7 @@ class BrowserModel:
             is_late = (
                 visitor.sent < last.arrived or visitor.is_wrong_stage or self._was_refused(visitor)
             )
-            # A log-in of who was signed in already sets no cookie.
+            # A log-in of a user who is already signed in sets no cookie.
             is_last = visitor.arrived > last.arrived or last.user is not None
             if self._is_one_cookie and is_late and is_last:
                 self.tolerate("a visitor's cookie in Django", exchange)
@@ -308,7 +314,9 @@ class BrowserModel:
             self.broke("the user's cookie is gone", f"{exchange}")
 
     def _check_refusal(self, login: Exchange) -> None:
-        """Who fills in a form, and does nothing beside it, is not refused for its CSRF token."""
+        """A user who fills in a form, without any other action at the same time, must not be
+        refused because of the CSRF token.
+        """
         pages = [
             each for each in self.exchanges if each.group == login.group and each.action == "visit"
         ]
@@ -342,14 +350,19 @@ class BrowserModel:
             self.broke("a log-in is refused for its CSRF token", f"{login}")
 
     def _was_refused(self, exchange: Exchange) -> bool:
-        """Whether it presented a user's token that was not good. `_check_user` has said why."""
+        """Return whether the request presented an invalid token of a user.
+
+        `_check_user` has reported why.
+        """
         return exchange.user is None and any(life.user_id for life in self._lives(exchange))
 
     def _made_visitor(self, exchange: Exchange) -> bool:
         return any(life.maker is exchange for life in self.lives.values())
 
     def _check_values(self, exchange: Exchange) -> None:
-        """What requests of this log-in wrote, that were answered before this one was sent."""
+        """Check the values that earlier requests of this log-in wrote, if they were answered before
+        this request was sent.
+        """
         keys = set(exchange.body.get("keys", ()))
         last, pending = self._changes(exchange)
         for life in self.lives.values():
@@ -372,14 +385,14 @@ class BrowserModel:
                     return
 
     def _check_rotation(self, exchange: Exchange) -> None:
-        """A change of privilege brings a new token."""
+        """A change of privileges must create a new token."""
         before = {value for _, value in exchange.cookies}
         new = {
             value
             for line in exchange.set_cookies
             if "." in (value := line.partition(";")[0].partition("=")[2]) and value not in before
         }
-        # A session that ends meanwhile needs no new token.
+        # A session that ended in the meantime needs no new token.
         if new or exchange.session_id is None or self.lives[exchange.session_id].reason:
             return
         rotations = [
@@ -402,7 +415,7 @@ class BrowserModel:
             self.tolerate("rotation after a lost one", exchange)
         elif self._has_thief(exchange):
             self.tolerate("the thief's rotation", exchange)
-        elif self._place(exchange, self.lives[exchange.session_id]) + 1 < len(
+        elif self._token_index(exchange, self.lives[exchange.session_id]) + 1 < len(
             self.lives[exchange.session_id].hashes
         ):
             self.broke("an older token came back", f"{exchange}")
@@ -418,7 +431,7 @@ class BrowserModel:
             if life.reason is None:
                 self.broke("a log-out ends nothing", f"{exchange}")
         elif any(life.user_id and life.reason is None for life in lives):
-            # The request was refused; `_check_user` says why.
+            # The request was refused. `_check_user` has reported why.
             exchange.has_effect = False
 
     # The thief
@@ -434,8 +447,10 @@ class BrowserModel:
             self.broke("signed in after the log-out", "the thief")
 
     def stolen(self, user: Mapping[Any, Any], thief: Mapping[Any, Any]) -> tuple[str | None, str]:
-        """The live session of a user of which the thief has a token, and what the user has: the
-        "same" token, "another" one, or "none".
+        """Return a user's live session of which the thief has a token, and which token the user
+        has.
+
+        The user has the "same" token, "another" one, or "none".
         """
         ours, theirs = ({cookie.value for cookie in jar.values()} for jar in (user, thief))
         for token in sorted(theirs):
@@ -450,7 +465,7 @@ class BrowserModel:
         return None, "none"
 
     def user_left(self, session_id: str) -> None:
-        """The thief is in a session of which the user has no token any more."""
+        """The thief uses a session of which the user has no token any more."""
         life = self.lives[session_id]
         if life.is_rotated_by_thief:
             self.tolerated["a new session beside the thief"] += 1
@@ -460,8 +475,10 @@ class BrowserModel:
     # Looking things up
 
     def _changes(self, exchange: Exchange) -> tuple[Exchange | None, list[Exchange]]:
-        """The last change of the user that had arrived when this was sent, and those which may
-        have had an effect since it was sent.
+        """Return the last change of the user that had arrived when this was sent, and the pending
+        changes.
+
+        Pending changes may have had an effect since then.
         """
         changes = [
             each
@@ -485,24 +502,24 @@ class BrowserModel:
     def _has_thief(self, exchange: Exchange) -> bool:
         return any(life.has_thief for life in self._lives(exchange))
 
-    def _place(self, exchange: Exchange, life: Life) -> int:
+    def _token_index(self, exchange: Exchange, life: Life) -> int:
         """Which of the session's tokens it was sent with, counted from 0."""
-        return max(_place(value, life) for _, value in exchange.cookies)
+        return max(_token_index(value, life) for _, value in exchange.cookies)
 
     def _was_newer(self, exchange: Exchange, life: Life) -> bool:
-        """Whether the jar had had a newer token of the session when this was sent."""
-        place = self._place(exchange, life)
+        """Return whether the jar had had a newer token of the session when this was sent."""
+        place = self._token_index(exchange, life)
         had = [
             cookie
             for other in self.exchanges
             if other.arrived <= exchange.sent and not other.is_thief
             for cookie in _tokens(other)
         ]
-        return any(_place(value, life) > place for value in had)
+        return any(_token_index(value, life) > place for value in had)
 
 
-def _beside(last: Exchange, other: Exchange) -> str:
-    """What it is called that another change of the user was under way beside the last one."""
+def _kind_of_overlap(last: Exchange, other: Exchange) -> str:
+    """Return the name of the effect that two changes of the user overlap."""
     if other.after is None:
         return "log-out under way at the log-in"
     if last.after is None:
@@ -514,7 +531,7 @@ def _tokens(exchange: Exchange) -> list[str]:
     return [line.partition(";")[0].partition("=")[2] for line in exchange.set_cookies]
 
 
-def _place(token: str, life: Life) -> int:
+def _token_index(token: str, life: Life) -> int:
     session_id, _, secret = token.partition(".")
     if session_id != life.session_id:
         return -1

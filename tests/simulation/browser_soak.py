@@ -1,8 +1,7 @@
-"""Stories of browsers for as long as one likes, and what they come to.
+"""Runs browser stories for a given time, and prints the results.
 
-`python -m tests.simulation.browser_soak SECONDS [SEED]` lives through them on each adapter in turn.
-With `--stories N` it lives through the first N of each kind, and prints the table of
-docs/reliability.md.
+`python -m tests.simulation.browser_soak SECONDS [SEED]` runs them on each adapter in turn. With
+`--stories N` it runs the first N of each kind, and prints the table of docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from tests.simulation.web_apps import APPS, WebApp, web_app
 
 
 class Figures:
-    """What came of some stories on one adapter."""
+    """The results of stories on one adapter."""
 
     def __init__(self, app: str) -> None:
         self.app = app
         self.stories = self.requests = self.calls = 0
-        # Stories, by the first promise that broke; by each thing that can't be had; by what
-        # became of the thief.
+        # Number of stories, by the first broken promise, by unavoidable effect, and by the result
+        # for the thief.
         self.broken: Counter[str] = Counter()
         self.tolerated: Counter[str] = Counter()
         self.thieves: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""A story of one browser: what its tabs do, when, and what becomes of each request and answer."""
+"""A story of one browser: the actions of its tabs, and what happens to each request and answer."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import NamedTuple
 
-# What becomes of an answer. "taken": the page gets it. "dropped": the page has been left, the
-# browser still takes the cookies. "lost": not even that.
+# What happens to an answer. "taken": the page gets it. "dropped": the user has left the page, but
+# the browser still stores the cookies. "lost": the browser does not get it.
 FATES = ("taken", "dropped", "lost")
 
 
 class Way(NamedTuple):
-    """How long a request travels, what becomes of its answer, and after how long."""
+    """How long a request travels, what happens to its answer, and after how long."""
 
     up: float = 0.01
     down: float = 0.01
@@ -20,10 +20,10 @@ class Way(NamedTuple):
 
 
 class Step(NamedTuple):
-    """An action that begins `after` seconds after the step before began.
+    """An action that begins `after` seconds after the step before it began.
 
-    `ways` are those of its requests, in order; a double click's second request begins `gap`
-    seconds after the first. DynamoDB answers after `pace` seconds.
+    `ways` are for its requests, in order. The second request of a double click begins `gap` seconds
+    after the first. DynamoDB answers after `pace` seconds.
     """
 
     action: str
@@ -35,17 +35,20 @@ class Step(NamedTuple):
 
 
 class Story(NamedTuple):
-    """`grace` is the service's grace period. `thief` copies the cookies in some step."""
+    """A story.
+
+    `grace` is the service's grace period, and `thief` is the step in which the cookies are copied.
+    """
 
     grace: int
     is_signed_in: bool
     steps: tuple[Step, ...]
-    # How the thief goes on at the end: what it does, every how many seconds, and whether before
-    # the user.
+    # What the thief does at the end: the action, its interval in seconds, and whether it comes
+    # before the user.
     thief: tuple[str, float, bool] | None = None
 
 
-# Each story is about a few kinds of actions, so that they meet.
+# Each story has only a few kinds of actions, so that they are likely to overlap.
 _THEMES = (
     ("login", "login2", "polls", "visit", "write", "poll"),
     ("login2", "logout", "polls", "login", "logout2", "write"),
@@ -70,15 +73,15 @@ _DELAYS = (0.005, 0.01, 0.01, 0.03, 0.1, 0.3, 0.3, 0.8, 2.0)
 _PACES = (0.002, 0.01, 0.01, 0.05, 0.2)
 _GAPS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1.5)
 _THIEF_PACES = (5.0, 12.0, 28.0, 33.0, 50.0)
-# The ways of a step with the most requests.
+# The number of ways in a step with the most requests.
 _MOST_WAYS = 4
 
 
 def draw(seed: int, *, thief: bool = False) -> Story:
-    """The story of this number, always the same."""
+    """Return the story of this number, which is always the same."""
     random = Random(seed * 2 + thief)
     choice = random.choice
-    # An answer that is later than the grace period is beyond the contract.
+    # The contract does not cover an answer that arrives after the grace period.
     grace = choice((10, 30, 30))
     late = 7.0 if grace == 10 else choice((7.0, 20.0))
     theme = choice(_THIEF_THEMES if thief else _THEMES)
@@ -109,7 +112,7 @@ def draw(seed: int, *, thief: bool = False) -> Story:
 
 
 def shrink(story: Story, fails: Callable[[Story], bool]) -> Story:
-    """A story that fails still, and of which nothing can be left out."""
+    """Return a story that still fails, and from which nothing can be removed."""
     for simpler in _simpler(story):
         if fails(simpler):
             return shrink(simpler, fails)
@@ -117,7 +120,7 @@ def shrink(story: Story, fails: Callable[[Story], bool]) -> Story:
 
 
 def _simpler(story: Story) -> Iterator[Story]:
-    """Without a step, or with a step that is more usual."""
+    """Yield stories without one of the steps, or with a more common step."""
     plain, quick = Way(), 0.01
     for i, step in enumerate(story.steps):
         before, behind = story.steps[:i], story.steps[i + 1 :]

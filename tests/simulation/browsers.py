@@ -1,5 +1,7 @@
-"""A browser with one cookie jar and several tabs, and a thief of its cookies, in front of an app
-on the real adapter and the real handlers."""
+"""A browser with one cookie jar and several tabs, and a thief of its cookies.
+
+The app in front of them uses the real adapter and the real handlers.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ class Cookie(NamedTuple):
 
 
 class Jar:
-    """What a browser does with Set-Cookie (RFC 6265bis), for one host and HTTPS."""
+    """Handles Set-Cookie as a browser does (RFC 6265bis), for one host and HTTPS."""
 
     def __init__(self) -> None:
         self.cookies: dict[tuple[str, str], Cookie] = {}
@@ -50,7 +52,7 @@ class Jar:
         return jar
 
     def header(self, now: float) -> list[tuple[str, str]]:
-        """The pairs of the Cookie header, those that were set first in front."""
+        """Return the value of the Cookie header. Older cookies come first."""
         return [
             (name, cookie.value)
             for (name, path), cookie in self.cookies.items()
@@ -69,13 +71,13 @@ class Jar:
             is_for_this_host = "secure" in attributes and path == "/" and "domain" not in attributes
             if name.startswith("__Host-") and not is_for_this_host:
                 continue
-            # Max-Age counts where both stand there; no test sends an Expires of its own.
+            # Max-Age has precedence over Expires. No test sends Expires alone.
             age = attributes.get("max-age")
             expires = now + int(age) if age is not None else float("inf")
             if age is None and "1970" in attributes.get("expires", ""):
                 expires = 0.0
             if expires > now:
-                # A cookie that is replaced keeps its place.
+                # A replaced cookie keeps its position.
                 self.cookies[name, path] = Cookie(value, expires, by)
             else:
                 self.cookies.pop((name, path), None)
@@ -89,7 +91,7 @@ class Visitor(Actor):
 
 
 class Outcome:
-    """What came of a story."""
+    """The result of a story."""
 
     def __init__(self, cast: _Cast) -> None:
         self.breaks: list[tuple[str, str]] = cast.model.breaks
@@ -101,12 +103,12 @@ class Outcome:
 
     @property
     def broken(self) -> str | None:
-        """What the first broken promise is about: others may follow from it."""
+        """The subject of the first broken promise. Later ones may be consequences of it."""
         return self.breaks[0][0] if self.breaks else None
 
 
 class _Transport:
-    """Takes the place of the client's transport."""
+    """Replaces the client's transport."""
 
     def __init__(self, cast: _Cast) -> None:
         self._cast = cast
@@ -115,7 +117,7 @@ class _Transport:
         return self._cast.carry(request)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing, because there are no connections."""
 
 
 class _AsyncTransport:
@@ -126,7 +128,7 @@ class _AsyncTransport:
         return self._cast.carry(request)
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """Do nothing, because there are no connections."""
 
 
 class _Signer:
@@ -137,7 +139,7 @@ class _Signer:
 
 
 def live(app: WebApp, story: Story) -> Outcome:
-    """Let the browser and the thief live a story."""
+    """Run a story with the browser and the thief."""
     cast = _Cast(app, story)
     world = cast.world
     with world.installed(), cast.installed():
@@ -147,7 +149,9 @@ def live(app: WebApp, story: Story) -> Outcome:
 
 
 def report(app: WebApp, seed: int, *, thief: bool = False, smallest: bool = True) -> str:
-    """What a story that breaks a promise comes down to, and all that happens in it."""
+    """Return the smallest version of a story that breaks a promise, and everything that happens in
+    it.
+    """
     story = draw(seed, thief=thief)
     label = live(app, story).broken
     if smallest:
@@ -177,7 +181,7 @@ class _Cast:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """The client and the adapters run in simulated time, on this story's service."""
+        """Run the client and the adapters in simulated time, on this story's service."""
 
         async def sleep(seconds: float, result: Any = None) -> Any:
             if seconds > 0:
@@ -222,7 +226,7 @@ class _Cast:
         return actor
 
     def start(self, name: str, work: Callable[[], object], pace: float = 0.01) -> None:
-        """Let something go on beside what else happens."""
+        """Start an action that runs in parallel."""
         self.under_way += 1
 
         def counted() -> None:
@@ -277,7 +281,10 @@ class _Cast:
         query: dict[str, str] | None = None,
         jar: Jar | None = None,
     ) -> Exchange:
-        """Send the jar's cookies and take the answer's; ends when the page has the answer."""
+        """Send the request with the jar's cookies, and store the cookies of the answer.
+
+        Return when the page has got the answer.
+        """
         jar, query = jar or self.jar, query or {}
         actor: Visitor = self.world.time.running
         now = self.world.time.now
@@ -339,7 +346,7 @@ class _Cast:
         self.request("read", step.ways[0], group=number)
 
     def _polls(self, step: Step, number: int) -> None:
-        """Several at once; they begin a moment apart."""
+        """Send several polls in parallel, a moment apart."""
         for way in step.ways:
             self.start("poll", partial(self.request, "read", way, group=number), step.pace)
             self.world.time.wait(step.gap / 4)
@@ -359,7 +366,7 @@ class _Cast:
         )
 
     def _login(self, step: Step, number: int, *, clicks: int = 1, user: str = "1") -> None:
-        """A page with a CSRF token, then the form."""
+        """Load a page with a CSRF token, then send the form."""
         page = self._visit(step, number)
         if not page.is_taken or page.status != 200:
             return
@@ -374,7 +381,10 @@ class _Cast:
         clicks: int = 1,
         query: dict[str, str] | None = None,
     ) -> None:
-        """Of a double click the browser drops the first answer: it went to another page."""
+        """Send the requests.
+
+        In a double click the browser drops the first answer, because it has left the page.
+        """
         if clicks == 2:
             first = step.ways[1]
             if first.fate == "taken":
@@ -410,7 +420,7 @@ class _Cast:
         self._click(step, number, "regenerate", 2)
 
     def _operator(self, step: Step, number: int) -> None:
-        """Somebody ends all sessions of the user, as the service's console does."""
+        """End all sessions of the user, as an operator does in the console."""
         self.model.operator_begins()
         call = self._call(self.world.time.running, None)
         query = {"user_id": "1", "reason": "operator"}
@@ -418,7 +428,7 @@ class _Cast:
         self.world.note(f"  an operator ends all sessions of 1: {call.status} {call.body}")
 
     def _wrong_stage(self, step: Step, number: int) -> None:
-        """The app is pointed at another deployment, which knows none of its sessions."""
+        """Point the app to another deployment, which has none of its sessions."""
         self.world.note("  the app points at another stage")
         self.wrong_until = self.world.time.now + _WRONG_STAGE_SECONDS
 
@@ -441,7 +451,7 @@ class _Cast:
         return [value for _, value in header if "." in value]
 
     def _thief_verify(self, step: Step, number: int) -> None:
-        """With credentials of some backend, or through an app that only verifies."""
+        """Verify with the credentials of a backend, or through an app that only verifies."""
         for token in self._thief_tokens():
             self.model.thief_presents(token)
             began = self.world.time.now
@@ -460,7 +470,7 @@ class _Cast:
             self.model.thief_was_answered(token, began, call.status == 200)
 
     def _confront(self, way_of: str, pace: float, is_first: bool) -> None:
-        """The user and the thief both go on, and come again one grace period later."""
+        """Let the user and the thief continue, and come back one grace period later."""
         quick = Step(way_of, 0.0, "1", (Way(),) * 4, 0.0, 0.01)
         session_id, has = self.model.stolen(self.jar.cookies, self._cookies_of_thief())
         if session_id is None:
@@ -504,7 +514,7 @@ class _Cast:
 
 
 def _short(text: str) -> str:
-    """Cookies with the first characters of an id and of a secret."""
+    """Return the cookies with only the first characters of the id and the secret."""
     parts = []
     for pair in text.split(";"):
         name, equals, value = pair.strip().rpartition("=")

@@ -1,4 +1,4 @@
-"""Callers that live a story: each makes its calls in order, while the others make theirs."""
+"""Callers that run a story: each makes its calls in order, in parallel with the others."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from tests.simulation.turnstile import Actor
 from tests.simulation.world import Call, World, base64url
 
 _GRACES = (3, 0, 0, 20, 3, 10)
-# Without grace, a rotation by the session's id goes through whatever runs.
+# Without a grace period, a rotation by the session's id succeeds even during another one's grace
+# period.
 _GRACES_BY_ID = (3, 0, 0, 20, 0, 10)
 _WINDOWS = (None, None, 5, 15, 60, None)
 _LAST_WINDOWS = (6, 15, 60)
 _TIMEOUTS = ((10, 60), (20, 40), (5, 100))
-# The choices of a creation that make it anonymous, and of `verify` that report no client.
+# The choices in which a creation is anonymous, and in which `verify` sends no client.
 _ANONYMOUS = (5, 8)
 _UNREPORTED = (2, 7, 8)
-# So long after its end, nothing may happen to a session any more.
+# After this time since its end, nothing may happen to a session any more.
 _DEAD_SECONDS = 10
-# A call that failed is repeated for up to a minute.
+# A failed call is repeated for up to a minute.
 _REPEATS = 6
 _REPEAT_SECONDS = 50
 _MOMENTS = {
@@ -36,7 +37,7 @@ _MOMENTS = {
 
 
 def _hashes(secret: str) -> dict[str, str]:
-    """What a call tells of a secret that its caller makes."""
+    """Return the fields of a call whose caller generates the secret."""
     return {
         "token_sha256": base64url_sha256(secret),
         "family_sha256": base64url_sha256(secret[:FAMILY]),
@@ -44,7 +45,7 @@ def _hashes(secret: str) -> dict[str, str]:
 
 
 class Slot:
-    """What all callers know of one session; `secrets` are those that were given out, in order."""
+    """What all callers know about one session. `secrets` are its secrets in order."""
 
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
@@ -58,7 +59,7 @@ def _number(item: Item, name: str) -> float:
 
 
 class Outcome:
-    """What came of a story."""
+    """The result of a story."""
 
     def __init__(self, world: World, model: Model) -> None:
         self.broken = model.broken
@@ -70,7 +71,7 @@ class Outcome:
 
 
 def live(story: Story) -> Outcome:
-    """Let the callers live it, then read the trail."""
+    """Run the story with its callers, then read the trail."""
     model = Model()
     world = World(story.index_lag, story.ttl_late, model.wrote)
     model.world = world
@@ -83,7 +84,9 @@ def live(story: Story) -> Outcome:
 
 
 def report(seed: int) -> str:
-    """What a story that breaks a promise comes down to, and all that happens in it."""
+    """Return the smallest version of a story that breaks a promise, and everything that happens in
+    it.
+    """
     story = shrink(draw(seed), lambda story: bool(live(story).broken))
     outcome = live(story)
     steps = (f"  {step}" for step in story.steps)
@@ -100,7 +103,7 @@ def report(seed: int) -> str:
 
 
 def _moment(item: Item, name: str) -> float | None:
-    """When what a step waits for is due, by what is stored; None if that is nothing."""
+    """Return the time for which a step waits, from the stored item, or None if there is none."""
     if name == "renewal":
         return _number(item, "RenewedAt") + _number(item, "TtlSeconds") / 10 if item else None
     attribute = _MOMENTS.get(name, "")
@@ -120,7 +123,10 @@ class _Cast:
         return Actor("ABC"[caller], self.story.clocks[caller], work)
 
     def play(self) -> None:
-        """Each step begins while earlier ones go on; who has no session logs in before."""
+        """Begin each step while earlier ones are running.
+
+        A caller without a session logs in first.
+        """
         for step in self.story.steps:
             self._await(step)
             slot = self.slots[step.slot]
@@ -132,7 +138,7 @@ class _Cast:
             self.world.time.start(self.actor(step.caller, partial(self._do, step)))
 
     def _await(self, step: Step) -> None:
-        """The moment of a step, or right away if that has been."""
+        """Wait for the moment of a step. Do not wait if it has passed."""
         item, now = self.world.tables.session(self.slots[step.slot].session_id), self.world.time.now
         moment = _moment(item, step.moment) or now
         if moment + step.after > now:
@@ -148,7 +154,7 @@ class _Cast:
             getattr(self, f"_{step.call}")(step, slot)
 
     def _call(self, step: Step, slot: Slot, kind: str, how: Any, **facts: Any) -> Call:
-        """Make a call, and hold its answer against the contract."""
+        """Make a call, and check its answer against the contract."""
         call = Call(
             len(self.calls),
             kind,
@@ -169,7 +175,7 @@ class _Cast:
         return call
 
     def _repeat(self, step: Step, slot: Slot, kind: str, how: Any, **facts: Any) -> Call:
-        """Make a call until it is answered, as the contract has it."""
+        """Repeat a call until it is answered, as the contract allows."""
         call = self._call(step, slot, kind, how, **facts)
         first = call.began
         facts = {"first": first, **facts}
@@ -209,7 +215,7 @@ class _Cast:
             slot.secrets.append(call.secret)
 
     def _secret(self, family: str = "") -> str:
-        """A new secret, of this family if there is one."""
+        """Return a new secret, of this family if it is set."""
         secret = base64url(self.random.randbytes(21))[:27]
         return family + secret[len(family) :]
 
@@ -253,7 +259,7 @@ class _Cast:
             )
 
     def _rotate(self, step: Step, slot: Slot, back: int = 1) -> None:
-        """For the holder of a token that was given out, the last but `back` - 1; 0 for nobody."""
+        """Rotate for the owner of the last token but `back` - 1. With 0, rotate without a token."""
         if len(slot.secrets) < back:
             return
         graces, own = _GRACES if back else _GRACES_BY_ID, step.choice < 9

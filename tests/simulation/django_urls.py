@@ -1,4 +1,4 @@
-"""The views of the simulated app in Django, plain functions."""
+"""The views of the simulated Django app as plain functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The views of the simulated app in Django, coroutines."""
+"""The views of the simulated Django app as coroutines."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What callers were told, and the promises that this must agree with.
+"""The promises of the service, compared with what callers were told.
 
-`Model.wrote` sees each change of the table, `Model.answered` each answer; both are held against the
-contract with the true time and the clock of the host in question. What is broken is listed in
-`broken`, in words.
+`Model.wrote` gets each change of the table, and `Model.answered` gets each answer. Both are checked
+against the contract, with the true time and the clock of the host. `broken` lists the broken
+promises.
 
-A clock that is judged by is that of the moment when its DynamoDB request is sent, or a later one.
+The clock of a check is read when the DynamoDB request is sent, or later.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from sessions.document import from_attributes
 from tests.simulation.world import RETIRED_SECONDS, Call, Request, World, base64url, sha256
 from tests.support.functions import ROLE
 
-# So many characters of a secret stay the same when it is rotated for its holder.
+# This many characters of a secret stay the same in a rotation for its owner.
 FAMILY = 12
-# What a revocation may still end, so that a renewal under way does not undo it.
+# A revocation may end a session this long after its expiry, so that a renewal in progress cannot
+# undo it.
 _JUST_NOW_SECONDS = 60
-# How much earlier than by true time a period may end by the clock of a host: a write lands up to
-# 7 s after its clock was read, clocks differ by 2 s, and leave out the fraction of a second.
+# By the clock of a host, a period may end this much earlier than by true time: a write is executed
+# up to 7 s after its clock was read, clocks differ by 2 s, and they omit the fraction of a second.
 _EARLY_SECONDS = 10
 _FIXED = ("SessionId", "UserId", "CreatedAt")
 _FORMER = {"PreviousTokenUntil", "PreviousTokenGrace"}
@@ -31,7 +32,7 @@ _TOKENS = {"TokenHash", "FamilyHash", "PreviousTokenHash", "RetiredTokenHash", "
 _TOKENS |= _FORMER
 _RENEWAL = {"ExpirationTime", "RenewedAt", "LastClient"}
 _WINDOW = {"TtlSeconds", "RenewableUntil"}
-# What a call of each kind may change in a session.
+# The attributes that a call of each kind may change.
 _MAY_CHANGE = {
     "verify": _RENEWAL | _FORMER,
     "authorize": _FORMER,
@@ -40,32 +41,33 @@ _MAY_CHANGE = {
     "change": {"Data", "Version"},
     "replace": {"Data", "Version"},
 }
-# An item knows three tokens: a rotation by the session's id can't tell that it was made before.
+# An item stores the hashes of three tokens, so a rotation by the session's id may not be recognized
+# as repeated.
 FORMER_HASH_AGAIN = "a hash older than the retired one becomes current again"
 
 
 class Life:
-    """What is known of one session."""
+    """The model's knowledge about one session."""
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
         self.user_id: str | None = None
-        # When the creation was answered first, and when an explicit end was.
+        # The time when the creation was first answered, and the time when an explicit end was.
         self.answered = self.ended = float("inf")
         self.hashes: list[str] = []
-        # Since when, and until when, nobody who uses this older token may be taken for a thief; the
-        # latest period is last. All in true time.
+        # Periods in which the use of this older token must not count as a theft, in true time. The
+        # latest one is last.
         self.protected: dict[str, list[tuple[float, float]]] = {}
         self.trail: list[dict[str, Any]] = []
 
 
 class Model:
-    """Holds a world's writes and answers against the contract."""
+    """Checks a world's writes and answers against the contract."""
 
     def __init__(self) -> None:
         self.lives: dict[str, Life] = {}
         self.broken: list[str] = []
-        # What is known to happen, is not promised otherwise, and is counted.
+        # Known effects that the service does not promise to avoid, with their number.
         self.tolerated: Counter[str] = Counter()
         self.world: World
 
@@ -88,7 +90,8 @@ class Model:
             return
         call = request.call
         call.writes += 1
-        # A host whose clock is behind may still mark what had expired for a minute by another's.
+        # For a host whose clock is behind, a session may be revoked that expired a minute ago for
+        # another host.
         marks = "RevokedAt" in new and "RevokedAt" not in old
         self.require(
             now < life.ended or marks, "nothing is written after an end was answered", call
@@ -179,9 +182,9 @@ class Model:
             )
 
     def _stolen(self, life: Life, request: Request) -> None:
-        """No false theft: an older token ends a session only long enough after its rotation."""
+        """An older token must only end a session long enough after its rotation."""
         call = request.call
-        worth = _worth(call.secret, self._judge(call), request.clock)
+        worth = _verdict(call.secret, self._judge(call), request.clock)
         self.require(worth == "reused", "a theft is an older token after its time", call)
         assert call.judged
         periods = life.protected.get(_hash(call.secret), [])
@@ -200,7 +203,7 @@ class Model:
         shift = (newest, former or newest)
         if presented and _hash(presented) != newest:
             self.require(
-                _worth(presented, old, clock) == "former" and _is_lost(old, clock),
+                _verdict(presented, old, clock) == "former" and _is_lost(old, clock),
                 "only a lost token is replaced for the holder of the former one",
                 call,
             )
@@ -245,9 +248,12 @@ class Model:
         life.protected.setdefault(shift[0], []).append((now, former_until))
 
     def _used(self, life: Life, old: Item, new: Item, request: Request) -> None:
-        """A token was presented: this begins the former one's grace, and may renew the session."""
+        """A token was used.
+
+        This begins the former token's grace period, and may renew the session.
+        """
         call = request.call
-        worth = _worth(call.secret, old, request.clock)
+        worth = _verdict(call.secret, old, request.clock)
         self.require(
             worth in ("newest", "former"),
             "a check writes only what its token proves at that moment",
@@ -285,7 +291,7 @@ class Model:
             call,
         )
         self.require(renewed >= before, "a late clock takes nothing back", call)
-        # With a window of its own, a renewal goes by the latest clock.
+        # A renewal with a new window uses the latest clock.
         later = ttl is not None and renewed == before
         self.require(renewed == request.clock or later, "a renewal is one as of now", call)
         self.require(
@@ -332,7 +338,7 @@ class Model:
     # Answers
 
     def answered(self, call: Call) -> None:
-        """Hold a call that is over against what it judged by, and against what others were told."""
+        """Check an answer against the item that decided it, and against earlier answers."""
         self.require(call.status != 500, "nothing is unforeseen", call)
         if call.status == 503:
             self.require(call.faults or call.reuses, "without a fault there is an answer", call)
@@ -340,7 +346,7 @@ class Model:
         getattr(self, f"_{call.kind}_answered")(call)
 
     def _find_alive(self, call: Call, item: Item) -> None:
-        """A call found a session alive; `item` is what it judged."""
+        """The call found a live session in `item`."""
         life = self.life(_text(item, "SessionId") or call.session_id)
         self.require(call.began < life.ended, "what has ended is never found alive", call)
         self.require("RevokedAt" not in item, "what is revoked is never found alive", call)
@@ -354,12 +360,12 @@ class Model:
         self.require(not _lives(item, call.clock_ended), "what is alive is found alive", call)
 
     def _judge(self, call: Call) -> Item:
-        """The item that decided, {} if there is none."""
+        """Return the item that decided the answer, or {} if there is none."""
         self.require(call.judged, "a call asks DynamoDB", call)
         return next(iter(call.judged.items), {}) if call.judged else {}
 
-    def _agree(self, call: Call, item: Item) -> None:
-        """The answer shows what was judged."""
+    def _check_body(self, call: Call, item: Item) -> None:
+        """The answer must show the stored item."""
         body = call.body
         for name in ("version", "expires_at", "renewed_at", "ttl_seconds"):
             attribute = {
@@ -378,12 +384,15 @@ class Model:
         user_id = _text(item, "UserId") or None
         self.require(body["user_id"] == user_id, "user_id is the stored one", call)
 
-    def _by_id(self, call: Call) -> Item:
-        """What all calls about one session have in common; answers what they judged by."""
+    def _check_call_by_id(self, call: Call) -> Item:
+        """Check what all calls about one session have in common.
+
+        Return the item that decided the answer.
+        """
         item = self._judge(call)
         if call.status == 200:
             self._find_alive(call, item)
-            self._agree(call, item)
+            self._check_body(call, item)
         elif call.status == 404:
             self._find_dead(call, item)
         else:
@@ -391,11 +400,11 @@ class Model:
         return item
 
     def _get_answered(self, call: Call) -> None:
-        self._by_id(call)
+        self._check_call_by_id(call)
         self.require(call.status in (200, 404), "is 200 or 404", call)
 
     def _renew_answered(self, call: Call) -> None:
-        item, final = self._by_id(call), call.facts["final"]
+        item, final = self._check_call_by_id(call), call.facts["final"]
         if call.status == 409:
             self.require(final and "UserId" in item, "a visitor may get a last window", call)
             return
@@ -412,7 +421,7 @@ class Model:
             )
 
     def _change_answered(self, call: Call) -> None:
-        item, version = self._by_id(call), call.facts["version"]
+        item, version = self._check_call_by_id(call), call.facts["version"]
         own = _text(item, "RequestId") == call.request_id
         if call.status == 200:
             self.require(call.writes and own, "what was answered was done", call)
@@ -426,18 +435,18 @@ class Model:
     _replace_answered = _change_answered
 
     def _rotate_answered(self, call: Call) -> None:
-        item, presented = self._by_id(call), call.facts["presented"]
+        item, presented = self._check_call_by_id(call), call.facts["presented"]
         if call.status == 200:
-            self._give(call, item)
+            self._check_secret(call, item)
             return
         self.require(call.status in (401, 404, 409), "is 200, 401, 404 or 409", call)
         if call.status == 404:
             return
         assert call.judged
-        self._prove_nothing(call, item)
+        self._check_secret_is_invalid(call, item)
         slots = ("PreviousTokenHash", "RetiredTokenHash")
         superseded = _hash(call.secret) in [_text(item, name, "B") for name in slots]
-        if not call.secret:  # one that the service made, and stored before others rotated
+        if not call.secret:  # a token that the service generated and stored before another rotation
             superseded = bool(call.writes)
         if call.status == 401:
             self.require(
@@ -456,7 +465,7 @@ class Model:
             self.require(running, "a grace is running", call)
             return
         self.require(
-            _worth(presented, item, call.judged.clock) == "former",
+            _verdict(presented, item, call.judged.clock) == "former",
             "the newest token can always be rotated",
             call,
         )
@@ -469,25 +478,25 @@ class Model:
         item = self._judge(call)
         if call.status == 201:
             life = self.life(call.body["session_id"])
-            if item:  # an earlier send, or call, has created it
+            if item:  # an earlier send or call has created it
                 self._find_alive(call, item)
-                self._agree(call, item)
-                self._give(call, item)
+                self._check_body(call, item)
+                self._check_secret(call, item)
             life.answered = min(life.answered, call.ended)
             return
         self.require(call.status == 409, "is 201 or 409", call)
-        self._prove_nothing(call, item)
+        self._check_secret_is_invalid(call, item)
 
-    def _give(self, call: Call, item: Item) -> None:
-        """A secret that is given out works."""
+    def _check_secret(self, call: Call, item: Item) -> None:
+        """A secret that was returned must be valid."""
         if call.secret:
             assert call.judged
             self.require(
                 _proves(call.secret, item, call.judged.clock), "a token that is given works", call
             )
 
-    def _prove_nothing(self, call: Call, item: Item) -> None:
-        """A call that can be repeated is refused only if its secret no longer proves a session."""
+    def _check_secret_is_invalid(self, call: Call, item: Item) -> None:
+        """A repeatable call may only be refused if its secret does not prove a session any more."""
         proven = _lives(item, call.clock_ended) and _proves(call.secret, item, call.clock_ended)
         self.require(not proven, "a repeated call is answered as the first one was", call)
 
@@ -496,7 +505,7 @@ class Model:
         if call.status == 200:
             assert call.judged
             self._find_alive(call, item)
-            worth = _worth(call.secret, item, call.judged.clock)
+            worth = _verdict(call.secret, item, call.judged.clock)
             self.require(
                 worth in ("newest", "former"),
                 "a token is honoured only if it is the newest, or the former in its time",
@@ -511,7 +520,7 @@ class Model:
                 call,
             )
             if call.kind == "verify":
-                self._agree(call, item)
+                self._check_body(call, item)
             else:
                 self.require("UserId" in item, "an anonymous session is not authorized", call)
             return
@@ -527,7 +536,7 @@ class Model:
         )
         read = next(iter(call.requests[0].items), {})
         stolen = _lives(read, call.clock_ended) and (
-            _worth(call.secret, read, call.clock_began) == "reused"
+            _verdict(call.secret, read, call.clock_began) == "reused"
         )
         reused = [r for r in call.requests if b'"token_reuse"' in r.body]
         self.require(reused or not stolen, "a theft ends the session", call)
@@ -558,7 +567,7 @@ class Model:
         self._shown(call, set(items))
 
     def _shown(self, call: Call, looked_at: set[str]) -> None:
-        """All that the index showed by then was looked at, unless TTL has removed it."""
+        """The call must read all sessions that the index showed, unless TTL has removed them."""
         query = next(r for r in call.requests if r.operation == "Query")
         for life in self._of_user(call):
             if self.world.tables.session(life.session_id) and self.world.tables.shows(
@@ -573,7 +582,7 @@ class Model:
             return
         last = [r for r in call.requests if r.operation == "Query"][-1]
         for life in self._of_user(call):
-            # A session that the index did not show yet is not promised to end.
+            # A session that was not in the index yet does not have to end.
             if life.session_id != call.facts["keep"] and self.world.tables.shows(
                 life.session_id, last.landed
             ):
@@ -584,7 +593,10 @@ class Model:
         return [life for life in lives if life.user_id == call.facts["user_id"]]
 
     def _end(self, call: Call, life: Life) -> None:
-        """An explicit end was answered. Sessions whose creation was not, are not covered."""
+        """An explicit end was answered.
+
+        It does not cover sessions whose creation was not answered.
+        """
         if life.answered > call.facts["first"]:
             return
         life.ended = min(life.ended, call.ended)
@@ -625,7 +637,7 @@ class Model:
             life.trail.append(event | {"type": "expired", "at": expiry, "cause": cause})
 
     def read_trail(self, call: Call, life: Life) -> None:
-        """The trail tells the same story."""
+        """The trail must have the expected events."""
         self.require(call.status == 200, "the trail can be read", call)
         if call.status != 200:
             return
@@ -639,7 +651,7 @@ class Model:
 
 
 def _client(call: Call) -> Item | None:
-    """`LastClient` as a call reports it, None if it reports none."""
+    """Return the `LastClient` that a call sends, or None if it sends none."""
     reported = call.facts.get("client")
     return {"M": {name: {"S": text} for name, text in reported.items()}} if reported else None
 
@@ -648,8 +660,10 @@ def _lives(item: Item, clock: int) -> bool:
     return "RevokedAt" not in item and _number(item, "ExpirationTime") > clock
 
 
-def _worth(secret: str, item: Item, clock: int) -> str:
-    """What a token is worth for a live session: "newest", "former", "refused" or "reused"."""
+def _verdict(secret: str, item: Item, clock: int) -> str:
+    """Return the verdict on a token of a live session: "newest", "former", "refused" or
+    "reused".
+    """
     shown = _hash(secret)
     if shown == _text(item, "TokenHash", "B"):
         return "newest"
@@ -664,16 +678,18 @@ def _worth(secret: str, item: Item, clock: int) -> str:
 
 
 def _proves(secret: str, item: Item, clock: int) -> bool:
-    return _worth(secret, item, clock) in ("newest", "former")
+    return _verdict(secret, item, clock) in ("newest", "former")
 
 
 def _is_graced(item: Item, clock: int) -> bool:
-    """Whether the former token is good: the newest one is unseen, or its grace still runs."""
+    """Return whether the former token is valid: the newest one is unseen, or the grace period
+    runs.
+    """
     return "PreviousTokenGrace" in item or _number(item, "PreviousTokenUntil") > clock
 
 
 def _is_lost(item: Item, clock: int) -> bool:
-    """Whether the newest token has been unseen for longer than the grace."""
+    """Return whether the newest token has been unseen for longer than the grace period."""
     return "PreviousTokenGrace" in item and _number(item, "PreviousTokenUntil") <= clock
 
 
@@ -686,10 +702,10 @@ def _text(item: Item, name: str, kind: str = "S") -> str:
 
 
 def _hash(secret: str) -> str:
-    """As it comes over the wire."""
+    """Return the hash as DynamoDB's protocol sends it."""
     return base64.b64encode(sha256(secret)).decode()
 
 
 def base64url_sha256(text: str) -> str:
-    """As a caller spells it."""
+    """Return the hash as a caller sends it."""
     return base64url(sha256(text))

@@ -1,4 +1,4 @@
-"""Faults to plant, each a fix taken back or a condition left out, and how often stories find them.
+"""Faults to plant, each an undone fix or an omitted condition, and how often stories find them.
 
 `python -m tests.simulation.planted_faults STORIES` prints the table.
 """
@@ -25,7 +25,7 @@ _FIRST_USE = Proof.is_first_use.fget  # type: ignore[attr-defined]
 
 
 def _constant(name: str, old: object, new: object) -> Plant:
-    """Put `new` in place of `old`: a constant of the table, or one of its members."""
+    """Replace `old` by `new`, which is a constant of the table or one of its members."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
         value = getattr(table, name)
@@ -163,7 +163,7 @@ FAULTS: dict[str, Plant] = {
 
 
 def find(plant: Plant, stories: range) -> Iterator[int]:
-    """The seeds of those stories in which the planted fault breaks a promise."""
+    """Return the seeds of the stories in which the planted fault breaks a promise."""
     with pytest.MonkeyPatch.context() as patch:
         plant(patch)
         for seed in stories:

@@ -1,4 +1,4 @@
-"""Stories for as long as one likes: `python -m tests.simulation.soak SECONDS [SEED]`."""
+"""Runs stories for a given time: `python -m tests.simulation.soak SECONDS [SEED]`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from tests.simulation.story import draw
 
 
 def main(seconds: float, first: int) -> int:
-    """Print what was done, and what each story that fails comes down to; the exit status."""
+    """Print the figures, and the smallest version of each story that fails.
+
+    Return the exit status.
+    """
     requests = faults = 0
     failing: list[int] = []
     tolerated: Counter[str] = Counter()

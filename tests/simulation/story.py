@@ -1,4 +1,4 @@
-"""A story: what several callers do, when, and what becomes of each of their requests."""
+"""A story: the calls of several callers, their times, and what happens to each request."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 CALLERS = 3
 SLOTS = 2
-# A request is under way for so long at most, from when the client was first asked for it.
+# The longest time that a request takes, from the call of the client on.
 UNDER_WAY_SECONDS = 7
 
 
 class Fate(NamedTuple):
-    """What becomes of a request: copies of it land after these seconds, if any do.
+    """What happens to a request: its copies are executed after these seconds.
 
-    The answer to the first is `answered` as it is, "lost", or turned into a "503".
+    The answer to the first copy is `answered` as it is, "lost", or replaced by a "503".
     """
 
     lands: tuple[float, ...] = (0.01,)
@@ -28,12 +28,12 @@ class Fate(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A call by a caller to what it knows of the session in `slot`, `after` seconds from `moment`.
+    """A caller's call for the session in `slot`, `after` seconds from `moment`.
 
     A moment is the "expiry", "grace" (of the former token), "retirement" (until when the retired
-    one is no theft) or "end" of that session as stored, or when its "renewal" is due; "now" is when
-    the step before began, as is a moment that has been.
-    `choice` decides between what such a call may say, say the seconds of grace.
+    token is no theft) or "end" of that session as stored, or when its "renewal" is due. "now" is
+    when the step before began, and also replaces a moment in the past. `choice` selects the variant
+    of the call, for example the seconds of grace.
     """
 
     caller: int
@@ -46,8 +46,10 @@ class Step(NamedTuple):
 
 
 class Story(NamedTuple):
-    """`clocks` are what each caller's host is ahead by, in seconds; `ttl` and `absolute` the
-    timeouts of the first session; `ttl_late` how long after its time TTL removes a session.
+    """A story. `clocks` are the errors of the callers' hosts in seconds.
+
+    `ttl` and `absolute` are the timeouts of the first session, and `ttl_late` is how late TTL
+    removes a session.
     """
 
     clocks: tuple[float, ...]
@@ -58,14 +60,15 @@ class Story(NamedTuple):
     steps: tuple[Step, ...]
 
 
-# A story is about a few kinds of calls, so that they meet; the last one is about all of them.
+# A story has only a few kinds of calls, so that they are likely to overlap. The last kind of story
+# has all of them.
 _TOKENS = (
     ("verify", "rotate", "rotate", "rotate_session", "former", "authorize", "renew"),
     ("rotate", "rotate_former", "rotate_former", "verify", "former", "authorize"),
     ("rotate", "rotate_former", "verify"),
     ("rotate", "rotate", "rotate", "verify", "older", "older", "authorize"),
 )
-# These are interesting only where one comes between the two sends of another.
+# These calls only matter if one is made between the two sends of another.
 _RACES = (("rotate", "rotate_session"), ("create", "rotate_session"))
 _THEMES = (
     *_TOKENS,
@@ -79,7 +82,7 @@ _THEMES = (
     ("verify", "former", "older", "authorize", "rotate", "rotate_former", "rotate_session")
     + ("renew", "finish", "change", "replace", "create", "revoke", "sign_out", "list", "get"),
 )
-# Around a boundary is where a second matters; and calls meet when they begin one after another.
+# Around a boundary, a second matters. Calls overlap if they begin one after another.
 _MOMENTS = ("now",) * 6 + ("expiry", "expiry", "grace", "grace", "renewal", "end")
 _MOMENTS_OF_TOKENS = ("now",) * 6 + ("grace",) * 4 + ("retirement",) * 2 + ("renewal", "expiry")
 _AFTER_IN_RACES = (0.0, 0.015, 0.03, 0.1, 0.3)
@@ -92,7 +95,7 @@ _CLOCKS = (0.0, -1.0, -0.4, 0.5, 1.0)
 
 
 def draw(seed: int) -> Story:
-    """The story of this number, always the same."""
+    """Return the story of this number, which is always the same."""
     random = Random(seed)
     choice = random.choice
     calls = choice(_THEMES)
@@ -114,7 +117,10 @@ def draw(seed: int) -> Story:
         )
 
     def fates() -> tuple[Fate, ...]:
-        """Of a call's requests: none, the first, the second (a write behind a read), both tries."""
+        """Return the fates of a call's requests.
+
+        A fault is in none, the first, the second (a write after a read), or both.
+        """
         one = fault()
         return choice(((), (), (one,), (_PROMPT, one), (one, one), (one, fault(), fault())))
 
@@ -140,7 +146,7 @@ def draw(seed: int) -> Story:
 
 
 def shrink(story: Story, fails: Callable[[Story], bool]) -> Story:
-    """A story that fails still, and of which nothing can be left out."""
+    """Return a story that still fails, and from which nothing can be removed."""
     for simpler in _simpler(story):
         if fails(simpler):
             return shrink(simpler, fails)
@@ -148,7 +154,9 @@ def shrink(story: Story, fails: Callable[[Story], bool]) -> Story:
 
 
 def _simpler(story: Story) -> Iterator[Story]:
-    """Without a step, without a fault, without a moment to wait for, with clocks that agree."""
+    """Yield stories without a step, without a fault, without a moment to wait for, or with equal
+    clocks.
+    """
     for i, step in enumerate(story.steps):
         before, behind = story.steps[:i], story.steps[i + 1 :]
         yield story._replace(steps=before + behind)

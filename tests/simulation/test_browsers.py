@@ -1,4 +1,4 @@
-"""Browsers in front of the apps, in simulated time: nobody is signed out by accident."""
+"""Browsers with the apps, in simulated time: nobody is signed out by accident."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.simulation.web_apps import APPS, WebApp, web_app
 
 _STORIES = 110
 _THIEVES = 50
-# Among so many stories each rule that is taken away breaks one.
+# With this many stories, each removed rule breaks at least one.
 _UNTIL_FOUND = 400
-# Where it takes more than a few stories to break one, the search begins shortly before it.
+# If only a later story breaks, the search begins shortly before it.
 _FIRST = {
     "a log-in ends the visitor's session at once": 50,
     "a lost token is not replaced": 220,
@@ -32,8 +32,8 @@ def app(request: pytest.FixtureRequest) -> Iterator[WebApp]:
 
 @pytest.mark.parametrize(("thief", "stories"), [(False, _STORIES), (True, _THIEVES)])
 def test_no_story_breaks_a_promise(app: WebApp, thief: bool, stories: int) -> None:
-    """Nobody is signed out, or taken for a thief, by the order in which answers come; and no thief
-    stays in.
+    """The order of answers never signs a user out or makes them look like a thief, and no thief
+    stays signed in.
     """
     figures = Figures(app.name)
     for seed in range(stories):
@@ -44,7 +44,9 @@ def test_no_story_breaks_a_promise(app: WebApp, thief: bool, stories: int) -> No
 
 
 def test_stories_break_without_a_rule() -> None:
-    """A simulation that finds nothing may be blind: each rule is taken away in turn."""
+    """Each rule is removed in turn, because a simulation that finds nothing may be unable to find
+    anything.
+    """
     with web_app("flask") as app:
         for fault, (plant, thief) in FAULTS.items():
             seeds = range(_FIRST.get(fault, 0), _UNTIL_FOUND)
@@ -54,13 +56,13 @@ def test_stories_break_without_a_rule() -> None:
 
 @pytest.mark.parametrize("thief", [False, True])
 def test_stories_break_with_the_earlier_rules(thief: bool) -> None:
-    """These are what the rules of cookies and of rotation replaced."""
+    """The rules of cookies and of rotation replaced these rules."""
     with web_app("flask") as app:
         assert next(find(app, EARLIER_RULES, range(_UNTIL_FOUND), thief=thief), None) is not None
 
 
 def test_a_story_is_the_same_each_time(app: WebApp) -> None:
-    """A seed that fails once can be looked at."""
+    """So a seed that failed once can be examined."""
     for seed in range(3):
         for thief in (False, True):
             story = draw(seed, thief=thief)
@@ -85,7 +87,10 @@ def test_a_story_is_the_same_each_time(app: WebApp) -> None:
     ],
 )
 def test_jar(lines: list[str], header: str) -> None:
-    """RFC 6265bis, as far as the adapters depend on it; ten seconds later."""
+    """The jar follows RFC 6265bis as far as the adapters depend on it.
+
+    It is checked ten seconds later.
+    """
     jar = Jar()
     jar.take(lines, 100.0, None)
 

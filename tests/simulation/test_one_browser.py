@@ -1,7 +1,7 @@
-"""What happens in one browser, one story at a time, with the answers in a fixed order.
+"""Situations in one browser, with the answers in a fixed order.
 
-`browser.send` has the app answer a request with the cookies that the jar holds at that moment.
-`browser.take` lets an answer arrive; one that is never taken was lost, or dropped by a navigation.
+`browser.send` lets the app answer a request with the current cookies of the jar. `browser.take`
+lets an answer arrive. If it is never called, the answer was lost, or dropped by a navigation.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class OneBrowser(_Cast):
             self.ends.append(new["RevokedReason"]["S"])
 
     def carry(self, request: Request) -> Answer:
-        """Another stage answers that it knows no such token."""
+        """Send the call. Another stage answers that it does not know the token."""
         if self.is_wrong_stage:
             return Answer(401, {}, b'{"code": "invalid_token"}')
         return super().carry(request)
@@ -60,7 +60,7 @@ class OneBrowser(_Cast):
 
     @property
     def user(self) -> str | None:
-        """Who is signed in with the next request."""
+        """The user who is signed in at the next request."""
         answer = self.do("read")
         assert answer.status == 200, answer
         user = answer.body["user"]
@@ -72,7 +72,7 @@ Play = Callable[[Callable[[OneBrowser], None]], None]
 
 @pytest.fixture(params=APPS)
 def play(request: pytest.FixtureRequest) -> Iterator[Play]:
-    """Lets a story happen on each adapter."""
+    """Return a function that runs a story on each adapter."""
     with web_app(request.param) as app:
 
         def play(story: Callable[[OneBrowser], None]) -> None:
@@ -84,8 +84,8 @@ def play(request: pytest.FixtureRequest) -> Iterator[Play]:
         yield play
 
 
-def test_answer_to_a_poll_that_comes_after_the_log_in_changes_no_cookie(play: Play) -> None:
-    """Whatever it was sent with: no session, a visitor's, or one that has ended."""
+def test_late_answer_to_a_poll_changes_no_cookie_of_the_log_in(play: Play) -> None:
+    """The poll was sent without a session, with a visitor's, or with one that has ended."""
 
     def story(browser: OneBrowser) -> None:
         without = browser.send("read")
@@ -101,8 +101,8 @@ def test_answer_to_a_poll_that_comes_after_the_log_in_changes_no_cookie(play: Pl
     play(story)
 
 
-def test_answer_that_makes_a_visitors_session_late_signs_nobody_out(play: Play) -> None:
-    """Django has one cookie name for both, and its guide says what that costs."""
+def test_late_answer_with_a_visitors_session_signs_nobody_out(play: Play) -> None:
+    """Django has one cookie name for both, and the guide describes the consequence."""
 
     def story(browser: OneBrowser) -> None:
         late = browser.send("visit", new_csrf="late")
@@ -114,7 +114,7 @@ def test_answer_that_makes_a_visitors_session_late_signs_nobody_out(play: Play) 
 
 
 def test_double_click_on_log_in_signs_in(play: Play) -> None:
-    """With a CSRF token in the visitor's session, which the second click needs as well."""
+    """The CSRF token is in the visitor's session, and the second click needs it, too."""
 
     def story(browser: OneBrowser) -> None:
         page = browser.do("visit", new_csrf="secret")
@@ -147,7 +147,7 @@ def test_double_click_on_a_change_of_privilege_is_no_theft(play: Play, taken: st
     play(story)
 
 
-def test_slow_read_puts_no_former_token_back(play: Play) -> None:
+def test_slow_read_does_not_restore_a_former_token(play: Play) -> None:
     def story(browser: OneBrowser) -> None:
         browser.log_in()
         slow = browser.send("read")
@@ -175,8 +175,8 @@ def test_second_change_of_privilege_brings_a_new_token_at_once(play: Play) -> No
     play(story)
 
 
-def test_lost_answer_of_a_change_of_privilege_costs_nothing(play: Play) -> None:
-    """The former token goes on, for however long, and the next change replaces the lost one."""
+def test_lost_answer_of_a_change_of_privilege_signs_nobody_out(play: Play) -> None:
+    """The former token stays valid for any time, and the next change replaces the lost one."""
 
     def story(browser: OneBrowser) -> None:
         browser.log_in()
@@ -195,7 +195,7 @@ def test_lost_answer_of_a_change_of_privilege_costs_nothing(play: Play) -> None:
 
 
 def test_app_that_points_at_a_wrong_stage_signs_nobody_out(play: Play) -> None:
-    """No token proves anything there, and nobody's cookie is deleted."""
+    """No token is valid there, and no cookie is deleted."""
 
     def story(browser: OneBrowser) -> None:
         browser.log_in()
@@ -252,7 +252,7 @@ def test_another_user_of_the_browser_gets_a_session_of_their_own(play: Play) -> 
     play(story)
 
 
-def test_emptied_session_of_a_visitor_costs_no_log_in(play: Play) -> None:
+def test_empty_visitor_session_does_not_prevent_a_log_in(play: Play) -> None:
     def story(browser: OneBrowser) -> None:
         browser.do("visit", new_csrf="first")
         late = browser.send("empty")
@@ -279,7 +279,7 @@ def test_values_of_answered_requests_are_kept(play: Play) -> None:
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_thief_who_goes_on_is_noticed(play: Play, is_first: bool) -> None:
-    """Whether the thief or the user rotates first: the older token comes again after its grace."""
+    """It does not matter who rotates first. The older token is used after its grace period."""
 
     def story(browser: OneBrowser) -> None:
         browser.log_in()
@@ -302,7 +302,7 @@ def test_thief_who_goes_on_is_noticed(play: Play, is_first: bool) -> None:
 
 
 def test_thief_who_rotates_again_and_again_is_noticed(play: Play) -> None:
-    """The user's token is then older than any that the session still knows by its hash."""
+    """The user's token is then older than all tokens whose hashes are stored."""
 
     def story(browser: OneBrowser) -> None:
         browser.log_in()

@@ -1,4 +1,4 @@
-"""The stories find what they are for: each fault that is planted breaks a promise."""
+"""The stories find each planted fault."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ _STORIES = 600
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_stories_find_a_planted_fault(fault: str) -> None:
-    """A simulation that finds nothing may be blind."""
+    """A simulation that finds nothing may be unable to find anything."""
     assert next(find(FAULTS[fault], range(_STORIES)), None) is not None

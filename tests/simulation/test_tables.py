@@ -1,4 +1,4 @@
-"""The tables in memory answer as AWS's own DynamoDB Local does."""
+"""The tables in memory answer as DynamoDB Local does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _ATTRIBUTES = ("A", "B", "C", "RequestId")
 
 @contextmanager
 def empty_tables(endpoint: str) -> Iterator[Any]:
-    """Both tables on DynamoDB Local: asks it for an operation, answers the status and the body."""
+    """Create both tables on DynamoDB Local.
+
+    Return a function that sends an operation and returns the status and the body.
+    """
     with created_tables(sdk(endpoint)), closing(Connections(endpoint)) as connections:
 
         def ask(operation: str, body: bytes) -> tuple[int, Any]:
@@ -47,10 +50,10 @@ def empty_tables(endpoint: str) -> Iterator[Any]:
 
 
 def test_stories_are_answered_as_dynamodb_local_answers_them(dynamodb: str) -> None:
-    """Each request that landed, in that order, gets the same answer there."""
+    """All executed requests get the same answers from DynamoDB Local, in the same order."""
     compared = 0
     for seed in range(_STORIES):
-        # DynamoDB Local's index shows a write at once.
+        # The index of DynamoDB Local shows a write immediately.
         landings = live(draw(seed)._replace(index_lag=0)).landings
         with empty_tables(dynamodb) as local:
             for operation, body, expected in landings:
@@ -66,7 +69,9 @@ def test_stories_are_answered_as_dynamodb_local_answers_them(dynamodb: str) -> N
 
 
 def test_generated_writes_are_answered_as_dynamodb_local_answers_them(dynamodb: str) -> None:
-    """Conditions and updates beyond those that the stories come to, on items of all shapes."""
+    """Conditions and updates are generated that do not occur in the stories, on items of all
+    shapes.
+    """
     random = Random(0)
     tables = Tables(lambda: 0.0, lambda: 0.0, lambda old, new: None)
     statuses: dict[str, int] = {}
@@ -80,7 +85,7 @@ def test_generated_writes_are_answered_as_dynamodb_local_answers_them(dynamodb: 
             assert _comparable(answer) == _comparable(json.loads(expected)), request
             code = answer.get("__type", "done").rpartition("#")[2]
             statuses[code] = statuses.get(code, 0) + 1
-    # Each outcome is one of many.
+    # Each outcome must occur often.
     assert min(statuses.values()) > _WRITES / 20, statuses
     assert statuses.keys() == {"done", "ConditionalCheckFailedException", "ValidationException"}
 
@@ -89,8 +94,8 @@ def test_generated_writes_are_answered_as_dynamodb_local_answers_them(dynamodb: 
     "expression",
     ["size(A) > :a", "begins_with(A, :a)", "A", "A = :a AND", "NOT A = :a", "A = :a)", "A[0] = :a"],
 )
-def test_a_condition_that_is_not_known_is_refused(expression: str) -> None:
-    """A guess would prove nothing."""
+def test_an_unknown_condition_is_refused(expression: str) -> None:
+    """If the tables guessed the result, the simulation would prove nothing."""
     with pytest.raises(Unknown):
         holds(expression, ({"A": {"N": "1"}}, {}, {":a": {"N": "1"}}))
 
@@ -100,20 +105,22 @@ def test_a_condition_that_is_not_known_is_refused(expression: str) -> None:
     ["ADD A :a", "DELETE A :a", "SET A = list_append(A, :a)", "SET A = if_not_exists(A, A)"]
     + ["SET A = A + :a + :a", "SET A"],
 )
-def test_an_update_that_is_not_known_is_refused(expression: str) -> None:
-    """A guess would prove nothing."""
+def test_an_unknown_update_is_refused(expression: str) -> None:
+    """If the tables guessed the result, the simulation would prove nothing."""
     with pytest.raises(Unknown):
         updated(expression, ({"A": {"N": "1"}}, {}, {":a": {"N": "1"}}))
 
 
-def test_a_projection_that_is_not_known_is_refused() -> None:
-    """A guess would prove nothing."""
+def test_an_unknown_projection_is_refused() -> None:
+    """If the tables guessed the result, the simulation would prove nothing."""
     with pytest.raises(Unknown):
         projected("#a, A", {"A": {"N": "1"}})
 
 
 def _comparable(answer: Any) -> Any:
-    """Without what may differ: messages, the order of a batch, what was consumed."""
+    """Return the answer without parts that may differ: messages, the order of a batch, and
+    capacity.
+    """
     if "__type" in answer:
         return answer["__type"].rpartition("#")[2], answer.get("Item")
     if "Responses" in answer and isinstance(answer["Responses"], dict):
@@ -121,7 +128,7 @@ def _comparable(answer: Any) -> Any:
             name: sorted(items, key=lambda item: item["SessionId"]["S"])
             for name, items in answer["Responses"].items()
         }
-    if "Items" in answer:  # those of the same second come in any order
+    if "Items" in answer:  # sessions of the same second may be in any order
         items = sorted(answer["Items"], key=lambda item: sorted(map(str, item.items())))
         return items, answer["Count"], answer.get("LastEvaluatedKey")
     return {
@@ -130,7 +137,7 @@ def _comparable(answer: Any) -> Any:
 
 
 def _write(random: Random) -> tuple[str, dict[str, Any]]:
-    """A put or an update of one item, with a condition that may hold."""
+    """A put or an update of one item, with a condition that may be true."""
     values: dict[str, Any] = {}
     names: dict[str, str] = {}
 
@@ -191,7 +198,7 @@ def _write(random: Random) -> tuple[str, dict[str, Any]]:
                 case 0:
                     right = value()
                 case 1:
-                    # DynamoDB refuses the same path twice.
+                    # DynamoDB rejects an update with the same path twice.
                     other = random.choice([name for name in _ATTRIBUTES if name != right])
                     default = value() if random.random() < 0.5 else other
                     right = f"if_not_exists({right}, {default})"

@@ -1,4 +1,4 @@
-"""Threads of which exactly one runs, in simulated time: when all of them wait, time goes on."""
+"""Threads of which exactly one runs, in simulated time. If all of them wait, time advances."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Actor:
-    """A thread that takes its turn with others; its host's clock is `clock_error` seconds ahead."""
+    """A thread that takes turns with others. Its host's clock is `clock_error` seconds ahead."""
 
     def __init__(self, name: str, clock_error: float, work: Callable[[], None]) -> None:
         self.name = name
@@ -20,10 +20,10 @@ class Actor:
 
 
 class Turnstile:
-    """Lets actors through one at a time, by the time that they wait for.
+    """Lets one actor run at a time, in the order of the times for which they wait.
 
     `now` is the true time in epoch seconds. `save` is called when an actor has to wait and another
-    one runs; what it answers is called when the actor goes on.
+    one runs. It returns a function that is called when the actor continues.
     """
 
     def __init__(self, now: float, save: Callable[[], Callable[[], None]]) -> None:
@@ -37,16 +37,19 @@ class Turnstile:
 
     @property
     def clock(self) -> float:
-        """What time it is on the host of the actor that runs."""
+        """Return the time on the host of the running actor."""
         return self.now + float(self.running.clock_error)
 
     def at(self, time: float, what: Actor | Callable[[], None]) -> None:
-        """Do something, or let an actor go on, at that time; at the same time, in order."""
+        """Call a function, or let an actor continue, at this time.
+
+        Actions of the same time keep their order.
+        """
         self._count += 1
         heappush(self._due, (max(time, self.now), self._count, what))
 
     def wait(self, seconds: float) -> None:
-        """Let the actor that runs go on after so long."""
+        """Let the running actor continue after this time."""
         actor = self.running
         self.at(self.now + seconds, actor)
         restore = self._save()
@@ -59,7 +62,7 @@ class Turnstile:
         Thread(target=self._work, args=(actor,), daemon=True).start()
 
     def run(self) -> None:
-        """Until there is nothing left to do; raises what an actor or an action raised."""
+        """Run until nothing is left to do. Raise the exception of an actor or an action."""
         with self._over:
             self._pass_on(None)
             self._over.acquire()
@@ -75,7 +78,9 @@ class Turnstile:
         self._pass_on(None)
 
     def _pass_on(self, actor: Actor | None) -> None:
-        """Go on with what is due next, in the thread of `actor` until it is another one's turn."""
+        """Continue with the next action, in the thread of `actor`, until it is another actor's
+        turn.
+        """
         while self._due:
             self.now, _, what = heappop(self._due)
             if isinstance(what, Actor):

@@ -1,7 +1,7 @@
-"""The same small app on Django (WSGI and ASGI), Flask and Starlette, as its server calls it.
+"""The same small app with Django (WSGI and ASGI), Flask and Starlette, as a server calls it.
 
-Every app has the views of `ACTIONS`. Each answers in JSON who was signed in when the request
-began, which keys the session had, and the CSRF token of a page.
+Every app has the views of `ACTIONS`. Each view returns JSON with the user who was signed in when
+the request began, the keys of the session, and the CSRF token of a page.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ ACTIONS = ("read", "visit", "write", "login", "logout", "regenerate", "empty")
 _URLS = "tests.simulation.django_urls"
 
 Query = dict[str, str]
-# The status and the JSON document of an answer.
+# Status and JSON document of an answer.
 View = tuple[int, dict[str, Any]]
 
 
 class WebAnswer(NamedTuple):
-    """`cookies` are the values of the answer's Set-Cookie headers."""
+    """An answer. `cookies` are the values of its Set-Cookie headers."""
 
     status: int
     body: dict[str, Any]
@@ -55,11 +55,11 @@ class WebApp(ABC):
 
     @abstractmethod
     def serve(self, action: str, query: Query, cookie: str) -> WebAnswer:
-        """Answer a request that carries this Cookie header."""
+        """Answer a request with this Cookie header."""
 
     @abstractmethod
     def clients(self) -> list[Any]:
-        """The clients through which the app calls the service."""
+        """The clients with which the app calls the service."""
 
 
 class _Wsgi(WebApp):
@@ -112,7 +112,7 @@ class _Wsgi(WebApp):
 
 
 class _Asgi(WebApp):
-    """Each request runs an event loop of its own, so a simulated wait may block it."""
+    """An ASGI app. Each request has its own event loop, so a simulated wait may block it."""
 
     def __init__(
         self, name: str, app: Any, clients: Callable[[], list[Any]], stack: ExitStack
@@ -185,7 +185,7 @@ def _answer(status: int, body: bytes, cookies: list[str]) -> WebAnswer:
 
 
 def _view(session: Any, user_key: str, action: str, query: Query) -> View:
-    """What the views do with a session that is a dict: Flask's and Starlette's."""
+    """Execute a view with a session that is a dict. Flask and Starlette use this."""
     user = session.get(user_key)
     body = {"user": user, "keys": sorted(session), "csrf": session.get("csrf")}
     match action:
@@ -215,7 +215,7 @@ def _flask(_: ExitStack) -> WebApp:
 
     @app.post("/<action>")
     def view(action: str) -> tuple[dict[str, Any], int]:
-        # Permanent sessions have a cookie with a date, which is the harder case.
+        # Permanent sessions have a cookie with a date, which is the more difficult case.
         if action == "login":
             flask_session.permanent = True
         status, body = _view(flask_session, "_user_id", action, flask_request.args.to_dict())
@@ -266,7 +266,7 @@ def _django_clients() -> list[Any]:
 
 @contextmanager
 def _django_settings(*, asynchronous: bool) -> Iterator[None]:
-    """The guide's settings. Other tests of the same process may have their own."""
+    """Use the settings of the guide. Other tests of the same process may have other settings."""
     if not settings.configured:
         settings.configure(
             SECRET_KEY="for tests",
@@ -302,6 +302,6 @@ APPS: dict[str, Callable[[ExitStack], WebApp]] = {
 
 @contextmanager
 def web_app(name: str) -> Iterator[WebApp]:
-    """The app of this name. Only one of Django's can be open at a time."""
+    """Return the app of this name. Only one of the Django apps can be open at a time."""
     with ExitStack() as stack:
         yield APPS[name](stack)

@@ -1,4 +1,4 @@
-"""The real handlers, on hosts with clocks of their own, and the network to their tables."""
+"""The real handlers, on hosts with their own clocks, and the network to their tables."""
 
 from __future__ import annotations
 
@@ -32,27 +32,28 @@ from tests.support.gateway import api_event
 from tests.support.seam import seam
 
 START = 1_795_435_200.0
-# For so long a token without grace is refused before its use is a theft: short, as stories are.
+# Without a grace period, a former token is refused for this time before its use is a theft. It is
+# short, because stories are short.
 RETIRED_SECONDS = 5
 _PROMPT = Fate()
 
 
 class Request:
-    """One operation that a call asks DynamoDB for, its second try included."""
+    """One operation that a call sends to DynamoDB, including its second attempt."""
 
     def __init__(self, call: Call, operation: str, body: bytes, sent: float, clock: float) -> None:
         self.call = call
         self.operation = operation
         self.body = body
         self.sent = sent
-        # The `:now` that it may carry at the latest, since it is taken before.
+        # The latest possible `:now` of the request, which is computed before.
         self.clock = int(clock)
         self.landed = sent
         self.answer: Any = None
 
     @property
     def items(self) -> list[Item]:
-        """The items that came back: what the call judged."""
+        """The returned items, which decide the call."""
         found = self.answer or {}
         if "Responses" in found:
             return list(found["Responses"]["sessions"])
@@ -60,7 +61,10 @@ class Request:
 
 
 class Call:
-    """A call, from a caller's point of view; times are true ones, clocks those of its host."""
+    """A call from a caller's point of view.
+
+    Times are true times, and clocks are those of its host.
+    """
 
     def __init__(
         self, number: int, kind: str, caller: str, fates: tuple[Fate, ...], **facts: Any
@@ -70,9 +74,9 @@ class Call:
         self.caller = caller
         self.fates = list(fates)
         self.session_id: str = facts.pop("session_id", "")
-        # Of the token that is presented, or that is to be the new one.
+        # The secret of the presented token, or of the new one.
         self.secret: str = facts.pop("secret", "")
-        # Repeated calls know when the first one began.
+        # The time when the first of several repeated calls began.
         self.facts = facts
         self.request_id, self.reuses = f"request-{number}", False
         self.requests: list[Request] = []
@@ -84,7 +88,7 @@ class Call:
         self.writes = 0
 
     def reuse(self, request_id: str) -> None:
-        """Take an id that another call has had, as behind a gateway that counts badly."""
+        """Use the request id of another call, as behind a gateway that repeats ids."""
         self.request_id, self.reuses = request_id, True
 
     @property
@@ -95,9 +99,10 @@ class Call:
 
 
 class World:
-    """One deployment: tables, a network and hosts. As a `Transport` it carries the requests.
+    """One deployment with tables, a network and hosts. It is the `Transport` of the requests.
 
-    `wrote` is told each change of the sessions' table, and by which request it came, None for TTL.
+    `wrote` is called with each change of the sessions' table and the request that made it, or None
+    for TTL.
     """
 
     host = "dynamodb.us-east-1.amazonaws.com"
@@ -112,7 +117,7 @@ class World:
         self.time = Turnstile(START, self._save)
         self.tables = Tables(lambda: self.time.now, lambda: index_lag, self._wrote)
         self.log: list[str] = []
-        # What the tables were asked for and answered; a removal by TTL has the session's id alone.
+        # The requests and answers of the tables. A removal by TTL only has the session's id.
         self.landings: list[tuple[str, bytes, bytes]] = []
         self.requests = self.faults = 0
         self._tell = wrote
@@ -123,7 +128,7 @@ class World:
 
     @contextmanager
     def installed(self) -> Iterator[World]:
-        """The handlers run in this world until the end of the block."""
+        """Run the handlers in this world until the end of the block."""
         secrets = SimpleNamespace(
             token_bytes=self._random.randbytes,
             token_urlsafe=lambda size: base64url(self._random.randbytes(size)),
@@ -192,7 +197,7 @@ class World:
         self._run(call, answer)
 
     def deliver(self, records: list[dict[str, Any]]) -> Any:
-        """Hand the stream's records to the audit's function, as Lambda does."""
+        """Send the stream's records to the audit function, as Lambda does."""
         call = Call(0, "audit", "Lambda", ())
 
         def answer() -> None:
@@ -211,7 +216,7 @@ class World:
         call.ended, call.clock_ended = self.time.now, int(self.time.clock)
 
     def _save(self) -> Callable[[], None]:
-        """Powertools keeps what it is about in places that all threads share."""
+        """Save Powertools' state, which all threads share. Return a function that restores it."""
         app, call = self.api.app, self.call
         event, context, facts = (
             getattr(BaseRouter, "current_event", None),
@@ -228,13 +233,13 @@ class World:
         return restore
 
     def exchange(self, headers: dict[str, str], body: bytes, deadline: float) -> Answer:
-        """Carry a request to the tables, as its fate will have it."""
+        """Send a request to the tables, according to its fate."""
         call = self.call
         assert call
         operation = headers["x-amz-target"].partition(".")[2]
         last = call.requests[-1] if call.requests else None
         if last and last.body == body and last.answer is None:
-            request = last  # sent again by the client
+            request = last  # the client sends it again
         else:
             request = Request(call, operation, body, self.time.now, self.time.clock)
             call.requests.append(request)
@@ -269,7 +274,7 @@ class World:
         return Answer(status, None, result)
 
     def close(self) -> None:
-        """Nothing is kept between exchanges."""
+        """Do nothing, because there are no connections."""
 
     def note(self, line: str) -> None:
         self.log.append(f"{self.time.now - START:8.2f}  {line}")
@@ -290,7 +295,7 @@ class World:
 
 
 class _NoPool:
-    """Stands for a pool of threads, and does all in the caller's."""
+    """Replaces a pool of threads, and runs everything in the caller's thread."""
 
     def __init__(self, _: int) -> None:
         self.map = map
@@ -299,7 +304,7 @@ class _NoPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to wait for."""
+        """Do nothing, because there are no threads."""
 
 
 @cache
