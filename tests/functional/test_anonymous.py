@@ -102,9 +102,9 @@ def test_setting_adds_events_of_anonymous_sessions_to_the_trail(
 
     audit.lambda_handler(batch, lambda_context())
 
-    told = trail(api)
-    assert len(told) == len(batch["Records"])
-    assert {event["user_id"] for event in told} == {None}
+    events = trail(api)
+    assert len(events) == len(batch["Records"])
+    assert {event["user_id"] for event in events} == {None}
     items = tables.client.scan(TableName=tables.audit, IndexName="UserIndex")["Items"]
     assert items == []
 

@@ -61,8 +61,8 @@ def inserts(count: int, *, user_id: str = "ada", start: int = NOW) -> dict[str, 
 
 
 def items(tables: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = tables.client.scan(TableName=tables.audit)["Items"]
-    return found
+    stored: list[dict[str, Any]] = tables.client.scan(TableName=tables.audit)["Items"]
+    return stored
 
 
 def test_event_is_stored_with_its_retention(audit: ModuleType, tables: Any) -> None:
@@ -714,8 +714,8 @@ def test_forged_position_leads_to_no_other_session(audit: ModuleType, api: Api) 
     )
 
     assert answer.status == 200
-    [(_, asked)] = seam.calls
-    assert asked["ExclusiveStartKey"] == {"SessionId": {"S": SESSION}, "EventId": {"S": event_id}}
+    [(_, request)] = seam.calls
+    assert request["ExclusiveStartKey"] == {"SessionId": {"S": SESSION}, "EventId": {"S": event_id}}
 
 
 def test_forged_position_outside_of_the_query_is_refused(audit: ModuleType, api: Api) -> None:

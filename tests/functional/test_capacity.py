@@ -45,9 +45,9 @@ class Meter:
                 self.table += 1
                 raise
             consumed = answer.get("ConsumedCapacity", [])
-            for each in consumed if isinstance(consumed, list) else [consumed]:
-                self.table += each["Table"]["CapacityUnits"]
-                for index in each.get("GlobalSecondaryIndexes", {}).values():
+            for capacity in consumed if isinstance(consumed, list) else [consumed]:
+                self.table += capacity["Table"]["CapacityUnits"]
+                for index in capacity.get("GlobalSecondaryIndexes", {}).values():
                     self.index += index["CapacityUnits"]
             return answer
 
@@ -80,8 +80,10 @@ def row(operation: str) -> list[str]:
     """Return the cells of the cost table's row for `operation`."""
     table = README.partition("### Cost of a million operations")[2].partition("\n#")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
-    [found] = [cells for cells in rows if cells and operation in re.split(", (?:also )?", cells[0])]
-    return found
+    [cells_of_row] = [
+        cells for cells in rows if cells and operation in re.split(", (?:also )?", cells[0])
+    ]
+    return cells_of_row
 
 
 CLIENT = {"ip": "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", "user_agent": "x" * 120}

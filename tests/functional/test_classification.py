@@ -387,11 +387,11 @@ def test_forgery_with_a_new_request_id_is_tampered(api: Api, stored: Any, change
     session_id = api.create(ttl_seconds=1000)
     old = stored(session_id)
 
-    found = event(old, old | change | {"RequestId": {"S": "forged"}}, NOW + 1)
+    actual = event(old, old | change | {"RequestId": {"S": "forged"}}, NOW + 1)
 
-    assert found.type == "tampered"
-    assert set(change) <= set(found.changed or [])
-    assert found.actor is None
+    assert actual.type == "tampered"
+    assert set(change) <= set(actual.changed or [])
+    assert actual.actor is None
 
 
 def test_revoked_session_does_not_change(api: Api, stored: Any) -> None:

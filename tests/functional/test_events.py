@@ -145,9 +145,9 @@ def test_detail_is_the_event_of_get_events(
 
     assert send(events, [record(i, item) for i, item in enumerate(items)]) is None
 
-    told = api("GET", "/events", query={"session_id": SESSION, "order": "asc"}).json["items"]
-    assert [event["type"] for event in told] == ["created", "updated", "revoked", "expired"]
-    assert sorted(bus.details, key=lambda detail: str(detail["event_id"])) == told
+    trail = api("GET", "/events", query={"session_id": SESSION, "order": "asc"}).json["items"]
+    assert [event["type"] for event in trail] == ["created", "updated", "revoked", "expired"]
+    assert sorted(bus.details, key=lambda detail: str(detail["event_id"])) == trail
     for entry in bus.taken:
         assert entry["DetailType"] == json.loads(entry["Detail"])["type"]
         assert (entry["Source"], entry["EventBusName"]) == ("serverless-sessions", "default")

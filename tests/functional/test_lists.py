@@ -29,13 +29,13 @@ def create_in_turn(api: Api, count: int, **fields: Any) -> list[str]:
 
 def pages(api: Api, **query: Any) -> list[list[str]]:
     """Return the session ids of each page, following `next_cursor` to the end."""
-    found: list[list[str]] = []
+    ids_by_page: list[list[str]] = []
     cursor: dict[str, str] = {}
     while True:
         answer = api("GET", "/sessions", query={"user_id": "ada", **query, **cursor}).json
-        found.append([item["session_id"] for item in answer["items"]])
+        ids_by_page.append([item["session_id"] for item in answer["items"]])
         if answer["next_cursor"] is None:
-            return found
+            return ids_by_page
         cursor = {"cursor": answer["next_cursor"]}
 
 

@@ -41,8 +41,8 @@ def printed(audit: ModuleType, capsys: pytest.CaptureFixture[str]) -> Printed:
 
 
 def record(name: str) -> Any:
-    [found] = sample(f"stream_{name}")["Records"]
-    return found
+    [stream_record] = sample(f"stream_{name}")["Records"]
+    return stream_record
 
 
 def every_kind() -> list[Any]:

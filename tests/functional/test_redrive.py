@@ -117,11 +117,11 @@ def test_payload_of_an_invocation_is_limited() -> None:
     """It may have at most 6 MiB. Two images of an item may have 800 KB and more."""
     records = [record(number, padding="ä" * 150_000) for number in range(20)]
 
-    found = list(batches(records))
+    payloads = list(batches(records))
 
-    assert [each for lot in found for each in lot] == records
-    assert all(len(json.dumps({"Records": lot})) <= 6 * 1024 * 1024 for lot in found)
-    assert [len(lot) for lot in found] == [6, 6, 6, 2]
+    assert [each for lot in payloads for each in lot] == records
+    assert all(len(json.dumps({"Records": lot})) <= 6 * 1024 * 1024 for lot in payloads)
+    assert [len(lot) for lot in payloads] == [6, 6, 6, 2]
 
 
 def test_event_itself_is_read_as_payload_too(failed: Failed) -> None:
@@ -343,8 +343,8 @@ def test_stack_of_an_older_version_is_a_clear_error(deployed: Deployment) -> Non
 def answers(*errors: str | None) -> Iterator[dict[str, Any]]:
     for error in errors:
         payload = json.dumps({"errorType": error, "errorMessage": "secret"} if error else TAKEN)
-        found = {"Payload": StreamingBody(BytesIO(payload.encode()), len(payload))}
-        yield found | ({"FunctionError": "Unhandled"} if error else {})
+        answer = {"Payload": StreamingBody(BytesIO(payload.encode()), len(payload))}
+        yield answer | ({"FunctionError": "Unhandled"} if error else {})
 
 
 def test_failing_function_is_called_again(deployed: Deployment) -> None:

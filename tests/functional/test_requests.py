@@ -85,12 +85,12 @@ def test_reads_by_id_are_strongly_consistent(api: Api, tables: Any) -> None:
     """The next call must see a new session and a revocation. Only an index may lag."""
     token = api.log_in()
     session_id = token.partition(".")[0]
-    asked: list[tuple[str, bool]] = []
+    reads: list[tuple[str, bool]] = []
 
     def note() -> None:
         for operation, request in seam.calls:
             for part in request.get("RequestItems", {"": request}).values():
-                asked.append((operation, part.get("ConsistentRead", False)))
+                reads.append((operation, part.get("ConsistentRead", False)))
 
     for method, path, body, query in (
         ("GET", f"/sessions/{session_id}", None, ""),
@@ -106,7 +106,7 @@ def test_reads_by_id_are_strongly_consistent(api: Api, tables: Any) -> None:
     function("session_authorizer").lambda_handler(event, lambda_context())
     note()
 
-    assert asked == [
+    assert reads == [
         ("GetItem", True),
         ("GetItem", True),
         ("Query", False),

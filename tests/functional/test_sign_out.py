@@ -114,7 +114,7 @@ def test_page_is_one_query_one_batch_and_an_update_for_each_live_one(api: Api) -
         for name, request in seam.calls
         if "Batch" in name
     ]
-    assert [len(each) for each in keys] == [3, 1]
+    assert [len(batch) for batch in keys] == [3, 1]
 
 
 def test_second_read_of_the_index_finds_new_sessions(
@@ -126,20 +126,20 @@ def test_second_read_of_the_index_finds_new_sessions(
     """
     hidden, _ = api.create(), api.create()
     query = seam.client.query
-    asked: list[Any] = []
+    queries: list[Any] = []
 
     def lag(**parameters: Any) -> Any:
         answer = query(**parameters)
-        if not asked:
+        if not queries:
             answer["Items"] = [i for i in answer["Items"] if i["SessionId"]["S"] != hidden]
             api.clock.now += 300
-        asked.append(parameters)
+        queries.append(parameters)
         return answer
 
     monkeypatch.setattr(seam.client, "query", lag)
 
     assert sign_out(api).json == done(2)
-    assert len(asked) == 2
+    assert len(queries) == 2
 
 
 def test_many_pages(api: Api) -> None:

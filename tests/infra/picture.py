@@ -30,10 +30,10 @@ STYLE = """
 
 def body(stage: str = "local") -> dict[str, Any]:
     """Return the dashboard, with logical names instead of references."""
-    [dashboard] = resources("AWS::CloudWatch::Dashboard", stage).values()
-    parts = dashboard["DashboardBody"]["Fn::Join"][1]
-    found: dict[str, Any] = json.loads("".join(map(_resolve, parts)))
-    return found
+    [properties] = resources("AWS::CloudWatch::Dashboard", stage).values()
+    parts = properties["DashboardBody"]["Fn::Join"][1]
+    dashboard: dict[str, Any] = json.loads("".join(map(_resolve, parts)))
+    return dashboard
 
 
 def _resolve(part: Any) -> str:
@@ -55,16 +55,16 @@ def draw(dashboard: dict[str, Any]) -> str:
     """Draw the widgets at their positions, each with its title and its content."""
     widgets = dashboard["widgets"]
     width = 24 * WIDTH + GAP
-    height = max(each["y"] + each["height"] for each in widgets) * HEIGHT + GAP
+    height = max(widget["y"] + widget["height"] for widget in widgets) * HEIGHT + GAP
     shapes = [f'<rect class="page" width="{width}" height="{height}"/>']
-    for each in widgets:
-        x, y = each["x"] * WIDTH + GAP, each["y"] * HEIGHT + GAP
-        size = f'width="{each["width"] * WIDTH - GAP}" height="{each["height"] * HEIGHT - GAP}"'
+    for widget in widgets:
+        x, y = widget["x"] * WIDTH + GAP, widget["y"] * HEIGHT + GAP
+        size = f'width="{widget["width"] * WIDTH - GAP}" height="{widget["height"] * HEIGHT - GAP}"'
         shapes.append(f'<rect class="widget" x="{x}" y="{y}" {size} rx="4"/>')
-        shapes.append(_text(x + 8, y + 18, each["properties"]["title"], "title"))
-        for i, _ in enumerate(each["properties"].get("alarms", ())):
+        shapes.append(_text(x + 8, y + 18, widget["properties"]["title"], "title"))
+        for i, _ in enumerate(widget["properties"].get("alarms", ())):
             shapes.append(_square(x + 8 + 30 * i, y + 36, COLORS[2], 22))
-        for i, ((_, label), color) in enumerate(zip(metrics(each), cycle(COLORS), strict=False)):
+        for i, ((_, label), color) in enumerate(zip(metrics(widget), cycle(COLORS), strict=False)):
             shapes.append(_square(x + 8, y + 27 + 13 * i, color, 8))
             shapes.append(_text(x + 22, y + 35 + 13 * i, label))
     title = "The dashboard: alarms, sessions, API, tables, functions"

@@ -18,8 +18,8 @@ STAGE = "local"
 
 def alarms() -> dict[str, dict[str, Any]]:
     """Return the alarms by their names without the stack's name."""
-    found = resources("AWS::CloudWatch::Alarm", STAGE).values()
-    return {alarm["AlarmName"].removeprefix(f"Sessions-{STAGE}-"): alarm for alarm in found}
+    properties = resources("AWS::CloudWatch::Alarm", STAGE).values()
+    return {alarm["AlarmName"].removeprefix(f"Sessions-{STAGE}-"): alarm for alarm in properties}
 
 
 class Metric(NamedTuple):
@@ -169,8 +169,8 @@ def test_alarms_may_publish_and_only_over_tls() -> None:
     on_topic = {"Action": "sns:Publish", "Resource": {"Ref": topic}}
 
     statements = [
-        {name: value for name, value in each.items() if name != "Sid"}
-        for each in policy["PolicyDocument"]["Statement"]
+        {name: value for name, value in statement.items() if name != "Sid"}
+        for statement in policy["PolicyDocument"]["Statement"]
     ]
 
     assert policy["Topics"] == [{"Ref": topic}]
@@ -199,9 +199,9 @@ def test_alarms_could_publish_if_the_topic_has_no_key_of_aws() -> None:
 
 def test_address_subscribes_to_the_alarms() -> None:
     _, stack = synthesize(alarm_email="ops@example.com")
-    found = Template.from_stack(stack).find_resources("AWS::SNS::Subscription").values()
+    subscriptions = Template.from_stack(stack).find_resources("AWS::SNS::Subscription").values()
 
-    [subscription] = (each["Properties"] for each in found)
+    [subscription] = (resource["Properties"] for resource in subscriptions)
     assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "ops@example.com")
     assert resources("AWS::SNS::Subscription", STAGE) == {}
 

@@ -22,8 +22,8 @@ DAY = 86_400
 
 def table(name: str, stage: str = "dev") -> dict[str, Any]:
     """Return `Sessions` or `SessionAudit`."""
-    found = resources("AWS::DynamoDB::GlobalTable", stage)
-    [properties] = [each for logical, each in found.items() if logical[7:-8] == name]
+    tables = resources("AWS::DynamoDB::GlobalTable", stage)
+    [properties] = [table for logical_id, table in tables.items() if logical_id[7:-8] == name]
     return dict(properties)
 
 
@@ -149,7 +149,7 @@ def test_api_is_throttled_and_logged() -> None:
 
 def actions(role: str, stage: str = "dev") -> dict[str, set[str]]:
     """Return the actions of a function's role by resource, with short names."""
-    found: dict[str, set[str]] = {}
+    actions_by_resource: dict[str, set[str]] = {}
     for policy in resources("AWS::IAM::Policy", stage).values():
         if not policy["Roles"][0]["Ref"].startswith(role):
             continue
@@ -158,10 +158,10 @@ def actions(role: str, stage: str = "dev") -> dict[str, set[str]]:
             allowed = statement["Action"]
             on = statement["Resource"]
             for resource in on if isinstance(on, list) else [on]:
-                found.setdefault(short(resource), set()).update(
+                actions_by_resource.setdefault(short(resource), set()).update(
                     [allowed] if isinstance(allowed, str) else allowed
                 )
-    return found
+    return actions_by_resource
 
 
 def short(resource: Any) -> str:

@@ -241,28 +241,28 @@ class Delivery:
 
 
 def _broken(changes: Changes, trail: list[Item], kept: list[Any]) -> Iterator[str]:
-    found = {_key(item): item for item in trail}
+    events = {_key(item): item for item in trail}
     in_bucket = {number for number in map(_number, kept) if number}
     whole = {record.number: json.loads(record.text) for record in changes.records}
     if halves := [each for each in kept if _number(each) in whole and each != whole[_number(each)]]:
         yield f"{len(halves)} not whole in the bucket, such as {halves[0]}"
-    missing = changes.expected.keys() - found.keys()
+    missing = changes.expected.keys() - events.keys()
     lost = [key for key in missing if changes.numbers[key] not in in_bucket]
     if lost:
         yield f"{len(lost)} lost, such as {changes.expected[min(lost)]}"
-    foreign = found.keys() - changes.expected.keys()
+    foreign = events.keys() - changes.expected.keys()
     if foreign:
-        yield f"{len(foreign)} that nobody made, such as {found[min(foreign)]}"
-    wrong = [key for key in found.keys() - foreign if found[key] != changes.expected[key]]
+        yield f"{len(foreign)} that nobody made, such as {events[min(foreign)]}"
+    wrong = [key for key in events.keys() - foreign if events[key] != changes.expected[key]]
     if wrong:
-        yield f"{len(wrong)} wrong, such as {found[wrong[0]]} for {changes.expected[wrong[0]]}"
-    numbers = Counter(int(event_id.partition("#")[2]) for _, event_id in found)
+        yield f"{len(wrong)} wrong, such as {events[wrong[0]]} for {changes.expected[wrong[0]]}"
+    numbers = Counter(int(event_id.partition("#")[2]) for _, event_id in events)
     doubled = [number for number, times in numbers.items() if times > 1]
     if doubled:
         yield f"{len(doubled)} twice, such as {doubled[0]}"
     sessions = {session_id for session_id, _ in changes.expected}
     orders: dict[str, list[int]] = {session_id: [] for session_id in sessions}
-    for session_id, event_id in sorted(found):
+    for session_id, event_id in sorted(events):
         orders.setdefault(session_id, []).append(int(event_id.partition("#")[2]))
     if disordered := [each for each in sessions if orders[each] != sorted(orders[each])]:
         yield f"{len(disordered)} sessions out of order, such as {disordered[0]}"
@@ -283,5 +283,5 @@ def _records(document: str) -> list[Any]:
     A document may only contain their positions.
     """
     payload = json.loads(document).get("payload", '{"Records": []}')
-    found: list[Any] = json.loads(payload)["Records"]
-    return found
+    records: list[Any] = json.loads(payload)["Records"]
+    return records

@@ -186,5 +186,5 @@ def find(fault: Fault) -> list[str]:
 
 if __name__ == "__main__":
     for name, fault in FAULTS.items():
-        found = find(fault)
-        print(f"{name}: {[each.partition(', such as')[0] for each in found]}", flush=True)
+        broken = find(fault)
+        print(f"{name}: {[each.partition(', such as')[0] for each in broken]}", flush=True)

@@ -38,7 +38,7 @@ def poison(name: str, after: Record) -> Poison:
         "Keys": {"SessionId": {"S": session_id}},
     }
     whole: dict[str, Any] = {"eventID": str(place), "eventName": "INSERT", "dynamodb": change}
-    event, found, refused, text = "unreadable", session_id, "", None
+    event, filed_under, refused, text = "unreadable", session_id, "", None
     match name:
         case "an unknown change":
             whole["eventName"] = "UPSERT"
@@ -80,13 +80,13 @@ def poison(name: str, after: Record) -> Poison:
             change |= {"OldImage": old, "NewImage": new | foreign}
         case "no key":
             del change["Keys"]
-            found = UNKNOWN_SESSION
+            filed_under = UNKNOWN_SESSION
         case "a key of another type":
             change["Keys"] = {"SessionId": {"N": "7"}}
-            found = UNKNOWN_SESSION
+            filed_under = UNKNOWN_SESSION
         case "a key of 3 KB":
             change["Keys"] = {"SessionId": {"S": "k" * 3000}}
-            found = UNKNOWN_SESSION
+            filed_under = UNKNOWN_SESSION
         case "no time":
             del change["ApproximateCreationDateTime"]
         case "a time in words":
@@ -99,18 +99,18 @@ def poison(name: str, after: Record) -> Poison:
             change["SequenceNumber"] = "seven"
         case "nothing but a name":
             del whole["dynamodb"]
-            found = UNKNOWN_SESSION
+            filed_under = UNKNOWN_SESSION
         case "a text":
-            text, found = '"record"', UNKNOWN_SESSION
+            text, filed_under = '"record"', UNKNOWN_SESSION
         case "null":
-            text, found = "null", UNKNOWN_SESSION
+            text, filed_under = "null", UNKNOWN_SESSION
         case "an event that spoils its request":
             change["NewImage"], refused = old, "number"
         case "an event that DynamoDB refuses":
             change["NewImage"], refused = old, "size"
-    told = change.get("SequenceNumber") if text is None else None
-    record = Record(after.arrived, session_id, told, text or json.dumps(whole))
-    return Poison(record, found, event, refused)
+    number = change.get("SequenceNumber") if text is None else None
+    record = Record(after.arrived, session_id, number, text or json.dumps(whole))
+    return Poison(record, filed_under, event, refused)
 
 
 NAMES = [

@@ -81,9 +81,11 @@ def poisoned(table: AuditTable, *, faults: float = 0.3, shards: int = 4, seed: i
             records += [poisons[-1].record] * 2
     # All records wait already, so that poisoned and other records share a batch.
     delivery = Delivery(records, table, begins=story.ended, faults=faults, shards=shards, seed=seed)
-    delivery.network.spoiled = {each.session_id: each.refused for each in poisons if each.refused}
+    delivery.network.spoiled = {
+        poison.session_id: poison.refused for poison in poisons if poison.refused
+    }
     delivery.run(until=story.ended + HOUR)
-    besides = {each.session_id for each in poisons}
+    besides = {poison.session_id for poison in poisons}
     broken = delivery.broken(story, besides) + _unrecorded(delivery, poisons)
     return Outcome(delivery, broken)
 
@@ -135,12 +137,12 @@ def _needless(delivery: Delivery) -> list[str]:
 
 
 def _unrecorded(delivery: Delivery, poisons: list[Poison]) -> list[str]:
-    found = Counter((item["SessionId"]["S"], item["Type"]["S"]) for item in delivery.trail)
+    events = Counter((item["SessionId"]["S"], item["Type"]["S"]) for item in delivery.trail)
     wanted = Counter((each.session_id, each.type) for each in poisons)
     broken = [
-        f"{found[event]} events {event} for {times} records"
+        f"{events[event]} events {event} for {times} records"
         for event, times in wanted.items()
-        if found[event] != times
+        if events[event] != times
     ]
     whole = [json.loads(each.record.text) for each in poisons if each.type == "unreadable"]
     if missing := [record for record in whole if record not in delivery.kept]:

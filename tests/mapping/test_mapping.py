@@ -163,11 +163,11 @@ def test_destination_gets_whole_records_in_lambdas_format() -> None:
     assert key.split("/")[:2] == ["aws", "lambda"]
     assert key.split("/")[3].startswith("shardId-")
     assert key.split("/")[4:7] == ["2026", "11", "23"]
-    told = json.loads(document)
-    assert told["requestContext"]["condition"] == "RetryAttemptsExhausted"
-    assert told["DDBStreamBatchInfo"]["startSequenceNumber"] == "2"
-    assert told["DDBStreamBatchInfo"]["endSequenceNumber"] == "3"
-    kept = json.loads(told["payload"])["Records"]
+    invocation = json.loads(document)
+    assert invocation["requestContext"]["condition"] == "RetryAttemptsExhausted"
+    assert invocation["DDBStreamBatchInfo"]["startSequenceNumber"] == "2"
+    assert invocation["DDBStreamBatchInfo"]["endSequenceNumber"] == "3"
+    kept = json.loads(invocation["payload"])["Records"]
     assert kept == [json.loads(each.text) for each in all_records[1:]]
 
 

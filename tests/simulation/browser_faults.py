@@ -34,8 +34,8 @@ _FAMILY = ('_matches(hashes.family, item, "FamilyHash")', "False")
 
 def together(*plants: Plant) -> Plant:
     def plant(patch: pytest.MonkeyPatch) -> None:
-        for each in plants:
-            each(patch)
+        for part in plants:
+            part(patch)
 
     return plant
 

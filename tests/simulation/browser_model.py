@@ -318,17 +318,19 @@ class BrowserModel:
         refused because of the CSRF token.
         """
         pages = [
-            each for each in self.exchanges if each.group == login.group and each.action == "visit"
+            other
+            for other in self.exchanges
+            if other.group == login.group and other.action == "visit"
         ]
         since = pages[-1].sent if pages else login.sent
         others = [
-            each
-            for each in self.exchanges
-            if each.group != login.group
-            and not each.is_thief
-            and each.action in (*_CHANGES, "visit")
-            and each.sent < login.answered
-            and each.end > since
+            other
+            for other in self.exchanges
+            if other.group != login.group
+            and not other.is_thief
+            and other.action in (*_CHANGES, "visit")
+            and other.sent < login.answered
+            and other.end > since
         ]
         if login.is_wrong_stage or any(page.is_wrong_stage for page in pages):
             return
@@ -336,12 +338,12 @@ class BrowserModel:
             self.tolerate("switch of users", login)
         elif any(self._was_refused(page) for page in pages):
             self.tolerate("before the last two rotations", login)
-        elif any(each.action in _CHANGES and each.after is None for each in others):
+        elif any(other.action in _CHANGES and other.after is None for other in others):
             self.tolerate("page of before a log-out", login)
-        elif any(each.action == "visit" and self._made_visitor(each) for each in others):
+        elif any(other.action == "visit" and self._made_visitor(other) for other in others):
             self.tolerate("two first pages at once", login)
-        elif any(each.action == "login" and each.after != login.after for each in others) or any(
-            each.action == "login" and each.user not in (None, each.after) for each in others
+        elif any(other.action == "login" and other.after != login.after for other in others) or any(
+            other.action == "login" and other.user not in (None, other.after) for other in others
         ):
             self.tolerate("page of before a switch of users", login)
         elif others:
@@ -396,18 +398,22 @@ class BrowserModel:
         if new or exchange.session_id is None or self.lives[exchange.session_id].reason:
             return
         rotations = [
-            each
-            for each in self.exchanges
-            if each.action in ("regenerate", "login")
-            and each is not exchange
-            and (not each.is_thief or self._has_thief(exchange))
+            rotation
+            for rotation in self.exchanges
+            if rotation.action in ("regenerate", "login")
+            and rotation is not exchange
+            and (not rotation.is_thief or self._has_thief(exchange))
         ]
         beside = [
-            each for each in rotations if each.sent < exchange.answered and each.end > exchange.sent
+            rotation
+            for rotation in rotations
+            if rotation.sent < exchange.answered and rotation.end > exchange.sent
         ]
         now = exchange.answered
         lost = [
-            each for each in rotations if each.is_lost and each.answered > now - self._grace - 2
+            rotation
+            for rotation in rotations
+            if rotation.is_lost and rotation.answered > now - self._grace - 2
         ]
         if beside:
             self.tolerate("rotation beside another", exchange)
@@ -481,23 +487,23 @@ class BrowserModel:
         Pending changes may have had an effect since then.
         """
         changes = [
-            each
-            for each in self.exchanges
-            if each is not exchange and not each.is_thief and each.changes_user
+            other
+            for other in self.exchanges
+            if other is not exchange and not other.is_thief and other.changes_user
         ]
-        taken = [each for each in changes if each.is_taken and each.arrived <= exchange.sent]
-        last = max(taken, key=lambda each: each.arrived, default=None)
+        taken = [other for other in changes if other.is_taken and other.arrived <= exchange.sent]
+        last = max(taken, key=lambda other: other.arrived, default=None)
         since = last.sent if last else -1.0
         pending = [
-            each
-            for each in changes
-            if each is not last and each.sent < exchange.answered and each.end > since
+            other
+            for other in changes
+            if other is not last and other.sent < exchange.answered and other.end > since
         ]
         return last, pending
 
     def _lives(self, exchange: Exchange) -> list[Life]:
         ids = [value.partition(".")[0] for _, value in exchange.cookies]
-        return [self.lives[each] for each in ids if each in self.lives]
+        return [self.lives[session_id] for session_id in ids if session_id in self.lives]
 
     def _has_thief(self, exchange: Exchange) -> bool:
         return any(life.has_thief for life in self._lives(exchange))

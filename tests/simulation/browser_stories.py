@@ -104,8 +104,8 @@ def draw(seed: int, *, thief: bool = False) -> Story:
     steps = [step(choice(theme)) for _ in range(random.randint(4, 9))]
     if not thief:
         return Story(grace, random.random() < 0.6, tuple(steps))
-    steps = [each for i, each in enumerate(steps) if i > 1 or "thief" not in each.action]
-    copy = next((i for i, each in enumerate(steps) if "thief" in each.action), len(steps))
+    steps = [drawn for i, drawn in enumerate(steps) if i > 1 or "thief" not in drawn.action]
+    copy = next((i for i, drawn in enumerate(steps) if "thief" in drawn.action), len(steps))
     steps.insert(random.randint(0, copy), step("copy"))
     ends = (choice(_THIEF_ENDS), choice(_THIEF_PACES), random.random() < 0.5)
     return Story(grace, True, tuple(steps), ends)

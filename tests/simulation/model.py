@@ -106,7 +106,9 @@ class Model:
             return
         self.require("RevokedAt" not in old, "a revoked session is never written", call)
         self.require(all(old.get(n) == new.get(n) for n in _FIXED), "keys and bounds stay", call)
-        self.require(_text(new, "RequestId") == call.request_id, "says in which request", call)
+        self.require(
+            _text(new, "RequestId") == call.request_id, "a write stores the request id", call
+        )
         self.require(
             old["RequestId"] != new["RequestId"], "a write that is sent twice happens once", call
         )
@@ -119,7 +121,9 @@ class Model:
             call,
         )
         self.require(
-            _number(old, "ExpirationTime") > request.clock, "what has expired is not written", call
+            _number(old, "ExpirationTime") > request.clock,
+            "an expired session is not written",
+            call,
         )
         self.require(
             _number(new, "RenewableUntil")
@@ -127,7 +131,7 @@ class Model:
             "the bound of a full renewal fits",
             call,
         )
-        self.require(call.kind in _MAY_CHANGE, "such a call changes no session", call)
+        self.require(call.kind in _MAY_CHANGE, "a call of this kind changes no session", call)
         changed = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
         changed -= {"Actor", "RequestId"}
         may = set(_MAY_CHANGE.get(call.kind, ()))
@@ -234,7 +238,7 @@ class Model:
         self.require(
             _number(new, "PreviousTokenUntil") == clock + grace
             and _number(new, "PreviousTokenGrace") == (grace or -1),
-            "the grace is as long as asked for",
+            "the grace period has the requested length",
             call,
         )
         refused_seconds = grace or RETIRED_SECONDS
@@ -277,7 +281,7 @@ class Model:
                 call,
             )
         if not marks or any(old.get(name) != new.get(name) for name in _RENEWAL):
-            self.require(call.facts.get("renew"), "a check renews only if asked to", call)
+            self.require(call.facts.get("renew"), "verify renews only if the call says so", call)
             self._renewed(old, new, request)
 
     def _renewed(self, old: Item, new: Item, request: Request) -> None:
@@ -290,12 +294,12 @@ class Model:
             "a renewal gives a full window, or all up to the absolute end",
             call,
         )
-        self.require(renewed >= before, "a late clock takes nothing back", call)
+        self.require(renewed >= before, "a late clock shortens nothing", call)
         # A renewal with a new window uses the latest clock.
         later = ttl is not None and renewed == before
-        self.require(renewed == request.clock or later, "a renewal is one as of now", call)
+        self.require(renewed == request.clock or later, "a renewal has the current time", call)
         self.require(
-            window == (ttl or _number(old, "TtlSeconds")), "the window is the one asked for", call
+            window == (ttl or _number(old, "TtlSeconds")), "the window is the requested one", call
         )
         final = call.facts.get("final")
         self.require(
@@ -339,25 +343,25 @@ class Model:
 
     def answered(self, call: Call) -> None:
         """Check an answer against the item that decided it, and against earlier answers."""
-        self.require(call.status != 500, "nothing is unforeseen", call)
+        self.require(call.status != 500, "no call is answered with 500", call)
         if call.status == 503:
-            self.require(call.faults or call.reuses, "without a fault there is an answer", call)
+            self.require(call.faults or call.reuses, "without a fault there is no 503", call)
             return
         getattr(self, f"_{call.kind}_answered")(call)
 
     def _find_alive(self, call: Call, item: Item) -> None:
         """The call found a live session in `item`."""
         life = self.life(_text(item, "SessionId") or call.session_id)
-        self.require(call.began < life.ended, "what has ended is never found alive", call)
-        self.require("RevokedAt" not in item, "what is revoked is never found alive", call)
+        self.require(call.began < life.ended, "an ended session is never live", call)
+        self.require("RevokedAt" not in item, "a revoked session is never live", call)
         self.require(
             _number(item, "ExpirationTime") > call.clock_began,
-            "what had expired before a call is not found alive by it",
+            "a session that expired before the call is not live",
             call,
         )
 
     def _find_dead(self, call: Call, item: Item) -> None:
-        self.require(not _lives(item, call.clock_ended), "what is alive is found alive", call)
+        self.require(not _lives(item, call.clock_ended), "a live session is not absent", call)
 
     def _judge(self, call: Call) -> Item:
         """Return the item that decided the answer, or {} if there is none."""
@@ -492,7 +496,7 @@ class Model:
         if call.secret:
             assert call.judged
             self.require(
-                _proves(call.secret, item, call.judged.clock), "a token that is given works", call
+                _proves(call.secret, item, call.judged.clock), "a returned token is valid", call
             )
 
     def _check_secret_is_invalid(self, call: Call, item: Item) -> None:
@@ -563,7 +567,7 @@ class Model:
             self.require(_text(item, "UserId") == call.facts["user_id"], "lists its own", call)
         for session_id, item in items.items():
             if _lives(item, call.clock_ended):
-                self.require(session_id in listed, "a list names all that live", call)
+                self.require(session_id in listed, "a list has all live sessions", call)
         self._shown(call, set(items))
 
     def _shown(self, call: Call, looked_at: set[str]) -> None:
@@ -573,7 +577,7 @@ class Model:
             if self.world.tables.session(life.session_id) and self.world.tables.shows(
                 life.session_id, query.landed
             ):
-                self.require(life.session_id in looked_at, "looks at all there are", call)
+                self.require(life.session_id in looked_at, "reads all sessions in the index", call)
 
     def _sign_out_answered(self, call: Call) -> None:
         self.require(call.status == 200, "is 200", call)
@@ -641,11 +645,11 @@ class Model:
         self.require(call.status == 200, "the trail can be read", call)
         if call.status != 200:
             return
-        told = call.body["items"]
-        kinds = [event["type"] for event in told]
+        events = call.body["items"]
+        kinds = [event["type"] for event in events]
         expected = [event["type"] for event in life.trail]
         self.require(kinds == expected, f"the trail says {kinds}, not {expected}", call)
-        for event, wanted in zip(told, life.trail, strict=False):
+        for event, wanted in zip(events, life.trail, strict=False):
             shown = {name: event.get(name) for name in wanted}
             self.require(shown == wanted, f"the trail says {shown}, not {wanted}", call)
 

@@ -174,5 +174,5 @@ def find(plant: Plant, stories: range) -> Iterator[int]:
 if __name__ == "__main__":
     total = int(sys.argv[1])
     for fault, plant in FAULTS.items():
-        found = list(find(plant, range(total)))
-        print(f"{len(found):6} of {total}, first {found[:1]}: {fault}", flush=True)
+        seeds = list(find(plant, range(total)))
+        print(f"{len(seeds):6} of {total}, first {seeds[:1]}: {fault}", flush=True)

@@ -169,8 +169,8 @@ def _simpler(story: Story) -> Iterator[Story]:
         ]
         if step.moment != "now":
             plainer.append(step._replace(moment="now", after=0.0))
-        for each in plainer:
-            yield story._replace(steps=(*before, each, *behind))
+        for simpler in plainer:
+            yield story._replace(steps=(*before, simpler, *behind))
     for i, clock in enumerate(story.clocks):
         if clock:
             yield story._replace(clocks=(*story.clocks[:i], 0.0, *story.clocks[i + 1 :]))

@@ -54,10 +54,10 @@ class Request:
     @property
     def items(self) -> list[Item]:
         """The returned items, which decide the call."""
-        found = self.answer or {}
-        if "Responses" in found:
-            return list(found["Responses"]["sessions"])
-        return [found[name] for name in ("Item", "Attributes") if name in found]
+        answer = self.answer or {}
+        if "Responses" in answer:
+            return list(answer["Responses"]["sessions"])
+        return [answer[name] for name in ("Item", "Attributes") if name in answer]
 
 
 class Call:

@@ -29,9 +29,9 @@ _NAMES = {
 def function(package: str, stage: str = "dev") -> ModuleType:
     """Return a function's handler. It is imported once, with the environment of the template."""
     [properties] = [
-        each
-        for each in resources("AWS::Lambda::Function", stage).values()
-        if each["Handler"] == f"{package}.handler.lambda_handler"
+        properties
+        for properties in resources("AWS::Lambda::Function", stage).values()
+        if properties["Handler"] == f"{package}.handler.lambda_handler"
     ]
     for name, value in properties["Environment"]["Variables"].items():
         os.environ[name] = _deployed(value)

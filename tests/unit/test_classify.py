@@ -63,8 +63,8 @@ def record(
 
 def event(stream_record: Any, *, not_before: int = 0) -> dict[str, Any]:
     """Return the event as JSON, without the members that all events of this module share."""
-    found = classify(stream_record, not_before=not_before)
-    facts: dict[str, Any] = msgspec.to_builtins(found)
+    classified = classify(stream_record, not_before=not_before)
+    facts: dict[str, Any] = msgspec.to_builtins(classified)
     assert facts.pop("session_id") == SESSION
     assert facts.pop("user_id") == "ada"
     assert facts.pop("event_id") == f"{facts['recorded_at']}#{'442158':0>40}"
@@ -95,9 +95,9 @@ BY = {"Actor": "writer", "RequestId": "second"}
 
 
 def test_insert_is_created() -> None:
-    found = event(record("INSERT", new=image()))
+    actual = event(record("INSERT", new=image()))
 
-    assert found == written(NOW, "created", expires_at=NOW + 1800) | {
+    assert actual == written(NOW, "created", expires_at=NOW + 1800) | {
         "actor": "creator",
         "request_id": "first",
     }
@@ -388,16 +388,16 @@ def test_revocation_of_an_expired_session_has_expired_at(expired: int, late: Any
     ],
 )
 def test_changes_by_the_api(change: dict[str, Any], type: str, facts: dict[str, Any]) -> None:
-    found = event(record("MODIFY", old=image(), new=image(**BY, **change), at=NOW + 60))
+    actual = event(record("MODIFY", old=image(), new=image(**BY, **change), at=NOW + 60))
 
-    assert found == written(NOW + 60, type, **facts)
+    assert actual == written(NOW + 60, type, **facts)
 
 
 def test_renewal_within_a_second_is_a_renewal() -> None:
     """Only the writer has changed."""
-    found = event(record("MODIFY", old=image(), new=image(**BY)))
+    actual = event(record("MODIFY", old=image(), new=image(**BY)))
 
-    assert found == written(NOW, "renewed", expires_at=NOW + 1800)
+    assert actual == written(NOW, "renewed", expires_at=NOW + 1800)
 
 
 def test_renewal_that_changes_the_window_has_changed() -> None:
@@ -408,9 +408,9 @@ def test_renewal_that_changes_the_window_has_changed() -> None:
         "RenewableUntil": NOW + 85_800,
     }
 
-    found = event(record("MODIFY", old=image(), new=image(**BY, **change), at=NOW + 60))
+    actual = event(record("MODIFY", old=image(), new=image(**BY, **change), at=NOW + 60))
 
-    assert found == written(NOW + 60, "renewed", expires_at=NOW + 660, changed=["TtlSeconds"])
+    assert actual == written(NOW + 60, "renewed", expires_at=NOW + 660, changed=["TtlSeconds"])
 
 
 @pytest.mark.parametrize("state", [{}, UNSEEN, SEEN])
@@ -428,9 +428,9 @@ def test_rotation_of_the_newest_token_shifts_the_others(state: Any, grace: int) 
         "RetiredTokenUntil": NOW + 60 + (grace or 30),
     }
 
-    found = event(record("MODIFY", old=old, new=image(**state | BY | change), at=NOW + 60))
+    actual = event(record("MODIFY", old=old, new=image(**state | BY | change), at=NOW + 60))
 
-    assert found == written(NOW + 60, "rotated")
+    assert actual == written(NOW + 60, "rotated")
 
 
 REPLACED = UNSEEN | {
@@ -445,9 +445,9 @@ def test_rotation_by_the_former_token_replaces_the_newest() -> None:
     """The answer with the newest token was lost: nobody has used it, and its grace period is
     over.
     """
-    found = event(record("MODIFY", old=image(**UNSEEN), new=image(**REPLACED | BY), at=NOW + 60))
+    actual = event(record("MODIFY", old=image(**UNSEEN), new=image(**REPLACED | BY), at=NOW + 60))
 
-    assert found == written(NOW + 60, "rotated")
+    assert actual == written(NOW + 60, "rotated")
 
 
 @pytest.mark.parametrize(
@@ -461,9 +461,9 @@ def test_newest_token_is_not_replaced_otherwise(old: Any) -> None:
     """Somebody who wrote such a token into the table could use it as the newest one."""
     new = image(**REPLACED | BY)
 
-    found = event(record("MODIFY", old=image(**old), new=new, at=NOW + 60))
+    actual = event(record("MODIFY", old=image(**old), new=new, at=NOW + 60))
 
-    assert found["type"] == "tampered"
+    assert actual["type"] == "tampered"
 
 
 @pytest.mark.parametrize(
@@ -515,11 +515,11 @@ CONFIRMED = {"PreviousTokenUntil": NOW + 60 + 30, "PreviousTokenGrace": None}
 def test_first_use_of_the_newest_token_is_confirmed(late: int) -> None:
     at = NOW + 60 + late
 
-    found = event(
+    actual = event(
         record("MODIFY", old=image(**UNSEEN), new=image(**UNSEEN | BY | CONFIRMED), at=at)
     )
 
-    assert found == written(at, "confirmed")
+    assert actual == written(at, "confirmed")
 
 
 def test_first_use_with_a_renewal_has_expires_at() -> None:
@@ -530,9 +530,9 @@ def test_first_use_with_a_renewal_has_expires_at() -> None:
     }
     new = image(**UNSEEN | BY | CONFIRMED | renewal)
 
-    found = event(record("MODIFY", old=image(**UNSEEN), new=new, at=NOW + 60))
+    actual = event(record("MODIFY", old=image(**UNSEEN), new=new, at=NOW + 60))
 
-    assert found == written(NOW + 60, "confirmed", expires_at=NOW + 1860)
+    assert actual == written(NOW + 60, "confirmed", expires_at=NOW + 1860)
 
 
 @pytest.mark.parametrize(
@@ -567,11 +567,11 @@ def test_first_use_with_a_renewal_has_expires_at() -> None:
 def test_no_other_change_is_the_first_use_of_a_token(old: Any, change: Any) -> None:
     new = image(**UNSEEN | BY | CONFIRMED | change)
 
-    found = classify(
+    actual = classify(
         record("MODIFY", old=image(**UNSEEN | old), new=new, at=NOW + 60), not_before=0
     )
 
-    assert found.type == "tampered"
+    assert actual.type == "tampered"
 
 
 LAST_WINDOW = {
@@ -591,10 +591,10 @@ def final(**change: Any) -> Any:
 
 
 def test_last_window_of_a_visitor_is_a_renewal_with_changed() -> None:
-    found = final()
+    actual = final()
 
-    assert (found.type, found.expires_at) == ("renewed", NOW + 120)
-    assert found.changed == ["AbsoluteExpirationTime", "TtlSeconds"]
+    assert (actual.type, actual.expires_at) == ("renewed", NOW + 120)
+    assert actual.changed == ["AbsoluteExpirationTime", "TtlSeconds"]
 
 
 @pytest.mark.parametrize(
@@ -615,9 +615,9 @@ def test_absolute_end_moves_in_no_other_way(change: Any) -> None:
 def test_user_gets_no_last_window() -> None:
     new = image(**BY | LAST_WINDOW | {"UserId": "ada"})
 
-    found = event(record("MODIFY", old=image(), new=new, at=NOW + 60))
+    actual = event(record("MODIFY", old=image(), new=new, at=NOW + 60))
 
-    assert found["type"] == "tampered"
+    assert actual["type"] == "tampered"
 
 
 @pytest.mark.parametrize(
@@ -634,11 +634,11 @@ def test_user_gets_no_last_window() -> None:
 def test_trail_keeps_all_events_that_are_not_excluded(type: str, changed: Any, kept: bool) -> None:
     """A renewal that changes the window is always kept."""
     made = record("INSERT", new=image())
-    given = msgspec.structs.replace(classify(made, not_before=0), type=type, changed=changed)
+    change_event = msgspec.structs.replace(classify(made, not_before=0), type=type, changed=changed)
 
     unrecorded = ["renewed", "updated", "confirmed"]
-    assert is_kept(given, made, unrecorded, record_anonymous=False) is kept
-    assert is_kept(given, made, [""], record_anonymous=False)
+    assert is_kept(change_event, made, unrecorded, record_anonymous=False) is kept
+    assert is_kept(change_event, made, [""], record_anonymous=False)
 
 
 @pytest.mark.parametrize(
@@ -662,21 +662,23 @@ def test_first_use_of_a_token_that_also_renewed_is_of_both_types(
     new = image(**UNSEEN | BY | seen | renewed)
     made = record("MODIFY", old=image(**UNSEEN), new=new, at=at)
 
-    found = classify(made, not_before=0)
+    actual = classify(made, not_before=0)
 
-    assert found.type == "confirmed"
-    assert is_kept(found, made, unrecorded, record_anonymous=False) is kept
+    assert actual.type == "confirmed"
+    assert is_kept(actual, made, unrecorded, record_anonymous=False) is kept
 
 
 @pytest.mark.parametrize("type", LIFE + ALARMS)
 def test_trail_always_keeps_alarming_events_of_anonymous_sessions(type: str) -> None:
     """With the setting, it keeps the same events as for other sessions."""
     made = record("INSERT", new=image(UserId=None))
-    given = msgspec.structs.replace(classify(made, not_before=0), type=type)
+    change_event = msgspec.structs.replace(classify(made, not_before=0), type=type)
 
     unrecorded = ["renewed", "confirmed"]
-    assert is_kept(given, made, unrecorded, record_anonymous=False) is (type in ALARMS)
-    assert is_kept(given, made, unrecorded, record_anonymous=True) is (type not in unrecorded)
+    assert is_kept(change_event, made, unrecorded, record_anonymous=False) is (type in ALARMS)
+    assert is_kept(change_event, made, unrecorded, record_anonymous=True) is (
+        type not in unrecorded
+    )
 
 
 @pytest.mark.parametrize(
@@ -685,10 +687,10 @@ def test_trail_always_keeps_alarming_events_of_anonymous_sessions(type: str) -> 
 def test_unreadable_user_does_not_make_the_session_anonymous(new: Any) -> None:
     """Otherwise a malformed `UserId` would hide a session from the trail."""
     made = record("INSERT", new=new)
-    found = classify(made, not_before=0)
+    actual = classify(made, not_before=0)
 
-    assert (found.type, found.user_id) == ("tampered", None)
-    assert is_kept(found, made, ["renewed"], record_anonymous=False)
+    assert (actual.type, actual.user_id) == ("tampered", None)
+    assert is_kept(actual, made, ["renewed"], record_anonymous=False)
 
 
 @pytest.mark.parametrize("change", [{"UserId": None}, {"UserId": None, "RevokedAt": NOW}])
@@ -696,11 +698,11 @@ def test_removing_the_user_does_not_hide_a_session(change: Any) -> None:
     """The event is kept in the user's trail."""
     made = record("MODIFY", old=image(), new=image(**BY, **change))
 
-    found = classify(made, not_before=0)
+    actual = classify(made, not_before=0)
 
-    assert (found.type, found.user_id) == ("tampered", "ada")
-    assert "UserId" in (found.changed or [])
-    assert is_kept(found, made, ["renewed"], record_anonymous=False)
+    assert (actual.type, actual.user_id) == ("tampered", "ada")
+    assert "UserId" in (actual.changed or [])
+    assert is_kept(actual, made, ["renewed"], record_anonymous=False)
 
 
 def test_change_of_the_user_is_in_the_trails_of_both() -> None:
@@ -742,22 +744,22 @@ def test_giving_an_anonymous_session_a_user_is_tampering() -> None:
     """It would be a log-in."""
     made = record("MODIFY", old=image(UserId=None), new=image(**BY))
 
-    [found] = events_in(made, not_before=0)
+    [actual] = events_in(made, not_before=0)
 
-    assert (found.type, found.user_id, found.changed) == (
+    assert (actual.type, actual.user_id, actual.changed) == (
         "tampered",
         "ada",
         ["Actor", "RequestId", "UserId"],
     )
-    assert is_kept(found, made, ["renewed"], record_anonymous=False)
+    assert is_kept(actual, made, ["renewed"], record_anonymous=False)
 
 
 def test_log_out_after_the_expiry_has_the_time_of_the_expiry() -> None:
     old = image(ExpirationTime=NOW + 50)
 
-    found = event(record("MODIFY", old=old, new=image(**BY, **REVOKED, **GONE), at=NOW + 60))
+    actual = event(record("MODIFY", old=old, new=image(**BY, **REVOKED, **GONE), at=NOW + 60))
 
-    assert found == written(NOW + 60, "revoked", reason="admin", expired_at=NOW + 50)
+    assert actual == written(NOW + 60, "revoked", reason="admin", expired_at=NOW + 50)
 
 
 def test_change_without_a_new_request_is_tampering() -> None:
@@ -767,15 +769,15 @@ def test_change_without_a_new_request_is_tampering() -> None:
     """
     change = {"ExpirationTime": NOW + 10**6, "Data": {"role": "admin"}, "RevokedAt": NOW}
 
-    found = event(record("MODIFY", old=image(), new=image(**change), at=NOW + 60))
+    actual = event(record("MODIFY", old=image(), new=image(**change), at=NOW + 60))
 
-    assert found == removed(NOW + 60, "tampered", changed=["Data", "ExpirationTime", "RevokedAt"])
+    assert actual == removed(NOW + 60, "tampered", changed=["Data", "ExpirationTime", "RevokedAt"])
 
 
 def test_ttl_removal_is_expired_at_its_logical_end() -> None:
-    found = event(record("REMOVE", old=image(), at=NOW + 1800 + 540, **TTL))
+    actual = event(record("REMOVE", old=image(), at=NOW + 1800 + 540, **TTL))
 
-    assert found == removed(
+    assert actual == removed(
         NOW + 2340, "expired", cause="idle", removed_by="ttl", ttl_lag_seconds=540
     ) | {"at": NOW + 1800}
 
@@ -791,9 +793,9 @@ def test_ttl_removal_is_expired_at_its_logical_end() -> None:
 )
 def test_session_that_not_before_ended_has_that_time(not_before: int, cause: str, at: int) -> None:
     """It was dead from that time on, no matter how long its item stayed."""
-    found = event(record("REMOVE", old=image(), at=NOW + 2000, **TTL), not_before=not_before)
+    actual = event(record("REMOVE", old=image(), at=NOW + 2000, **TTL), not_before=not_before)
 
-    assert (found["type"], found["cause"], found["at"]) == ("expired", cause, at)
+    assert (actual["type"], actual["cause"], actual["at"]) == ("expired", cause, at)
 
 
 def test_cause_is_absolute_or_idle() -> None:
@@ -814,10 +816,10 @@ def test_cause_is_absolute_or_idle() -> None:
 )
 def test_expired_session_may_be_removed_by_someone_else(identity: dict[str, Any]) -> None:
     """In a replica's region, TTL's deletions have no identity either."""
-    found = event(record("REMOVE", old=image(), at=NOW + 1800, **identity))
+    actual = event(record("REMOVE", old=image(), at=NOW + 1800, **identity))
 
-    assert (found["type"], found["removed_by"]) == ("expired", "unknown")
-    assert "ttl_lag_seconds" not in found
+    assert (actual["type"], actual["removed_by"]) == ("expired", "unknown")
+    assert "ttl_lag_seconds" not in actual
 
 
 @pytest.mark.parametrize(
@@ -827,9 +829,9 @@ def test_expired_session_may_be_removed_by_someone_else(identity: dict[str, Any]
 def test_removal_of_a_revoked_session_is_purged(
     identity: dict[str, Any], facts: dict[str, Any]
 ) -> None:
-    found = event(record("REMOVE", old=image(**REVOKED, **GONE), at=NOW + 100, **identity))
+    actual = event(record("REMOVE", old=image(**REVOKED, **GONE), at=NOW + 100, **identity))
 
-    assert found == removed(NOW + 100, "purged", **facts)
+    assert actual == removed(NOW + 100, "purged", **facts)
 
 
 @pytest.mark.parametrize("identity", [{}, TTL], ids=["someone", "ttl"])
@@ -839,29 +841,29 @@ def test_removal_of_a_revoked_session_is_purged(
 def test_removal_of_a_live_or_malformed_session_is_deleted(
     expiration: Any, identity: dict[str, Any]
 ) -> None:
-    found = event(record("REMOVE", old=image(ExpirationTime=expiration), at=NOW, **identity))
+    actual = event(record("REMOVE", old=image(ExpirationTime=expiration), at=NOW, **identity))
 
-    assert found == removed(NOW, "deleted")
+    assert actual == removed(NOW, "deleted")
 
 
 def test_many_names_are_cut_and_counted() -> None:
     names = {f"k{i:03d}": i for i in range(150)}
     change = {"Version": 2, "Data": {"theme": "dark"} | names}
 
-    found = event(record("MODIFY", old=image(), new=image(**BY, **change)))
+    actual = event(record("MODIFY", old=image(), new=image(**BY, **change)))
 
-    assert found["changed"] == sorted(names)[:100]
-    assert found["changed_count"] == 150
+    assert actual["changed"] == sorted(names)[:100]
+    assert actual["changed_count"] == 150
 
 
 def test_hundred_names_are_not_counted() -> None:
     names = {f"k{i:03d}": i for i in range(100)}
     change = {"Version": 2, "Data": {"theme": "dark"} | names}
 
-    found = event(record("MODIFY", old=image(), new=image(**BY, **change)))
+    actual = event(record("MODIFY", old=image(), new=image(**BY, **change)))
 
-    assert found["changed"] == sorted(names)
-    assert "changed_count" not in found
+    assert actual["changed"] == sorted(names)
+    assert "changed_count" not in actual
 
 
 @pytest.mark.parametrize("character", ["k", "😀", "\x01"], ids=["short", "long", "escaped"])
@@ -877,39 +879,39 @@ def test_event_with_the_longest_texts_fits_into_64_kb(character: str) -> None:
     change = record("MODIFY", old=image(UserId=key), new=new)
     change["dynamodb"]["Keys"]["SessionId"]["S"] = key
 
-    found = classify(change, not_before=0)
+    actual = classify(change, not_before=0)
 
-    assert (found.type, found.session_id, found.user_id) == ("updated", key, key)
-    assert isinstance(found.changed, list)
-    assert 9 <= len(found.changed) < 100
-    assert found.changed == [name[:512] for name in sorted(names)][: len(found.changed)]
-    assert found.changed_count == 100
-    assert 30_000 < len(msgspec.json.encode(found)) < 64 * 1024
+    assert (actual.type, actual.session_id, actual.user_id) == ("updated", key, key)
+    assert isinstance(actual.changed, list)
+    assert 9 <= len(actual.changed) < 100
+    assert actual.changed == [name[:512] for name in sorted(names)][: len(actual.changed)]
+    assert actual.changed_count == 100
+    assert 30_000 < len(msgspec.json.encode(actual)) < 64 * 1024
 
 
 @pytest.mark.parametrize("user_id", [7, "", "x" * 2049, None, ["ada"]])
 def test_user_that_is_too_long_for_an_index_key_is_left_out(user_id: Any) -> None:
     new = image(UserId=user_id)
 
-    found = classify(record("INSERT", new=new), not_before=0)
+    actual = classify(record("INSERT", new=new), not_before=0)
 
-    assert (found.type, found.user_id) == ("created" if user_id is None else "tampered", None)
+    assert (actual.type, actual.user_id) == ("created" if user_id is None else "tampered", None)
 
 
 def test_very_long_texts_are_cut() -> None:
     """An event must fit into an item."""
     new = image(Actor="a" * 300_000, RequestId="r" * 300_000)
 
-    found = classify(record("INSERT", new=new), not_before=0)
+    actual = classify(record("INSERT", new=new), not_before=0)
 
-    assert len(msgspec.json.encode(found)) < 2000
+    assert len(msgspec.json.encode(actual)) < 2000
 
 
 def test_very_long_names_are_cut() -> None:
-    found = event(record("MODIFY", old=image(), new=image(**{"n" * 60_000: 1})))
+    actual = event(record("MODIFY", old=image(), new=image(**{"n" * 60_000: 1})))
 
-    assert found["type"] == "tampered"
-    assert len(msgspec.json.encode(found)) < 2000
+    assert actual["type"] == "tampered"
+    assert len(msgspec.json.encode(actual)) < 2000
 
 
 def test_text_that_is_not_valid_unicode_is_readable() -> None:
@@ -951,17 +953,17 @@ def bare(**change: Any) -> dict[str, Any]:
     ],
 )
 def test_record_that_can_not_be_read_is_unreadable(broken: Any) -> None:
-    found = classify(broken, not_before=0)
+    actual = classify(broken, not_before=0)
 
-    assert (found.type, found.session_id) == ("unreadable", SESSION)
-    assert found == classify(broken, not_before=0)
-    assert re.fullmatch("[0-9]{10}#[0-9]{40}", found.event_id)
+    assert (actual.type, actual.session_id) == ("unreadable", SESSION)
+    assert actual == classify(broken, not_before=0)
+    assert re.fullmatch("[0-9]{10}#[0-9]{40}", actual.event_id)
 
 
 def test_unreadable_event_has_the_time_of_its_record() -> None:
-    found = classify(bare(eventName=None), not_before=0)
+    actual = classify(bare(eventName=None), not_before=0)
 
-    assert (found.at, found.recorded_at, found.event_id[:10]) == (NOW, NOW, str(NOW))
+    assert (actual.at, actual.recorded_at, actual.event_id[:10]) == (NOW, NOW, str(NOW))
 
 
 @pytest.mark.parametrize(
@@ -981,15 +983,15 @@ def test_unreadable_event_has_the_time_of_its_record() -> None:
     ],
 )
 def test_record_without_a_session_id_is_recorded(broken: Any) -> None:
-    found = classify(broken, not_before=0)
+    actual = classify(broken, not_before=0)
 
-    assert (found.type, found.session_id) == ("unreadable", UNKNOWN_SESSION)
+    assert (actual.type, actual.session_id) == ("unreadable", UNKNOWN_SESSION)
 
 
 def test_two_unreadable_records_are_two_events() -> None:
     one, other = bare(SequenceNumber="x"), bare(SequenceNumber="y")
 
-    first, second = (classify(each, not_before=0) for each in (one, other))
+    first, second = (classify(stream_record, not_before=0) for stream_record in (one, other))
 
     assert first.event_id != second.event_id
 
@@ -998,9 +1000,9 @@ def test_events_sort_by_time_then_by_the_streams_order() -> None:
     """They are sorted as strings, with sequence numbers of different lengths."""
     ids = []
     for at, sequence in [(NOW, "9"), (NOW, "10"), (NOW + 1, "1")]:
-        each = record("INSERT", new=image(), at=at)
-        each["dynamodb"]["SequenceNumber"] = sequence
-        found = classify(each, not_before=0)
-        ids.append(found.event_id)
+        stream_record = record("INSERT", new=image(), at=at)
+        stream_record["dynamodb"]["SequenceNumber"] = sequence
+        actual = classify(stream_record, not_before=0)
+        ids.append(actual.event_id)
 
     assert ids == sorted(ids)

@@ -16,11 +16,11 @@ def named_tests() -> list[tuple[str, str]]:
 
     A name without a file belongs to the file before it.
     """
-    found, file = [], ""
+    tests, file = [], ""
     for named, bare in re.findall(r"`((?:\w+/)+\w+\.py)?(?:::)?(test_\w+)`", SECURITY):
         file = named or file
-        found.append((file, bare))
-    return found
+        tests.append((file, bare))
+    return tests
 
 
 def test_security_rules_name_their_tests() -> None:

@@ -29,6 +29,6 @@ from sessions.document import from_attributes
     ],
 )
 def test_number_does_not_depend_on_dynamodbs_format(spelled: str, value: Any) -> None:
-    [found] = from_attributes({"n": {"N": spelled}}).values()
+    [number] = from_attributes({"n": {"N": spelled}}).values()
 
-    assert repr(found) == repr(value)
+    assert repr(number) == repr(value)

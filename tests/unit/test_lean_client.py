@@ -109,7 +109,7 @@ def test_value_that_is_not_an_attribute_value_is_refused(client: Client, server:
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         (closing, "RemoteDisconnected"),
         (resetting, "ConnectionResetError"),
@@ -132,7 +132,7 @@ def test_value_that_is_not_an_attribute_value_is_refused(client: Client, server:
     ],
 )
 def test_failure_is_tried_again_once(
-    client: Client, server: Proxy, fault: Fault, told: str
+    client: Client, server: Proxy, fault: Fault, message: str
 ) -> None:
     """None of these failures may look like an answer, above all not like a missing item."""
     server.plan(fault, GOOD)
@@ -141,7 +141,7 @@ def test_failure_is_tried_again_once(
 
     client.close()  # on a reused connection, the first failure may mean that the connection is dead
     server.plan(always=fault)
-    with pytest.raises(TransientError, match=told):
+    with pytest.raises(TransientError, match=message):
         get(client)
     assert len(server.operations) == 2
 
@@ -389,8 +389,8 @@ def test_connection_that_the_server_will_not_keep_is_closed(
 
 def idle(client: Client) -> list[Any]:
     connections: Any = client._transport
-    found: list[Any] = connections._idle
-    return found
+    idle_connections: list[Any] = connections._idle
+    return idle_connections
 
 
 def eventually(happened: Callable[[], bool]) -> None:

@@ -26,11 +26,11 @@ def event(kind: str, **facts: Any) -> AuditEvent:
 
 def counted(*events: AuditEvent) -> dict[str, Any]:
     """Return the values by name."""
-    found = metrics(events, function_name="audit", now=NOW)
-    assert found.pop("FunctionName") == "audit"
-    [described] = found.pop("_aws")["CloudWatchMetrics"]
-    assert [each["Name"] for each in described["Metrics"]] == list(found)
-    return found
+    line = metrics(events, function_name="audit", now=NOW)
+    assert line.pop("FunctionName") == "audit"
+    [described] = line.pop("_aws")["CloudWatchMetrics"]
+    assert [each["Name"] for each in described["Metrics"]] == list(line)
+    return line
 
 
 def test_events_are_counted_by_type() -> None:

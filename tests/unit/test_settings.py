@@ -15,11 +15,11 @@ from tests.support.template import ROOT, SETTINGS, STAGES, cdk_context, context
 
 
 def settings(stage: str = "dev", **overrides: Any) -> Settings:
-    given = context()
-    given["settings"] = {
-        name: value for name, value in (given["settings"] | overrides).items() if value is not ...
+    values = context()
+    values["settings"] = {
+        name: value for name, value in (values["settings"] | overrides).items() if value is not ...
     }
-    return Settings.of_stage(stage, given)
+    return Settings.of_stage(stage, values)
 
 
 def test_defaults_are_those_that_tests_rely_on() -> None:
