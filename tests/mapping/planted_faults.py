@@ -89,13 +89,13 @@ FAULTS: dict[str, Fault] = {
     "the checkpoint is the highest failed record": Fault(
         in_source(batch._lowest, "min(", "max("), worse_trouble
     ),
-    "the checkpoint goes by the spelling of numbers": Fault(
+    "the checkpoint compares numbers as strings": Fault(
         in_source(batch._lowest, "key=int", "key=str"), worse_trouble
     ),
-    "a statement that is refused counts as written": Fault(
+    "a rejected statement counts as written": Fault(
         in_source(AuditTrail._insert, "elif code:", "elif False:"), worse_trouble
     ),
-    "a request that is not answered counts as written": Fault(
+    "a request without an answer counts as written": Fault(
         in_source(
             AuditTrail._insert,
             "except DynamoDBError:\n            temporary.extend(batch)",
@@ -103,11 +103,11 @@ FAULTS: dict[str, Fault] = {
         ),
         worse_trouble,
     ),
-    "an event that is there counts as refused": Fault(
+    "an event that exists already counts as rejected": Fault(
         in_source(AuditTrail._insert, 'elif code == "DuplicateItem"', "elif False"),
         worse_trouble,
     ),
-    "a key that can't be read counts as that of the same event": Fault(
+    "an existing event that can't be read counts as the same event": Fault(
         in_source(
             AuditTrail._compare,
             "unread += [batch[key] for key in batch.keys() - stored.keys()]",
@@ -115,7 +115,7 @@ FAULTS: dict[str, Fault] = {
         ),
         _forged,
     ),
-    "a key that is taken counts as that of the same event": Fault(
+    "any existing event under the key counts as the same event": Fault(
         in_source(
             AuditTrail._compare,
             "if (other := _event_in(item)) != batch[key]",
@@ -123,8 +123,8 @@ FAULTS: dict[str, Fault] = {
         ),
         _forged,
     ),
-    "an event whose key is taken gets a new one each time": Fault(_new_key_beside, _forged),
-    "errors go to the wrong statements": Fault(
+    "an event whose key exists gets a new key at each delivery": Fault(_new_key_beside, _forged),
+    "errors are assigned to the wrong statements": Fault(
         in_source(
             AuditTrail._insert,
             'zip(batch, answer["Responses"]',
@@ -135,21 +135,23 @@ FAULTS: dict[str, Fault] = {
     "sequence numbers are not padded": Fault(
         in_source(event.event_id, "zfill(40)", "zfill(1)"), worse_trouble
     ),
-    "an event's key is new each time": Fault(_new_key_each_time, worse_trouble),
-    "the mapping takes no partial answers": Fault(_mapping(reports_failures=False), worse_trouble),
+    "an event gets a new key at each delivery": Fault(_new_key_each_time, worse_trouble),
+    "the mapping accepts no partial batch responses": Fault(
+        _mapping(reports_failures=False), worse_trouble
+    ),
     "ten retries": Fault(_mapping(retries=10), _denied),
     "retries for three hours": Fault(_mapping(age=3 * 3600), _denied),
-    "a missing permission is for good": Fault(_denial_is_for_good, _denied),
+    "a missing permission counts as permanent": Fault(_denial_is_for_good, _denied),
     "retries for as long as the stream keeps records": Fault(_mapping(age=-1), _day),
     "a queue as destination": Fault(_mapping(keeps_records=False), _day),
-    "what is refused for good is dropped": Fault(
+    "permanently rejected events are dropped": Fault(
         _handler("lambda_handler", "for _, record in first.refused]", "for _, record in []]"),
         _poisoned,
     ),
-    "a request that is refused for good takes its neighbours along": Fault(
+    "a permanently rejected request fails all of its events": Fault(
         in_source(AuditTrail._insert, "elif len(batch) > 1", "elif False"), _poisoned
     ),
-    "the lots behind the deadline are forgotten": Fault(
+    "events that were not sent before the deadline are forgotten": Fault(
         in_source(
             AuditTrail._insert,
             "temporary.extend(batch)\n            continue\n        statements",
@@ -157,14 +159,14 @@ FAULTS: dict[str, Fault] = {
         ),
         _poisoned_and_slow,
     ),
-    "a record counts as kept though the bucket refused it": Fault(
+    "a record counts as stored although the bucket rejected it": Fault(
         in_source(batch.response, "if to_keep and not failed", "if to_keep and None is failed"),
         _poisoned,
     ),
-    "a record that does not come again is not kept": Fault(
+    "a record that Lambda does not repeat is not stored": Fault(
         in_source(batch._is_retried, ">= int(lowest)", "< int(lowest)"), _poisoned
     ),
-    "what can't be read breaks the function": Fault(
+    "an unreadable record breaks the function": Fault(
         in_source(classify.classify, "return unreadable(record)", "raise"), _poisoned
     ),
 }

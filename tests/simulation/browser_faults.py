@@ -60,17 +60,17 @@ _NOTHING_IS_SEEN = rewritten(_FIRST_USE, ("is_unseen(self.item)", "False"))
 
 # The keys name the removed rule. The second member says whether stories with a thief find it.
 FAULTS: dict[str, tuple[Plant, bool]] = {
-    "every answer sets the cookie": (
+    "every response sets the cookie": (
         rewritten(WebSession.cookie_changes, _COOKIE_OF_A_NEW_TOKEN),
         False,
     ),
-    "a token that proves nothing deletes the cookie": (
+    "an invalid token deletes the cookie": (
         rewritten(WebSession.cookie_changes, _COOKIE_IS_DELETED),
         False,
     ),
-    "a log-in ends the visitor's session at once": (_no_last_window, False),
+    "a log-in ends the visitor's session immediately": (_no_last_window, False),
     "visitors and users share one cookie": (_ONE_COOKIE, False),
-    "the visitor's cookie is looked at first": (
+    "the visitor's cookie is read first": (
         rewritten(
             WebSession._find,
             (
@@ -90,13 +90,16 @@ FAULTS: dict[str, tuple[Plant, bool]] = {
         ),
         False,
     ),
-    "a rotation presents no token": (_ROTATION_BY_ID, False),
+    "a rotation does not send the token of the request": (_ROTATION_BY_ID, False),
     "a second rotation is an error": (
         rewritten(WebSession._rotate, ("(RotationInGrace, TokenSuperseded,", "(TokenSuperseded,")),
         False,
     ),
-    "the grace runs from the rotation": (rewritten(token.judge, _FORMER_WHILE_UNSEEN), False),
-    "no rotation while a grace period runs": (
+    "the grace period begins with the rotation": (
+        rewritten(token.judge, _FORMER_WHILE_UNSEEN),
+        False,
+    ),
+    "no rotation during a grace period": (
         rewritten(
             Rotation._permission,
             (
@@ -111,7 +114,7 @@ FAULTS: dict[str, tuple[Plant, bool]] = {
         rewritten(Rotation.second_try, ("verdict is not Verdict.FORMER or not was_lost", "True")),
         False,
     ),
-    "a newest token is replaced while it may be under way": (
+    "the newest token is replaced while its response may be in progress": (
         rewritten(
             Rotation.second_try,
             (
@@ -121,22 +124,22 @@ FAULTS: dict[str, tuple[Plant, bool]] = {
         ),
         False,
     ),
-    "a retired token is a theft at once": (
+    "a retired token immediately counts as a theft": (
         rewritten(token.judge, ("if (former or retired) and", "if former and")),
         False,
     ),
-    "a token keeps no family": (rewritten(token.judge, _FAMILY), True),
-    "a rotation begins a family": (
+    "older tokens are not recognized by their family": (rewritten(token.judge, _FAMILY), True),
+    "a rotation begins a new family": (
         rewritten(
             Token.successor,
             ("self.secret[:_FAMILY_CHARACTERS]", "_random(_FAMILY_CHARACTERS)"),
         ),
         True,
     ),
-    "a first use is not noted": (_NOTHING_IS_SEEN, True),
-    "the authorizer notes no first use": (_authorizer_marks_nothing, True),
+    "a first use is not recorded": (_NOTHING_IS_SEEN, True),
+    "the authorizer does not record a first use": (_authorizer_marks_nothing, True),
     "the authorizer ends nothing": (_authorizer_ends_nothing, True),
-    "a former token stays good": (
+    "a former token stays valid": (
         rewritten(
             token.judge,
             ('is_unseen(item) or seconds(item, "PreviousTokenUntil") > now', "True"),

@@ -19,27 +19,27 @@ from tests.simulation.world import Request, World
 # Effects that cannot be avoided, and why.
 KINDS = {
     "before the last two rotations": "a request that was sent before them is refused",
-    "before the last three rotations": "a request that was sent before them looks like a theft:"
-    " of so old a token only the family is known, and not when it was replaced",
-    "written to the other log-in": "a double click on Log in makes two sessions, of which one is"
-    " left to expire; what was written to it is lost",
-    "log-in under way at the log-out": "a log-out ends its session, not one whose log-in is not"
-    " answered yet",
-    "log-out under way at the log-in": "its answer arrives last and deletes the cookie",
-    "switch of users": "a switch ends the former user's session; until its answer arrives, and"
-    " if that is lost, the browser's cookie proves nobody",
-    "log-ins of two users at once": "the answer that arrives last decides",
-    "two first pages at once": "each makes a visitor's session with a CSRF token of its own, and"
-    " the browser keeps one: the log-in from the other page is refused",
-    "page of before a log-out": "a log-out in another tab takes the CSRF token of the page along",
-    "page of before a switch of users": "Django empties the session then",
-    "rotation beside another": "two changes of privilege at once bring one new token",
+    "before the last three rotations": "a request that was sent before them looks like a theft,"
+    " because only the family of such an old token is known, and not when it was replaced",
+    "written to the other log-in": "a double click on Log in creates two sessions. One of them"
+    " expires, and what was written to it is lost",
+    "log-in in progress at the log-out": "a log-out ends its session, but not a session whose"
+    " log-in has not been answered yet",
+    "log-out in progress at the log-in": "its answer arrives last and deletes the cookie",
+    "switch of users": "a switch ends the former user's session. Until its answer arrives, and"
+    " if that is lost, the browser's cookie is not valid",
+    "log-ins of two users at the same time": "the answer that arrives last decides",
+    "two first pages at the same time": "each creates a visitor's session with its own CSRF"
+    " token, and the browser keeps one of them. The log-in from the other page is refused",
+    "page from before a log-out": "a log-out in another tab removes the CSRF token of the page",
+    "page from before a switch of users": "Django empties the session then",
+    "rotation during another one": "two changes of privilege at the same time create one token",
     "rotation after a lost one": "for one grace period the token stays as it is",
-    "a visitor's cookie in Django": "there is one cookie: a late answer that makes a visitor's"
-    " session takes the place of a log-in",
-    "the thief's rotation": "until the theft is found out, the user's token may be refused",
-    "a new session beside the thief": "a user whose token is refused after the thief's rotations"
-    " gets a new session before the old token counts as reused: nobody presents it again",
+    "a visitor's cookie in Django": "there is one cookie, so a late answer that creates a"
+    " visitor's session replaces the cookie of a log-in",
+    "the thief's rotation": "until the theft is detected, the user's token may be refused",
+    "new session while a thief has the old one": "a user whose token is refused after the thief's"
+    " rotations gets a new session before the old token counts as a theft. Nobody uses it again",
 }
 
 
@@ -180,7 +180,7 @@ class BrowserModel:
             life.is_ended_by_old = True
             self.tolerate("before the last three rotations", maker)
         else:
-            self.broke("the user is taken for a thief", f"in session {life.session_id[:4]}")
+            self.broke("the user is treated as a thief", f"in session {life.session_id[:4]}")
 
     # The browser
 
@@ -284,7 +284,7 @@ class BrowserModel:
         elif life.reason:
             self.broke(f"the session is ended ({life.reason})", f"{exchange}")
         elif self._was_newer(exchange, life):
-            self.broke("an older token came back", f"{exchange}")
+            self.broke("the browser has an older token again", f"{exchange}")
         elif len(life.hashes) - self._token_index(exchange, life) > 2:
             self.tolerate("before the last two rotations", exchange)
         else:
@@ -339,15 +339,15 @@ class BrowserModel:
         elif any(self._was_refused(page) for page in pages):
             self.tolerate("before the last two rotations", login)
         elif any(other.action in _CHANGES and other.after is None for other in others):
-            self.tolerate("page of before a log-out", login)
+            self.tolerate("page from before a log-out", login)
         elif any(other.action == "visit" and self._made_visitor(other) for other in others):
-            self.tolerate("two first pages at once", login)
+            self.tolerate("two first pages at the same time", login)
         elif any(other.action == "login" and other.after != login.after for other in others) or any(
             other.action == "login" and other.user not in (None, other.after) for other in others
         ):
-            self.tolerate("page of before a switch of users", login)
+            self.tolerate("page from before a switch of users", login)
         elif others:
-            self.broke("a log-in is refused beside another action", f"{login}: {others[0]}")
+            self.broke("a log-in is refused during another action", f"{login}: {others[0]}")
         else:
             self.broke("a log-in is refused for its CSRF token", f"{login}")
 
@@ -416,7 +416,7 @@ class BrowserModel:
             if rotation.is_lost and rotation.answered > now - self._grace - 2
         ]
         if beside:
-            self.tolerate("rotation beside another", exchange)
+            self.tolerate("rotation during another one", exchange)
         elif lost:
             self.tolerate("rotation after a lost one", exchange)
         elif self._has_thief(exchange):
@@ -424,7 +424,7 @@ class BrowserModel:
         elif self._token_index(exchange, self.lives[exchange.session_id]) + 1 < len(
             self.lives[exchange.session_id].hashes
         ):
-            self.broke("an older token came back", f"{exchange}")
+            self.broke("the browser has an older token again", f"{exchange}")
         else:
             self.broke("a change of privilege brings no new token", f"{exchange}")
 
@@ -474,7 +474,7 @@ class BrowserModel:
         """The thief uses a session of which the user has no token any more."""
         life = self.lives[session_id]
         if life.is_rotated_by_thief:
-            self.tolerated["a new session beside the thief"] += 1
+            self.tolerated["new session while a thief has the old one"] += 1
         else:
             self.broke("the user's cookie is gone", f"of session {session_id}, and the thief's not")
 
@@ -527,10 +527,10 @@ class BrowserModel:
 def _kind_of_overlap(last: Exchange, other: Exchange) -> str:
     """Return the name of the effect that two changes of the user overlap."""
     if other.after is None:
-        return "log-out under way at the log-in"
+        return "log-out in progress at the log-in"
     if last.after is None:
-        return "log-in under way at the log-out"
-    return "log-ins of two users at once"
+        return "log-in in progress at the log-out"
+    return "log-ins of two users at the same time"
 
 
 def _tokens(exchange: Exchange) -> list[str]:

@@ -489,7 +489,7 @@ class _Cast:
             self.world.time.wait(until - self.world.time.now)
             self._meet(quick, is_first)
             ended = self.model.lives[session_id].reason
-            self.thief_end = "found out" if ended == "token_reuse" else f"ended: {ended}"
+            self.thief_end = "detected" if ended == "token_reuse" else f"ended: {ended}"
             if ended is None:
                 self.thief_end = "unnoticed"
                 self.model.broke("a thief stays in", f"of session {session_id}")

@@ -38,62 +38,62 @@ def _constant(name: str, old: object, new: object) -> Plant:
 
 
 FAULTS: dict[str, Plant] = {
-    "a log-out just after an expiry leaves no mark": _constant("WRITE_SECONDS", 60, 0),
-    "a write in the second of expiry": _constant(
+    "a log-out just after an expiry writes nothing": _constant("WRITE_SECONDS", 60, 0),
+    "a write succeeds in the second of the expiry": _constant(
         "_LIVE", "ExpirationTime > :now", "ExpirationTime >= :now"
     ),
     "a revoked session is live": in_source(lifetime.is_live, '"RevokedAt" in item', "False"),
-    "a revoked session keeps who used it": in_source(SessionTable.revoke, '"LastClient", ', ""),
+    "a revoked session keeps its last client": in_source(SessionTable.revoke, '"LastClient", ', ""),
     "a revoked session keeps its hashes": in_source(SessionTable.revoke, ", *TOKEN_ATTRIBUTES", ""),
-    "an own request id counts without its effect": in_source(
+    "a write with a known request id counts as made without its effect": in_source(
         SessionTable._write, "not has_effect(failed.item)", "False"
     ),
-    "a write that is sent twice happens twice": in_source(
+    "a write that is sent twice takes effect twice": in_source(
         SessionTable._write, '(*update.conditions, "RequestId <> :request_id")', "update.conditions"
     ),
-    "a late clock takes a renewal back": in_source(
+    "a late clock shortens a renewal": in_source(
         store._renewal, 'conditions=["RenewedAt <= :now"]', "conditions=[]"
     ),
-    "a renewal passes the absolute end": in_source(
+    "a renewal extends beyond the absolute end": in_source(
         store._renewal, 'conditions=[f"RenewableUntil {comparison} :now"]', ""
     ),
-    "a renewal forgets who used the session": in_source(
+    "a renewal removes the last client": in_source(
         SessionStore._verify_and_write,
         'sets=["LastClient = :client"], values={":client": last_client(client)}',
         "",
     ),
-    "a last window leaves the absolute end where it was": in_source(
+    "a last window does not move the absolute end": in_source(
         store._renewal, 'sets=["AbsoluteExpirationTime = :end"]', ""
     ),
     "a user's session gets a last window": in_source(
         store._renewal, 'conditions=["attribute_not_exists(UserId)"]', ""
     ),
-    "a creation is known by a former hash": in_source(
+    "a creation is recognized by a former hash": in_source(
         SessionStore.create,
         "not verdict.is_valid or",
         'not verdict.is_valid and item.get("PreviousTokenHash") != {"B": hashes.secret} or',
     ),
-    "a rotation is known by a former hash": in_source(
+    "a rotation is recognized by a former hash": in_source(
         Rotation.was_made, _WAS_MADE, f"if is_replaced(self.hashes.secret, item) or {_WAS_MADE[3:]}"
     ),
-    "a rotation is not known again": in_source(Rotation.was_made, _WAS_MADE, "if False:"),
-    "a rotation is not known again after one by the session's id": in_source(
+    "a repeated rotation is not recognized": in_source(Rotation.was_made, _WAS_MADE, "if False:"),
+    "a repeated rotation is not recognized after one by the session's id": in_source(
         Rotation.was_made,
         _WAS_MADE,
         'if (not self.presented or self.presented.hashes.family == item["FamilyHash"]["B"])'
         f" and {_WAS_MADE[3:]}",
     ),
-    "a former hash becomes current again": in_source(
+    "a former hash becomes the newest again": in_source(
         Rotation._new_token,
         "(attribute_not_exists(PreviousTokenHash) OR PreviousTokenHash <> :hash)",
         "attribute_exists(TokenHash)",
     ),
-    "a retired hash becomes current again": in_source(
+    "a retired hash becomes the newest again": in_source(
         Rotation._new_token,
         "(attribute_not_exists(RetiredTokenHash) OR RetiredTokenHash <> :hash)",
         "attribute_exists(TokenHash)",
     ),
-    "a rotation begins a family for the holder of a token": in_source(
+    "a rotation with a token begins a new family": in_source(
         Token.successor, "self.secret[:FAMILY_CHARACTERS]", "_random(FAMILY_CHARACTERS)"
     ),
     "a rotation by the session's id ignores that the newest token is unseen": in_source(
@@ -104,59 +104,61 @@ FAULTS: dict[str, Plant] = {
         '["TokenHash = :presented"]',
         '["TokenHash = :presented", "attribute_not_exists(PreviousTokenGrace)"]',
     ),
-    "a newest token is replaced while its grace runs": in_source(
+    "the newest token is replaced during its grace period": in_source(
         Rotation.second_try,
         'is_unseen(item) and seconds(item, "PreviousTokenUntil") <= now',
         "is_unseen(item)",
     ),
-    "a newest token is replaced though it was used meanwhile": in_source(
+    "the newest token is replaced although it was used in the meantime": in_source(
         Rotation.second_try, 'unchanged(item, "PreviousTokenUntil", "PreviousTokenGrace") | ', ""
     ),
     "a lost token is not replaced": in_source(
         Rotation.second_try, "verdict is not Verdict.FORMER or not was_lost", "True"
     ),
-    "without grace, a former token is a theft at once": in_source(
+    "without a grace period, a former token immediately counts as a theft": in_source(
         Rotation._new_token, "(self.grace_seconds or self.retired_seconds)", "self.grace_seconds"
     ),
-    "a retired token is a theft at once": in_source(
+    "a retired token immediately counts as a theft": in_source(
         token.judge, "if (former or retired) and", "if former and"
     ),
-    "a former token works a second too long": in_source(
+    "a former token is valid for a second too long": in_source(
         token.judge, _FORMER_IN_TIME, _FORMER_IN_TIME.replace("> now", ">= now")
     ),
-    "a former token stays good though the newest is seen": in_source(
+    "a former token stays valid after the first use of the newest one": in_source(
         token.judge, _FORMER_IN_TIME, "True"
     ),
-    "a former token is good for its grace alone, whether the newest is seen or not": in_source(
+    "a former token is only valid for its grace period, even if the newest is unseen": in_source(
         token.judge, _FORMER_IN_TIME, _FORMER_IN_TIME.removeprefix("is_unseen(item) or ")
     ),
-    "a family signs in": in_source(token.judge, "if newest:", "if newest or family:"),
-    "an older token of the family is no theft": in_source(
+    "a token with only the right family is valid": in_source(
+        token.judge, "if newest:", "if newest or family:"
+    ),
+    "an older token of the family does not count as a theft": in_source(
         token.judge, "former or retired or family", "former or retired"
     ),
     "a theft ends nothing": in_source(
         SessionTable.prove, 'self.revoke(token.session_id, reason="token_reuse", by=by)', "pass"
     ),
-    "a token that is rotated away under way is a theft": in_source(
+    "a token that is replaced during its request counts as a theft": in_source(
         SessionTable.record_use,
         "raise InvalidToken from failed",
         'self.revoke(proof.token.session_id, reason="token_reuse", by=by); raise InvalidToken',
     ),
-    "a check renews whatever its token is by then": in_source(
+    "verify renews even if its token was replaced in the meantime": in_source(
         SessionTable.record_use,
         "_same_token(proof), dict",
         "(_same_token(proof) if proof.is_first_use else Update()), dict",
     ),
-    "a first use is noted whatever the token is by then": in_source(
+    "a first use is recorded even if the token was replaced in the meantime": in_source(
         SessionTable.record_use,
         "_same_token(proof), dict",
         "(Update() if proof.is_first_use else _same_token(proof)), dict",
     ),
-    "a first use cuts the grace short": in_source(
+    "a first use shortens the grace period": in_source(
         SessionTable.record_use, 'now + seconds(proof.item, "PreviousTokenGrace")', "now"
     ),
-    "a first use is not noted": in_source(_FIRST_USE, "is_unseen(self.item)", "False"),
-    "the use of a former token counts as the newest one's": in_source(
+    "a first use is not recorded": in_source(_FIRST_USE, "is_unseen(self.item)", "False"),
+    "the use of a former token counts as a use of the newest one": in_source(
         _FIRST_USE, "self.verdict is Verdict.NEWEST and ", ""
     ),
 }

@@ -18,9 +18,9 @@ _THIEVES = 50
 _UNTIL_FOUND = 400
 # If only a later story breaks, the search begins shortly before it.
 _FIRST = {
-    "a log-in ends the visitor's session at once": 50,
+    "a log-in ends the visitor's session immediately": 50,
     "a lost token is not replaced": 220,
-    "the authorizer notes no first use": 30,
+    "the authorizer does not record a first use": 30,
 }
 
 
