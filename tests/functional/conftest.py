@@ -86,10 +86,10 @@ def failed_events(backend: Backend) -> Iterator[Callable[[], list[dict[str, Any]
 
         def documents() -> list[dict[str, Any]]:
             listed = _s3().list_objects_v2(Bucket="failed-events").get("Contents", [])
-            assert all(each["Key"].startswith("aws/lambda/refused/") for each in listed)
+            assert all(entry["Key"].startswith("aws/lambda/refused/") for entry in listed)
             return [
-                json.load(_s3().get_object(Bucket="failed-events", Key=each["Key"])["Body"])
-                for each in listed
+                json.load(_s3().get_object(Bucket="failed-events", Key=entry["Key"])["Body"])
+                for entry in listed
             ]
 
         yield documents

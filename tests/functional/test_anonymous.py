@@ -63,7 +63,7 @@ def test_lists_and_sign_outs_ignore_anonymous_sessions(api: Api) -> None:
     anonymous, session_id = api.create(None), api.create("ada")
 
     listed = api("GET", "/sessions", query={"user_id": "ada"}).json["items"]
-    assert [each["session_id"] for each in listed] == [session_id]
+    assert [session["session_id"] for session in listed] == [session_id]
     assert api("DELETE", "/sessions", query={"user_id": "ada"}).json["revoked"] == 1
     assert api("GET", f"/sessions/{anonymous}").status == 200
 
@@ -73,7 +73,7 @@ LIFE = ("created", "updated", "revoked", "expired")
 
 def anonymous_records(*names: str) -> dict[str, Any]:
     """Return the records of these sample events for a session without a user."""
-    records = [each for name in names for each in sample(f"stream_{name}")["Records"]]
+    records = [entry for name in names for entry in sample(f"stream_{name}")["Records"]]
     for record in records:
         for image in ("OldImage", "NewImage"):
             record["dynamodb"].get(image, {}).pop("UserId", None)

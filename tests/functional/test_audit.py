@@ -46,8 +46,8 @@ def inserts(count: int, *, user_id: str = "ada", start: int = NOW) -> dict[str, 
     [base] = sample("stream_created")["Records"]
     records = []
     for i in range(count):
-        each = json.loads(json.dumps(base))
-        change = each["dynamodb"]
+        copied = json.loads(json.dumps(base))
+        change = copied["dynamodb"]
         change["Keys"]["SessionId"]["S"] = f"{i:012d}"
         change["SequenceNumber"] = str(10**20 + i)
         change["ApproximateCreationDateTime"] = start + i
@@ -56,7 +56,7 @@ def inserts(count: int, *, user_id: str = "ada", start: int = NOW) -> dict[str, 
         for value in change["NewImage"].values():
             if int(value.get("N", 0)) >= NOW:
                 value["N"] = str(int(value["N"]) - NOW + start + i)
-        records.append(each)
+        records.append(copied)
     return {"Records": records}
 
 
@@ -509,9 +509,9 @@ def test_silent_table_fails_all_records_in_time(
 
     assert answer == {"batchItemFailures": [{"itemIdentifier": str(10**20)}]}
     [timeout] = {
-        each["Timeout"]
-        for each in resources("AWS::Lambda::Function").values()
-        if each["Handler"].startswith("session_audit.")
+        properties["Timeout"]
+        for properties in resources("AWS::Lambda::Function").values()
+        if properties["Handler"].startswith("session_audit.")
     }
     assert clock[0] < timeout - 15
 

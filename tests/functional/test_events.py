@@ -179,8 +179,8 @@ def test_longest_events_are_packed_by_size(events: ModuleType, bus: Bus) -> None
         "Changed": {"L": [{"S": text}] * 9},
     }
     mixed = [*batch(7, **longest), *batch(3), *batch(6, **longest)]
-    for number, each in enumerate(mixed):
-        each["dynamodb"]["SequenceNumber"] = str(number)
+    for number, stream_record in enumerate(mixed):
+        stream_record["dynamodb"]["SequenceNumber"] = str(number)
 
     assert send(events, mixed) is None
 
@@ -199,7 +199,9 @@ def test_request_is_packed_by_the_bytes_that_boto3_sends(
     def answer(request: Any, **_: Any) -> AWSResponse:
         sizes.append(len(request.body))
         entries = json.loads(request.body)["Entries"]
-        return answered(200, {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}] * len(entries)})
+        return sdk_response(
+            200, {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}] * len(entries)}
+        )
 
     monkeypatch.setattr(events, "bus", EventBus(sdk_client(events, answer), "default"))
 
@@ -229,7 +231,7 @@ def sdk_client(events: ModuleType, answer: Callable[..., AWSResponse]) -> Any:
     return client
 
 
-def answered(status: int, body: Any = None) -> AWSResponse:
+def sdk_response(status: int, body: Any = None) -> AWSResponse:
     """Return an answer of EventBridge, by default without a body."""
     headers: Any = {}
     response = AWSResponse("https://events", status, headers, None)
@@ -254,9 +256,11 @@ def test_request_that_is_too_large_is_split(
         entries = json.loads(request.body)["Entries"]
         requests.append(len(entries))
         if len(request.body) > 2000:
-            return answered(413)
+            return sdk_response(413)
         taken.extend(json.loads(entry["Detail"]) for entry in entries)
-        return answered(200, {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}] * len(entries)})
+        return sdk_response(
+            200, {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}] * len(entries)}
+        )
 
     monkeypatch.setattr(events, "bus", EventBus(sdk_client(events, answer), "default"))
 
@@ -337,7 +341,9 @@ def test_item_that_boto3_rejects_does_not_delay_other_events(
     def answer(request: Any, **_: Any) -> AWSResponse:
         entries = json.loads(request.body)["Entries"]
         taken.extend(json.loads(entry["Detail"]) for entry in entries)
-        return answered(200, {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}] * len(entries)})
+        return sdk_response(
+            200, {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}] * len(entries)}
+        )
 
     monkeypatch.setattr(events, "bus", EventBus(sdk_client(events, answer), "default"))
 
@@ -463,9 +469,9 @@ def test_silent_bus_is_given_up_within_the_functions_time(
     assert config.connect_timeout + config.read_timeout == 5
     assert config.retries["total_max_attempts"] == 2
     [timeout] = {
-        each["Timeout"]
-        for each in resources("AWS::Lambda::Function", "local").values()
-        if each["Handler"].startswith("session_events.")
+        properties["Timeout"]
+        for properties in resources("AWS::Lambda::Function", "local").values()
+        if properties["Handler"].startswith("session_events.")
     }
     assert clock[0] < timeout - 15  # the rest is for the bucket
     assert kept == []
@@ -494,7 +500,7 @@ def test_outage_of_the_bus_for_an_hour_loses_nothing(
 
     while waiting:
         lowest = send(events, waiting)
-        numbers = [each["dynamodb"]["SequenceNumber"] for each in waiting]
+        numbers = [entry["dynamodb"]["SequenceNumber"] for entry in waiting]
         waiting = waiting[numbers.index(lowest) :] if lowest else []
 
     assert 3600 < clock[0] < 22 * 3600

@@ -64,8 +64,8 @@ def every_kind() -> list[Any]:
         *(record("created"), expired, at_the_end, cut_off, revoked, reused),
         *(tampered, deleted, unreadable),
     ]
-    for i, each in enumerate(records):
-        each["dynamodb"]["SequenceNumber"] = str(i)
+    for i, entry in enumerate(records):
+        entry["dynamodb"]["SequenceNumber"] = str(i)
     return records
 
 
@@ -93,11 +93,11 @@ def test_alarms_and_dashboard_use_the_printed_metrics(
     [line] = printed(every_kind())
 
     [described] = line["_aws"]["CloudWatchMetrics"]
-    names = {each["Name"] for each in described["Metrics"]}
+    names = {metric["Name"] for metric in described["Metrics"]}
     [audit_function] = [
         logical_id
-        for logical_id, each in resources("AWS::Lambda::Function").items()
-        if each["Handler"].startswith("session_audit.")
+        for logical_id, properties in resources("AWS::Lambda::Function").items()
+        if properties["Handler"].startswith("session_audit.")
     ]
     assert described["Namespace"] == "ServerlessSessions"
     assert described["Dimensions"] == [["FunctionName"]]

@@ -105,7 +105,7 @@ def test_records_are_played_back_in_order_and_objects_deleted(
     assert failed.run() == 0
 
     assert [len(lot) for lot in failed.invoked] == [100, 100, 50, 1]
-    assert [each for lot in failed.invoked for each in lot] == [*records, record(250)]
+    assert [item for lot in failed.invoked for item in lot] == [*records, record(250)]
     assert not failed.objects()
     said = capsys.readouterr().out
     assert "holds 251 records of 126 sessions in 2 objects" in said
@@ -119,7 +119,7 @@ def test_payload_of_an_invocation_is_limited() -> None:
 
     payloads = list(batches(records))
 
-    assert [each for lot in payloads for each in lot] == records
+    assert [item for lot in payloads for item in lot] == records
     assert all(len(json.dumps({"Records": lot})) <= 6 * 1024 * 1024 for lot in payloads)
     assert [len(lot) for lot in payloads] == [6, 6, 6, 2]
 

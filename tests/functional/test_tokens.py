@@ -349,17 +349,17 @@ def test_wrong_secret_and_absent_session_can_not_be_told_apart(
         body = msgspec.json.encode({"token": f"{session_id}.{SECRET}"}).decode()
         event["body"] = body
         begin = time.process_time_ns()
-        answered = api.handler.lambda_handler(event, lambda_context())
+        response = api.handler.lambda_handler(event, lambda_context())
         spent[session_id].append(time.process_time_ns() - begin)
-        return answered
+        return response
 
     for _ in range(2000):
-        for each in (session_id, ABSENT):
-            answers[each].add(msgspec.json.encode(handle(each)))
+        for target in (session_id, ABSENT):
+            answers[target].add(msgspec.json.encode(handle(target)))
 
     assert len(answers[session_id]) == 1
     assert answers[session_id] == answers[ABSENT]
-    wrong, absent = (statistics.median(spent[each]) / 1000 for each in (session_id, ABSENT))
+    wrong, absent = (statistics.median(spent[target]) / 1000 for target in (session_id, ABSENT))
     with capsys.disabled():
         print(
             f"\nmedian CPU of verify: wrong secret {wrong:.0f} µs, absent session {absent:.0f} µs"

@@ -34,7 +34,7 @@ class Metric(NamedTuple):
 
 
 def metric(alarm: dict[str, Any]) -> Metric:
-    dimensions = {each["Name"]: logical(each["Value"]) for each in alarm["Dimensions"]}
+    dimensions = {part["Name"]: logical(part["Value"]) for part in alarm["Dimensions"]}
     return Metric(alarm["Namespace"], alarm["MetricName"], dimensions)
 
 
@@ -54,8 +54,8 @@ def of_function(name: str, function: str) -> Metric:
 def of_mapping(name: str, function: str) -> Metric:
     [mapping] = [
         logical_id
-        for logical_id, each in resources("AWS::Lambda::EventSourceMapping", STAGE).items()
-        if function in str(each["FunctionName"]).replace("Live", "Function")
+        for logical_id, properties in resources("AWS::Lambda::EventSourceMapping", STAGE).items()
+        if function in str(properties["FunctionName"]).replace("Live", "Function")
     ]
     return Metric("AWS/Lambda", name, {"EventSourceMappingUUID": mapping[:-8]})
 

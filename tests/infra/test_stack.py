@@ -66,7 +66,9 @@ def test_keys_and_indexes() -> None:
         return [key["AttributeName"] for key in schema]
 
     sessions, audit = table("Sessions"), table("SessionAudit")
-    [sessions_index], [audit_index] = (each["GlobalSecondaryIndexes"] for each in (sessions, audit))
+    [sessions_index], [audit_index] = (
+        properties["GlobalSecondaryIndexes"] for properties in (sessions, audit)
+    )
 
     assert keys(sessions["KeySchema"]) == ["SessionId"]
     assert keys(sessions_index["KeySchema"]) == ["UserId", "CreatedAt"]
@@ -281,8 +283,8 @@ def test_authorizer_may_read_and_update_a_session_and_nothing_else() -> None:
 def test_only_apis_of_this_account_may_invoke_the_authorizer() -> None:
     """The source of a call is an API of the account."""
     [permission] = [
-        each
-        for name, each in resources("AWS::Lambda::Permission").items()
+        properties
+        for name, properties in resources("AWS::Lambda::Permission").items()
         if name.startswith("Authorizer")
     ]
 
@@ -343,8 +345,8 @@ def test_callers_use_the_alias() -> None:
 
 def mapping(consumer: str, stage: str = "dev") -> dict[str, Any]:
     [properties] = [
-        each
-        for name, each in resources("AWS::Lambda::EventSourceMapping", stage).items()
+        properties
+        for name, properties in resources("AWS::Lambda::EventSourceMapping", stage).items()
         if name.startswith(consumer)
     ]
     return dict(properties)
@@ -434,24 +436,24 @@ def test_no_one_may_change_an_event() -> None:
 
 
 def test_functions_get_their_settings() -> None:
-    def value(given: Any) -> str:
-        match given:
+    def as_text(value: Any) -> str:
+        match value:
             case {"Ref": str(logical_id)}:
                 return logical_id[:-8].removeprefix("Storage").removeprefix("Audit")
             case {"Fn::GetAtt": [str(logical_id), name]}:
                 return f"{logical_id[:-8]}.{name}"
-        return str(given)
+        return str(value)
 
-    given = {}
+    environments = {}
     for function in resources("AWS::Lambda::Function", "local").values():
         variables = function["Environment"]["Variables"]
-        given[variables["POWERTOOLS_SERVICE_NAME"]] = {
-            name: value(each)
-            for name, each in variables.items()
+        environments[variables["POWERTOOLS_SERVICE_NAME"]] = {
+            name: as_text(variable)
+            for name, variable in variables.items()
             if name != "POWERTOOLS_SERVICE_NAME"
         }
 
-    assert given == {
+    assert environments == {
         "session_api": {
             "DYNAMODB_CLIENT": "lean",
             "SESSIONS_TABLE": "Sessions",
@@ -530,9 +532,9 @@ def test_nag_would_find_something() -> None:
     """If the checks did not run, or everything were suppressed, the test above would pass, too."""
     app, stack = synthesize()
     [role] = [
-        each
-        for each in stack.node.find_all()
-        if isinstance(each, iam.Role) and "SessionAudit" in each.node.path
+        construct
+        for construct in stack.node.find_all()
+        if isinstance(construct, iam.Role) and "SessionAudit" in construct.node.path
     ]
     role.add_to_policy(iam.PolicyStatement(actions=["dynamodb:*"], resources=["*"]))
     dynamodb.TableV2(

@@ -165,7 +165,7 @@ class Changes:
 
     def _renew_with_a_window(self, life: Life, item: Item) -> None:
         by = self._call()
-        windows = [each for each in _WINDOWS if each != int(item["TtlSeconds"]["N"])]
+        windows = [window for window in _WINDOWS if window != int(item["TtlSeconds"]["N"])]
         renewed = self._store.renew(life.session_id, ttl_seconds=windows[0], by=by)
         self._expect(life, "renewed", by, ExpiresAt=renewed.expires_at, Changed=["TtlSeconds"])
 
@@ -381,5 +381,5 @@ def _seconds(item: Item, name: str) -> int:
 
 def _attribute(value: Any) -> Any:
     if isinstance(value, list):
-        return {"L": [{"S": each} for each in value]}
+        return {"L": [{"S": text} for text in value]}
     return {"N": str(value)} if isinstance(value, int) else {"S": value}

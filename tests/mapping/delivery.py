@@ -159,9 +159,9 @@ class Delivery:
         self._bucket = _Bucket(self.random)
         self._handler = function("session_audit")
         [self._timeout] = [
-            float(each["Timeout"])
-            for each in resources("AWS::Lambda::Function").values()
-            if each["Handler"].startswith("session_audit.")
+            float(properties["Timeout"])
+            for properties in resources("AWS::Lambda::Function").values()
+            if properties["Handler"].startswith("session_audit.")
         ]
 
     def run(self, until: float = float("inf")) -> Delivery:
@@ -244,7 +244,9 @@ def _broken(changes: Changes, trail: list[Item], kept: list[Any]) -> Iterator[st
     events = {_key(item): item for item in trail}
     in_bucket = {number for number in map(_number, kept) if number}
     whole = {record.number: json.loads(record.text) for record in changes.records}
-    if halves := [each for each in kept if _number(each) in whole and each != whole[_number(each)]]:
+    if halves := [
+        record for record in kept if _number(record) in whole and record != whole[_number(record)]
+    ]:
         yield f"{len(halves)} not whole in the bucket, such as {halves[0]}"
     missing = changes.expected.keys() - events.keys()
     lost = [key for key in missing if changes.numbers[key] not in in_bucket]
@@ -264,7 +266,9 @@ def _broken(changes: Changes, trail: list[Item], kept: list[Any]) -> Iterator[st
     orders: dict[str, list[int]] = {session_id: [] for session_id in sessions}
     for session_id, event_id in sorted(events):
         orders.setdefault(session_id, []).append(int(event_id.partition("#")[2]))
-    if disordered := [each for each in sessions if orders[each] != sorted(orders[each])]:
+    if disordered := [
+        session_id for session_id in sessions if orders[session_id] != sorted(orders[session_id])
+    ]:
         yield f"{len(disordered)} sessions out of order, such as {disordered[0]}"
 
 

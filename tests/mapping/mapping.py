@@ -80,9 +80,9 @@ class Settings(NamedTuple):
     def deployed(cls) -> Settings:
         """Return the settings in the template for the stream of sessions."""
         [mapping] = [
-            each
-            for each in resources("AWS::Lambda::EventSourceMapping").values()
-            if "SessionAudit" in json.dumps(each["FunctionName"])
+            properties
+            for properties in resources("AWS::Lambda::EventSourceMapping").values()
+            if "SessionAudit" in json.dumps(properties["FunctionName"])
         ]
         destination = mapping["DestinationConfig"]["OnFailure"]["Destination"]["Fn::GetAtt"][0]
         return cls(

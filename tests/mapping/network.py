@@ -181,8 +181,8 @@ class Network:
             answer = self._land(headers, rest)
             if answer.status != 200:
                 return answer
-            answered = json.loads(answer.body)["Responses"]
-            for i, response in zip(passed, answered, strict=True):
+            executed = json.loads(answer.body)["Responses"]
+            for i, response in zip(passed, executed, strict=True):
                 responses[i] = response
         return _answer(200, {"Responses": responses})
 

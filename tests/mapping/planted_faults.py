@@ -189,4 +189,4 @@ def find(fault: Fault) -> list[str]:
 if __name__ == "__main__":
     for name, fault in FAULTS.items():
         broken = find(fault)
-        print(f"{name}: {[each.partition(', such as')[0] for each in broken]}", flush=True)
+        print(f"{name}: {[promise.partition(', such as')[0] for promise in broken]}", flush=True)

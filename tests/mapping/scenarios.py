@@ -138,13 +138,13 @@ def _needless(delivery: Delivery) -> list[str]:
 
 def _unrecorded(delivery: Delivery, poisons: list[Poison]) -> list[str]:
     events = Counter((item["SessionId"]["S"], item["Type"]["S"]) for item in delivery.trail)
-    wanted = Counter((each.session_id, each.type) for each in poisons)
+    wanted = Counter((poison.session_id, poison.type) for poison in poisons)
     broken = [
         f"{events[event]} events {event} for {times} records"
         for event, times in wanted.items()
         if events[event] != times
     ]
-    whole = [json.loads(each.record.text) for each in poisons if each.type == "unreadable"]
+    whole = [json.loads(poison.record.text) for poison in poisons if poison.type == "unreadable"]
     if missing := [record for record in whole if record not in delivery.kept]:
         broken.append(f"{len(missing)} not kept whole, such as {missing[0]}")
     if needless := [record for record in delivery.kept if record not in whole]:

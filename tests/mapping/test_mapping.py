@@ -35,7 +35,7 @@ class Function:
         self._respond = respond
 
     def __call__(self, event: str) -> Any:
-        numbers = [each["dynamodb"]["SequenceNumber"] for each in json.loads(event)["Records"]]
+        numbers = [entry["dynamodb"]["SequenceNumber"] for entry in json.loads(event)["Records"]]
         self.batches.append(numbers)
         self.times.append(self.clock.now - START)
         return self._respond(numbers)
@@ -168,7 +168,7 @@ def test_destination_gets_whole_records_in_lambdas_format() -> None:
     assert invocation["DDBStreamBatchInfo"]["startSequenceNumber"] == "2"
     assert invocation["DDBStreamBatchInfo"]["endSequenceNumber"] == "3"
     kept = json.loads(invocation["payload"])["Records"]
-    assert kept == [json.loads(each.text) for each in all_records[1:]]
+    assert kept == [json.loads(entry.text) for entry in all_records[1:]]
 
 
 def test_queue_as_destination_gets_only_positions() -> None:

@@ -86,9 +86,9 @@ class Api:
 
         `path` is the path in the contract, if it differs from the event's.
         """
-        answered = self.handler.lambda_handler(event, lambda_context())
-        headers = {name.lower(): value for name, value in answered["headers"].items()}
-        answer = Answer(answered["statusCode"], headers, answered["body"])
+        response = self.handler.lambda_handler(event, lambda_context())
+        headers = {name.lower(): value for name, value in response["headers"].items()}
+        answer = Answer(response["statusCode"], headers, response["body"])
         http = event["requestContext"]["http"]
         if '"route_not_found"' not in answer.body:
             assert_matches_contract(

@@ -82,5 +82,5 @@ class Caller:
         if self.credentials:
             SigV4Auth(self.credentials, "execute-api", self.region).add_auth(request)
         response = self._http.send(request.prepare())
-        answered = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, answered, response.content)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status_code, headers, response.content)

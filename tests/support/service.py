@@ -145,8 +145,8 @@ class Service:
         with self._one_at_a_time:
             if self._stopped:
                 raise ConnectionAbortedError
-            answered = self.handler.lambda_handler(event, lambda_context())
-        return Reply(answered["statusCode"], answered["headers"], answered["body"].encode())
+            response = self.handler.lambda_handler(event, lambda_context())
+        return Reply(response["statusCode"], response["headers"], response["body"].encode())
 
     def _is_signed(self, call: Call) -> bool:
         sent = call.http.headers

@@ -92,14 +92,14 @@ def test_request_conforms_to_the_protocol(client: Client, server: Proxy) -> None
         "L": {"L": [{"B": b""}, {"NULL": True}]},
     }
 
-    answered = client.put_item(TableName="t", Item=values)
+    response = client.put_item(TableName="t", Item=values)
 
     [exchange] = seen
     assert exchange.operation == "PutItem"
     assert exchange.headers["content-type"] == "application/x-amz-json-1.0"
     assert exchange.headers["host"] == server.endpoint.removeprefix("http://")
     assert json.loads(exchange.body)["Item"]["Hash"] == {"B": "AP8="}
-    assert answered["Attributes"] == values
+    assert response["Attributes"] == values
 
 
 def test_value_that_is_not_an_attribute_value_is_refused(client: Client, server: Proxy) -> None:
@@ -302,16 +302,16 @@ def test_connection_with_unexpected_data_is_not_used(
     request.
     """
 
-    answered = threading.Event()
+    is_answered = threading.Event()
 
     def answer_and_go_on(exchange: Exchange) -> None:
         GOOD(exchange)
-        answered.wait(20)
+        is_answered.wait(20)
         unasked(exchange)
 
     server.plan(answer_and_go_on, GOOD)
     get(client)
-    answered.set()
+    is_answered.set()
     [kept] = idle(client)
     eventually(lambda: not kept.is_alive())
 
@@ -365,7 +365,7 @@ def test_all_idle_connections_are_closed_if_one_is_dead(
 
     assert get(client) == ITEM
 
-    assert [each.fileno() == -1 for each in opened] == [True, True, True, False]
+    assert [connection.fileno() == -1 for connection in opened] == [True, True, True, False]
     assert len(idle(client)) == 1
 
 
@@ -383,7 +383,7 @@ def test_connection_that_the_server_will_not_keep_is_closed(
     assert get(client) == get(client) == ITEM
 
     assert server.connections == 2
-    assert [each.fileno() for each in opened] == [-1, -1]
+    assert [connection.fileno() for connection in opened] == [-1, -1]
     assert idle(client) == []
 
 

@@ -29,7 +29,7 @@ def counted(*events: AuditEvent) -> dict[str, Any]:
     line = metrics(events, function_name="audit", now=NOW)
     assert line.pop("FunctionName") == "audit"
     [described] = line.pop("_aws")["CloudWatchMetrics"]
-    assert [each["Name"] for each in described["Metrics"]] == list(line)
+    assert [metric["Name"] for metric in described["Metrics"]] == list(line)
     return line
 
 
@@ -56,7 +56,7 @@ def test_ends_are_counted_by_the_causes_of_the_service() -> None:
 
 def test_lag_is_that_of_the_latest() -> None:
     """The alarm must go off if any deletion was late. Removals that are not by TTL have no lag."""
-    events = [event("purged", ttl_lag_seconds=each) for each in (540, 300_000, 2)]
+    events = [event("purged", ttl_lag_seconds=lag) for lag in (540, 300_000, 2)]
 
     assert counted(*events, event("deleted"))["ttl_lag_seconds"] == 300_000
 

@@ -134,9 +134,9 @@ def test_number_of_comparisons_is_constant(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(module, "hmac", type("Spy", (), {"compare_digest": staticmethod(compare)}))
     stored = [item(), item(RevokedAt=NOW), item(PreviousTokenHash=None, RetiredTokenHash=None), {}]
 
-    for token, each in product((NEWEST, FORMER, RETIRED, OLDER, FOREIGN), stored):
+    for token, stored_item in product((NEWEST, FORMER, RETIRED, OLDER, FOREIGN), stored):
         compared.clear()
-        judge(token.hashes, each, NOW, 0)
+        judge(token.hashes, stored_item, NOW, 0)
         assert compared == [64] * 4
 
 
