@@ -148,7 +148,7 @@ CREATE = {
     "client unknown field": ({"user_id": "a", "client": {"os": "x"}}, 422, "/client/os"),
     "unknown field": ({"user_id": "a", "userid": "b"}, 422, "/userid"),
     "unknown field of a strange name": ({"user_id": "a", "a/b~`\n": 1}, 422, "/a~1b~0`\n"),
-    "expiration given": ({"user_id": "a", "expires_at": 1}, 422, "/expires_at"),
+    "with an expiration time": ({"user_id": "a", "expires_at": 1}, 422, "/expires_at"),
     "list": ([], 422, ""),
     "text": ('"ada"', 422, ""),
     "null": ("null", 422, ""),

@@ -242,8 +242,9 @@ def sdk_response(status: int, body: Any = None) -> AWSResponse:
 def test_request_that_is_too_large_is_split(
     events: ModuleType, kept: list[Any], monkeypatch: pytest.MonkeyPatch, events_log: StringIO
 ) -> None:
-    """EventBridge only returns the status. An entry that is too large alone is put into the bucket
-    and never repeated.
+    """EventBridge only returns the status.
+
+    An entry that is too large by itself is put into the bucket and never repeated.
 
     https://github.com/boto/boto3/issues/3411
     """

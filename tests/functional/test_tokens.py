@@ -121,7 +121,7 @@ def bad_tokens(api: Api) -> dict[str, str]:
         "too short": good[:-1],
         "too long": good + "A",
         "newline": good + "\n",
-        "session id alone": session_id,
+        "only the session id": session_id,
         "other characters": session_id + "." + "é" * 27,
         "absent session": f"{ABSENT}.{secret}",
         "wrong secret": f"{session_id}.{SECRET}",
@@ -131,10 +131,10 @@ def bad_tokens(api: Api) -> dict[str, str]:
         "expired": expired,
         "revoked": revoked,
         "rotated away at once": cut_off,
-        "of a family that was given up": forgotten,
+        "of a former family": forgotten,
         "retired a moment ago": retired,
         "retired, and used again": reused,
-        "older than all that are known": kept,
+        "older than all known tokens": kept,
         "family of a live session": f"{id_of(other)}.{family_of(other)}{'B' * 15}",
     }
 

@@ -104,15 +104,15 @@ def forged(table: AuditTable, *, seed: int = 1) -> Outcome:
         for key, event in story.expected.items()
         if trail.pop(key) != (_of_eve(event) if key in taken else event)
     ]
-    beside: Counter[str] = Counter(_but_for_its_key(item) for item in trail.values())
+    unmatched: Counter[str] = Counter(_but_for_its_key(item) for item in trail.values())
     for key in taken:
         event = story.expected[key]
         shared = ("SessionId", "UserId", "RecordedAt", "ExpirationTime")
         report = {name: event[name] for name in shared if name in event}
         report |= {"Type": {"S": "tampered"}, "At": event["RecordedAt"]}
         report["Changed"] = {"L": [{"S": "EventId"}]}
-        beside -= Counter([_but_for_its_key(event), _but_for_its_key(report)])
-    broken += [f"{times} times {text}" for text, times in beside.items()]
+        unmatched -= Counter([_but_for_its_key(event), _but_for_its_key(report)])
+    broken += [f"{times} times {text}" for text, times in unmatched.items()]
     missing = 2 * len(taken) - len(trail)
     return Outcome(delivery, broken + ([f"{missing} events are missing"] if missing else []))
 

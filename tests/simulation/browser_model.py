@@ -404,7 +404,7 @@ class BrowserModel:
             and rotation is not exchange
             and (not rotation.is_thief or self._has_thief(exchange))
         ]
-        beside = [
+        parallel = [
             rotation
             for rotation in rotations
             if rotation.sent < exchange.answered and rotation.end > exchange.sent
@@ -415,7 +415,7 @@ class BrowserModel:
             for rotation in rotations
             if rotation.is_lost and rotation.answered > now - self._grace - 2
         ]
-        if beside:
+        if parallel:
             self.tolerate("rotation during another one", exchange)
         elif lost:
             self.tolerate("rotation after a lost one", exchange)

@@ -98,14 +98,16 @@ class Model:
         )
         self.require(new, "no call deletes", call)
         if not old:
-            self.require(call.kind == "create", "only a creation makes an item", call)
+            self.require(call.kind == "create", "only a creation creates an item", call)
             self.require(now < life.answered, "an answered creation happens once", call)
             life.user_id = _text(new, "UserId") or None
             life.hashes.append(new["TokenHash"]["B"])
             self._tell(life, call, "created")
             return
         self.require("RevokedAt" not in old, "a revoked session is never written", call)
-        self.require(all(old.get(n) == new.get(n) for n in _FIXED), "keys and bounds stay", call)
+        self.require(
+            all(old.get(n) == new.get(n) for n in _FIXED), "keys and limits do not change", call
+        )
         self.require(
             _text(new, "RequestId") == call.request_id, "a write stores the request id", call
         )
@@ -117,7 +119,7 @@ class Model:
             return
         self.require(
             _number(new, "ExpirationTime") <= _number(new, "AbsoluteExpirationTime"),
-            "no expiry is behind the absolute end",
+            "no expiry is after the absolute end",
             call,
         )
         self.require(
@@ -128,7 +130,7 @@ class Model:
         self.require(
             _number(new, "RenewableUntil")
             == _number(new, "AbsoluteExpirationTime") - _number(new, "TtlSeconds"),
-            "the bound of a full renewal fits",
+            "RenewableUntil fits the window and the absolute end",
             call,
         )
         self.require(call.kind in _MAY_CHANGE, "a call of this kind changes no session", call)
@@ -137,7 +139,9 @@ class Model:
         may = set(_MAY_CHANGE.get(call.kind, ()))
         if call.facts.get("final"):
             may.add("AbsoluteExpirationTime")
-        self.require(changed <= may, f"such a call leaves {sorted(changed - may)} alone", call)
+        self.require(
+            changed <= may, f"a call of this kind does not change {sorted(changed - may)}", call
+        )
         match call.kind:
             case "rotate":
                 self._rotated(life, old, new, request)
@@ -161,7 +165,7 @@ class Model:
         self._tell(life, call, "revoked", reason=reason)
         self.require(
             _number(old, "ExpirationTime") > request.clock - _JUST_NOW_SECONDS,
-            "what has expired long ago is not revoked",
+            "a session that expired long ago is not revoked",
             call,
         )
         self.require(
@@ -172,16 +176,20 @@ class Model:
         gone = {"Data", "Client", "LastClient"} | _TOKENS
         self.require(not gone & new.keys(), "a revoked session keeps no data and no hash", call)
         if call.kind in ("verify", "authorize"):
-            self.require(reason == "token_reuse", "a check ends nothing but a theft", call)
+            self.require(
+                reason == "token_reuse", "verify only ends a session because of a theft", call
+            )
             self._stolen(life, request)
             return
         self.require(reason == call.facts.get("reason"), "the reason is the caller's", call)
-        self.require(call.kind in ("revoke", "sign_out"), "such a call ends no session", call)
+        self.require(
+            call.kind in ("revoke", "sign_out"), "a call of this kind ends no session", call
+        )
         if call.kind == "sign_out":
             self.require(
                 _text(old, "UserId") == call.facts["user_id"]
                 and life.session_id != call.facts["keep"],
-                "signing out ends the user's others only",
+                "a sign-out only ends the user's other sessions",
                 call,
             )
 
@@ -195,7 +203,7 @@ class Model:
         until = [until for since, until in periods if since < call.judged.landed][-1:]
         self.require(
             not until or request.sent >= until[0] - _EARLY_SECONDS,
-            "a token within its grace is no theft",
+            "a token within its grace period is not a theft",
             call,
         )
 
@@ -208,7 +216,7 @@ class Model:
         if presented and _hash(presented) != newest:
             self.require(
                 _verdict(presented, old, clock) == "former" and _is_lost(old, clock),
-                "only a lost token is replaced for the holder of the former one",
+                "the owner of the former token only replaces a lost token",
                 call,
             )
             shift = (former, newest)
@@ -219,7 +227,7 @@ class Model:
                 call,
             )
         shifted = (_text(new, "PreviousTokenHash", "B"), _text(new, "RetiredTokenHash", "B"))
-        self.require(shifted == shift, "the tokens move up", call)
+        self.require(shifted == shift, "each token takes the next place", call)
         self.require(
             not call.secret or made == _hash(call.secret), "the new token is the caller's", call
         )
@@ -244,7 +252,7 @@ class Model:
         refused_seconds = grace or RETIRED_SECONDS
         self.require(
             _number(new, "RetiredTokenUntil") == clock + refused_seconds,
-            "for the time of a grace, an older token is no theft",
+            "during a grace period, an older token is not a theft",
             call,
         )
         former_until = float("inf") if grace else now + refused_seconds
@@ -260,7 +268,7 @@ class Model:
         worth = _verdict(call.secret, old, request.clock)
         self.require(
             worth in ("newest", "former"),
-            "a check writes only what its token proves at that moment",
+            "verify only writes what its token allows at that moment",
             call,
         )
         grace = _number(old, "PreviousTokenGrace")
@@ -277,7 +285,7 @@ class Model:
         else:
             self.require(
                 all(old.get(name) == new.get(name) for name in _FORMER),
-                "a grace begins with the first use of the newest token alone",
+                "only the first use of the newest token begins a grace period",
                 call,
             )
         if not marks or any(old.get(name) != new.get(name) for name in _RENEWAL):
@@ -309,7 +317,7 @@ class Model:
         )
         self.require(
             _number(new, "AbsoluteExpirationTime") <= _number(old, "AbsoluteExpirationTime"),
-            "no absolute end moves away",
+            "no absolute end moves to a later time",
             call,
         )
         self.require(not final or "UserId" not in old, "only visitors get a last window", call)
@@ -329,7 +337,7 @@ class Model:
         changes, data = call.facts["data"], from_attributes(old["Data"]["M"])
         wanted = data | changes if call.kind == "change" else changes
         self.require(
-            from_attributes(new["Data"]["M"]) == wanted, "the data are as the call has it", call
+            from_attributes(new["Data"]["M"]) == wanted, "the data is that of the call", call
         )
         if call.facts["version"] is not None:
             self.require(call.writes == 1, "with If-Match a change happens once", call)
@@ -365,7 +373,7 @@ class Model:
 
     def _judge(self, call: Call) -> Item:
         """Return the item that decided the answer, or {} if there is none."""
-        self.require(call.judged, "a call asks DynamoDB", call)
+        self.require(call.judged, "a call sends a request to DynamoDB", call)
         return next(iter(call.judged.items), {}) if call.judged else {}
 
     def _check_body(self, call: Call, item: Item) -> None:
@@ -417,7 +425,7 @@ class Model:
             self.require(
                 not final
                 or _number(item, "ExpirationTime") == _number(item, "AbsoluteExpirationTime"),
-                "what was answered was done",
+                "an answered write was made",
                 call,
             )
             self.require(
@@ -428,13 +436,13 @@ class Model:
         item, version = self._check_call_by_id(call), call.facts["version"]
         own = _text(item, "RequestId") == call.request_id
         if call.status == 200:
-            self.require(call.writes and own, "what was answered was done", call)
+            self.require(call.writes and own, "an answered write was made", call)
             return
         self.require(call.status in (404, 412), "is 200, 404 or 412", call)
         if call.status == 412:
-            self.require(version is not None, "without If-Match any version will do", call)
+            self.require(version is not None, "without If-Match any version is accepted", call)
             self.require(_number(item, "Version") != version, "an accepted version", call)
-            self.require(not own, "an own change is known", call)
+            self.require(not own, "a call recognizes its own change", call)
 
     _replace_answered = _change_answered
 
@@ -455,7 +463,7 @@ class Model:
         if call.status == 401:
             self.require(
                 presented and not _proves(presented, item, call.clock_ended),
-                "the holder of a good token is known",
+                "the owner of a valid token is recognized",
                 call,
             )
             self.require(not superseded, "is token_superseded", call)
@@ -512,7 +520,7 @@ class Model:
             worth = _verdict(call.secret, item, call.judged.clock)
             self.require(
                 worth in ("newest", "former"),
-                "a token is honoured only if it is the newest, or the former in its time",
+                "only the newest token, and the former one in its time, is valid",
                 call,
             )
             tried = call.judged.operation == "UpdateItem"
@@ -520,7 +528,7 @@ class Model:
                 worth != "newest"
                 or "PreviousTokenGrace" not in item
                 or (tried or call.faults or call.reuses),
-                "the first use of a token is noted",
+                "the first use of a token is recorded",
                 call,
             )
             if call.kind == "verify":
@@ -564,7 +572,11 @@ class Model:
         for session_id in listed:
             item = items[session_id]
             self._find_alive(call, item)
-            self.require(_text(item, "UserId") == call.facts["user_id"], "lists its own", call)
+            self.require(
+                _text(item, "UserId") == call.facts["user_id"],
+                "a list only has the user's own sessions",
+                call,
+            )
         for session_id, item in items.items():
             if _lives(item, call.clock_ended):
                 self.require(session_id in listed, "a list has all live sessions", call)
@@ -581,7 +593,9 @@ class Model:
 
     def _sign_out_answered(self, call: Call) -> None:
         self.require(call.status == 200, "is 200", call)
-        self.require(call.body["revoked"] == call.writes, "counts what it has ended", call)
+        self.require(
+            call.body["revoked"] == call.writes, "the answer has the number of ended sessions", call
+        )
         if not call.body["complete"]:
             return
         last = [r for r in call.requests if r.operation == "Query"][-1]
