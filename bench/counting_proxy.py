@@ -17,7 +17,7 @@ _READS = {"GetItem", "BatchGetItem", "Query", "Scan"}
 _WRITES = {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"}
 _REQUEST_HEADERS = {"authorization", "content-type", "x-amz-date", "x-amz-target"}
 _RESPONSE_HEADERS = {"content-type", "x-amz-crc32", "x-amzn-requestid"}
-_PAUSE_SECONDS = 20
+_MAX_PAUSE_SECONDS = 20
 
 
 class Cost(NamedTuple):
@@ -44,7 +44,10 @@ class CountingProxy:
 
     @contextmanager
     def paused_write(self) -> Iterator[threading.Event]:
-        """Pause the next write until the block ends. Yields an event that is set by its arrival."""
+        """Pause the next write until the block ends.
+
+        Yields an event that is set when the write arrives.
+        """
         self._pause = pause = _Pause(threading.Event(), threading.Event())
         try:
             yield pause.begun
@@ -56,7 +59,7 @@ class CountingProxy:
         if operation in _WRITES and self._pause:
             pause, self._pause = self._pause, None
             pause.begun.set()
-            pause.over.wait(_PAUSE_SECONDS)
+            pause.over.wait(_MAX_PAUSE_SECONDS)
 
     def count(self, operation: str, answer: bytes) -> None:
         """Add the capacity in DynamoDB's answer. A refused request has none."""
@@ -91,7 +94,7 @@ def counting_proxy(endpoint: str) -> Iterator[CountingProxy]:
                 body = json.dumps(json.loads(body) | {"ReturnConsumedCapacity": "TOTAL"}).encode()
             proxy.wait(operation)
             headers = {n: v for n, v in self.headers.items() if n.lower() in _REQUEST_HEADERS}
-            # The connection is not kept, because it would be closed whenever a store pauses.
+            # Each request has its own connection, because an idle one would be closed.
             with closing(HTTPConnection(target)) as onward:
                 onward.request("POST", "/", body, headers)
                 response = onward.getresponse()

@@ -5,7 +5,7 @@
 
 `app.config["SERVERLESS_SESSIONS"]` contains the arguments of `Sessions`, and three more options:
 
-- `user_key`: the session's key for the user's id, by default Flask-Login's `_user_id`
+- `user_key`: the key of `flask.session` for the user's id, by default Flask-Login's `_user_id`
 - `absolute_ttl_seconds`: the maximum lifetime of a permanent session, by default 400 days
 - `insecure_cookie`: for development over HTTP; removes `Secure` and `__Host-` from the cookie
 

@@ -62,7 +62,7 @@ class Session:
 
 @dataclass(frozen=True)
 class IssuedSession:
-    """A session and its new token, the end user's bearer credential. It cannot be read again."""
+    """A session and its new token, which is the end user's credential and cannot be read again."""
 
     session: Session
     token: str = field(repr=False)

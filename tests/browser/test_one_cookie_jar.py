@@ -69,7 +69,8 @@ def person(chromium: Browser, app: ExampleApp) -> Iterator[Person]:
 class Regenerated(NamedTuple):
     """The result of double clicks on "Regenerate".
 
-    `jars` are the cookies of the users by name, and `at` is the time of the last double click.
+    `jars` contains the cookies of each user, by the user's name, and `at` is the time of
+    the last double click.
     """
 
     jars: dict[str, list[dict[str, Any]]]
@@ -99,7 +100,7 @@ def test_double_click_on_regenerate_leaves_the_user_signed_in(regenerated: Regen
     assert regenerated.signed_out == []
 
 
-def test_log_in_beside_polls(person: Person, app: ExampleApp) -> None:
+def test_log_in_during_polls_signs_in(person: Person, app: ExampleApp) -> None:
     """The polls in progress were sent with the cookie of the visitor's session."""
     signed_out = []
     for number in range(LOG_INS):
@@ -114,7 +115,7 @@ def test_log_in_beside_polls(person: Person, app: ExampleApp) -> None:
             person.press("Log out")
             assert person.user is None
         person.look()
-    _report(app, "log-ins beside polls", LOG_INS, signed_out)
+    _report(app, "log-ins during polls", LOG_INS, signed_out)
     assert signed_out == []
 
 
@@ -131,7 +132,7 @@ def test_double_click_on_log_in_signs_in(person: Person, app: ExampleApp) -> Non
         person.jar = []
         person.look()
     _report(app, "double clicks on log in", DOUBLE_CLICKS, signed_out)
-    print(f"{app.name}: {person.sent} requests of these, {other_pages} showed an error page")
+    print(f"{app.name}: {person.sent} forms sent; {other_pages} showed an error page")
     assert signed_out == []
 
 
@@ -154,7 +155,7 @@ def test_double_click_on_log_out_signs_out(person: Person, app: ExampleApp) -> N
 
 
 def test_every_regenerate_brings_a_new_token(person: Person) -> None:
-    """The grace period of the former token may not be over yet."""
+    """Even if the grace period of the former token is not over yet."""
     person.log_in("elevated")
     tokens = set()
     for _ in range(4):
@@ -169,8 +170,8 @@ def test_app_that_points_at_another_stage_signs_nobody_out(
 ) -> None:
     """One instance of the app has the wrong URL. It gets the same cookies, which ignore ports.
 
-    In Django, visitors and users have the same cookie. The wrong instance therefore creates no
-    sessions for visitors there.
+    In Django, visitors and users have the same cookie. In its case, the
+    test therefore turns off sessions for visitors in the wrong instance.
     """
     environment = {**_environment(stack, app.name), "SESSIONS_URL": second_stage}
     signed_out = []
@@ -210,7 +211,12 @@ def test_nobody_is_taken_for_a_thief(
                 signed_out.append(f"{user}, who regenerated again")
             if person.token == token:
                 without_new_token.append(user)
-    _report(app, "people who regenerated, after the grace", len(regenerated.jars), signed_out)
+    _report(
+        app,
+        "users with a regenerated token, after the grace period",
+        len(regenerated.jars),
+        signed_out,
+    )
     thefts = _thefts(stack, app.name)
     print(f"{app.name}: {len(thefts)} sessions in the trail ended as stolen")
     assert (signed_out, without_new_token, thefts) == ([], [], [])
@@ -225,7 +231,7 @@ def _environment(stack: LocalStack, name: str) -> dict[str, str]:
 
 
 def _thefts(stack: LocalStack, name: str) -> list[str]:
-    """Return the sessions of this app that a reused token has ended, from the whole trail.
+    """Search the whole trail. Return this app's sessions that ended because a token was reused.
 
     They are no longer in the table of sessions, because the local AWS's TTL takes only a second.
     """

@@ -221,7 +221,7 @@ def test_object_that_lambda_did_not_put_there_is_left_alone(
 
     assert list(failed.objects()) == ["foreign"]
     assert failed.invoked == [[record(1)]]
-    assert "Left alone: foreign: it is no invocation record" in capsys.readouterr().err
+    assert "Left alone: foreign: it is not an invocation record" in capsys.readouterr().err
 
 
 def test_records_of_another_table_are_left_alone(

@@ -49,8 +49,8 @@ class WebSession:
     visitors' cookie only for anonymous sessions. If `visitor_tokens` is None, one cookie is used
     for both.
 
-    `user_of` returns the id of the user to whom the given values belong. A session whose values all
-    have names in `trivial` is not stored.
+    `user_of` returns the id of the user to whom the given values belong. No new session is
+    stored for values whose names are all in `trivial`.
 
     `token` and `session` are the current token and session. Both are None while there is no
     session.
@@ -85,7 +85,7 @@ class WebSession:
         # Generated before the save, so that a repeated save creates the same session or makes the
         # same rotation.
         self._new_token: Token | None = None
-        self._is_issued = False
+        self._is_token_issued = False
         self._has_ended_users_session = False
 
     def load(self) -> Plan[Values]:
@@ -118,7 +118,7 @@ class WebSession:
 
     @property
     def makes_session(self) -> bool:
-        """Whether that new token belongs to a new session."""
+        """Whether there is a new token, and the next save will store it in a new session."""
         session_id = self.session.session_id if self.session else None
         return self._new_token is not None and self._new_token.session_id != session_id
 
@@ -183,7 +183,7 @@ class WebSession:
         elif self.makes_session or data.keys() - self._trivial:
             issued = yield from self._create(data, user_id, ttl_seconds, absolute_ttl_seconds)
             if former_session:
-                # The former session ends last, so that nothing is lost if a call fails before.
+                # End the former session last, so that nothing is lost if an earlier call fails.
                 yield from self._end_former(former_session, user_id)
             self._accept_token(issued)
         elif former_session:
@@ -203,18 +203,21 @@ class WebSession:
         changes: list[CookieChange] = []
         is_visitor = bool(self.session and self.session.user_id is None)
         with_visitors = self._visitor_tokens is not None
-        if self._is_issued and self.session:
+        if self._is_token_issued and self.session:
             seconds_left = self.session.absolute_expires_at - max(
                 clock.now(), self.session.created_at
             )
             changes.append(
                 CookieChange(with_visitors and is_visitor, self.token, max(seconds_left, 1))
             )
-        is_set = {change.for_visitor for change in changes}
-        if self._has_ended_users_session and False not in is_set:
+        sets_users_cookie = any(not change.for_visitor for change in changes)
+        sets_visitors_cookie = any(change.for_visitor for change in changes)
+        if self._has_ended_users_session and not sets_users_cookie:
             changes.append(CookieChange(False, None))
-        signs_in_or_out = self._has_ended_users_session or (self._is_issued and not is_visitor)
-        if self._visitor_tokens and signs_in_or_out and True not in is_set:
+        signs_in_or_out = self._has_ended_users_session or (
+            self._is_token_issued and not is_visitor
+        )
+        if self._visitor_tokens and signs_in_or_out and not sets_visitors_cookie:
             changes.append(CookieChange(True, None))
         return changes
 
@@ -240,17 +243,18 @@ class WebSession:
             yield from self._operations.change(issued.session.session_id, part, version=None)
         return issued
 
-    def _update(self, session: Session, data: Values, new_window: int | None) -> Plan[None]:
+    def _update(self, session: Session, data: Values, new_ttl_seconds: int | None) -> Plan[None]:
         try:
             for part in parts(changes(self._saved, data)):
                 yield from self._operations.change(session.session_id, part, version=None)
-            if new_window is not None:
+            if new_ttl_seconds is not None:
                 session = yield from self._operations.renew(
-                    session.session_id, ttl_seconds=new_window
+                    session.session_id, ttl_seconds=new_ttl_seconds
                 )
                 self.session = session
             if self._new_token:
-                # The rotation comes last. If a later call failed, the new token would be lost.
+                # Rotate last. If another call came after the rotation and failed, the new token
+                # would be lost.
                 yield from self._rotate(session, self._new_token)
         except SessionNotFound:
             self.token = self.session = self._new_token = None
@@ -271,7 +275,7 @@ class WebSession:
 
     def _accept_token(self, issued: IssuedSession) -> None:
         self.token, self.session = issued.token, issued.session
-        self._is_issued, self._new_token = True, None
+        self._is_token_issued, self._new_token = True, None
 
     def _end_former(self, former_session: Session, user_id: str | None) -> Plan[None]:
         """End the former session after a log-in or a log-out."""
@@ -289,7 +293,11 @@ class WebSession:
         except Unavailable as error:
             # A visitor's session signs nobody in, and the log-in that has just succeeded must not
             # fail because of it.
-            logger.warning("session %s is left to its expiry: %s", former_session.session_id, error)
+            logger.warning(
+                "session %s could not be shortened and remains until it expires: %s",
+                former_session.session_id,
+                error,
+            )
 
     def _pack(self, values: Mapping[Any, Any]) -> Values:
         named = {

@@ -41,8 +41,8 @@ _EVENTS = 40
 _MAX_SESSIONS = 500
 _MAX_EVENTS = 1000
 _OUTCOMES = 50
-# How long a page reloads itself. An event reaches the trail within a second or two.
-_RELOAD_SECONDS = 30
+# A page stops reloading itself after this time. An event reaches the trail within a second or two.
+_STOP_RELOADING_AFTER_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Console:
             timelines=await self._with_pending(in_window[:_ROWS]),
             hidden_count=len(in_window) - _ROWS,
             has_sessions=bool(all_timelines),
-            events_cut=events[-1].recorded_at if len(events) == _MAX_EVENTS else None,
+            older_events_before=events[-1].recorded_at if len(events) == _MAX_EVENTS else None,
         )
 
     async def _with_pending(self, timelines: list[Timeline]) -> list[Timeline]:
@@ -177,8 +177,8 @@ class Console:
         older = None
         read_count, previous = 0, ""
         before = query.get("before", "")
-        # The API filters by whole seconds. Events of the last second that the previous page has
-        # already shown are skipped below.
+        # The API filters by whole seconds, so the first events here can be events that the previous
+        # page has already shown. They are skipped below.
         last = inputs.number(before.partition("#")[0], 0) + 1 if before else None
         async for event in self._sessions.events(
             session_id=session_id,
@@ -326,7 +326,7 @@ class Console:
             if outcome.session_id
             else {"user_id": outcome.user_id}
         )
-        # The clock of this machine may be fast, so the search begins a minute earlier.
+        # The clock of this machine may be ahead, so the search begins a minute earlier.
         recent = self._sessions.events(**target, since=outcome.at - 60)
         events = [
             event
@@ -343,7 +343,7 @@ class Console:
             key=key,
             events=events[:_EVENTS],
             missing=max(missing, 0),
-            reload=missing > 0 and clock.time() < outcome.at + _RELOAD_SECONDS,
+            reload=missing > 0 and clock.time() < outcome.at + _STOP_RELOADING_AFTER_SECONDS,
         )
 
     def _render(self, template: str, status: int = 200, **values: Any) -> Response:

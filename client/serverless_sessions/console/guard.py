@@ -34,7 +34,7 @@ _HEADERS = {
 class Guard:
     """Forwards only the requests of the operator's browser to `app`, which listens on `port`.
 
-    `url` opens the console once, because others may read it in the browser's history or in the list
+    `url` works only once, because others may read it in the browser's history or in the list
     of processes. After that, `url` is a new URL, and `on_entry` is called with it.
     """
 

@@ -33,7 +33,7 @@ def serve(
         guard = Guard(
             Console(sessions, service=service, operator=operator).app,
             port=listener.getsockname()[1],
-            on_entry=lambda url: print(f"For another browser: {url}", flush=True),
+            on_entry=lambda url: print(f"For use in another browser: {url}", flush=True),
         )
         config = uvicorn.Config(
             guard,

@@ -78,7 +78,7 @@ class Deployment:
         )
 
     def invoke(self, function: str, event: Any) -> Any:
-        """Invoke the function with the ARN `function` and return its result.
+        """Invoke the function whose ARN is `function`, and return its result.
 
         If the function fails, it is invoked again. Raises `OperationError` if it keeps failing.
         """
@@ -94,7 +94,7 @@ class Deployment:
         raise OperationError(f"{function} failed {_TRIES} times ({kind}). Its log has the details.")
 
 
-def execute_api_url(endpoint: str, output: str) -> str:
-    """Return the URL at which MiniStack serves an API, from the URL that AWS would give it."""
-    api_id = output.partition("//")[2].partition(".")[0]
+def execute_api_url(endpoint: str, aws_url: str) -> str:
+    """Convert the URL that an API would have on AWS to the URL at which MiniStack serves it."""
+    api_id = aws_url.partition("//")[2].partition(".")[0]
     return f"{endpoint}/_aws/execute-api/{api_id}/default"

@@ -59,7 +59,9 @@ class FailedEvents:
             # arn:aws:dynamodb:<region>:<account>:table/<name>/stream/<time>
             [table] = {record["eventSourceARN"].split("/")[1] for record in records}
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise UnexpectedObject("it is no invocation record of one table's stream") from error
+            raise UnexpectedObject(
+                "it is not an invocation record with the stream records of exactly one table"
+            ) from error
         if table != self._table:
             raise UnexpectedObject(f"its records are from the table {table}")
         return records
@@ -84,7 +86,8 @@ class FailedEvents:
 def buckets(deployment: Deployment) -> Iterator[FailedEvents]:
     """Yield the bucket for failed events, then the one for undelivered events, if it exists.
 
-    The order matters, because the records of the second one come from the trail.
+    The order matters: playing back the first bucket adds events to the trail, and the records of
+    the second bucket come from the trail.
     """
     yield FailedEvents(
         deployment,
@@ -120,8 +123,8 @@ def redrive(failed: FailedEvents, *, dry_run: bool, yes: bool) -> int:
     """Print what there is, ask for confirmation, play it back, and print what is left.
 
     Returns the exit code: 0 for success, 1 if objects are left, 2 if there is no terminal to ask
-    on. Objects that arrive in the meantime are not played back, because a record that fails every
-    time would never end.
+    on. Objects that arrive in the meantime are not played back. Otherwise a record that fails every
+    time would keep this running forever.
     """
     objects = failed.objects()
     if not objects:
