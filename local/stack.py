@@ -39,10 +39,14 @@ class LocalError(Exception):
 
 
 class LocalStack:
-    """The stack at `port`, used with the rights of its root user. Its files are in `folder`."""
+    """The stack at `port`, used with the rights of its root user. Its files are in `folder`.
 
-    def __init__(self, port: int, folder: Path | None = None) -> None:
+    It is deployed from the `cdk.json` in the folder `app`, which has the settings.
+    """
+
+    def __init__(self, port: int, folder: Path | None = None, *, app: Path = ROOT) -> None:
         self.port = port
+        self.app = app
         self.endpoint = f"http://{HOST}:{port}"
         self.folder = folder or ROOT / ".local" / str(port)
         self.outputs_file = self.folder / "outputs.json"
@@ -169,7 +173,7 @@ def _deploy(stack: LocalStack) -> None:
         _allow_plain_http(stack, f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}")
     with step("cdk deploy"):
         outputs = cdk(
-            *(stack, ROOT, "deploy", STACK, "--context", "stage=local"),
+            *(stack, stack.app, "deploy", STACK, "--context", "stage=local"),
             *("--tags", f"ms-custom-id={_API_ID}"),
         )
         stack.outputs_file.write_text(json.dumps(outputs))

@@ -18,6 +18,7 @@ from tests.support.ports import free_port
 from tests.support.seam import seam
 from tests.support.service import Service
 from tests.support.tables import created_tables, sdk
+from tests.support.template import app_folder
 
 replace_aws_settings()
 
@@ -54,7 +55,11 @@ def service(tables: Any, dynamodb: str) -> Iterator[Service]:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """The real CDK app, deployed to a local AWS once for the whole run."""
-    stack = LocalStack(free_port(), tmp_path_factory.mktemp("local"))
+    """The real CDK app, deployed to a local AWS once for the whole run.
+
+    Its settings are those that tests rely on, whatever a deployer has set in `cdk.json`.
+    """
+    folder = tmp_path_factory.mktemp("local")
+    stack = LocalStack(free_port(), folder, app=app_folder(folder / "app"))
     with running(stack):
         yield stack

@@ -4,11 +4,11 @@ from aws_cdk import App
 
 from infra.sessions_stack import SessionsStack
 from infra.settings import Settings
+from tests.support.template import context
 
 STACK = "Sessions-second"
 
 if __name__ == "__main__":
     app = App()
-    context = {name: app.node.get_context(name) for name in ("settings", "stages")}
-    SessionsStack(app, STACK, settings=Settings.of_stage("local", context))
+    SessionsStack(app, STACK, settings=Settings.of_stage("local", context()))
     app.synth()

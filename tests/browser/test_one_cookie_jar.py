@@ -8,7 +8,6 @@ log-ins, and 21 double clicks of every kind.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -24,15 +23,14 @@ from local.stack import ROOT, LocalStack, cdk
 from serverless_sessions.operate.deployment import execute_api_url
 from tests.browser.example_app import ExampleApp, Person, serving
 from tests.browser.second_stage import STACK
+from tests.support.template import SETTINGS
 from tests.support.waiting import eventually
 
 LOG_INS = int(os.environ.get("LOG_INS") or 17)
 DOUBLE_CLICKS = int(os.environ.get("DOUBLE_CLICKS") or 7)
 # The second click happens while the first request is in progress, or after its answer.
 GAPS_MS = [round(100 * number / DOUBLE_CLICKS) for number in range(DOUBLE_CLICKS)]
-_GRACE_SECONDS: int = json.loads((ROOT / "cdk.json").read_text())["context"]["settings"][
-    "rotation_grace_seconds"
-]
+_GRACE_SECONDS: int = SETTINGS["rotation_grace_seconds"]
 _SECOND_API_ID = "5e551046"
 
 

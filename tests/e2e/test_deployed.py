@@ -21,7 +21,7 @@ from local.invoke import invoke
 from local.stack import LocalStack
 from tests.e2e.calls import ContractCaller
 from tests.support.caller import Answer, Caller
-from tests.support.template import ROOT
+from tests.support.template import ROOT, SETTINGS
 from tests.support.waiting import eventually
 
 
@@ -235,6 +235,19 @@ def test_unsigned_call_is_refused(stack: LocalStack) -> None:
 
     assert call("GET", "/sessions", query={"user_id": "ada"}).status == 403
     assert call("POST", "/sessions", {"user_id": "ada"}).status == 403
+
+
+def test_settings_are_those_that_tests_rely_on(stack: LocalStack) -> None:
+    """A deployer's own `cdk.json` is not read."""
+    functions = stack.client("lambda").list_functions()["Functions"]
+    [variables] = [
+        function["Environment"]["Variables"]
+        for function in functions
+        if "SessionApi" in function["FunctionName"]
+    ]
+
+    assert stack.app != ROOT
+    assert variables["DEFAULT_TTL_SECONDS"] == str(SETTINGS["default_ttl_seconds"])
 
 
 def test_unknown_keys_are_refused(stack: LocalStack) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import json
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench import __main__ as bench
-from bench import chart, limits, warm
+from bench import chart, limits, template, warm
 from bench.runtime import lambda_runtime
+from tests.support.template import app_folder
 
 
 @pytest.fixture
@@ -20,6 +23,16 @@ def result() -> Any:
     return copy.deepcopy(json.loads(chart.RESULTS.read_text())["limits"])
 
 
+@pytest.fixture
+def default_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The settings that the measurement was made with, whatever `cdk.json` has now."""
+    monkeypatch.setattr(template, "ROOT", app_folder(tmp_path / "app"))
+    template._template.cache_clear()
+    yield
+    template._template.cache_clear()
+
+
+@pytest.mark.usefixtures("default_settings")
 def test_each_operation_makes_the_expected_requests(result: dict[str, Any]) -> None:
     """Most make one request.
 

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import re
+import shlex
+import sys
 from copy import deepcopy
 from functools import cache
 from importlib.metadata import version
@@ -60,6 +62,14 @@ def cdk_context() -> dict[str, Any]:
 def context() -> dict[str, Any]:
     """Return the context of `cdk.json` with the settings and the stages that tests rely on."""
     return cdk_context() | {"settings": dict(SETTINGS), "stages": deepcopy(STAGES)}
+
+
+def app_folder(folder: Path) -> Path:
+    """Make `folder` one from which the CDK CLI deploys `app.py` with the settings of `context`."""
+    folder.mkdir()
+    app = shlex.join((sys.executable, str(ROOT / "app.py")))
+    (folder / "cdk.json").write_text(json.dumps({"app": app, "context": context()}))
+    return folder
 
 
 # The CDK is only imported where it is needed, because it starts Node.js.

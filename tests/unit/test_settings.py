@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from aws_cdk import RemovalPolicy
 
 from infra.settings import Settings, SettingsError
 from sessions import limits
+from tests.support import template
 from tests.support.template import ROOT, SETTINGS, STAGES, cdk_context, context
 
 
@@ -26,6 +28,20 @@ def test_defaults_are_those_that_tests_rely_on() -> None:
     """If a deployer changes `cdk.json`, only this test fails."""
     assert cdk_context()["settings"] == SETTINGS
     assert cdk_context()["stages"] == STAGES
+
+
+def test_tests_deploy_the_settings_that_they_rely_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deployer's own settings neither change nor break what end-to-end tests see."""
+    edited = cdk_context() | {"settings": {"snap_start": True}, "stages": {"staging": {}}}
+    (tmp_path / "cdk.json").write_text(json.dumps({"context": edited}))
+    monkeypatch.setattr(template, "ROOT", tmp_path)
+
+    folder = template.app_folder(tmp_path / "app")
+
+    deployed = json.loads((folder / "cdk.json").read_text())["context"]
+    assert deployed == edited | {"settings": SETTINGS, "stages": STAGES}
 
 
 def test_readme_has_the_defaults() -> None:
