@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from aws_cdk import Duration
+from aws_cdk import ArnFormat, Duration, Stack
 from aws_cdk import aws_apigatewayv2 as apigw
 from aws_cdk import aws_logs as logs
 from aws_cdk.aws_apigatewayv2_authorizers import HttpIamAuthorizer
@@ -102,6 +102,14 @@ class Api(Construct):
         resource = self.stage.node.default_child
         assert isinstance(resource, apigw.CfnStage)  # noqa: S101
         resource.access_log_settings = apigw.CfnStage.AccessLogSettingsProperty(
-            destination_arn=access_log.log_group_arn, format=json.dumps(_ACCESS_LOG)
+            # The attribute of the log group ends with `:*`. API Gateway stores the ARN without it,
+            # so drift detection would always find a difference.
+            destination_arn=Stack.of(self).format_arn(
+                service="logs",
+                resource="log-group",
+                resource_name=access_log.log_group_name,
+                arn_format=ArnFormat.COLON_RESOURCE_NAME,
+            ),
+            format=json.dumps(_ACCESS_LOG),
         )
         self.url = api.api_endpoint

@@ -38,9 +38,13 @@ THIS_MACHINE = Target(f"{sys.version_info.major}.{sys.version_info.minor}")
 
 
 def digest(target: Target) -> str:
-    """Return a hash of everything that a bundle is built from."""
-    compiler = target.compiler
-    sha256 = hashlib.sha256(repr((*target, compiler and compiler.version)).encode())
+    """Return a hash of everything that a bundle is built from.
+
+    It does not depend on the patch version of the compiler, because all patches of a version of
+    Python read the same byte code. Otherwise two people who deploy in turn with different patches
+    would update all functions each time.
+    """
+    sha256 = hashlib.sha256(repr((*target, bool(target.compiler))).encode())
     for file in (Path(__file__), _REQUIREMENTS, *sorted(SOURCE.rglob("*.py"))):
         sha256.update(f"{file.relative_to(SOURCE.parent)}\n".encode() + file.read_bytes())
     return sha256.hexdigest()

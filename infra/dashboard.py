@@ -58,7 +58,8 @@ class Dashboard(cloudwatch.Dashboard):
         super().__init__(
             scope,
             id,
-            dashboard_name=Stack.of(scope).stack_name,
+            # Dashboards are global in an account: the same stack in another region has its own.
+            dashboard_name=f"{Stack.of(scope).stack_name}-{Stack.of(scope).region}",
             default_interval=Duration.days(1),
             widgets=[
                 [AlarmStatusWidget(title="Alarms", alarms=alarms, width=_WIDTH, height=4)],

@@ -116,14 +116,27 @@ def test_without_an_interpreter_the_deployment_says_what_that_costs() -> None:
     assert str(warning.entry.data).startswith("Found no Python 3.13 to compile the functions with")
 
 
-def test_digest_depends_on_the_python_of_the_byte_code(
-    without_interpreter: None, monkeypatch: pytest.MonkeyPatch
+def fake_python(folder: Path, version: str) -> str:
+    """Create a command that claims to be a CPython of `version`."""
+    command = folder / version
+    command.write_text(f"#!/bin/sh\necho CPython {version}\n")
+    command.chmod(0o755)
+    return str(command)
+
+
+def test_digest_depends_on_byte_code_but_not_on_the_patch_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    without = bundle.digest(THIS_MACHINE)
-    monkeypatch.setattr(interpreter, "_candidates", lambda _: iter([sys.executable]))
+    """All patches read the same byte code, so a different one does not update the functions."""
+    digests = []
+    for pythons in ([], [fake_python(tmp_path, "3.13.1")], [fake_python(tmp_path, "3.13.12")]):
+        monkeypatch.setattr(interpreter, "_candidates", lambda _, pythons=pythons: iter(pythons))
+        find_interpreter.cache_clear()
+        digests.append(bundle.digest(LAMBDA))
     find_interpreter.cache_clear()
 
-    assert bundle.digest(THIS_MACHINE) != without
+    without, old, new = digests
+    assert without != old == new
 
 
 def test_interpreter_has_the_required_version(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,25 @@ def test_api_is_throttled_and_logged() -> None:
     assert "$context.requestId" in stage["AccessLogSettings"]["Format"]
 
 
+def test_stage_names_its_log_group_as_api_gateway_does() -> None:
+    """With the `:*` of a log group's own attribute, drift detection would find a difference."""
+    [stage] = resources("AWS::ApiGatewayV2::Stage").values()
+    [group] = [name for name in resources("AWS::Logs::LogGroup") if name.startswith("ApiAccessLog")]
+
+    kind, parts = stage["AccessLogSettings"]["DestinationArn"]["Fn::Join"]
+    assert kind == ""
+    assert parts == [
+        "arn:",
+        {"Ref": "AWS::Partition"},
+        ":logs:",
+        {"Ref": "AWS::Region"},
+        ":",
+        {"Ref": "AWS::AccountId"},
+        ":log-group:",
+        {"Ref": group},
+    ]
+
+
 def actions(role: str, stage: str = "dev") -> dict[str, set[str]]:
     """Return the actions of a function's role by resource, with short names."""
     actions_by_resource: dict[str, set[str]] = {}
@@ -309,6 +328,28 @@ def test_no_role_may_change_or_delete_an_event() -> None:
     for role in ("ApiSessionApiRole", "AuditSessionAuditRole"):
         for action in actions(role)["StorageSessionAudit"]:
             assert not action.removeprefix("dynamodb:").startswith(forbidden)
+
+
+def test_what_is_global_in_an_account_is_named_by_region() -> None:
+    """A second region's stack would replace, or fail on, what has the name of the first one's."""
+    names = {
+        "AWS::CloudWatch::Dashboard": "DashboardName",
+        "AWS::IAM::ManagedPolicy": "ManagedPolicyName",
+        "AWS::IAM::Role": "RoleName",
+        "AWS::S3::Bucket": "BucketName",
+    }
+    named = {
+        kind: properties[names[kind]]
+        for kind in names
+        for properties in resources(kind, "local").values()
+        if names[kind] in properties
+    }
+
+    assert named == {
+        "AWS::CloudWatch::Dashboard": {
+            "Fn::Join": ["", ["Sessions-local-", {"Ref": "AWS::Region"}]]
+        }
+    }
 
 
 def test_roles_hold_no_managed_policy() -> None:
