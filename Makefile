@@ -7,7 +7,8 @@ STAGE ?= dev
 export PORT WEB_PORT
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header
-# Node.js is installed from PyPI into the virtual environment, where the CDK finds it first.
+# Node.js is installed from PyPI into the virtual environment, where the CDK finds it first. Recipes
+# name npm by its path: make 3.81, which macOS has, ignores this PATH for lines that need no shell.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
@@ -92,13 +93,19 @@ format: setup ## Format the code and fix what can be fixed
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
 
-bootstrap: setup ## Prepare the AWS account and region of your credentials for the CDK
-	@node_modules/.bin/cdk bootstrap
+# The CDK and the smoke go to the same region, and to none that nobody has chosen.
+IN_REGION = AWS_REGION=$$(.venv/bin/python -m infra.region) || exit; export AWS_REGION;
 
-deploy: setup ## Deploy to the AWS account of your credentials (STAGE=dev), then run the smoke test
+bootstrap: setup ## Prepare the AWS account and region of your credentials for the CDK
+	@$(IN_REGION) node_modules/.bin/cdk bootstrap
+
+# Without a terminal the CDK refuses to broaden permissions, unless YES=1 says that nobody is asked.
+# With REVERT_DRIFT=1 CloudFormation also puts back what was changed by hand since.
+deploy: setup ## Deploy to your AWS account, then run the smoke test (STAGE=dev, YES=1, REVERT_DRIFT=1)
 	@[ "$(STAGE)" != local ] || { echo "The stage local is deployed by make run."; exit 1; }
-	@node_modules/.bin/cdk deploy --context stage=$(STAGE)
-	@.venv/bin/sessions --stage $(STAGE) smoke
+	@$(IN_REGION) node_modules/.bin/cdk deploy --context stage=$(STAGE) \
+	  $(if $(YES),--require-approval never) $(if $(REVERT_DRIFT),--revert-drift) && \
+	  .venv/bin/sessions --stage $(STAGE) smoke
 
 # In the stage local, the operator is the root user of the running local stack.
 OPERATE = $(if $(filter local,$(STAGE)),env -u AWS_PROFILE -u AWS_SESSION_TOKEN AWS_REGION=us-east-1 \
@@ -140,7 +147,7 @@ setup: .venv/.client .venv-local/.ready node_modules/.ready
 
 node_modules/.ready: package.json package-lock.json .venv/.ready
 	@echo "Installing the CDK CLI …"
-	@npm ci --silent --no-audit --no-fund --omit=dev
+	@.venv/bin/npm ci --silent --no-audit --no-fund --omit=dev
 	@touch $@
 
 # Packages that must not be installed beside the development packages have their own environments.
@@ -155,11 +162,11 @@ node_modules/.ready: package.json package-lock.json .venv/.ready
 .venv-bench/.ready: bench/stores/node_modules/.ready .venv-dynamodb/.ready
 
 node_modules/.development: node_modules/.ready
-	@npm install --silent --no-save --no-audit --no-fund --ignore-scripts --include=dev
+	@.venv/bin/npm install --silent --no-save --no-audit --no-fund --ignore-scripts --include=dev
 	@touch $@
 
 bench/stores/node_modules/.ready: bench/stores/package-lock.json .venv/.ready
-	@npm ci --prefix bench/stores --silent --no-audit --no-fund --ignore-scripts
+	@.venv/bin/npm ci --prefix bench/stores --silent --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 # The frameworks' own tests are in their source distributions.
