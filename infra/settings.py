@@ -60,17 +60,20 @@ class Settings:
     # The types of events that are not recorded, out of `renewed`, `confirmed`, `updated` and
     # `rotated`.
     unrecorded_events: tuple[str, ...]
-    # The name or ARN of an existing EventBridge bus that events are sent to, or None.
+    # The name or ARN of an existing EventBridge bus that events are sent to, or None. It is in the
+    # same region, because PutEvents reaches no other one.
     event_bus: str | None
     # Whether the events of anonymous sessions are recorded.
     record_anonymous: bool
     dynamodb_client: DynamoDBClient
-    # The part of the account's concurrency that the API may use, or None for no limit.
+    # The part of the account's concurrency that the API may use, or None for no limit. 100 of it
+    # must stay unreserved, which the quota of a new account does not allow.
     reserved_concurrency: int | None
     # The e-mail address that alarms are sent to. It may be None: other subscriptions can be added
     # to the topic in the output `AlarmTopicArn`.
     alarm_email: str | None
     memory_mb: int
+    # Not every region has SnapStart.
     snap_start: bool
     throttle_rate_per_second: int
     throttle_burst: int
