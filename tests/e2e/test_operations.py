@@ -84,16 +84,23 @@ def test_smoke_checks_the_deployment(
     assert heading == "Sessions-local in us-east-1:"
     assert [line.split(" of ")[0].strip() for line in lines[:3]] == ["TTL", "TTL", "the policy"]
     assert "not checked" in lines[2]
-    _, session_id, created = lines[3].split()
+    sessions_table, audit_table = (
+        deployment.output(f"{name}TableName") for name in ("Sessions", "Audit")
+    )
+    assert [line.strip() for line in lines[3:5]] == [
+        f"the stream of {sessions_table} goes to session_audit, and alarms watch that",
+        f"the stream of {audit_table} goes to session_events, and alarms watch that",
+    ]
+    _, session_id, created = lines[5].split()
     assert created == "created"
-    assert [line.strip() for line in lines[4:9]] == [
+    assert [line.strip() for line in lines[6:11]] == [
         "verified by its token",
         "changed",
         "let in by the authorizer",
         "revoked, and gone",
         "refused by the authorizer",
     ]
-    assert lines[9].strip().startswith("in the trail: created, updated, revoked")
+    assert lines[11].strip().startswith("in the trail: created, updated, revoked")
     assert end == "It works."
     assert "smoke" in {event.get("reason") for event in trail(call, session_id=session_id)}
 
@@ -138,10 +145,27 @@ def test_interrupted_smoke_leaves_no_live_session(
             sessions.get(session_id)
 
 
+def test_disabled_mapping_is_noticed(stack: LocalStack) -> None:
+    """No alarm goes off for it: it has no errors, and records of no age."""
+    client, function = stack.client("lambda"), stack.outputs["EventsFunctionArn"]
+    [mapping] = client.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
+    client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+    try:
+        code, _, err = operate("smoke", env=operator(stack))
+    finally:
+        client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+
+    assert code == 1
+    said = f"Error: The event source mapping {mapping['UUID']} of session_events is Disabled.\n"
+    assert err == said
+
+
 READS = (
     "cloudformation:DescribeStacks",
+    "cloudwatch:DescribeAlarms",
+    "dynamodb:DescribeTable",
     "dynamodb:DescribeTimeToLive",
-    "dynamodb:GetResourcePolicy",
+    "lambda:ListEventSourceMappings",
 )
 
 
@@ -160,7 +184,7 @@ def test_missing_permission_gives_a_message(
     """The missing permission is one of AWS or one of the API."""
     env = operator(stack, stack.credentials(user, *actions))
 
-    code, _, err = operate("smoke", env=env)
+    code, _, err = operate("smoke", "--wait", "0", env=env)
 
     assert code == 4
     assert message in err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import cache
 from io import BytesIO, StringIO
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from serverless_sessions.operate import deployment
 from serverless_sessions.operate.account import Account
 from serverless_sessions.operate.deployment import Deployment, OperationError
 from serverless_sessions.operate.redrive import FailedEvents, batches, buckets, redrive
+from tests.support.aws import Aws, documented_actions
 
 BUCKET = "failed-events"
 TAKEN: dict[str, Any] = {"batchItemFailures": []}
@@ -348,7 +350,7 @@ def answers(*errors: str | None) -> Iterator[dict[str, Any]]:
 
 
 def test_failing_function_is_called_again(deployed: Deployment) -> None:
-    with Stubber(deployed._lambda) as stub:
+    with Stubber(deployed.client("lambda")) as stub:
         for answer in answers("Sandbox.Timedout", "OSError", None):
             stub.add_response("invoke", answer)
 
@@ -357,7 +359,7 @@ def test_failing_function_is_called_again(deployed: Deployment) -> None:
 
 def test_message_of_a_failing_function_is_not_printed(deployed: Deployment) -> None:
     """It may quote a record."""
-    with Stubber(deployed._lambda) as stub:
+    with Stubber(deployed.client("lambda")) as stub:
         for answer in answers("KeyError", "KeyError", "KeyError"):
             stub.add_response("invoke", answer)
 
@@ -401,3 +403,24 @@ def test_undelivered_events_are_played_back_through_the_events_function(
             assert redrive(failed, dry_run=False, yes=True) == 0
 
     assert invoked == [("audit", [record(1)])] + [("events", [of_the_trail])] * events_go_out
+
+
+def test_operations_name_the_permissions_that_playing_back_takes() -> None:
+    outputs = {
+        "FailedEventsBucket": BUCKET,
+        "SessionsTableName": "sessions",
+        "AuditFunctionArn": "audit",
+    }
+    stack = [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()]
+    aws = Aws(
+        DescribeStacks={"Stacks": [{"Outputs": stack}]},
+        ListObjectsV2={"Contents": [{"Key": "aws/lambda/a", "LastModified": datetime.now(UTC)}]},
+        GetObject=lambda: {"Body": BytesIO(document([record(1)]))},
+        Invoke=lambda: {"Payload": BytesIO(json.dumps(TAKEN).encode())},
+        DeleteObject={},
+    )
+
+    for failed in buckets(Deployment(aws.account, "prod")):
+        assert redrive(failed, dry_run=False, yes=True) == 0
+
+    assert documented_actions("redrive") == aws.actions

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,14 +16,20 @@ import pytest
 
 from infra import promises as stack
 from serverless_sessions import Event, SessionNotFound, Unavailable
+from serverless_sessions.errors import InternalError, NotAllowed, RouteNotFound
 from serverless_sessions.operate import promises
-from serverless_sessions.operate.deployment import OperationError
+from serverless_sessions.operate import smoke as smokes
+from serverless_sessions.operate.deployment import Deployment, OperationError
 from serverless_sessions.operate.smoke import (
+    Settling,
     check_session,
     confirm_append_only,
+    confirm_mapping,
     confirm_trail,
     confirm_ttl,
+    smoke,
 )
+from tests.support.aws import Aws, documented_actions
 from tests.support.template import resources
 
 WRITER = "arn:aws:iam::123456789012:role/session_audit"
@@ -63,6 +72,16 @@ def test_the_smoke_expects_what_the_stack_promises() -> None:
     """
     assert promises.TTL_ATTRIBUTE == stack.TTL_ATTRIBUTE
     assert promises.append_only(writer=WRITER) == stack.append_only(writer=WRITER)
+    on_a_mapping = {
+        alarm["AlarmName"]
+        for alarm in resources("AWS::CloudWatch::Alarm", "local").values()
+        if [dimension["Name"] for dimension in alarm["Dimensions"]] == ["EventSourceMappingUUID"]
+    }
+    assert on_a_mapping == {
+        f"Sessions-local-{package}-{name}"
+        for package in ("session_audit", "session_events")
+        for name in promises.MAPPING_ALARMS
+    }
 
 
 def promised() -> list[dict[str, Any]]:
@@ -125,6 +144,31 @@ def test_equivalent_or_stricter_policy_is_confirmed(audit: Any) -> None:
     confirm_append_only(audit, "audit", WRITER)
 
 
+def test_policy_is_put_back_by_the_command_that_the_smoke_prints(
+    audit: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deployment compares templates, so it leaves a policy that was changed by hand as it is."""
+    monkeypatch.setattr(smokes, "_POLICY_SECONDS", 0)
+    put_policy(audit, promised()[:1])
+    role = SimpleNamespace(get_function_configuration=lambda **_: {"Role": WRITER})
+    deployment: Any = SimpleNamespace(
+        region="us-east-1",
+        client=lambda _: role,
+        output=lambda name: "audit" if name == "AuditTableName" else name,
+    )
+
+    with pytest.raises(OperationError, match="does not deny dynamodb:PartiQLInsert"):
+        smokes._confirm_policy(deployment, audit)
+
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("aws ")]
+    words = shlex.split(line)
+    assert words[:3] == ["aws", "dynamodb", "put-resource-policy"]
+    options = dict(zip(words[3::2], words[4::2], strict=True))
+    assert options["--region"] == "us-east-1"
+    audit.put_resource_policy(ResourceArn=options["--resource-arn"], Policy=options["--policy"])
+    smokes._confirm_policy(deployment, audit)
+
+
 def test_missing_policy_fails(audit: Any) -> None:
     with pytest.raises(OperationError, match="audit has no policy"):
         confirm_append_only(audit, "audit", WRITER)
@@ -167,6 +211,8 @@ class Service:
     def __init__(self, wrong: str = "", error: Exception | None = None) -> None:
         self.wrong, self.error = wrong, error
         self.ended: list[str] = []
+        self.trail: list[Any] = []
+        self.calls: Counter[str] = Counter()
 
     def _call(self, method: str) -> None:
         if method == self.wrong and self.error:
@@ -184,6 +230,7 @@ class Service:
         self._call("change")
 
     def get(self, session_id: str) -> None:
+        self._call("get")
         if self.ended and self.wrong != "get":
             raise SessionNotFound("gone")
 
@@ -197,7 +244,8 @@ class Service:
         return 1
 
     def events(self, **_: Any) -> Iterator[Event]:
-        return iter(())
+        self._call("events")
+        return iter(self.trail)
 
 
 def authorizer(service: Any) -> Callable[[str], bool]:
@@ -211,7 +259,7 @@ def test_session_is_always_revoked(wrong: str, error: Any) -> None:
     service: Any = Service(wrong, error)
 
     with pytest.raises(type(error)):
-        check_session(service, authorizer(service))
+        check_session(service, authorizer(service), Settling(0))
 
     assert service.ended == ["smoke"]
 
@@ -220,7 +268,7 @@ def test_session_that_can_not_be_revoked_is_named(capsys: pytest.CaptureFixture[
     service: Any = Service("revoke_all", Unavailable("no answer"))
 
     with pytest.raises(OperationError):
-        check_session(service, lambda token: False)
+        check_session(service, lambda token: False, Settling(0))
 
     assert "is not revoked; it expires within 300 s" in capsys.readouterr().out
 
@@ -229,7 +277,7 @@ def test_session_that_outlives_its_end_fails() -> None:
     service: Any = Service("get")
 
     with pytest.raises(OperationError, match="returns a session that was revoked"):
-        check_session(service, authorizer(service))
+        check_session(service, authorizer(service), Settling(0))
 
 
 @pytest.mark.parametrize(("answers", "said"), [(False, "refuses"), (True, "lets in")])
@@ -237,7 +285,7 @@ def test_authorizer_that_always_answers_alike_fails(answers: bool, said: str) ->
     service: Any = Service()
 
     with pytest.raises(OperationError, match=f"The authorizer {said}"):
-        check_session(service, lambda token: answers)
+        check_session(service, lambda token: answers, Settling(0))
 
 
 def test_trail_without_the_session_fails() -> None:
@@ -245,3 +293,213 @@ def test_trail_without_the_session_fails() -> None:
 
     with pytest.raises(OperationError, match="The trail of x has nothing"):
         confirm_trail(service, "x")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The smoke's clock, which moves only when it sleeps."""
+    clock = SimpleNamespace(now=0.0)
+
+    def sleep(seconds: float) -> None:
+        clock.now += seconds
+
+    monkeypatch.setattr(smokes, "clock", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep))
+    return clock
+
+
+class Unsettled(Service):
+    """Refuses the calls of one method until a moment of `clock`."""
+
+    def __init__(self, wrong: str, error: Exception, clock: Any, until: float) -> None:
+        super().__init__(wrong, error)
+        self.clock, self.until = clock, until
+        self.trail = [SimpleNamespace(type="created"), SimpleNamespace(type="revoked")]
+
+    def _call(self, method: str) -> None:
+        if self.clock.now < self.until:
+            super()._call(method)
+
+    def authorize(self, token: str) -> bool:
+        self._call("authorize")
+        return not self.ended
+
+
+REFUSALS = [
+    NotAllowed("Forbidden"),
+    RouteNotFound("Not Found"),
+    InternalError("Internal Server Error"),
+    OperationError("The function failed 3 times."),
+]
+CALLS = ["create", "verify", "change", "revoke", "authorize", "events"]
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+@pytest.mark.parametrize("call", CALLS)
+def test_what_aws_spreads_slowly_is_waited_for(
+    clock: Any, capsys: pytest.CaptureFixture[str], call: str, error: Exception
+) -> None:
+    """A stage or a permission of a moment ago: 403, 404 or 500 for up to a minute."""
+    service: Any = Unsettled(call, error, clock, until=59)
+    settled = Settling(60)
+
+    check_session(service, service.authorize, settled)
+    settled(lambda: confirm_trail(service, "x"))
+
+    said = capsys.readouterr().out
+    assert said.count("  not yet: ") == 1
+    assert f"{error} Trying again for up to 60 s.\n" in said
+    assert service.ended == ["x"]
+
+
+class Uneven(Unsettled):
+    """Some of AWS's machines know the deployment already: every second call of a method works."""
+
+    def _call(self, method: str) -> None:
+        self.calls[method] += 1
+        if self.calls[method] % 2:
+            raise NotAllowed("Forbidden")
+
+
+def test_any_call_may_be_refused_after_another_one_was_not(clock: Any) -> None:
+    service: Any = Uneven("", NotAllowed("Forbidden"), clock, until=0)
+
+    check_session(service, service.authorize, Settling(60))
+
+    assert service.ended == ["x"]
+    assert service.calls == {
+        "create": 2,
+        "verify": 4,
+        "change": 2,
+        "authorize": 4,
+        "revoke": 2,
+        "get": 4,
+    }
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+def test_what_is_really_refused_fails_after_a_minute(clock: Any, error: Exception) -> None:
+    """As what it is, so that the command ends with the code of a missing permission."""
+    service: Any = Unsettled("verify", error, clock, until=600)
+
+    with pytest.raises(type(error)) as raised:
+        check_session(service, service.authorize, Settling(60))
+
+    assert raised.value is error
+    assert 60 <= clock.now < 61
+
+
+def test_answer_that_is_wrong_is_not_waited_for(clock: Any) -> None:
+    service: Any = Service("get")
+
+    with pytest.raises(OperationError, match="returns a session that was revoked"):
+        check_session(service, authorizer(service), Settling(60))
+
+    assert clock.now == 0
+
+
+STREAM = "arn:aws:dynamodb:eu-west-1:123456789012:table/sessions/stream/2026-11-26T00:00:00.000"
+
+
+def alarm(name: str, mapping: str) -> dict[str, Any]:
+    dimension = {"Name": "EventSourceMappingUUID", "Value": mapping}
+    return {"AlarmName": f"Sessions-prod-session_audit-{name}", "Dimensions": [dimension]}
+
+
+def deployed(**answers: Any) -> Aws:
+    """An account with a stack on which all is as it should be, but for `answers`."""
+    outputs = {
+        "SessionsTableName": "sessions",
+        "AuditTableName": "audit",
+        "AuditFunctionArn": "arn:aws:lambda:eu-west-1:123456789012:function:audit:live",
+        "AuthorizerArn": "arn:aws:lambda:eu-west-1:123456789012:function:authorizer:live",
+    }
+    policy = {"Version": "2012-10-17", "Statement": promises.append_only(writer=WRITER)}
+    as_it_should_be = {
+        "DescribeStacks": {
+            "Stacks": [
+                {
+                    "Outputs": [
+                        {"OutputKey": name, "OutputValue": value} for name, value in outputs.items()
+                    ]
+                }
+            ]
+        },
+        "DescribeTimeToLive": {
+            "TimeToLiveDescription": {
+                "TimeToLiveStatus": "ENABLED",
+                "AttributeName": "ExpirationTime",
+            }
+        },
+        "DescribeTable": {"Table": {"TableArn": "arn:table", "LatestStreamArn": STREAM}},
+        "GetResourcePolicy": {"Policy": json.dumps(policy)},
+        "GetFunctionConfiguration": {"Role": WRITER},
+        "ListEventSourceMappings": {
+            "EventSourceMappings": [
+                {"UUID": "old", "EventSourceArn": "arn:old", "State": "Enabled"},
+                {"UUID": "m1", "EventSourceArn": STREAM, "State": "Enabled"},
+            ]
+        },
+        "DescribeAlarms": {"MetricAlarms": [alarm("gave-up", "m1"), alarm("dropped", "m1")]},
+    }
+    return Aws(**{**as_it_should_be, **answers})
+
+
+def mappings(state: str, stream: str = STREAM) -> dict[str, Any]:
+    return {"EventSourceMappings": [{"UUID": "m1", "EventSourceArn": stream, "State": state}]}
+
+
+@pytest.mark.parametrize(
+    ("answers", "said", "seconds"),
+    [
+        (
+            {"ListEventSourceMappings": {"EventSourceMappings": []}},
+            "No event source mapping sends the stream of sessions to session_audit",
+            0,
+        ),
+        ({"ListEventSourceMappings": mappings("Enabled", "arn:old")}, "No event source mapping", 0),
+        ({"ListEventSourceMappings": mappings("Disabled")}, "m1 of session_audit is Disabled", 0),
+        ({"ListEventSourceMappings": mappings("Creating")}, "m1 of session_audit is Creating", 60),
+        (
+            {"DescribeAlarms": {"MetricAlarms": [alarm("gave-up", "m1"), alarm("dropped", "old")]}},
+            "alarm Sessions-prod-session_audit-dropped does not watch the mapping m1",
+            0,
+        ),
+        (
+            {"DescribeAlarms": {"MetricAlarms": [alarm("dropped", "m1")]}},
+            "alarm Sessions-prod-session_audit-gave-up does not watch the mapping m1",
+            0,
+        ),
+    ],
+    ids=["none", "of another stream", "disabled", "creating", "made by hand", "no alarm"],
+)
+def test_mapping_that_no_alarm_would_miss_fails(
+    clock: Any, answers: dict[str, Any], said: str, seconds: int
+) -> None:
+    """A mapping that is disabled or gone has no age of records and no errors."""
+    service: Any = Service()
+
+    with pytest.raises(OperationError, match=said):
+        smoke(Deployment(deployed(**answers).account, "prod"), service)
+
+    assert seconds <= clock.now <= seconds + 1
+
+
+def test_mapping_of_the_stack_is_confirmed(capsys: pytest.CaptureFixture[str]) -> None:
+    confirm_mapping(Deployment(deployed().account, "prod"), "session_audit")
+
+    said = capsys.readouterr().out
+    assert said == "  the stream of sessions goes to session_audit, and alarms watch that\n"
+
+
+def test_operations_name_the_permissions_that_the_smoke_takes() -> None:
+    """On AWS, where it also reads the policy of the audit table."""
+    aws = deployed()
+    answers = [{"isAuthorized": True}, {"isAuthorized": False}]
+    aws.answers["Invoke"] = lambda: {"Payload": BytesIO(json.dumps(answers.pop(0)).encode())}
+    service: Any = Service()
+    service.trail = [SimpleNamespace(type="created"), SimpleNamespace(type="revoked")]
+
+    smoke(Deployment(aws.account, "prod"), service)
+
+    assert not answers
+    assert documented_actions("smoke") == aws.actions | {"execute-api:Invoke"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -587,3 +588,103 @@ def test_nag_would_find_something() -> None:
 
     with pytest.raises(RuntimeError, match="(?i)validation"):
         app.synth()
+
+
+def documented_command(start: str) -> str:
+    """A command of docs/operations.md in one line, whose first words are `start`."""
+    text = (ROOT / "docs/operations.md").read_text().replace("\\\n", " ")
+    [command] = re.findall(rf"^\s+(aws {start} .*)$", text, re.MULTILINE)
+    return str(command)
+
+
+def test_runbook_makes_a_mapping_like_that_of_the_stack() -> None:
+    """The one by hand, for the stream of a restored table."""
+    command = documented_command("lambda create-event-source-mapping")
+    options = dict(re.findall(r"--([\w-]+) ?([^-\s][^\s]*|-1)?(?= |$)", command))
+    properties = mapping("AuditSessionAudit")
+
+    assert options == {
+        "function-name": "FUNCTION",
+        "event-source-arn": "STREAM_ARN",
+        "starting-position": properties["StartingPosition"],
+        "batch-size": str(properties["BatchSize"]),
+        "maximum-batching-window-in-seconds": str(properties["MaximumBatchingWindowInSeconds"]),
+        "parallelization-factor": str(properties["ParallelizationFactor"]),
+        "maximum-retry-attempts": str(properties["MaximumRetryAttempts"]),
+        "maximum-record-age-in-seconds": str(properties["MaximumRecordAgeInSeconds"]),
+        "bisect-batch-on-function-error": "",
+        "function-response-types": ",".join(properties["FunctionResponseTypes"]),
+        "destination-config": "OnFailure={Destination=arn:aws:s3:::BUCKET}",
+        "metrics-config": f"Metrics={','.join(properties['MetricsConfig']['Metrics'])}",
+    }
+    assert len(properties.keys() - {"Tags"}) == len(options)
+    [pattern] = mapping("EventsSessionEvents", "local")["FilterCriteria"]["Filters"]
+    [documented] = re.findall("--filter-criteria '(.+)'", (ROOT / "docs/operations.md").read_text())
+    [same] = json.loads(documented)["Filters"]
+    assert json.loads(same["Pattern"]) == json.loads(pattern["Pattern"])
+
+
+def test_runbook_points_alarms_to_another_mapping_and_leaves_all_else() -> None:
+    command = (ROOT / "docs/operations.md").read_text().partition("put-metric-alarm")[2]
+    query = command.partition(".{")[2].partition("}")[0]
+    kept = {name: value for name, value in re.findall(r"(\w+): (\w+)", query)}
+
+    for name in ("gave-up", "dropped"):
+        [alarm] = [
+            properties
+            for properties in resources("AWS::CloudWatch::Alarm").values()
+            if properties["AlarmName"] == f"Sessions-dev-session_audit-{name}"
+        ]
+        assert kept == {key: key for key in alarm if key not in ("Dimensions", "Tags")}
+        assert [dimension["Name"] for dimension in alarm["Dimensions"]] == [
+            "EventSourceMappingUUID"
+        ]
+
+
+def documented_statements(command: str) -> list[Any]:
+    """Those of a policy in a command of docs/operations.md, after these words."""
+    text = (ROOT / "docs/operations.md").read_text().replace("\\\n", " ")
+    [policy] = re.findall(rf"aws {command} [^']*'([^']+)'", text)
+    statements = json.loads(policy)["Statement"]
+    return statements if isinstance(statements, list) else [statements]
+
+
+def test_runbook_gives_the_bucket_for_failed_events_its_policy() -> None:
+    [statement] = documented_statements("s3api put-bucket-policy")
+    [policy] = [
+        policy["PolicyDocument"]["Statement"]
+        for name, policy in resources("AWS::S3::BucketPolicy").items()
+        if name.startswith("AuditFailedEvents")
+    ]
+
+    assert [{**denial, "Resource": "…"} for denial in policy] == [{**statement, "Resource": "…"}]
+    assert statement["Resource"] == ["arn:aws:s3:::BUCKET", "arn:aws:s3:::BUCKET/*"]
+
+
+@pytest.mark.parametrize(
+    ("command", "on"),
+    [
+        (
+            "iam put-role-policy --role-name ROLE --policy-name failed-events",
+            {
+                "arn:aws:s3:::BUCKET/aws/lambda/*": "AuditFailedEvents/aws/lambda/*",
+                "arn:aws:s3:::BUCKET": "AuditFailedEvents",
+            },
+        ),
+        (
+            "iam put-role-policy --role-name ROLE --policy-name restored-stream",
+            {"STREAM_ARN": "StorageSessions.StreamArn"},
+        ),
+    ],
+)
+def test_runbook_gives_the_role_its_permissions(command: str, on: dict[str, str]) -> None:
+    statements = documented_statements(command)
+
+    allowed = {
+        on[statement["Resource"]]: {statement["Action"]}
+        if isinstance(statement["Action"], str)
+        else set(statement["Action"])
+        for statement in statements
+    }
+    assert allowed.keys() == set(on.values())
+    assert allowed == {name: actions("AuditSessionAuditRole")[name] for name in allowed}

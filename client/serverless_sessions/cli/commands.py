@@ -41,7 +41,7 @@ from serverless_sessions.errors import NotAllowed, SessionNotFound, SessionsErro
 from serverless_sessions.operate.account import Account, NoRegion
 from serverless_sessions.operate.deployment import Deployment
 from serverless_sessions.operate.redrive import buckets, redrive
-from serverless_sessions.operate.smoke import smoke
+from serverless_sessions.operate.smoke import SETTLING_SECONDS, smoke
 
 _NOT_ALLOWED = 4
 _AGO = re.compile(r"([1-9][0-9]{0,5})([smhd])")
@@ -316,11 +316,18 @@ def console(service: Service, stage: str | None, port: int, no_browser: bool) ->
 
 
 @command
-def _smoke(service: Service) -> None:
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=SETTLING_SECONDS,
+    show_default=True,
+    help="Repeat calls that fail for this many seconds: AWS spreads a deployment slowly.",
+)
+def _smoke(service: Service, wait: float) -> None:
     """Check that a deployment works, with one short session."""
     deployment = service.deployment()
     with deployment.sessions() as sessions:
-        smoke(deployment, sessions)
+        smoke(deployment, sessions, settling_seconds=wait)
 
 
 @command

@@ -31,6 +31,7 @@ class Deployment:
 
     def __init__(self, account: Account, stage: str) -> None:
         self._account = account
+        self._clients: dict[str, Any] = {}
         self.stage = stage
         self.stack = f"Sessions-{stage}"
         self.region = account.region
@@ -46,11 +47,12 @@ class Deployment:
         self._outputs = {
             output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", ())
         }
-        self._lambda = self.client("lambda")
 
     def client(self, service: str) -> Any:
-        """Create a client of an AWS service in the stack's region."""
-        return self._account.client(service)
+        """Return a client of an AWS service in the stack's region. It is created only once."""
+        if service not in self._clients:
+            self._clients[service] = self._account.client(service)
+        return self._clients[service]
 
     def has_output(self, name: str) -> bool:
         return name in self._outputs
@@ -85,7 +87,9 @@ class Deployment:
         for attempt in range(_TRIES):
             if attempt:
                 clock.sleep(_PAUSE_SECONDS * 2**attempt)
-            answer = self._lambda.invoke(FunctionName=function, Payload=json.dumps(event).encode())
+            answer = self.client("lambda").invoke(
+                FunctionName=function, Payload=json.dumps(event).encode()
+            )
             result = json.load(answer["Payload"])
             if "FunctionError" not in answer:
                 return result

@@ -10,6 +10,9 @@ from typing import Any
 # DynamoDB deletes an item some time after this many epoch seconds. It reads a top-level Number
 # and silently ignores anything else.
 TTL_ATTRIBUTE = "ExpirationTime"
+# The names of the alarms that watch one event source mapping, after the names of the stack and of
+# the function.
+MAPPING_ALARMS = "gave-up", "dropped"
 
 
 def append_only(*, writer: str) -> list[dict[str, Any]]:

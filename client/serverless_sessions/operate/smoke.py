@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from serverless_sessions import SessionNotFound, Sessions, SessionsError
 from serverless_sessions._core import clock
+from serverless_sessions.errors import NotAllowed, RouteNotFound, Unavailable
 from serverless_sessions.operate.deployment import Deployment, OperationError
-from serverless_sessions.operate.promises import TTL_ATTRIBUTE, append_only
+from serverless_sessions.operate.promises import MAPPING_ALARMS, TTL_ATTRIBUTE, append_only
+
+Result = TypeVar("Result")
 
 _USER = "smoke"
 # Long enough for slow calls. If the clean-up fails, the session still expires soon.
@@ -19,14 +23,51 @@ _TRAIL_SECONDS = 300
 # GetResourcePolicy is eventually consistent:
 # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_GetResourcePolicy.html
 _POLICY_SECONDS = 30
+# A mapping that was created or changed a moment ago is not enabled yet.
+_MAPPING_SECONDS = 60
+# After a first deployment a call can fail for up to a minute: with 404 until the stage is known
+# everywhere, and with 403 or 500 until the permissions of the caller or of the function are.
+SETTLING_SECONDS = 60
+_PAUSE_SECONDS = 0.5
 
 
 class NotYet(OperationError):
     """A check failed, but it may succeed in a moment."""
 
 
+class Settling:
+    """Repeats failing calls for up to `seconds`, because AWS spreads a deployment slowly.
+
+    A call that really lacks a permission fails only after this time.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = clock.monotonic() + seconds
+        self._is_announced = False
+
+    def __call__(self, call: Callable[[], Result]) -> Result:
+        """Return the result of `call`. Raises its last error when the time is over."""
+        while True:
+            try:
+                return call()
+            except NotYet:
+                raise
+            except (NotAllowed, RouteNotFound, Unavailable, OperationError) as error:
+                if clock.monotonic() >= self._end:
+                    raise
+                if not self._is_announced:
+                    _say(f"not yet: {error} Trying again for up to {self._seconds:.0f} s.")
+                self._is_announced = True
+            clock.sleep(_PAUSE_SECONDS)
+
+
 def smoke(
-    deployment: Deployment, sessions: Sessions, *, trail_seconds: float = _TRAIL_SECONDS
+    deployment: Deployment,
+    sessions: Sessions,
+    *,
+    settling_seconds: float = SETTLING_SECONDS,
+    trail_seconds: float = _TRAIL_SECONDS,
 ) -> None:
     """Print a line for every check that succeeds. The first failure raises `OperationError`."""
     print(f"{deployment.stack} in {deployment.region}:")
@@ -36,13 +77,13 @@ def smoke(
     if deployment.stage == "local":
         _say("the policy of the audit table: not checked, the local stack keeps no table policies")
     else:
-        function = deployment.client("lambda").get_function_configuration(
-            FunctionName=deployment.output("AuditFunctionArn")
-        )
-        table = deployment.output("AuditTableName")
-        _within(_POLICY_SECONDS, lambda: confirm_append_only(dynamodb, table, function["Role"]))
-    session_id = check_session(sessions, lambda token: _authorize(deployment, token))
-    _within(trail_seconds, lambda: confirm_trail(sessions, session_id))
+        _confirm_policy(deployment, dynamodb)
+    _within(_MAPPING_SECONDS, lambda: confirm_mapping(deployment, "session_audit"))
+    if deployment.has_output("EventsFunctionArn"):
+        _within(_MAPPING_SECONDS, lambda: confirm_mapping(deployment, "session_events"))
+    settled = Settling(settling_seconds)
+    session_id = check_session(sessions, lambda token: _authorize(deployment, token), settled)
+    _within(trail_seconds, lambda: settled(lambda: confirm_trail(sessions, session_id)))
     print("It works.")
 
 
@@ -54,6 +95,24 @@ def confirm_ttl(dynamodb: Any, table: str) -> None:
     if status not in ("ENABLED", "ENABLING") or attribute != TTL_ATTRIBUTE:
         raise OperationError(f"{state}; it must be on {TTL_ATTRIBUTE}.")
     _say(state)
+
+
+def _confirm_policy(deployment: Deployment, dynamodb: Any) -> None:
+    """Check the policy of the audit table. If it is wrong, print the command that corrects it."""
+    function = deployment.client("lambda").get_function_configuration(
+        FunctionName=deployment.output("AuditFunctionArn")
+    )
+    table, writer = deployment.output("AuditTableName"), function["Role"]
+    try:
+        _within(_POLICY_SECONDS, lambda: confirm_append_only(dynamodb, table, writer))
+    except OperationError:
+        arn = dynamodb.describe_table(TableName=table)["Table"]["TableArn"]
+        policy = {"Version": "2012-10-17", "Statement": append_only(writer=writer)}
+        command = ["aws", "dynamodb", "put-resource-policy", "--region", deployment.region]
+        command += ["--resource-arn", arn, "--policy", json.dumps(policy)]
+        _say("this command restores the policy, without any statements of your own:")
+        print(f"\n{shlex.join(command)}\n", flush=True)
+        raise
 
 
 def confirm_append_only(dynamodb: Any, table: str, writer: str) -> None:
@@ -97,29 +156,67 @@ def _list(one_or_more: Any) -> list[Any]:
     return one_or_more if isinstance(one_or_more, list) else [one_or_more]
 
 
-def check_session(sessions: Sessions, authorize: Callable[[str], bool]) -> str:
+def confirm_mapping(deployment: Deployment, package: str) -> None:
+    """Check that a mapping sends a table's stream to the function, and that alarms watch it.
+
+    No alarm goes off if a mapping is missing or disabled. Two of the alarms name one mapping, so
+    they miss the failures of a mapping that was created by hand.
+    """
+    table, function = {
+        "session_audit": ("SessionsTableName", "AuditFunctionArn"),
+        "session_events": ("AuditTableName", "EventsFunctionArn"),
+    }[package]
+    table, function = deployment.output(table), deployment.output(function)
+    described = deployment.client("dynamodb").describe_table(TableName=table)
+    stream = described["Table"].get("LatestStreamArn")
+    listed = deployment.client("lambda").list_event_source_mappings(FunctionName=function)
+    states = {
+        mapping["UUID"]: mapping["State"]
+        for mapping in listed["EventSourceMappings"]
+        if mapping["EventSourceArn"] == stream
+    }
+    if not states:
+        raise OperationError(f"No event source mapping sends the stream of {table} to {package}.")
+    # Lambda refuses a second mapping of the same stream to the same function.
+    mapping, state = next(iter(states.items()))
+    if state != "Enabled":
+        kind = OperationError if state == "Disabled" else NotYet
+        raise kind(f"The event source mapping {mapping} of {package} is {state}.")
+    alarms = [f"{deployment.stack}-{package}-{name}" for name in MAPPING_ALARMS]
+    answer = deployment.client("cloudwatch").describe_alarms(AlarmNames=alarms)
+    watched = {
+        alarm["AlarmName"]: [dimension["Value"] for dimension in alarm.get("Dimensions", ())]
+        for alarm in answer["MetricAlarms"]
+    }
+    for alarm in alarms:
+        if watched.get(alarm) != [mapping]:
+            raise OperationError(f"The alarm {alarm} does not watch the mapping {mapping}.")
+    _say(f"the stream of {table} goes to {package}, and alarms watch that")
+
+
+def check_session(sessions: Sessions, authorize: Callable[[str], bool], settled: Settling) -> str:
     """Create, verify, change and revoke a session, and return its id.
 
     `authorize` returns whether the authorizer accepts a token. If anything fails, the session is
     revoked.
     """
     try:
-        issued = sessions.create(_USER, ttl_seconds=_TTL_SECONDS)
+        issued = settled(lambda: sessions.create(_USER, ttl_seconds=_TTL_SECONDS))
         session_id, token = issued.session.session_id, issued.token
         _say(f"session {session_id} created")
-        if sessions.verify(token) is None:
+        if settled(lambda: sessions.verify(token)) is None:
             raise OperationError("The API refuses the token of a live session.")
         _say("verified by its token")
-        sessions.change(session_id, {"smoke": True})
+        settled(lambda: sessions.change(session_id, {"smoke": True}))
         _say("changed")
-        if not authorize(token):
+        if not settled(lambda: authorize(token)):
             raise OperationError("The authorizer refuses the token of a live session.")
         _say("let in by the authorizer")
-        sessions.revoke(session_id, reason="smoke")
-        if _exists(sessions, session_id) or sessions.verify(token) is not None:
+        settled(lambda: sessions.revoke(session_id, reason="smoke"))
+        if settled(lambda: _exists(sessions, session_id) or sessions.verify(token) is not None):
             raise OperationError("The API returns a session that was revoked.")
         _say("revoked, and gone")
-        if authorize(token):
+        if settled(lambda: authorize(token)):
             raise OperationError("The authorizer lets in the token of a revoked session.")
         _say("refused by the authorizer")
     except BaseException:
@@ -175,7 +272,7 @@ def _within(seconds: float, confirm: Callable[[], None]) -> None:
         except NotYet as error:
             if clock.monotonic() > deadline:
                 raise OperationError(f"{error} Waited {seconds:.0f} s for it.") from error
-        clock.sleep(0.5)
+        clock.sleep(_PAUSE_SECONDS)
 
 
 def _say(line: str) -> None:
