@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -402,3 +404,20 @@ def test_redrive_exits_with_the_higher_code_of_both_buckets(
     done = CliRunner().invoke(main, ["--stage", "dev", "redrive", *options])
 
     assert (done.exit_code, received) == (2, [flags, flags])
+
+
+@pytest.mark.parametrize(("options", "seconds"), [((), 60), (("--wait", "0"), 0)])
+def test_smoke_waits_a_minute_unless_it_should_not(
+    monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], seconds: int
+) -> None:
+    waited = []
+    deployment = SimpleNamespace(sessions=nullcontext)
+    monkeypatch.setattr(Cli, "deployment", lambda self: deployment)
+    monkeypatch.setattr(
+        "serverless_sessions.cli.commands.smoke",
+        lambda *_, settling_seconds: waited.append(settling_seconds),
+    )
+
+    done = CliRunner().invoke(main, ["--stage", "dev", "smoke", *options])
+
+    assert (done.exit_code, waited) == (0, [seconds])

@@ -346,8 +346,8 @@ def test_what_aws_spreads_slowly_is_waited_for(
     settled(lambda: confirm_trail(service, "x"))
 
     said = capsys.readouterr().out
-    assert said.count("  not yet: ") == 1
-    assert f"{error} Trying again for up to 60 s.\n" in said
+    assert said.count("  not yet, ") == 1
+    assert f"  not yet, trying again for up to 60 s: {error}\n" in said
     assert service.ended == ["x"]
 
 

@@ -57,7 +57,7 @@ class Settling:
                 if clock.monotonic() >= self._end:
                     raise
                 if not self._is_announced:
-                    _say(f"not yet: {error} Trying again for up to {self._seconds:.0f} s.")
+                    _say(f"not yet, trying again for up to {self._seconds:.0f} s: {error}")
                 self._is_announced = True
             clock.sleep(_PAUSE_SECONDS)
 
