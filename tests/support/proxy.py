@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from email.utils import formatdate
 from http.client import HTTPConnection
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -141,12 +142,15 @@ def proxy_to(upstream: str = "", tls: ssl.SSLContext | None = None) -> Iterator[
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def http_answer(status: int, body: bytes, checksum: int | None = None) -> bytes:
-    """Return an HTTP answer in DynamoDB's format, by default with the correct checksum."""
+def http_answer(
+    status: int, body: bytes, checksum: int | None = None, date: float | None = None
+) -> bytes:
+    """Return an HTTP answer in DynamoDB's format, by default with the right checksum and time."""
     crc32 = zlib.crc32(body) if checksum is None else checksum
     head = (
         f"HTTP/1.1 {status} Status\r\nContent-Type: application/x-amz-json-1.0\r\n"
-        f"Content-Length: {len(body)}\r\nx-amz-crc32: {crc32}\r\n\r\n"
+        f"Content-Length: {len(body)}\r\nx-amz-crc32: {crc32}\r\n"
+        f"Date: {formatdate(date, usegmt=True)}\r\n\r\n"
     )
     return head.encode() + body
 
