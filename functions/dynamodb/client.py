@@ -101,8 +101,8 @@ class Client:
             credentials=self._credentials.get(),
             now=clock.time(),
         )
-        status, checksum, answer = self._transport.exchange(headers, body, deadline)
-        if status in (408, 429) or status >= 500:
+        status, checksum, answer, _ = self._transport.exchange(headers, body, deadline)
+        if status in (408, 429) or not 200 <= status < 500:
             raise TransientError(f"HTTP {status}")
         # A damaged result must not be mistaken for an empty one.
         if checksum not in (None, zlib.crc32(answer)):

@@ -143,8 +143,9 @@ class Network:
         return self._lose()
 
     def _cut(self, headers: dict[str, str], body: bytes) -> Answer:
-        status, _, answer = self._land(headers, body)
-        return Answer(status, zlib.crc32(answer), answer[: len(answer) // 2])
+        landed = self._land(headers, body)
+        half = landed.body[: len(landed.body) // 2]
+        return Answer(landed.status, zlib.crc32(landed.body), half)
 
     def _refuse_some(self, headers: dict[str, str], body: bytes) -> Answer:
         return self._refuse(headers, body, lambda _: self._random.random() < 0.3)
