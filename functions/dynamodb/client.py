@@ -98,7 +98,7 @@ class Client:
             body,
             host=self._transport.host,
             region=self._region,
-            credentials=self._credentials.get(),
+            credentials=self._credentials.get(deadline),
             now=clock.time(),
         )
         status, checksum, answer, _ = self._transport.exchange(headers, body, deadline)

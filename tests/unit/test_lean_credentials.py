@@ -5,8 +5,11 @@ from __future__ import annotations
 import datetime
 import json
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -14,8 +17,9 @@ from dynamodb import client as lean
 from dynamodb.client import Client
 from dynamodb.errors import NoCredentials, TransientError
 from local.stack import HOST
-from tests.support.lean import GOOD, ITEM, get
+from tests.support.lean import AT_MOST, GOOD, ITEM, SHORT, get
 from tests.support.proxy import Exchange, Fault, Proxy, refusing
+from tests.support.waiting import eventually
 
 
 def test_no_credentials_are_one_clear_error(
@@ -36,8 +40,12 @@ class Endpoint(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__((HOST, 0), EndpointHandler)
         self.lifetime = datetime.timedelta(hours=6)
-        self.asked: list[str] = []
+        self.authorizations: list[str] = []
         self.status = 200
+        # What to change in the answer, or to answer in its place.
+        self.changes: dict[str, Any] = {}
+        self.body: bytes | None = None
+        self.drips = False
         self.may_answer = threading.Event()
         self.may_answer.set()
 
@@ -51,21 +59,27 @@ class EndpointHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         endpoint = self.server
-        endpoint.asked.append(self.headers["Authorization"])
+        endpoint.authorizations.append(self.headers["Authorization"])
         endpoint.may_answer.wait(20)
         expiration = datetime.datetime.now(datetime.UTC) + endpoint.lifetime
-        body = json.dumps(
-            {
-                "AccessKeyId": f"KEY{len(endpoint.asked)}",
-                "SecretAccessKey": "secret",
-                "Token": "token",
-                "Expiration": expiration.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            }
-        ).encode()
+        answer = {
+            "AccessKeyId": f"KEY{len(endpoint.authorizations)}",
+            "SecretAccessKey": "secret",
+            "Token": "token",
+            "Expiration": expiration.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        body = endpoint.body
+        if body is None:
+            body = json.dumps(answer | endpoint.changes).encode()
         self.send_response(endpoint.status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with suppress(OSError):  # the client may have given up
+            while endpoint.drips and body:
+                self.wfile.write(body[:1])
+                body = body[1:]
+                time.sleep(0.05)
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Log nothing. The default writes to standard error."""
@@ -107,21 +121,161 @@ def test_credentials_of_an_endpoint_are_loaded_once(
         get(client)
 
     assert keys == ["KEY1"] * 3
-    assert endpoint.asked == ["authorization"]
+    assert endpoint.authorizations == ["authorization"]
+
+
+def test_threads_that_begin_together_load_credentials_once(
+    endpoint: Endpoint, client: Client, server: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynamodb.credentials._ENDPOINT_SECONDS", AT_MOST)
+    monkeypatch.setattr(lean, "_ATTEMPT_SECONDS", AT_MOST)
+    endpoint.may_answer.clear()
+    keys = keys_used(server)
+    threads = [threading.Thread(target=get, args=(client,)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: endpoint.authorizations)
+    endpoint.may_answer.set()
+    for thread in threads:
+        thread.join()
+
+    assert keys == ["KEY1"] * 5
+    assert len(endpoint.authorizations) == 1
 
 
 def test_credentials_of_an_endpoint_are_renewed_before_they_expire(
-    endpoint: Endpoint, client: Client, server: Proxy
+    endpoint: Endpoint, client: Client, server: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """botocore requests new ones from 15 minutes before the expiry on."""
-    endpoint.lifetime = datetime.timedelta(minutes=14)
     keys = keys_used(server)
     get(client)
-    endpoint.lifetime = datetime.timedelta(hours=6)
+    endpoint.lifetime = datetime.timedelta(hours=12)
+    now = time.time()
+
+    for minutes in (344, 346, 360):
+        monkeypatch.setattr("clock.time", lambda minutes=minutes: now + minutes * 60)
+        get(client)
+
+    assert keys == ["KEY1", "KEY1", "KEY2", "KEY2"]
+
+
+def test_old_credentials_serve_while_the_endpoint_fails(
+    endpoint: Endpoint, client: Client, server: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried once a minute, so that not every request waits for it, and costs no attempt."""
+    monkeypatch.setattr(lean, "ATTEMPTS", 1)
+    keys = keys_used(server)
+    endpoint.lifetime = datetime.timedelta(minutes=15)
     get(client)
+    endpoint.status = 500
+    now = time.time()
+
+    for seconds in (59, 61, 61, 120, 122):
+        monkeypatch.setattr("clock.time", lambda seconds=seconds: now + seconds)
+        get(client)
+
+    assert keys == ["KEY1"] * 6
+    assert len(endpoint.authorizations) == 3
+
+
+def test_old_credentials_serve_while_another_thread_loads_new_ones(
+    endpoint: Endpoint, client: Client, server: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynamodb.credentials._ENDPOINT_SECONDS", AT_MOST)
+    monkeypatch.setattr(lean, "_ATTEMPT_SECONDS", AT_MOST)
+    keys = keys_used(server)
+    get(client)
+    endpoint.may_answer.clear()
+    monkeypatch.setattr("clock.time", lambda: time.time() + 6 * 3600)
+    first = threading.Thread(target=get, args=(client,))
+    first.start()
+    eventually(lambda: len(endpoint.authorizations) == 2)
+
     get(client)
 
-    assert keys == ["KEY2", "KEY3", "KEY3"] or keys == ["KEY1", "KEY2", "KEY2"]
+    assert keys == ["KEY1", "KEY1"]
+    endpoint.may_answer.set()
+    first.join()
+    assert keys == ["KEY1", "KEY1", "KEY2"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"Code": "InternalError", "Message": "classified"}',
+        b"\xff",
+        b"[" * 100_000,
+    ],
+)
+def test_answer_without_credentials_is_an_outage(
+    endpoint: Endpoint, client: Client, server: Proxy, body: bytes
+) -> None:
+    endpoint.body = body
+
+    with pytest.raises(TransientError, match="credentials: malformed answer"):
+        get(client)
+
+    assert server.operations == []
+    endpoint.body = None
+    server.plan(GOOD)
+    assert get(client) == ITEM
+
+
+@pytest.mark.parametrize(
+    "value", ["", None, 1, [], "key\r\nHost: another", "schl\u00fcssel", "\ud800"]
+)
+@pytest.mark.parametrize("name", ["AccessKeyId", "SecretAccessKey", "Token"])
+def test_key_that_can_be_none_is_an_outage(
+    endpoint: Endpoint, client: Client, server: Proxy, name: str, value: object
+) -> None:
+    endpoint.changes = {name: value}
+
+    with pytest.raises(TransientError, match="credentials: malformed answer"):
+        get(client)
+    assert server.operations == []
+
+
+@pytest.mark.parametrize(
+    "date", ["", "tomorrow", None, 1_795_392_000, "2026-11-23", "2026-11-23T00:00:00"]
+)
+def test_malformed_expiration_is_an_outage(
+    endpoint: Endpoint, client: Client, server: Proxy, date: object
+) -> None:
+    """The last two have no time zone."""
+    endpoint.changes = {"Expiration": date}
+
+    with pytest.raises(TransientError, match="credentials: malformed answer"):
+        get(client)
+    assert server.operations == []
+
+
+@pytest.mark.parametrize("hours", [-1, -24 * 365 * 20])
+def test_credentials_that_come_expired_are_for_dynamodb_to_judge(
+    endpoint: Endpoint, client: Client, server: Proxy, hours: int
+) -> None:
+    """They may look so because the clock of this host is wrong. They are kept for a minute."""
+    endpoint.lifetime = datetime.timedelta(hours=hours)
+    server.plan(always=refusing("ExpiredTokenException"))
+    with pytest.raises(TransientError, match="ExpiredTokenException"):
+        get(client)
+
+    server.plan(always=GOOD)
+    assert get(client) == get(client) == ITEM
+    assert len(endpoint.authorizations) == 3
+
+
+@pytest.mark.parametrize("uri", ["", "credentials", "ftp://127.0.0.1/", "http://127.0.0.1:port/"])
+def test_endpoint_that_is_no_url_provides_no_credentials(
+    client: Client, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri)
+
+    with pytest.raises(NoCredentials, match="AWS_CONTAINER_CREDENTIALS_FULL_URI: "):
+        get(client)
 
 
 @pytest.mark.parametrize("code", ["ExpiredTokenException", "ExpiredToken"])
@@ -141,9 +295,9 @@ def test_endpoint_that_fails_is_an_outage(
 ) -> None:
     """The next request may succeed."""
     endpoint.status = 500
-    with pytest.raises(TransientError, match="CredentialRetrievalError"):
+    with pytest.raises(TransientError, match="credentials: HTTP 500"):
         get(client)
-    assert len(endpoint.asked) == lean.ATTEMPTS
+    assert len(endpoint.authorizations) == lean.ATTEMPTS
     assert server.operations == []
 
     endpoint.status = 200
@@ -151,15 +305,50 @@ def test_endpoint_that_fails_is_an_outage(
     assert get(client) == ITEM
 
 
-def test_endpoint_that_is_silent_is_an_outage(
-    endpoint: Endpoint, client: Client, server: Proxy
+@pytest.mark.parametrize("drips", [False, True])
+def test_endpoint_that_is_silent_or_slow_is_an_outage(
+    endpoint: Endpoint,
+    client: Client,
+    server: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    drips: bool,
 ) -> None:
-    """It is given up after a second, because an attempt has 3 s in total."""
-    endpoint.may_answer.clear()
+    """The whole answer has a second: an attempt has 3 s in all."""
+    endpoint.drips = drips
+    if not drips:
+        endpoint.may_answer.clear()
+    monkeypatch.setattr("dynamodb.credentials._ENDPOINT_SECONDS", SHORT)
+    monkeypatch.setattr("dynamodb.connection.ANSWER_SECONDS", AT_MOST)
+    monkeypatch.setattr(lean, "_ATTEMPT_SECONDS", AT_MOST)
+    begin = time.monotonic()
 
-    with pytest.raises(TransientError, match="CredentialRetrievalError"):
+    with pytest.raises(TransientError, match="credentials: TimeoutError"):
         get(client)
 
+    assert time.monotonic() - begin < AT_MOST
     endpoint.may_answer.set()
-    assert len(endpoint.asked) == lean.ATTEMPTS
+    assert len(endpoint.authorizations) == lean.ATTEMPTS
     assert server.operations == []
+
+
+def test_thread_that_waits_for_those_of_another_keeps_its_own_deadline(
+    endpoint: Endpoint, client: Client, server: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynamodb.credentials._ENDPOINT_SECONDS", AT_MOST)
+    monkeypatch.setattr("dynamodb.connection.ANSWER_SECONDS", AT_MOST)
+    monkeypatch.setattr(lean, "_ATTEMPT_SECONDS", AT_MOST)
+    endpoint.may_answer.clear()
+    server.plan(always=GOOD)
+    other = threading.Thread(target=get, args=(client,))
+    other.start()
+    eventually(lambda: endpoint.authorizations)
+    monkeypatch.setattr(lean, "_ATTEMPT_SECONDS", SHORT)
+
+    with pytest.raises(TransientError, match="credentials: TimeoutError"):
+        get(client)
+
+    assert len(endpoint.authorizations) == 1
+    assert server.operations == []
+    endpoint.may_answer.set()
+    other.join()
+    assert server.operations == ["GetItem"]
