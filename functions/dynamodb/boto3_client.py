@@ -15,7 +15,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnection
 
-from dynamodb.client import ATTEMPTS, EXPIRED, THROTTLED
+from dynamodb.client import ATTEMPTS, EXPIRED, THROTTLED, is_wrong_time
 from dynamodb.connection import ANSWER_SECONDS, CONNECT_SECONDS
 from dynamodb.errors import NoCredentials, RequestRefused, TransientError
 
@@ -67,7 +67,13 @@ def _translated(operation: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
 
 def _refusal(error: ClientError) -> RequestRefused | TransientError:
     answer: Any = error.response
-    code, status = answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]
-    if code in THROTTLED | EXPIRED or status in (408, 429) or status >= 500:
+    code, message = answer["Error"]["Code"], answer["Error"]["Message"]
+    status = answer["ResponseMetadata"]["HTTPStatusCode"]
+    if (
+        code in THROTTLED | EXPIRED
+        or status in (408, 429)
+        or status >= 500
+        or is_wrong_time(code, message)
+    ):
         return TransientError(code)
-    return RequestRefused(code, answer["Error"]["Message"], answer.get("Item", {}))
+    return RequestRefused(code, message, answer.get("Item", {}))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import zlib
 from binascii import a2b_base64, b2a_base64
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from random import SystemRandom
 from typing import Any, Protocol
 
 import clock
@@ -28,6 +30,8 @@ THROTTLED = {
     "ThrottlingException",
 }
 EXPIRED = {"ExpiredToken", "ExpiredTokenException"}
+# All clones of a SnapStart snapshot start with the same state of any other generator.
+_random = SystemRandom()
 
 
 class Transport(Protocol):
@@ -53,12 +57,17 @@ class Client:
 
     An operation succeeds or fails within 7 s. It makes at most two attempts of 3 s, with a pause of
     at most half a second between them.
+
+    If DynamoDB refuses a signature because of its time, the clock of this host is wrong, or the
+    host was frozen before the request was sent. From then on, signatures use DynamoDB's clock.
     """
 
     def __init__(self, transport: Transport, *, region: str) -> None:
         self._transport = transport
         self._region = region
         self._credentials = CredentialSource()
+        # How many seconds DynamoDB's clock is ahead of this host's, as far as that matters.
+        self._clock_ahead = 0.0
 
     def get_item(self, **request: Any) -> dict[str, Any]:
         return self._call("GetItem", request)
@@ -88,7 +97,7 @@ class Client:
             try:
                 return self._attempt(operation, body)
             except TransientError:
-                clock.sleep(random.uniform(*_PAUSE_SECONDS))  # noqa: S311
+                clock.sleep(_random.uniform(*_PAUSE_SECONDS))
         return self._attempt(operation, body)
 
     def _attempt(self, operation: str, body: bytes) -> dict[str, Any]:
@@ -99,9 +108,9 @@ class Client:
             host=self._transport.host,
             region=self._region,
             credentials=self._credentials.get(deadline),
-            now=clock.time(),
+            now=clock.time() + self._clock_ahead,
         )
-        status, checksum, answer, _ = self._transport.exchange(headers, body, deadline)
+        status, checksum, answer, date = self._transport.exchange(headers, body, deadline)
         if status in (408, 429) or not 200 <= status < 500:
             raise TransientError(f"HTTP {status}")
         # A damaged result must not be mistaken for an empty one.
@@ -112,17 +121,33 @@ class Client:
             return result
         if status == 200:
             raise TransientError("NoJSON")
-        raise self._refusal(status, result or {})
+        raise self._refusal(status, result or {}, date)
 
-    def _refusal(self, status: int, error: dict[str, Any]) -> Exception:
+    def _refusal(self, status: int, error: dict[str, Any], date: str | None) -> Exception:
         # "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"
         code = str(error.get("__type", f"HTTP {status}")).rpartition("#")[2]
+        message = str(error.get("message") or error.get("Message") or "")
         if code in EXPIRED:
             self._credentials.reload()
-        if code in THROTTLED | EXPIRED:
-            return TransientError(code)
-        message = error.get("message") or error.get("Message") or ""
-        return RequestRefused(code, message, error.get("Item", {}))
+        elif is_wrong_time(code, message):
+            with suppress(ValueError, OverflowError):
+                now = parsedate_to_datetime(date or "").timestamp()
+                self._clock_ahead = now - clock.time()
+        elif code not in THROTTLED:
+            return RequestRefused(code, message, error.get("Item", {}))
+        return TransientError(code)
+
+
+def is_wrong_time(code: str, message: str) -> bool:
+    """Whether DynamoDB refused a request because of the time at which it was signed.
+
+    The code of a signature that is too old or too new is the same as that of a wrong one:
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
+    """
+    return code == "RequestExpired" or (
+        code == "InvalidSignatureException"
+        and message.startswith(("Signature expired", "Signature not yet current"))
+    )
 
 
 def connect() -> Client:

@@ -149,6 +149,16 @@ def test_error_that_is_not_dynamodbs_own_is_503(
     assert api("GET", f"/sessions/{ABSENT}").status == 503
 
 
+def test_signature_that_dynamodb_finds_too_old_is_503(api: Api, network: Proxy) -> None:
+    """The clock of this host is wrong, or the host was frozen: the next call may succeed."""
+    late = refusing("InvalidSignatureException", message="Signature expired: … is now earlier …")
+    network.plan(always=late)
+
+    answer = api("GET", f"/sessions/{ABSENT}")
+
+    assert (answer.status, answer.json["code"]) == (503, "unavailable")
+
+
 @pytest.mark.parametrize(
     "message",
     [

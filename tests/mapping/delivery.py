@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from random import Random
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 import pytest
@@ -193,7 +192,7 @@ class Delivery:
             for name in ("time", "monotonic"):
                 patch.setattr(clock, name, lambda: self.clock.now)
             patch.setattr(clock, "sleep", self.clock.spend)
-            patch.setattr(lean, "random", SimpleNamespace(uniform=self.random.uniform))
+            patch.setattr(lean, "_random", self.random)
             patch.setattr("boto3.client", lambda name, config: {"s3": self._bucket}[name])
             logging.disable()
             seam.reset(lean.Client(self.network, region="us-east-1"))

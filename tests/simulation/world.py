@@ -140,7 +140,7 @@ class World:
             patch.setattr(clock, "monotonic", lambda: self.time.now)
             patch.setattr(clock, "sleep", self.time.wait)
             patch.setattr(user_sessions, "ThreadPoolExecutor", _NoPool)
-            patch.setattr(lean, "random", SimpleNamespace(uniform=lambda least, most: most))
+            patch.setattr(lean, "_random", SimpleNamespace(uniform=lambda least, most: most))
             for module in (session, token):
                 patch.setattr(module, "secrets", secrets)
             patch.setattr(self.audit, "unrecorded", [])

@@ -4,7 +4,9 @@ planned.
 
 from __future__ import annotations
 
+import datetime
 import json
+import random
 import time
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from dynamodb import client as lean
 from dynamodb.client import Client
-from dynamodb.connection import ANSWER_SECONDS, CONNECT_SECONDS
+from dynamodb.connection import ANSWER_SECONDS, CONNECT_SECONDS, Answer, Connections
 from dynamodb.credentials import Credentials
 from dynamodb.errors import RequestRefused, TransientError
 from tests.support.lean import AT_MOST, GOOD, ITEM, SHORT, connected, get
@@ -24,6 +26,7 @@ from tests.support.proxy import (
     closing,
     cut,
     dripping,
+    http_answer,
     refusing,
     resetting,
     silent,
@@ -61,6 +64,14 @@ def test_value_that_is_not_an_attribute_value_is_refused(client: Client, server:
     assert server.operations == []
 
 
+def absurdly_long(length: int) -> Fault:
+    def answer(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length)
+        closing(exchange)
+
+    return answer
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -79,6 +90,8 @@ def test_value_that_is_not_an_attribute_value_is_refused(client: Client, server:
         (answering(200, b'{"Item": {}}', checksum=1), "ChecksumMismatch"),
         (answering(400, b'{"__type": "x#ValidationException"}', checksum=1), "ChecksumMismatch"),
         (lambda exchange: exchange.send(b"garbage\r\n\r\n"), "BadStatusLine"),
+        (absurdly_long(10**18), "MemoryError|IncompleteRead"),
+        (absurdly_long(10**30), "OverflowError|IncompleteRead"),
         (refusing("ThrottlingException"), "ThrottlingException"),
         (refusing("ProvisionedThroughputExceededException"), "ProvisionedThroughput"),
         (refusing("InternalServerError", 500), "HTTP 500"),
@@ -122,6 +135,118 @@ def test_error_of_a_proxy_has_its_status(client: Client, server: Proxy, body: by
         get(client)
 
 
+def test_pauses_differ_in_copies_of_a_snapshot(
+    client: Client, server: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SnapStart copies the state of `random`, and copies that repeat at once are no help."""
+    pauses: list[float] = []
+    monkeypatch.setattr(lean, "_PAUSE_SECONDS", (0.05, 0.5))
+    monkeypatch.setattr("clock.sleep", pauses.append)
+    state = random.getstate()
+    for _ in range(3):
+        random.setstate(state)
+        server.plan(answering(500), GOOD)
+        get(client)
+
+    assert len(set(pauses)) == 3
+    assert all(0.05 <= pause <= 0.5 for pause in pauses)
+
+
+def judging_time(seconds_ahead: float) -> Fault:
+    """As DynamoDB does, whose clock is this far ahead of this host's."""
+
+    def answer(exchange: Exchange) -> None:
+        now = time.time() + seconds_ahead
+        date = datetime.datetime.strptime(exchange.headers["x-amz-date"], "%Y%m%dT%H%M%S%z")
+        if abs(late := now - date.timestamp()) < 300:
+            GOOD(exchange)
+            return
+        message = "Signature expired: …" if late > 0 else "Signature not yet current: …"
+        error = {"__type": "com.amazon.coral.service#InvalidSignatureException"}
+        body = json.dumps(error | {"message": message}).encode()
+        exchange.send(http_answer(400, body, date=now))
+
+    return answer
+
+
+@pytest.mark.parametrize("minutes", [-60 * 24 * 365, -6, 6, 60 * 24])
+def test_wrong_clock_costs_a_single_attempt(client: Client, server: Proxy, minutes: int) -> None:
+    """The difference to DynamoDB's clock is kept for later requests."""
+    server.plan(always=judging_time(minutes * 60))
+
+    for _ in range(3):
+        assert get(client) == ITEM
+
+    assert len(server.operations) == 4
+
+
+def test_clock_that_is_set_right_costs_a_single_attempt(client: Client, server: Proxy) -> None:
+    """The kept difference is wrong from then on."""
+    server.plan(always=judging_time(3600))
+    get(client)
+    server.plan(always=judging_time(0))
+
+    for _ in range(3):
+        assert get(client) == ITEM
+
+    assert len(server.operations) == 4
+
+
+def test_request_that_was_frozen_before_it_was_sent_is_signed_anew(
+    client: Client, server: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both clocks are right, so no difference is kept."""
+    server.plan(always=judging_time(0))
+    send = Connections.exchange
+    monkeypatch.setattr("clock.time", lambda: time.time() - 900)
+
+    def thaw_and_send(*request: Any) -> Answer:
+        monkeypatch.setattr("clock.time", time.time)
+        return send(*request)
+
+    monkeypatch.setattr(Connections, "exchange", thaw_and_send)
+
+    assert get(client) == ITEM
+    assert len(server.operations) == 2
+    assert abs(client._clock_ahead) < 60
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 99 Nov 2026 00:00:00 GMT", None])
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("InvalidSignatureException", "Signature expired: …"),
+        ("InvalidSignatureException", "Signature not yet current: …"),
+        ("RequestExpired", "Request has expired."),
+    ],
+)
+def test_time_that_dynamodb_goes_on_to_refuse_is_an_outage(
+    client: Client, server: Proxy, code: str, message: str, date: str | None
+) -> None:
+    """Whether its answer says what the time is, or does not."""
+    body = json.dumps({"__type": code, "message": message}).encode()
+    header = "" if date is None else f"Date: {date}\r\n"
+    head = f"HTTP/1.1 400 Bad Request\r\n{header}Content-Length: {len(body)}\r\n\r\n"
+    server.plan(always=lambda exchange: exchange.send(head.encode() + body))
+
+    with pytest.raises(TransientError, match=code):
+        get(client)
+
+    assert len(server.operations) == 2
+
+
+@pytest.mark.parametrize("message", ["The request signature we calculated does not match", 1, None])
+def test_wrong_signature_is_refused(client: Client, server: Proxy, message: object) -> None:
+    """Its code is that of a signature that is too old."""
+    error = {"__type": "InvalidSignatureException", "message": message}
+    server.plan(answering(400, json.dumps(error).encode()))
+
+    with pytest.raises(RequestRefused, match="InvalidSignatureException") as refused:
+        get(client)
+
+    assert isinstance(refused.value.message, str)
+
+
 @pytest.mark.parametrize("fault", [silent, dripping])
 def test_whole_answer_has_a_time_limit(
     client: Client, server: Proxy, monkeypatch: pytest.MonkeyPatch, fault: Fault
@@ -143,13 +268,14 @@ def test_whole_attempt_has_a_time_limit(
 ) -> None:
     """If the credentials' endpoint is slow, less time is left for DynamoDB."""
     monkeypatch.setattr(lean, "_ATTEMPT_SECONDS", SHORT)
+    monkeypatch.setattr("dynamodb.connection.ANSWER_SECONDS", AT_MOST)
     server.plan(always=silent)
     begin = time.monotonic()
 
     with pytest.raises(TransientError, match="TimeoutError"):
         get(client)
 
-    assert time.monotonic() - begin < ANSWER_SECONDS
+    assert time.monotonic() - begin < AT_MOST
 
 
 def test_two_attempts_and_their_pause_end_within_seven_seconds() -> None:
