@@ -49,6 +49,7 @@ class Runtime:
             "AWS_SESSION_TOKEN": "IQoJb3JpZ2luX2Vj" + 45 * "EXAMPLEEXAMPLE//",
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
+            "DYNAMODB_ENDPOINT": "https://dynamodb.us-east-1.amazonaws.com",
             "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
             "AWS_LAMBDA_FUNCTION_NAME": "function",
             "HOME": str(self.folder),

@@ -53,6 +53,12 @@ def environment(endpoint: str) -> dict[str, str]:
 def _deployed_value(value: Any) -> str:
     """Return the value that an environment variable of the template has in a deployment."""
     match value:
+        case {"Ref": "AWS::Region"}:
+            return REGION
+        case {"Ref": "AWS::URLSuffix"}:
+            return "amazonaws.com"
+        case {"Fn::Join": [str(separator), [*parts]]}:
+            return separator.join(map(_deployed_value, parts))
         case {"Ref": str(logical_id)}:
             return _table_name(logical_id)
         case {"Fn::GetAtt": [_, "Arn"]}:

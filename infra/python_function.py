@@ -48,9 +48,10 @@ class PythonFunction(Construct):
     ) -> None:
         super().__init__(scope, id)
         self.package = package
+        stack = Stack.of(self)
         target = bundle.THIS_MACHINE if settings.stage == "local" else bundle.LAMBDA
         if not target.compiler:
-            Annotations.of(Stack.of(self)).add_warning_v2(
+            Annotations.of(stack).add_warning_v2(
                 "serverless-sessions:no-byte-code",
                 f"Found no Python {target.python} to compile the functions with, so a cold start"
                 " of the API takes twice as long; name one with PYTHON_3_13.",
@@ -81,6 +82,7 @@ class PythonFunction(Construct):
             environment={
                 "POWERTOOLS_SERVICE_NAME": package,
                 "DYNAMODB_CLIENT": settings.dynamodb_client.name,
+                "DYNAMODB_ENDPOINT": f"https://dynamodb.{stack.region}.{stack.url_suffix}",
                 **environment,
             },
         )

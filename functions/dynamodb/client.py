@@ -151,15 +151,17 @@ def is_wrong_time(code: str, message: str) -> bool:
 
 
 def connect() -> Client:
-    """Return a client for the region and the endpoint in the environment variables of AWS's SDKs.
+    """Return a client for the region and the endpoint in the environment.
 
-    It uses plain HTTP only if AWS_ENDPOINT_URL_DYNAMODB or AWS_ENDPOINT_URL asks for it.
+    The stack sets DYNAMODB_ENDPOINT to the endpoint of its region. The variables of AWS's SDKs,
+    AWS_ENDPOINT_URL_DYNAMODB and AWS_ENDPOINT_URL, take precedence. Plain HTTP is used only if the
+    endpoint says so.
     """
     region = os.environ.get("AWS_REGION") or os.environ["AWS_DEFAULT_REGION"]
     endpoint = (
         os.environ.get("AWS_ENDPOINT_URL_DYNAMODB")
         or os.environ.get("AWS_ENDPOINT_URL")
-        or f"https://dynamodb.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+        or os.environ["DYNAMODB_ENDPOINT"]
     )
     return Client(Connections(endpoint), region=region)
 

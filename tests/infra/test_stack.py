@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+import boto3
 import pytest
 import yaml
 from aws_cdk import Validations
@@ -477,13 +478,20 @@ def test_no_one_may_change_an_event() -> None:
     ]
 
 
+ENDPOINT = "https://dynamodb.${AWS::Region}.${AWS::URLSuffix}"
+
+
 def test_functions_get_their_settings() -> None:
     def as_text(value: Any) -> str:
         match value:
+            case {"Ref": "AWS::Region" | "AWS::URLSuffix" as name}:
+                return f"${{{name}}}"
             case {"Ref": str(logical_id)}:
                 return logical_id[:-8].removeprefix("Storage").removeprefix("Audit")
             case {"Fn::GetAtt": [str(logical_id), name]}:
                 return f"{logical_id[:-8]}.{name}"
+            case {"Fn::Join": ["", [*parts]]}:
+                return "".join(as_text(part) for part in parts)
         return str(value)
 
     environments = {}
@@ -498,6 +506,7 @@ def test_functions_get_their_settings() -> None:
     assert environments == {
         "session_api": {
             "DYNAMODB_CLIENT": "lean",
+            "DYNAMODB_ENDPOINT": ENDPOINT,
             "SESSIONS_TABLE": "Sessions",
             "AUDIT_TABLE": "SessionAudit",
             "DEFAULT_TTL_SECONDS": "1800",
@@ -511,6 +520,7 @@ def test_functions_get_their_settings() -> None:
         },
         "session_audit": {
             "DYNAMODB_CLIENT": "lean",
+            "DYNAMODB_ENDPOINT": ENDPOINT,
             "AUDIT_TABLE": "SessionAudit",
             "AUDIT_RETENTION_SECONDS": str(400 * DAY),
             "UNRECORDED_EVENTS": "renewed,confirmed",
@@ -520,6 +530,7 @@ def test_functions_get_their_settings() -> None:
         },
         "session_authorizer": {
             "DYNAMODB_CLIENT": "lean",
+            "DYNAMODB_ENDPOINT": ENDPOINT,
             "NOT_BEFORE": "0",
             "AUTHORIZE_ANONYMOUS": "false",
             "SESSIONS_TABLE": "Sessions",
@@ -528,10 +539,29 @@ def test_functions_get_their_settings() -> None:
         },
         "session_events": {
             "DYNAMODB_CLIENT": "lean",
+            "DYNAMODB_ENDPOINT": ENDPOINT,
             "EVENT_BUS": "default",
             "FAILED_EVENTS_BUCKET": "EventsUndelivered",
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("region", "suffix"),
+    [
+        ("eu-west-1", "amazonaws.com"),
+        ("us-gov-west-1", "amazonaws.com"),
+        ("cn-north-1", "amazonaws.com.cn"),
+        ("eusc-de-east-1", "amazonaws.eu"),
+        ("us-iso-east-1", "c2s.ic.gov"),
+        ("us-isob-east-1", "sc2s.sgov.gov"),
+    ],
+)
+def test_endpoint_of_the_functions_is_that_of_the_sdk(region: str, suffix: str) -> None:
+    """In every partition, by the suffix that CloudFormation has for it."""
+    endpoint = ENDPOINT.replace("${AWS::Region}", region).replace("${AWS::URLSuffix}", suffix)
+
+    assert boto3.client("dynamodb", region_name=region).meta.endpoint_url == endpoint
 
 
 def test_snap_start_and_boto3_can_be_enabled() -> None:

@@ -43,6 +43,12 @@ def function(package: str, stage: str = "dev") -> ModuleType:
 def _deployed(value: Any) -> str:
     """Return the value that an environment variable of the template has after the deployment."""
     match value:
+        case {"Ref": "AWS::Region"}:
+            return "us-east-1"
+        case {"Ref": "AWS::URLSuffix"}:
+            return "amazonaws.com"
+        case {"Fn::Join": [str(separator), [*parts]]}:
+            return separator.join(map(_deployed, parts))
         case {"Ref": str(logical_id)}:
             return _NAMES[logical_id[:-8]]
         case {"Fn::GetAtt": [_, "Arn"]}:
