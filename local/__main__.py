@@ -12,6 +12,7 @@ from local.example import require_example, run_example
 from local.invoke import invoke
 from local.stack import LocalError, LocalStack, running
 from serverless_sessions import SessionsError
+from serverless_sessions.cli import streams
 
 
 def main(command: str, *arguments: str) -> None:
@@ -47,9 +48,14 @@ if __name__ == "__main__":
     # shell ignores SIGINT, and SIGTERM ends the process at once.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    streams.prepare()
     try:
         main(*sys.argv[1:])
     except (LocalError, DemoError, SessionsError) as error:
         sys.exit(f"{error}")
     except KeyboardInterrupt:
         print("\nStopped.")
+    except BrokenPipeError:
+        sys.exit(1)  # whoever read the output has seen enough
+    finally:
+        streams.flush()

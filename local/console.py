@@ -6,7 +6,7 @@ import os
 
 from local.stack import ACCOUNT, REGION, LocalStack
 from serverless_sessions import AsyncSessions, Client, Sessions
-from serverless_sessions.console.server import serve
+from serverless_sessions.console.server import listen, serve
 
 _LAPTOP = Client("203.0.113.7", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0")
 _PHONE = Client(
@@ -25,8 +25,9 @@ def open_console(stack: LocalStack) -> None:
     with stack.sessions(credentials) as sessions:
         if not any(sessions.list("ada")):
             sign_in(sessions)
-    print("Look for the user 'ada'.")
+    print("Look for the user 'ada'.", flush=True)
     serve(
+        listen(),
         AsyncSessions(stack.url, region=REGION, credentials=credentials),
         service=f"local · {stack.url}",
         operator=f"arn:aws:iam::{ACCOUNT}:user/{user}",

@@ -1,4 +1,4 @@
-"""Tries an installed distribution: its public modules, a call, the command.
+"""Tries an installed distribution: its public modules, a call, the commands.
 
 `make test-wheels` runs it in clean environments, with the lowest and the newest dependencies.
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from urllib.request import HTTPCookieProcessor, build_opener
 
 SESSION_ID = "n2qXk8bVQ0mF"
 SESSION = {
@@ -48,7 +50,6 @@ class Service(BaseHTTPRequestHandler):
 def main() -> None:
     for name in ("errors", "models", "flask", "starlette", "django.middleware", "cli.commands"):
         importlib.import_module(f"serverless_sessions.{name}")
-    importlib.import_module("serverless_sessions.console.app")
     server = HTTPServer(("127.0.0.1", 0), Service)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
@@ -62,10 +63,59 @@ def main() -> None:
 
     with Sessions(url) as sessions:
         assert sessions.get(SESSION_ID).user_id == "ada"
-    command = str(Path(sys.executable).parent / "sessions")
-    for arguments in (["--version"], ["--help"], ["--url", url, "show", SESSION_ID]):
-        subprocess.run([command, *arguments], check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+    try_commands(url)
+    try_console(url)
     server.shutdown()
+
+
+def try_commands(url: str) -> None:
+    """All commands are there, print both kinds of output, and end with a code when they fail."""
+    from serverless_sessions.cli.commands import main as group
+
+    show = "--url", url, "show", SESSION_ID
+    assert len(group.commands) == 10
+    for name in group.commands:
+        run([name, "--help"])
+    run(["--version"])
+    run(["--help"])
+    assert f"session_id\t{SESSION_ID}\n" in run([*show])
+    assert json.loads(run(["--json", *show]))["session_id"] == SESSION_ID
+    assert json.loads(run(["--json", "show", "token.secret"], code=2, stream="stderr"))
+    assert "complete" in run([], _SESSIONS_COMPLETE="bash_source")
+
+
+def try_console(url: str) -> None:
+    """It serves a page, and ends at Ctrl-C."""
+    code = (
+        "import signal\n"
+        "from serverless_sessions import AsyncSessions\n"
+        "from serverless_sessions.console.server import listen, serve\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"serve(listen(), AsyncSessions({url!r}), service='s', operator='olga', browse=False)"
+    )
+    console = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    )
+    assert console.stdout
+    try:
+        entry = console.stdout.readline().split()[-1]
+        browser = build_opener(HTTPCookieProcessor())
+        with browser.open(entry, timeout=60) as page:
+            assert b"olga" in page.read()
+    finally:
+        console.send_signal(signal.SIGINT)
+        console.communicate(timeout=60)
+    assert console.returncode == 0
+
+
+def run(arguments: list[str], code: int = 0, stream: str = "stdout", **environment: str) -> str:
+    command = str(Path(sys.executable).parent / "sessions")
+    done = subprocess.run(  # noqa: S603
+        [command, *arguments], env=os.environ | environment, capture_output=True, text=True
+    )
+    assert done.returncode == code, done.stderr
+    output: str = getattr(done, stream)
+    return output
 
 
 if __name__ == "__main__":

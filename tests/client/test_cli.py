@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,13 +19,14 @@ from click.testing import CliRunner, Result
 
 from serverless_sessions import Client, Sessions
 from serverless_sessions._core import clock
-from serverless_sessions.cli import output
 from serverless_sessions.cli.commands import Service as Cli
 from serverless_sessions.cli.commands import Since, main
-from serverless_sessions.cli.output import Moment
 from serverless_sessions.operate.account import Account
+from serverless_sessions.operate.report import as_json
+from serverless_sessions.wording import Moment, duration
 from tests.support.functions import function, lambda_context, sample
 from tests.support.service import Service
+from tests.support.trail import WriteEvent, writing_events
 
 Run = Callable[..., Result]
 
@@ -46,10 +48,16 @@ def sessions(service: Service) -> Iterator[Sessions]:
 
 
 @pytest.fixture
+def write_event(service: Service) -> Iterator[WriteEvent]:
+    with writing_events(service.audit_table) as write_event:
+        yield write_event
+
+
+@pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make standard output a terminal."""
     monkeypatch.setattr("serverless_sessions.cli.output.on_terminal", lambda: True)
-    monkeypatch.setattr("serverless_sessions.cli.commands.on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
 
 
 def test_list_is_tab_separated_in_a_pipe(run: Run, sessions: Sessions) -> None:
@@ -66,13 +74,83 @@ def test_list_is_tab_separated_in_a_pipe(run: Run, sessions: Sessions) -> None:
 
 
 @pytest.mark.usefixtures("terminal")
-def test_list_is_a_table_on_a_terminal(run: Run, sessions: Sessions) -> None:
-    sessions.create("ada")
+def test_list_is_a_table_on_a_terminal(
+    run: Run, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Times are distances, beside whole times if the terminal is wide enough."""
+    agent = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/141.0.0.0 Safari/537.36"
+    sessions.create("ada", client=Client("203.0.113.7", agent))
 
+    monkeypatch.setenv("COLUMNS", "100")
     titles, line = run("list", "ada").stdout.splitlines()
 
     assert titles.split() == ["SESSION", "CREATED", "RENEWED", "EXPIRES", "FROM", "BROWSER"]
-    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(in (29|30) minutes\)", line)
+    assert re.search(r"  in (29|30)m +203\.0\.113\.7  Chrome on Windows$", line)
+
+    monkeypatch.setenv("COLUMNS", "250")
+    _, line = run("list", "ada").stdout.splitlines()
+
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \(in (29|30) minutes\)", line)
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("columns", [24, 40, 60, 72, 80, 100, 132, 250])
+def test_table_fits_the_terminal_and_loses_nothing(
+    run: Run, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    address = "2001:db8:85a3:8d3:1319:8a2e:370:7348"
+    id = sessions.create("ada", client=Client(address, "日本のブラウザ " * 9)).session.session_id
+
+    lines = run("list", "ada").stdout.splitlines()
+
+    assert lines
+    # Letters of Japanese are two columns wide.
+    assert max(sum(1 + (letter > "\u3000") for letter in line) for line in lines) <= columns
+    assert any(id in line for line in lines)
+    letters = "".join(lines).replace(" ", "")
+    assert letters.count("日") == 9
+    assert set("20db8:85a3") <= set(letters)
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("columns", [60, 80, 132])
+def test_trail_fits_the_terminal(
+    run: Run, write_event: WriteEvent, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """Its times stay whole, because the order of events matters."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    actor = "arn:aws:sts::111122223333:assumed-role/backend/i-0123456789abcdef0"
+    write_event("updated", "A" * 12, changed=[f"K{n}" for n in range(40)], actor=actor)
+
+    lines = run("trail", "ada").stdout.splitlines()
+
+    assert max(map(len, lines)) <= columns
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "\n".join(lines))
+    assert "".join(lines).count("K") == 40
+    assert not any(line.endswith("K") for line in lines), "names are broken after commas"
+
+
+@pytest.mark.usefixtures("terminal")
+def test_session_has_a_line_for_each_member(run: Run, sessions: Sessions) -> None:
+    id = sessions.create("ada", data={"a": "b " * 100}).session.session_id
+
+    lines = run("show", id, "--data").stdout.splitlines()
+
+    assert lines[0] == f"session_id           {id}"
+    assert re.fullmatch(r"created_at {11}\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \(.*\)", lines[2])
+    assert max(map(len, lines)) <= 80
+
+
+def test_numbers_in_data_are_exact(run: Run, sessions: Sessions) -> None:
+    """Those that no float represents are a `Decimal` in Python, which its JSON does not know."""
+    number = Decimal("0.12345678901234567890123456789")
+    id = sessions.create("ada", data={"n": number}).session.session_id
+
+    for options in ((), ("--json",)):
+        done = run(*options, "show", id, "--data")
+        assert done.exit_code == 0
+        assert f'{{"n":{number}}}' in done.stdout
 
 
 def test_json_output_has_one_object_per_line_without_data(run: Run, sessions: Sessions) -> None:
@@ -85,11 +163,43 @@ def test_json_output_has_one_object_per_line_without_data(run: Run, sessions: Se
     assert not any("data" in row for row in rows)
 
 
-def test_user_without_sessions_gives_a_message(run: Run) -> None:
-    done = run("list", "nobody")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("list", "nobody"), "This user has no live session."),
+        (("show", "A" * 12), "No live session has this id."),
+        (("trail", "nobody"), "The trail has no such events."),
+        (("trail", "--session", "A" * 12), "The trail has no such events."),
+    ],
+)
+def test_nothing_to_show_is_a_failure_in_a_sentence(
+    run: Run, arguments: tuple[str, ...], sentence: str
+) -> None:
+    done = run(*arguments)
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: {sentence}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_expiry_that_ttl_has_yet_to_bring_is_something(
+    run: Run, sessions: Sessions, service: Service
+) -> None:
+    id = sessions.create("ada").session.session_id
+    service.sdk.update_item(
+        TableName=service.table,
+        Key={"SessionId": {"S": id}},
+        UpdateExpression="SET ExpirationTime = :past",
+        ExpressionAttributeValues={":past": {"N": "1795435200"}},
+    )
+
+    done = run("trail", "--session", id)
+    in_json = run("trail", "--session", id, "--json")
 
     assert (done.exit_code, done.stdout) == (0, "")
-    assert "This user has no live session" in done.stderr
+    assert "It expired 2026-11-23 12:00:00 UTC" in done.stderr
+    assert (in_json.exit_code, in_json.stdout) == (0, "")
+    assert json.loads(in_json.stderr)["pending"] == {"at": 1_795_435_200, "cause": "idle"}
 
 
 @pytest.mark.parametrize("with_data", [False, True])
@@ -100,14 +210,6 @@ def test_data_is_shown_only_with_its_option(run: Run, sessions: Sessions, with_d
 
     assert done.exit_code == 0
     assert ("dark" in done.stdout) == with_data
-
-
-def test_absent_session_fails_with_a_message(run: Run) -> None:
-    done = run("show", "A" * 12)
-
-    assert done.exit_code == 1
-    assert done.stderr.startswith("Error: ")
-    assert len(done.stderr.splitlines()) == 1
 
 
 def test_token_in_place_of_an_id_is_refused_and_not_repeated(run: Run, sessions: Sessions) -> None:
@@ -146,18 +248,42 @@ def test_revoke_of_an_absent_session_says_so(run: Run, service: Service) -> None
     assert not any(call.startswith("DELETE") for call in service.calls)
 
 
-def test_sign_out_asks_first(run: Run, sessions: Sessions) -> None:
+@pytest.mark.parametrize(
+    ("answer", "exit_code", "sentence", "left"),
+    [
+        (None, 2, "No session was ended: there is no one to ask; say --yes.", 3),
+        (False, 1, "Aborted!", 3),
+        (True, 0, "Ended 3 sessions.", 0),
+    ],
+)
+def test_sign_out_asks_first(
+    run: Run,
+    sessions: Sessions,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: bool | None,
+    exit_code: int,
+    sentence: str,
+    left: int,
+) -> None:
+    """Without a terminal, nobody has agreed."""
+    questions = []
     for _ in range(3):
         sessions.create("ada")
 
-    declined = run("sign-out", "ada", "--reason", "left", input="n\n")
-    assert declined.exit_code == 1
-    assert len(list(sessions.list("ada"))) == 3
+    def ask(question: str) -> bool | None:
+        questions.append(question)
+        return answer
 
-    confirmed = run("sign-out", "ada", "--reason", "left", input="y\n")
-    assert confirmed.exit_code == 0
-    assert "Ended 3 sessions." in confirmed.stderr
-    assert not list(sessions.list("ada"))
+    if answer is not None:
+        monkeypatch.setattr("serverless_sessions.cli.commands.ask", ask)
+
+    done = run("sign-out", "ada", "--reason", "left", input="y\n")
+
+    assert done.exit_code == exit_code
+    assert sentence in done.stderr
+    assert len(done.stdout.splitlines()) == 3
+    assert len(list(sessions.list("ada"))) == left
+    assert questions == ["End 3 sessions?"] * (answer is not None)
 
 
 def test_sign_out_can_keep_one_session(run: Run, sessions: Sessions) -> None:
@@ -185,7 +311,7 @@ def test_trail_reads_oldest_first(run: Run) -> None:
     [record] = sample("stream_created")["Records"]
     id = record["dynamodb"]["Keys"]["SessionId"]["S"]
     assert run("trail", "--session", id).stdout == done.stdout
-    assert run("trail", "ada", "--since", "2099-01-01").stdout == ""
+    assert run("trail", "ada", "--since", "2099-01-01").exit_code == 1
 
 
 @pytest.mark.parametrize("since", ["yesterday", "0h", "2026-13-01", "h"])
@@ -226,10 +352,14 @@ def test_length_of_time_shows_in_its_largest_unit(
     now = 1_795_435_200
     monkeypatch.setattr(clock, "time", lambda: now + 0.5)
 
-    assert output.duration(seconds) == words
+    assert duration(seconds) == words
     assert Moment(now + seconds).distance() == f"in {words}"
     assert Moment(now - seconds).distance() == f"{words} ago"
     assert Moment(now).distance() == "now"
+    count, unit = words.split()
+    short = f"{count}{unit[0]}"
+    assert Moment(now + seconds).short_distance() == f"in {short}"
+    assert Moment(now - seconds).short_distance() == f"{short} ago"
 
 
 def test_trail_needs_either_a_user_or_a_session(run: Run) -> None:
@@ -243,6 +373,77 @@ def test_control_characters_are_not_printed(run: Run, sessions: Sessions) -> Non
     done = run("list", "ada\u202e")
 
     assert not set(done.stdout) & set("\x1b\x07\u202e")
+
+
+def test_every_result_is_json(
+    run: Run, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Account, "arn", lambda _: "arn:aws:iam::111122223333:user/olga")
+    id = sessions.create("ada").session.session_id
+    for _ in range(2):
+        sessions.create("ada")
+
+    def result(*arguments: str) -> Any:
+        done = run(*arguments)
+        assert (done.exit_code, done.stderr) == (0, "")
+        return json.loads(done.stdout)
+
+    assert result("--json", "show", id)["session_id"] == id
+    assert result("show", id, "--json")["session_id"] == id
+    ended = {"session_id": id, "user_id": "ada", "ended": 1}
+    assert result("--json", "revoke", id, "--reason", "lost") == ended
+    assert result("--json", "revoke", id, "--reason", "lost") == {"session_id": id, "ended": 0}
+    sign_out = "sign-out", "ada", "--reason", "lost", "--yes", "--json"
+    assert result(*sign_out) == {"user_id": "ada", "ended": 2}
+    assert result(*sign_out) == {"user_id": "ada", "ended": 0}
+    assert result("--json", "whoami")["arn"] == "arn:aws:iam::111122223333:user/olga"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "code"),
+    [
+        (("list", "nobody"), 1, "session_not_found"),
+        (("show", "A" * 12), 1, "session_not_found"),
+        (("show", "token.secret"), 2, None),
+        (("show",), 2, None),
+        (("trail",), 2, None),
+        (("trail", "nobody"), 1, None),
+        (("sign-out", "ada", "--reason", "lost"), 2, None),
+        (("revoke", "A" * 12), 2, None),
+        (("nonsense",), 2, None),
+        (("smoke",), 2, None),
+        (("console", "--port", "nonsense"), 2, None),
+        ((), 2, None),
+    ],
+)
+def test_every_error_is_json_on_standard_error(
+    run: Run, sessions: Sessions, arguments: tuple[str, ...], exit_code: int, code: str | None
+) -> None:
+    sessions.create("ada")
+
+    done = run("--json", *arguments)
+
+    error = json.loads(done.stderr)
+    assert done.exit_code == error["exit_code"] == exit_code
+    assert error.get("code") == code
+    assert error["error"]
+    assert all(json.loads(line) for line in done.stdout.splitlines())
+
+
+def test_json_ends_with_the_command(run: Run) -> None:
+    run("--json", "list", "nobody")
+
+    assert not as_json.get()
+
+
+def test_user_is_utf_8_in_any_locale(run: Run, sessions: Sessions) -> None:
+    """In a locale that can't decode them, Python turns the bytes of arguments into surrogates."""
+    sessions.create("zoë")
+
+    assert run("list", "zoë".encode().decode("ascii", "surrogateescape")).exit_code == 0
+    done = run("list", "\udcff")
+    assert done.exit_code == 2
+    assert "this is not UTF-8" in done.stderr
 
 
 def test_missing_permission_has_its_own_exit_code(
@@ -272,9 +473,9 @@ def test_region_of_the_api_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     url = "https://a1b2c3.execute-api.us-west-2.amazonaws.com"
 
-    assert Cli(Account(), None, url, False).region == "us-west-2"
-    assert Cli(Account(region="us-east-2"), None, url, False).region == "us-east-2"
-    assert Cli(Account(), None, "http://127.0.0.1:9", False).region == "eu-west-1"
+    assert Cli(Account(), None, url).region == "us-west-2"
+    assert Cli(Account(region="us-east-2"), None, url).region == "us-east-2"
+    assert Cli(Account(), None, "http://127.0.0.1:9").region == "eu-west-1"
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from serverless_sessions.operate import deployment
 from serverless_sessions.operate.account import Account
 from serverless_sessions.operate.deployment import Deployment, OperationError
 from serverless_sessions.operate.redrive import FailedEvents, batches, buckets, redrive
+from serverless_sessions.operate.report import as_json
 from tests.support.aws import Aws, documented_actions
 
 BUCKET = "failed-events"
@@ -289,6 +290,34 @@ def test_empty_bucket_needs_no_confirmation(
 ) -> None:
     assert failed.run(yes=False) == 0
     assert capsys.readouterr().out == f"{BUCKET} is empty: nothing failed.\n"
+
+
+def test_redrive_says_all_of_that_in_json(
+    failed: Failed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = failed.put("a", record(0), record(1))
+    failed.put("b", record(2))
+    failed.s3.put_object(Bucket=BUCKET, Key="foreign", Body=b"a note")
+    failed.answer = lambda records: {} if record(2) in records else TAKEN
+    token = as_json.set(True)
+    try:
+        assert failed.run() == 1
+    finally:
+        as_json.reset(token)
+
+    said, errors = (
+        [json.loads(line) for line in output.splitlines()] for output in capsys.readouterr()
+    )
+    assert all(line["bucket"] == BUCKET for line in said + errors)
+    survey, changes, played = said
+    assert (survey["objects"], survey["records"], survey["sessions"]) == (2, 3, 2)
+    assert changes["first_change_at"] == 1_795_435_200
+    assert changes["last_change_at"] == 1_795_435_202
+    assert (played["key"], played["records"]) == (key, 2)
+    assert [line["key"] for line in errors[:2]] == ["foreign", key[:-1] + "b"]
+    assert errors[2]["left"] == 1
+    assert all("message" in line for line in said)
+    assert all("error" in line for line in errors)
 
 
 class Terminal(StringIO):

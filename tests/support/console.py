@@ -30,6 +30,10 @@ class Console:
         """Read the next URL. Call this after somebody has opened the console."""
         self.key_url = self._next_url()
 
+    def close_output(self) -> None:
+        """Stop reading what the console prints."""
+        self._output.close()
+
     def _next_url(self) -> str:
         for line in self._output:
             if "?key=" in line:
@@ -38,7 +42,9 @@ class Console:
 
 
 @contextmanager
-def running_console(code: str, environment: Mapping[str, str]) -> Iterator[Console]:
+def running_console(
+    code: str, environment: Mapping[str, str], presses: int = 6
+) -> Iterator[Console]:
     """Start the console with `code`. At the end, stop it with Ctrl-C and check its exit status."""
     # A shell's background job ignores Ctrl-C, and its child processes inherit this.
     heeding = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -52,25 +58,27 @@ def running_console(code: str, environment: Mapping[str, str]) -> Iterator[Conso
     try:
         yield Console(process.stdout)
     finally:
-        with process.stdout:
-            status = _interrupt(process)
+        status = _interrupt(process, presses)
+        process.stdout.close()
     assert status == 0
 
 
-def _interrupt(process: subprocess.Popen[str]) -> int:
+def _interrupt(process: subprocess.Popen[str], presses: int) -> int:
     """Press Ctrl-C until the process ends: Python may lose the first one while it imports."""
-    for _ in range(6):
+    for _ in range(presses):
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
-            return process.wait(timeout=10)
+            return process.wait(timeout=60 / presses)
     process.kill()
     return process.wait()
 
 
-def serving(url: str, *, service: str, operator: str) -> str:
+def serving(url: str, *, service: str, operator: str, browse: bool = False) -> str:
     """Return code that serves the console for the service at `url` without calling AWS."""
     return (
         "from serverless_sessions import AsyncSessions\n"
-        "from serverless_sessions.console.server import serve\n"
-        f"serve(AsyncSessions({url!r}), service={service!r}, operator={operator!r}, browse=False)"
+        "from serverless_sessions.console.server import listen, serve\n"
+        f"sessions = AsyncSessions({url!r})\n"
+        f"about = {{'service': {service!r}, 'operator': {operator!r}}}\n"
+        f"serve(listen(), sessions, **about, browse={browse})"
     )

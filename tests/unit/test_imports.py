@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,35 @@ def test_one_module_reads_the_time(folder: Path) -> None:
 def test_the_client_imports_nothing_of_the_service() -> None:
     service = {path.stem for path in FUNCTIONS.iterdir()}
     assert not crossings(CLIENT, into={"bench", "boto3", "infra", "local", "tests"} | service)
+
+
+def rooms() -> dict[str, set[str]]:
+    """The parts of the client that each of its parts imports. A module of its own is a part too."""
+    names = {
+        path.name.removesuffix(".py") for path in CLIENT.iterdir() if path.suffix in ("", ".py")
+    }
+    arrows: dict[str, set[str]] = {name: set() for name in names}
+    for path in sources(CLIENT):
+        room = path.relative_to(CLIENT).parts[0].removesuffix(".py")
+        for name in imported(path.read_text()):
+            package, _, rest = name.partition(".")
+            target = rest.partition(".")[0]
+            if package == "serverless_sessions" and target in names - {room}:
+                arrows[room].add(target)
+    return arrows
+
+
+def test_arrows_between_the_rooms_of_the_client_run_one_way() -> None:
+    """`TopologicalSorter` raises an error that names the rooms of a circle."""
+    TopologicalSorter(rooms()).prepare()
+
+
+def test_what_operators_use_is_layered() -> None:
+    arrows = rooms()
+
+    assert arrows["wording"] <= {"_core"}
+    assert not arrows["operate"] & {"cli", "console"}
+    assert "cli" not in arrows["console"]
+    apps = ("_core", "_web", "django", "flask", "starlette", "errors", "models", "__init__")
+    for name in apps:
+        assert not arrows[name] & {"cli", "console", "operate", "wording"}, name

@@ -1,19 +1,18 @@
 """The command `sessions`: shows and ends sessions, shows their trail, and operates deployments.
 
-Exit codes: 0 success; 1 failure, or no such session; 2 wrong usage, or no terminal on which to ask
+Exit codes: 0 success; 1 failure, or nothing to show; 2 wrong usage, or no terminal on which to ask
 for confirmation; 4 missing permission.
 """
 
 from __future__ import annotations
 
-import json
+import errno
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import wraps
-from typing import Any
+from typing import Any, NoReturn
 
 try:
     import click
@@ -21,42 +20,49 @@ except ImportError:
     sys.exit("The command line needs more: pip install 'serverless-sessions[cli]'")
 from botocore.exceptions import BotoCoreError, ClientError
 
-from serverless_sessions import AsyncSessions, Event, Sessions
+from serverless_sessions import AsyncSessions, Sessions
 from serverless_sessions._core import clock
 from serverless_sessions._core.signing import region_of
 from serverless_sessions._core.token import SESSION_ID
+from serverless_sessions.cli import streams
 from serverless_sessions.cli.output import (
     EVENT_TITLES,
+    EVENT_WIDTHS,
     SESSION_TITLES,
-    UNITS,
-    Moment,
     event_row,
-    on_terminal,
+    notice,
+    result,
     session_facts,
     session_row,
     show,
-    text,
+    show_facts,
+    show_json,
+    show_live,
 )
-from serverless_sessions.errors import NotAllowed, SessionNotFound, SessionsError
+from serverless_sessions.cli.tail import Tail
+from serverless_sessions.errors import NotAllowed, SessionNotFound, SessionsError, Unavailable
 from serverless_sessions.operate.account import Account, NoRegion
 from serverless_sessions.operate.deployment import Deployment
 from serverless_sessions.operate.redrive import buckets, redrive
+from serverless_sessions.operate.report import as_json, ask
 from serverless_sessions.operate.smoke import SETTLING_SECONDS, smoke
+from serverless_sessions.wording import UNITS, Moment, text
 
 _NOT_ALLOWED = 4
 _AGO = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 _SECONDS = {"s": 1} | {unit[0]: length for unit, length in UNITS}
-# An event can reach the trail later than a newer event.
-_LATE_SECONDS = 120
-_POLL_SECONDS = 2
 
 
 class Failed(click.ClickException):
-    """A message for the user of the command line, and the exit code."""
+    """A message for the user of the command line, and the exit code.
 
-    def __init__(self, sentence: str, code: int = 1) -> None:
+    `code` is the service's name for the error, if it has one.
+    """
+
+    def __init__(self, sentence: str, exit_code: int = 1, *, code: str | None = None) -> None:
         super().__init__(" ".join(sentence.split()))  # AWS's messages can have several lines
-        self.exit_code = code  # type: ignore[misc]  # a class variable in click
+        self.exit_code = exit_code  # type: ignore[misc]  # a class variable in click
+        self.code = code
 
 
 class SessionId(click.ParamType[Any]):
@@ -70,6 +76,19 @@ class SessionId(click.ParamType[Any]):
         if not SESSION_ID.fullmatch(value):
             self.fail("a session id has 12 letters, digits, - and _", param)
         return str(value)
+
+
+class User(click.ParamType[Any]):
+    """The id of a user. It is UTF-8, even if the locale says otherwise."""
+
+    name = "user"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        try:
+            # Python keeps the bytes that it can't decode as surrogates.
+            return str(value).encode(errors="surrogateescape").decode()
+        except UnicodeError:
+            self.fail("this is not UTF-8", param)
 
 
 class Since(click.ParamType[Any]):
@@ -90,9 +109,8 @@ class Since(click.ParamType[Any]):
 class Service:
     """The service that the global options select. AWS is called only if a command needs it."""
 
-    def __init__(self, account: Account, stage: str | None, url: str | None, as_json: bool) -> None:
+    def __init__(self, account: Account, stage: str | None, url: str | None) -> None:
         self.account = account
-        self.as_json = as_json
         self.stage = stage
         self._url = url
 
@@ -130,22 +148,78 @@ def translated_errors() -> Iterator[None]:
         raise Failed(sentence, _NOT_ALLOWED) from error
     except NoRegion as error:
         raise click.UsageError(str(error)) from error
-    except (SessionsError, BotoCoreError) as error:
+    except SessionsError as error:
+        raise Failed(str(error), code=error.code) from error
+    except BotoCoreError as error:
         raise Failed(str(error)) from error
     except ClientError as error:
         code = error.response["Error"]["Code"]
         denied = code in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
         raise Failed(str(error), _NOT_ALLOWED if denied else 1) from error
+    except OSError as error:
+        raise Failed(str(error)) from error
+    except ValueError as error:
+        # The client refuses a URL, a user id or credentials that no request can be made of.
+        raise click.UsageError(str(error)) from error
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """Commands that end with a sentence and an exit code, whatever their streams are.
+
+    If the reader of a stream is gone, click ends them with 1.
+    """
+
+    def main(self, *arguments: Any, **options: Any) -> NoReturn:
+        streams.prepare()
+        token = as_json.set(False)
+        try:
+            sys.exit(self._exit_code(*arguments, **options | {"standalone_mode": False}))
+        finally:
+            streams.flush()
+            as_json.reset(token)
+
+    def _exit_code(self, *arguments: Any, **options: Any) -> int:
+        try:
+            with translated_errors():
+                return super().main(*arguments, **options) or 0
+        except click.Abort:
+            error: click.ClickException = Failed("Aborted!")
+        except click.ClickException as exception:
+            error = exception
+        with suppress(OSError):
+            show_error(error)
+        return error.exit_code
+
+
+def show_error(error: click.ClickException) -> None:
+    if as_json.get():
+        facts = {"error": error.format_message(), "exit_code": error.exit_code}
+        code = getattr(error, "code", None)
+        show_json(facts | ({"code": code} if code else {}), err=True)
+    else:
+        error.show()
+
+
+def _json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--json`, which the group and each of its commands take."""
+    return click.option(
+        "--json",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=lambda context, option, value: as_json.set(value or as_json.get()),
+        help="Print one JSON object per line.",
+    )(function)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--stage", help="The deployed stage to use.")
 @click.option(
     "--url", envvar="SESSIONS_URL", help="The API's URL, instead of --stage (or SESSIONS_URL)."
 )
 @click.option("--profile", envvar="AWS_PROFILE", help="A profile of your AWS configuration.")
 @click.option("--region", help="The AWS region.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@_json_option
 @click.version_option(package_name="serverless-sessions")
 @click.pass_context
 def main(
@@ -154,7 +228,6 @@ def main(
     url: str | None,
     profile: str | None,
     region: str | None,
-    as_json: bool,
 ) -> None:
     """Show and end users' sessions, show their trail, and operate a deployment.
 
@@ -162,33 +235,29 @@ def main(
     """
     account = Account(profile=profile, region=region)
     # `--stage` takes precedence over SESSIONS_URL.
-    context.obj = Service(account, stage, None if stage else url, as_json)
+    context.obj = Service(account, stage, None if stage else url)
 
 
-def command(function: Callable[..., None]) -> click.Command:
-    """Make `function` a command. A session id or user id that begins with a dash is no option."""
+def command(function: Callable[..., int | None]) -> click.Command:
+    """Make `function` a command, which may return an exit code.
 
-    @wraps(function)
-    def with_translated_errors(*arguments: Any, **options: Any) -> None:
-        with translated_errors():
-            function(*arguments, **options)
-
+    A session id or user id that begins with a dash is no option.
+    """
     name = function.__name__.strip("_").replace("_", "-")
     settings = {"ignore_unknown_options": True}
-    return main.command(name, context_settings=settings)(click.pass_obj(with_translated_errors))
+    return main.command(name, context_settings=settings)(_json_option(click.pass_obj(function)))
 
 
 _REASON = click.option("--reason", required=True, help="The reason, for the trail: a-z 0-9 _ . -")
 
 
 @command
-@click.argument("user")
+@click.argument("user", type=User())
 def _list(service: Service, user: str) -> None:
     """List the live sessions of a user, newest first."""
     with service.sessions() as sessions:
-        rows = map(session_row, sessions.list(user))
-        if not show(SESSION_TITLES, rows, as_json=service.as_json):
-            click.echo("This user has no live session.", err=True)
+        if not show(SESSION_TITLES, map(session_row, sessions.list(user))):
+            raise Failed("This user has no live session.", code=SessionNotFound.code)
 
 
 @command
@@ -197,21 +266,11 @@ def _list(service: Service, user: str) -> None:
 def _show(service: Service, id: str, with_data: bool) -> None:
     """Show one live session, by default without its data."""
     with service.sessions() as sessions:
-        session = sessions.get(id)
-    facts = session_facts(session, with_data=with_data)
-    if service.as_json:
-        click.echo(json.dumps(facts))
-        return
-    for name, fact in facts.items():
-        if not name.endswith("_at"):
-            cell = text(fact if isinstance(fact, str | int) else json.dumps(fact))
-        else:
-            cell = Moment(fact).in_words() if on_terminal() else str(Moment(fact))
-        click.echo(f"{name:<20}  {cell}" if on_terminal() else f"{name}\t{cell}")
+        show_facts(session_facts(sessions.get(id), with_data=with_data))
 
 
 @command
-@click.argument("user", required=False)
+@click.argument("user", type=User(), required=False)
 @click.option("--session", "session_id", type=SessionId(), help="One session, instead of a user.")
 @click.option("--since", type=Since(), help="2h, 3d, 2026-11-22 or 2026-11-22T10:30 (UTC).")
 def trail(service: Service, user: str | None, session_id: str | None, since: int | None) -> None:
@@ -222,17 +281,18 @@ def trail(service: Service, user: str | None, session_id: str | None, since: int
         # The order matters. If TTL removes the session between the two calls, its expiry is in both
         # results. In the other order it could be missing from both.
         pending = sessions.pending(session_id) if session_id else None
-        rows = map(
-            event_row,
-            sessions.events(user_id=user, session_id=session_id, since=since, newest_first=False),
+        events = sessions.events(
+            user_id=user, session_id=session_id, since=since, newest_first=False
         )
-        if not show(EVENT_TITLES, rows, as_json=service.as_json):
-            click.echo("The trail has no such events.", err=True)
+        count = show(EVENT_TITLES, map(event_row, events))
     if pending:
         when = Moment(pending.at).in_words()
-        click.echo(
-            f"It expired {when}, cause {pending.cause}. TTL has not removed it yet.", err=True
+        notice(
+            f"It expired {when}, cause {pending.cause}. TTL has not removed it yet.",
+            pending={"at": pending.at, "cause": pending.cause},
         )
+    elif not count:
+        raise Failed("The trail has no such events.")
 
 
 @command
@@ -245,14 +305,15 @@ def revoke(service: Service, id: str, reason: str) -> None:
         try:
             session = sessions.get(id)
         except SessionNotFound:
-            click.echo("Nothing to end: no live session has this id.", err=True)
+            result("Nothing to end: no live session has this id.", session_id=id, ended=0)
             return
         sessions.revoke(id, reason=reason)
-    click.echo(f"Ended a session of {text(session.user_id or 'no user')}.", err=True)
+    sentence = f"Ended a session of {text(session.user_id or 'no user')}."
+    result(sentence, session_id=id, user_id=session.user_id, ended=1)
 
 
 @command
-@click.argument("user")
+@click.argument("user", type=User())
 @click.option("--except", "keep", type=SessionId(), help="A session that does not end.")
 @_REASON
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
@@ -261,35 +322,34 @@ def sign_out(service: Service, user: str, keep: str | None, reason: str, yes: bo
     with service.sessions() as sessions:
         ending = [session for session in sessions.list(user) if session.session_id != keep]
         if not ending:
-            click.echo("Nothing to end: this user has no live session.", err=True)
+            result("Nothing to end: this user has no live session.", user_id=user, ended=0)
             return
         if not yes:
-            show(SESSION_TITLES, map(session_row, ending), as_json=service.as_json)
+            show(SESSION_TITLES, map(session_row, ending))
             plural = "s" if len(ending) > 1 else ""
-            click.confirm(f"End {len(ending)} session{plural}?", abort=True, err=True)
+            answer = ask(f"End {len(ending)} session{plural}?")
+            if answer is None:
+                raise click.UsageError("No session was ended: there is no one to ask; say --yes.")
+            if not answer:
+                raise click.Abort
         ended = sessions.revoke_all(user, keep=keep, reason=reason)
-    click.echo(f"Ended {ended} session{'' if ended == 1 else 's'}.", err=True)
+    result(f"Ended {ended} session{'' if ended == 1 else 's'}.", user_id=user, ended=ended)
 
 
 @command
-@click.argument("user")
+@click.argument("user", type=User())
 def tail(service: Service, user: str) -> None:
     """Show new events of a user until Ctrl-C."""
-    with service.sessions() as sessions:
-        for event in _follow(sessions, user):
-            show(EVENT_TITLES, [event_row(event)], as_json=service.as_json)
 
+    def on_outage(error: Unavailable | None) -> None:
+        if error:
+            notice(f"The service does not answer, and is tried again: {error}", outage=True)
+        else:
+            notice("The service answers again.", outage=False)
 
-def _follow(sessions: Sessions, user: str) -> Iterator[Event]:
-    started_at = clock.now()
-    seen: set[str] = set()
-    while True:
-        since = max(started_at, clock.now() - _LATE_SECONDS)
-        for event in sessions.events(user_id=user, since=since, newest_first=False):
-            if event.event_id not in seen:
-                seen.add(event.event_id)
-                yield event
-        clock.sleep(_POLL_SECONDS)
+    with service.sessions() as sessions, suppress(KeyboardInterrupt):
+        events = Tail(sessions, user, on_outage)
+        show_live(EVENT_TITLES, EVENT_WIDTHS, map(event_row, events))
 
 
 @command
@@ -299,20 +359,23 @@ def _follow(sessions: Sessions, user: str) -> Iterator[Event]:
 def console(service: Service, stage: str | None, port: int, no_browser: bool) -> None:
     """Serve the console for a browser on this machine, until Ctrl-C."""
     try:
-        from serverless_sessions.console.server import serve
+        from serverless_sessions.console.server import listen, serve
     except ImportError as error:
         raise Failed(
             "The console needs more: pip install 'serverless-sessions[console]'"
         ) from error
     if stage:
-        service = Service(service.account, stage, None, service.as_json)
+        service = Service(service.account, stage, None)
     account, url = service.account, service.url
     sessions = AsyncSessions(url, profile=account.profile, region=service.region)
     name = f"{service.stage} · {url}" if service.stage else url
+    operator = account.arn()
     try:
-        serve(sessions, service=name, operator=account.arn(), port=port, browse=not no_browser)
+        listener = listen(port)
     except OSError as error:
-        raise Failed(f"Port {port} is taken; choose another one with --port.") from error
+        reason = "is taken" if error.errno == errno.EADDRINUSE else f"can't be used ({error})"
+        raise Failed(f"Port {port} {reason}; choose another one with --port.") from error
+    serve(listener, sessions, service=name, operator=operator, browse=not no_browser)
 
 
 @command
@@ -333,13 +396,17 @@ def _smoke(service: Service, wait: float) -> None:
 @command
 @click.option("--dry-run", is_flag=True, help="Only print what there is.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-def _redrive(service: Service, dry_run: bool, yes: bool) -> None:
+def _redrive(service: Service, dry_run: bool, yes: bool) -> int:
     """Play failed events back into the audit trail."""
     deployment = service.deployment()
-    sys.exit(max(redrive(failed, dry_run=dry_run, yes=yes) for failed in buckets(deployment)))
+    return max(redrive(failed, dry_run=dry_run, yes=yes) for failed in buckets(deployment))
 
 
 @command
 def whoami(service: Service) -> None:
     """Print your ARN and the URL of the service."""
-    click.echo(f"{service.account.arn()}\n{service.url}")
+    arn, url = service.account.arn(), service.url
+    if as_json.get():
+        show_json({"arn": arn, "url": url})
+    else:
+        click.echo(f"{arn}\n{url}")

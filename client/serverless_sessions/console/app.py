@@ -22,13 +22,13 @@ from starlette.staticfiles import StaticFiles
 
 from serverless_sessions import AsyncSessions, Event, Session
 from serverless_sessions._core import clock
-from serverless_sessions.cli.output import Moment, duration
 from serverless_sessions.console import inputs
 from serverless_sessions.console.display import device, error_message, plain, pretty_json
 from serverless_sessions.console.inputs import InvalidInput
 from serverless_sessions.console.picture import WINDOWS, Window
 from serverless_sessions.console.timeline import Timeline, timelines
 from serverless_sessions.errors import SessionNotFound, SessionsError
+from serverless_sessions.wording import Moment, duration
 
 TYPES = (
     *("created", "renewed", "updated", "rotated", "confirmed", "revoked", "expired", "purged"),

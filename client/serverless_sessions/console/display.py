@@ -7,7 +7,6 @@ import re
 
 from serverless_sessions import Client
 from serverless_sessions._core.token import TOKEN
-from serverless_sessions.cli.output import text
 from serverless_sessions.errors import (
     InvalidRequest,
     NoCredentials,
@@ -18,6 +17,7 @@ from serverless_sessions.errors import (
     Unavailable,
 )
 from serverless_sessions.models import Data
+from serverless_sessions.wording import browser_name, text
 
 _TOKEN = re.compile(r"(?<![A-Za-z0-9_-])" + TOKEN.pattern)
 # This keeps pages small. The command line prints all of the data.
@@ -44,22 +44,7 @@ def pretty_json(data: Data) -> tuple[str, bool]:
 def device(client: Client) -> str:
     """Return a short description of a browser: "Firefox on Linux". Empty if it is not known."""
     agent = client.user_agent or ""
-    browser = next((name for mark, name in _BROWSERS if mark in agent), None)
-    system = next((name for mark, name in _SYSTEMS if mark in agent), None)
-    if browser:
-        return f"{browser} on {system}" if system else browser
-    return plain(agent[:40])
-
-
-# The first match wins, because a user agent also contains the names of similar browsers.
-_BROWSERS = (
-    *(("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("FxiOS/", "Firefox")),
-    *(("Chrome/", "Chrome"), ("CriOS/", "Chrome"), ("Safari/", "Safari"), ("curl/", "curl")),
-)
-_SYSTEMS = (
-    *(("iPhone", "iPhone"), ("iPad", "iPad"), ("Android", "Android"), ("Windows", "Windows")),
-    *(("Mac OS X", "macOS"), ("CrOS", "ChromeOS"), ("Linux", "Linux")),
-)
+    return browser_name(agent) or plain(agent[:40])
 
 
 def error_message(error: SessionsError) -> tuple[int, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -12,6 +10,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from serverless_sessions.operate.deployment import Deployment, OperationError
+from serverless_sessions.operate.report import ask, say
+from serverless_sessions.wording import Moment
 
 # The batch size of the event source mapping.
 _RECORDS_PER_INVOCATION = 100
@@ -126,32 +126,42 @@ def redrive(failed: FailedEvents, *, dry_run: bool, yes: bool) -> int:
     on. Objects that arrive in the meantime are not played back. Otherwise a record that fails every
     time would keep this running forever.
     """
+    bucket = failed.bucket
     objects = failed.objects()
     if not objects:
-        print(f"{failed.bucket} is empty: nothing failed.")
+        say(f"{bucket} is empty: nothing failed.", bucket=bucket, objects=0)
         return 0
     keys, unexpected_count = _survey(failed, objects)
     if dry_run or not keys:
-        print("Nothing was played back.")
+        say("Nothing was played back.", bucket=bucket, played_back=0)
         return 1 if unexpected_count else 0
     if not yes:
-        if not sys.stdin.isatty():
-            print(
+        answer = ask("Play them back?")
+        if answer is None:
+            say(
                 "Nothing was played back: there is no one to ask; say --yes (YES=1 with make).",
-                file=sys.stderr,
+                problem=True,
+                bucket=bucket,
+                played_back=0,
             )
             return 2
-        print("Play them back? [y/N] ", end="", flush=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            print("Nothing was played back.")
+        if not answer:
+            say("Nothing was played back.", bucket=bucket, played_back=0)
             return 0
     left = _play_back(failed, keys)
     if new_count := len(failed.objects().keys() - objects.keys()):
-        print(
-            f"Objects that came in meanwhile: {new_count}. Their records failed again, or are new."
+        say(
+            f"Objects that came in meanwhile: {new_count}. Their records failed again, or are new.",
+            bucket=bucket,
+            new_objects=new_count,
         )
     if left:
-        print(f"{left} of {len(keys)} objects are left; play them back again.", file=sys.stderr)
+        say(
+            f"{left} of {len(keys)} objects are left; play them back again.",
+            problem=True,
+            bucket=bucket,
+            left=left,
+        )
     return 1 if left or unexpected_count else 0
 
 
@@ -165,7 +175,7 @@ def _survey(failed: FailedEvents, objects: dict[str, datetime]) -> tuple[list[st
         except failed.no_such_key:
             continue
         except UnexpectedObject as error:
-            print(f"Left alone: {key}: {error}.", file=sys.stderr)
+            say(f"Left alone: {key}: {error}.", problem=True, bucket=failed.bucket, key=key)
             unexpected_count += 1
             continue
         keys.append(key)
@@ -175,17 +185,24 @@ def _survey(failed: FailedEvents, objects: dict[str, datetime]) -> tuple[list[st
             times.append(change.get("ApproximateCreationDateTime"))
     if keys:
         oldest = min(objects[key] for key in keys)
-        print(
+        say(
             f"{failed.bucket} holds {count} records of {len(sessions)} sessions in {len(keys)}"
-            f" objects, the oldest from {oldest:%Y-%m-%d %H:%M} UTC."
+            f" objects, the oldest from {oldest:%Y-%m-%d %H:%M} UTC.",
+            bucket=failed.bucket,
+            records=count,
+            sessions=len(sessions),
+            objects=len(keys),
+            oldest_at=int(oldest.timestamp()),
         )
     if known := [when for when in times if isinstance(when, int | float) and 0 <= when < 10**10]:
-        print(f"The changes are from {_utc(min(known))} to {_utc(max(known))} UTC.")
+        first, last = Moment(int(min(known))), Moment(int(max(known)))
+        say(
+            f"The changes are from {first.date_and_time()} to {last.date_and_time()} UTC.",
+            bucket=failed.bucket,
+            first_change_at=first.seconds,
+            last_change_at=last.seconds,
+        )
     return keys, unexpected_count
-
-
-def _utc(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
 
 
 def _play_back(failed: FailedEvents, keys: list[str]) -> int:
@@ -197,11 +214,16 @@ def _play_back(failed: FailedEvents, keys: list[str]) -> int:
         except failed.no_such_key:
             continue  # another redrive has played it back
         except (OperationError, BotoCoreError, ClientError) as error:
-            print(f"Failed: {key}: {error}", file=sys.stderr, flush=True)
+            say(f"Failed: {key}: {error}", problem=True, bucket=failed.bucket, key=key)
             left, in_a_row = left + 1, in_a_row + 1
             if in_a_row == _FAILURES_IN_A_ROW:
                 return left + len(keys) - number
         else:
             in_a_row = 0
-            print(f"  {number} of {len(keys)}: {count} records of {key}", flush=True)
+            say(
+                f"  {number} of {len(keys)}: {count} records of {key}",
+                bucket=failed.bucket,
+                key=key,
+                records=count,
+            )
     return left

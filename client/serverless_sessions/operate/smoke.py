@@ -12,6 +12,7 @@ from serverless_sessions._core import clock
 from serverless_sessions.errors import NotAllowed, RouteNotFound, Unavailable
 from serverless_sessions.operate.deployment import Deployment, OperationError
 from serverless_sessions.operate.promises import MAPPING_ALARMS, TTL_ATTRIBUTE, append_only
+from serverless_sessions.operate.report import say
 
 Result = TypeVar("Result")
 
@@ -70,7 +71,11 @@ def smoke(
     trail_seconds: float = _TRAIL_SECONDS,
 ) -> None:
     """Print a line for every check that succeeds. The first failure raises `OperationError`."""
-    print(f"{deployment.stack} in {deployment.region}:")
+    say(
+        f"{deployment.stack} in {deployment.region}:",
+        stack=deployment.stack,
+        region=deployment.region,
+    )
     dynamodb = deployment.client("dynamodb")
     for output in ("SessionsTableName", "AuditTableName"):
         confirm_ttl(dynamodb, deployment.output(output))
@@ -84,7 +89,7 @@ def smoke(
     settled = Settling(settling_seconds)
     session_id = check_session(sessions, lambda token: _authorize(deployment, token), settled)
     _within(trail_seconds, lambda: settled(lambda: confirm_trail(sessions, session_id)))
-    print("It works.")
+    say("It works.", stack=deployment.stack, works=True)
 
 
 def confirm_ttl(dynamodb: Any, table: str) -> None:
@@ -111,7 +116,7 @@ def _confirm_policy(deployment: Deployment, dynamodb: Any) -> None:
         command = ["aws", "dynamodb", "put-resource-policy", "--region", deployment.region]
         command += ["--resource-arn", arn, "--policy", json.dumps(policy)]
         _say("this command restores the policy, without any statements of your own:")
-        print(f"\n{shlex.join(command)}\n", flush=True)
+        say(f"\n{shlex.join(command)}\n", command=command)
         raise
 
 
@@ -276,4 +281,4 @@ def _within(seconds: float, confirm: Callable[[], None]) -> None:
 
 
 def _say(line: str) -> None:
-    print(f"  {line}", flush=True)
+    say(f"  {line}")
