@@ -39,7 +39,8 @@ _LIMITS = Limits(
 )
 _WINDOWS = (300, 900, 1800, 3600)
 _ACTORS = ("backend", "operator")
-# In the middle of the stream, the sequence numbers get one more digit.
+# In the middle of the stream, the sequence numbers get one more digit, so they must not be compared
+# as strings.
 _MIDDLE = 10**21
 _STEP = 7919
 
@@ -51,7 +52,6 @@ class Life:
     """A session, and all of its tokens."""
 
     def __init__(self, newest: Token, user_id: str | None) -> None:
-        """`pace` is the average time from one change to the next, in seconds."""
         self.session_id = newest.session_id
         self.user_id = user_id
         self.newest = newest
@@ -62,12 +62,12 @@ class Life:
 class Changes:
     """The ordered `records` of a stream, and the `expected` items of the trail by their keys.
 
-    `numbers` are the sequence numbers of the expected events' records, by the same keys. `kinds`
-    counts the operations.
+    `numbers` contains the sequence numbers of the records from which these items are made, by the
+    same keys. `kinds` counts the operations by their names.
     """
 
     def __init__(self, count: int, sessions: int, pace: float, seed: int) -> None:
-        """`pace` is the time from one change to the next, in seconds, about."""
+        """`pace` is the average time from one change to the next, in seconds."""
         self.expected: dict[Key, Item] = {}
         self.numbers: dict[Key, str] = {}
         self.kinds: dict[str, int] = {}
@@ -82,38 +82,39 @@ class Changes:
         )
         self._calls = 0
         self._lives: list[Life] = []
-        # Sessions that have ended or are abandoned, by the time at which something happens to them.
-        self._left: list[tuple[int, int, Life]] = []
+        # Sessions that have ended or are abandoned, with the time at which they are logged out or
+        # removed.
+        self._abandoned: list[tuple[int, int, Life]] = []
         self.sessions = 0
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(clock, "time", lambda: self._now)
             while len(self._tables.stream) < count:
                 self._now += self._random.choice((0, 0, round(pace), round(2 * pace)))
-                if self._left and self._left[0][0] <= self._now:
-                    self._end(heappop(self._left)[2])
+                if self._abandoned and self._abandoned[0][0] <= self._now:
+                    self._end(heappop(self._abandoned)[2])
                 elif not self._lives or self.sessions * count < len(self._tables.stream) * sessions:
                     self._begin()
                 else:
-                    self._go_on(self._random.choice(self._lives))
+                    self._act_on(self._random.choice(self._lives))
         self.ended = self._now
         self.records = [self._record(i) for i in range(count)]
 
-    def _go_on(self, life: Life) -> None:
+    def _act_on(self, life: Life) -> None:
         item = self._tables.session(life.session_id)
         if int(item["ExpirationTime"]["N"]) <= self._now:
-            self._leave(life, item)
+            self._abandon(life, item)
         else:
-            self._random.choice(_WHILE_IT_LIVES)(self, life, item)
+            self._random.choice(_ACTIONS)(self, life, item)
 
-    def _leave(self, life: Life, item: Item) -> None:
+    def _abandon(self, life: Life, item: Item) -> None:
         """Abandon a session.
 
-        Some are logged out too late. The others are removed by TTL or by somebody else.
+        After its expiry it is logged out, or it is removed by TTL or by somebody else.
         """
-        late = self._random.choice((30, 100, 900, 4000))
+        delay = self._random.choice((30, 100, 900, 4000))
         self._lives.remove(life)
-        due = int(item["ExpirationTime"]["N"]) + late
-        heappush(self._left, (due, len(self._tables.stream), life))
+        due = int(item["ExpirationTime"]["N"]) + delay
+        heappush(self._abandoned, (due, len(self._tables.stream), life))
 
     def _end(self, life: Life) -> None:
         item = self._tables.session(life.session_id)
@@ -183,17 +184,15 @@ class Changes:
             self._count_one("confirmed, not kept" if first_use else "renewed, not kept")
 
     def _rotate(self, life: Life, item: Item) -> None:
-        """Rotate for the owner of the newest token, for the owner of the former one, or without a
-        token.
-        """
+        """Rotate with the newest token, with the former token or without a token."""
         grace = self._random.choice((0, 30, 30))
         unseen = "PreviousTokenGrace" in item
         in_grace = unseen or _seconds(item, "PreviousTokenUntil") > self._now
-        was_lost = unseen and _seconds(item, "PreviousTokenUntil") <= self._now
+        is_lost = unseen and _seconds(item, "PreviousTokenUntil") <= self._now
         presented = self._random.choice((life.newest, life.newest, life.former, None))
         if presented is None and in_grace and grace:
             return
-        if presented is not None and presented is not life.newest and not was_lost:
+        if presented is not None and presented is not life.newest and not is_lost:
             return
         family = presented.secret[:FAMILY_CHARACTERS] if presented else self._text(12)
         token = Token(life.session_id, family + self._text(15))
@@ -209,15 +208,15 @@ class Changes:
     def _use_an_old_token(self, life: Life, item: Item) -> None:
         """Use a former or a retired token that is not valid any more."""
         unseen = "PreviousTokenGrace" in item
-        is_good = unseen or _seconds(item, "PreviousTokenUntil") > self._now
-        old = self._random.choice((life.retired, None if is_good else life.former))
+        is_valid = unseen or _seconds(item, "PreviousTokenUntil") > self._now
+        old = self._random.choice((life.retired, None if is_valid else life.former))
         if old is None or _seconds(item, "RetiredTokenUntil") > self._now:
             return
         by = self._call()
         with suppress(InvalidToken):
             self._store.verify(old, renew=True, renewal_fraction=0.1, client={}, by=by)
         self._expect(life, "revoked", by, Reason="token_reuse")
-        self._leave(life, self._tables.session(life.session_id))
+        self._abandon(life, self._tables.session(life.session_id))
 
     def _revoke(self, life: Life, item: Item) -> None:
         by = self._call()
@@ -228,7 +227,7 @@ class Changes:
         self._expect(life, "revoked", by, Reason=reason, **late)
         if life not in self._lives:
             self._lives.append(life)
-        self._leave(life, self._tables.session(life.session_id))
+        self._abandon(life, self._tables.session(life.session_id))
 
     def _tamper(self, life: Life, item: Item) -> None:
         """Write without the API, as somebody who may know the format of a request id."""
@@ -255,13 +254,13 @@ class Changes:
 
     def _delete(self, life: Life, _: Item) -> None:
         self._lives.remove(life)
-        self._take_away(life, by_ttl=False)
+        self._delete_item(life, by_ttl=False)
         self._expect(life, "deleted", None)
 
     def _remove(self, life: Life, item: Item) -> None:
         """Remove an item, usually by TTL, otherwise by somebody else."""
         by_ttl = self._random.random() < 0.9
-        self._take_away(life, by_ttl=by_ttl)
+        self._delete_item(life, by_ttl=by_ttl)
         expires_at = int(item["ExpirationTime"]["N"])
         facts: dict[str, Any] = {"RemovedBy": "ttl" if by_ttl else "unknown"}
         if by_ttl:
@@ -272,10 +271,10 @@ class Changes:
         cause = "absolute" if item["AbsoluteExpirationTime"] == item["ExpirationTime"] else "idle"
         self._expect(life, "expired", None, At=expires_at, Cause=cause, **facts)
 
-    def _take_away(self, life: Life, *, by_ttl: bool) -> None:
+    def _delete_item(self, life: Life, *, by_ttl: bool) -> None:
         self._tables.remove_expired(life.session_id)
         if not by_ttl:
-            # The record of any other delete does not name the caller.
+            # Only the record of a removal by TTL has a `userIdentity`.
             del self._tables.stream[-1]["userIdentity"]
 
     def _expect(self, life: Life, kind: str, by: Writer | None, **facts: Any) -> None:
@@ -288,7 +287,7 @@ class Changes:
         if place >= self._count:
             return
         number = _sequence_number(place, self._count)
-        shown = {
+        item = {
             "SessionId": life.session_id,
             "EventId": f"{self._now:010d}#{number:0>40}",
             **({"UserId": life.user_id} if life.user_id else {}),
@@ -299,8 +298,8 @@ class Changes:
             **({"Actor": by.actor, "RequestId": by.request_id} if by else {}),
             **facts,
         }
-        key = life.session_id, str(shown["EventId"])
-        self.expected[key] = {name: _attribute(value) for name, value in shown.items()}
+        key = life.session_id, str(item["EventId"])
+        self.expected[key] = {name: _attribute(value) for name, value in item.items()}
         self.numbers[key] = number
 
     def _count_one(self, kind: str) -> None:
@@ -310,7 +309,7 @@ class Changes:
         record = self._tables.stream[place]
         change = record["dynamodb"]
         number = _sequence_number(place, self._count)
-        whole = {
+        stream_record = {
             "eventID": f"{place:032x}",
             "eventName": record["eventName"],
             "eventVersion": "1.1",
@@ -320,9 +319,9 @@ class Changes:
             "eventSourceARN": "arn:aws:dynamodb:us-east-1:111122223333:table/Sessions/stream/1",
         }
         if identity := record.get("userIdentity"):
-            whole["userIdentity"] = identity
+            stream_record["userIdentity"] = identity
         key = change["Keys"]["SessionId"]["S"]
-        return Record(change["ApproximateCreationDateTime"], key, number, json.dumps(whole))
+        return Record(change["ApproximateCreationDateTime"], key, number, json.dumps(stream_record))
 
     def _call(self) -> Writer:
         self._calls += 1
@@ -330,11 +329,11 @@ class Changes:
         return Writer(actor=actor, request_id=f"request-{self._calls}")
 
     def _text(self, size: int) -> str:
-        """Return a string of this many base64url characters."""
+        """Return `size` random base64url characters."""
         return base64.urlsafe_b64encode(self._random.randbytes(size)).decode()[:size]
 
 
-_WHILE_IT_LIVES: tuple[Callable[[Changes, Life, Item], None], ...] = (
+_ACTIONS: tuple[Callable[[Changes, Life, Item], None], ...] = (
     *(Changes._change,) * 13,
     *(Changes._replace,) * 4,
     *(Changes._renew,) * 3,
@@ -342,7 +341,7 @@ _WHILE_IT_LIVES: tuple[Callable[[Changes, Life, Item], None], ...] = (
     *(Changes._verify,) * 3,
     *(Changes._rotate,) * 7,
     *(Changes._tamper,) * 3,
-    *(Changes._leave,) * 2,
+    *(Changes._abandon,) * 2,
     Changes._use_an_old_token,
     Changes._revoke,
     Changes._delete,
@@ -367,7 +366,7 @@ class _Direct:
 
 @cache
 def changes(count: int, *, sessions: int, pace: float = 3.0, seed: int = 1) -> Changes:
-    """Return changes that are the same for the same arguments."""
+    """Return changes. They are the same for the same arguments, so they are only made once."""
     return Changes(count, sessions, pace, seed)
 
 

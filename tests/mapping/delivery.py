@@ -27,7 +27,7 @@ from tests.support.seam import seam
 from tests.support.tables import created_tables, sdk
 from tests.support.template import resources
 
-_S3_FAULTS = 0.3
+_S3_FAULT_SHARE = 0.3
 _ITEM_BYTES = 400 * 1024
 
 
@@ -45,7 +45,9 @@ class AuditTable(Protocol):
 
 
 class _Tables(Tables):
-    """The tables of the simulation, with rules of DynamoDB that only broken inserts violate."""
+    """The in-memory tables, which also enforce rules of DynamoDB that a correct insert never
+    violates.
+    """
 
     def _BatchExecuteStatement(self, request: Any) -> Any:  # noqa: N802
         keys = set()
@@ -65,13 +67,9 @@ class _Tables(Tables):
 
 
 class InMemory:
-    """The tables of the simulation."""
+    """The audit table in memory."""
 
     def __init__(self) -> None:
-        """`begins` is the time when the mapping is created, in epoch seconds.
-
-        It reads from TRIM_HORIZON on.
-        """
         self._tables = _Tables(lambda: 0.0, lambda: 0.0, lambda *_: None)
 
     def answer(self, headers: dict[str, str], body: bytes) -> Answer:
@@ -105,13 +103,13 @@ class OnDynamoDBLocal:
 
     @contextmanager
     def created(self) -> Iterator[OnDynamoDBLocal]:
-        """Create the tables until the end of the block."""
+        """Create the tables, and delete them at the end of the block."""
         with created_tables(self._sdk), closing(self._connections):
             yield self
 
 
 class _Bucket:
-    """The bucket with the methods of boto3 that the function uses. It rejects some requests."""
+    """Replaces boto3's S3 client. It rejects some requests."""
 
     def __init__(self, random: Random) -> None:
         self.objects: dict[str, str] = {}
@@ -120,14 +118,14 @@ class _Bucket:
 
     def put_object(self, *, Bucket: str, Key: str, Body: bytes, ContentType: str) -> None:  # noqa: N803
         assert (Bucket, ContentType) == ("failed-events", "application/json")
-        if self._random.random() < _S3_FAULTS:
+        if self._random.random() < _S3_FAULT_SHARE:
             self.faults += 1
             raise ClientError({"Error": {"Code": "SlowDown"}}, "PutObject")
         self.objects[Key] = Body.decode()
 
 
 class Delivery:
-    """Delivers a stream into the trail. Each request of the function may meet a fault.
+    """Delivers a stream into the trail. Any request of the function may fail.
 
     Before `run`, a test may change the `settings` of the mapping and the `network`.
     """
@@ -138,22 +136,29 @@ class Delivery:
         table: AuditTable,
         *,
         begins: float,
-        faults: float = 0.14,
-        kills: float = 0.03,
-        replays: float = 0.1,
+        fault_share: float = 0.14,
+        kill_share: float = 0.03,
+        replay_probability: float = 0.1,
         shards: int = 4,
         seed: int = 1,
     ) -> None:
-        """The mapping is made at `begins`, epoch seconds, and reads from the horizon on."""
+        """`begins` is the time when the mapping is created, in epoch seconds.
+
+        The mapping reads from TRIM_HORIZON on, that is, from the oldest record in the stream.
+        """
         self.records = records
         self.settings = Settings.deployed()
         self.clock = Clock(begins)
         self.random = Random(seed)
         self.network = Network(
-            table.answer, self.clock, random=self.random, faults=faults, kills=kills
+            table.answer,
+            self.clock,
+            random=self.random,
+            fault_share=fault_share,
+            kill_share=kill_share,
         )
         self._table = table
-        self._replays = replays
+        self._replay_probability = replay_probability
         self._shards = shards
         self._bucket = _Bucket(self.random)
         self._handler = function("session_audit")
@@ -174,14 +179,16 @@ class Delivery:
             self._invoke,
             self.clock,
             random=self.random,
-            replays=self._replays,
+            replay_probability=self._replay_probability,
         )
         with self._installed():
             self.waiting = self.mapping.run(until)
             self.network.settle()
         self.trail = self._table.items()
         objects = {**self.mapping.destination, **self._bucket.objects}
-        self.kept = [record for document in objects.values() for record in _records(document)]
+        self.records_in_bucket = [
+            record for document in objects.values() for record in _records(document)
+        ]
         return self
 
     @contextmanager
@@ -212,14 +219,17 @@ class Delivery:
             seam.calls.clear()
         return json.loads(json.dumps(answer))
 
-    def broken(self, changes: Changes, besides: Collection[str] = ()) -> list[str]:
+    def broken(self, changes: Changes, ignored: Collection[str] = ()) -> list[str]:
         """Return a sentence for each broken promise.
 
-        `besides` are sessions that are not in `changes`, which this check ignores.
+        `ignored` are the ids of sessions that are not in `changes`. This check ignores their events
+        in the trail.
         """
-        trail = [item for item in self.trail if item["SessionId"]["S"] not in besides]
-        broken = list(_broken(changes, trail, self.kept))
-        return [*broken, f"{self.waiting} still waiting"] if self.waiting else broken
+        trail = [item for item in self.trail if item["SessionId"]["S"] not in ignored]
+        broken = list(_broken(changes, trail, self.records_in_bucket))
+        if self.waiting:
+            broken.append(f"{self.waiting} records are still waiting")
+        return broken
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -235,32 +245,37 @@ class Delivery:
             "splits": self.mapping.splits,
             "replays": self.mapping.replays,
             "events": len(self.trail),
-            "in the bucket": len(self.kept),
+            "in the bucket": len(self.records_in_bucket),
         }
 
 
-def _broken(changes: Changes, trail: list[Item], kept: list[Any]) -> Iterator[str]:
+def _broken(changes: Changes, trail: list[Item], in_bucket: list[Any]) -> Iterator[str]:
     events = {_key(item): item for item in trail}
-    in_bucket = {number for number in map(_number, kept) if number}
-    whole = {record.number: json.loads(record.text) for record in changes.records}
-    if halves := [
-        record for record in kept if _number(record) in whole and record != whole[_number(record)]
+    stream = {record.number: json.loads(record.text) for record in changes.records}
+    if altered := [
+        record
+        for record in in_bucket
+        if _number(record) in stream and record != stream[_number(record)]
     ]:
-        yield f"{len(halves)} not whole in the bucket, such as {halves[0]}"
+        yield f"{len(altered)} records in the bucket differ from the stream, such as {altered[0]}"
+    numbers_in_bucket = {number for number in map(_number, in_bucket) if number}
     missing = changes.expected.keys() - events.keys()
-    lost = [key for key in missing if changes.numbers[key] not in in_bucket]
+    lost = [key for key in missing if changes.numbers[key] not in numbers_in_bucket]
     if lost:
-        yield f"{len(lost)} lost, such as {changes.expected[min(lost)]}"
+        example = changes.expected[min(lost)]
+        yield f"{len(lost)} events are neither in the trail nor in the bucket, such as {example}"
     foreign = events.keys() - changes.expected.keys()
     if foreign:
-        yield f"{len(foreign)} that nobody made, such as {events[min(foreign)]}"
+        example = events[min(foreign)]
+        yield f"{len(foreign)} events in the trail belong to no change, such as {example}"
     wrong = [key for key in events.keys() - foreign if events[key] != changes.expected[key]]
     if wrong:
-        yield f"{len(wrong)} wrong, such as {events[wrong[0]]} for {changes.expected[wrong[0]]}"
+        event, expected = events[wrong[0]], changes.expected[wrong[0]]
+        yield f"{len(wrong)} events are wrong, such as {event} instead of {expected}"
     numbers = Counter(int(event_id.partition("#")[2]) for _, event_id in events)
     doubled = [number for number, times in numbers.items() if times > 1]
     if doubled:
-        yield f"{len(doubled)} twice, such as {doubled[0]}"
+        yield f"{len(doubled)} sequence numbers have more than one event, such as {doubled[0]}"
     sessions = {session_id for session_id, _ in changes.expected}
     orders: dict[str, list[int]] = {session_id: [] for session_id in sessions}
     for session_id, event_id in sorted(events):
@@ -268,7 +283,7 @@ def _broken(changes: Changes, trail: list[Item], kept: list[Any]) -> Iterator[st
     if disordered := [
         session_id for session_id in sessions if orders[session_id] != sorted(orders[session_id])
     ]:
-        yield f"{len(disordered)} sessions out of order, such as {disordered[0]}"
+        yield f"{len(disordered)} sessions have events out of order, such as {disordered[0]}"
 
 
 def _key(item: Item) -> Key:
@@ -283,7 +298,7 @@ def _number(record: Any) -> Any:
 def _records(document: str) -> list[Any]:
     """Return the records in a document of the bucket.
 
-    A document may only contain their positions.
+    Some documents contain only the records' positions in the stream. For these the list is empty.
     """
     payload = json.loads(document).get("payload", '{"Records": []}')
     records: list[Any] = json.loads(payload)["Records"]

@@ -6,8 +6,9 @@ https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-eventsourcemappin
 https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html
 https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
 
-AWS does not document the pauses between retries. Here the first pause is a second, and each next
-one is twice as long, up to `LONGEST_PAUSE`. Shards neither split nor end.
+AWS does not document the pauses between retries. Here the first pause is one second, and every
+further pause is twice as long as the one before, up to `LONGEST_PAUSE_SECONDS`. Shards neither
+split nor end.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ from typing import Any, NamedTuple
 
 from tests.support.template import resources
 
-LONGEST_PAUSE = 300.0
+LONGEST_PAUSE_SECONDS = 300.0
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
-STREAM_KEEPS = 24 * 3600.0
+STREAM_RETENTION_SECONDS = 24 * 3600.0
 _PAYLOAD_BYTES = 6 * 1024 * 1024
 
 
 class Killed(BaseException):
-    """Raised to end the function in the middle of its work. No handler catches it."""
+    """Raised to end the function in the middle of its work.
+
+    It is a `BaseException`, so the function's own handlers of errors do not catch it.
+    """
 
 
 class Clock:
@@ -64,7 +68,7 @@ class Record(NamedTuple):
 class Settings(NamedTuple):
     """The settings of a mapping, with times in seconds.
 
-    `retries` and `age` are -1 without a limit.
+    If `retries` or `age` is -1, there is no such limit.
     """
 
     batch_size: int
@@ -103,34 +107,36 @@ class _Batch(NamedTuple):
 
 
 class _Lot:
-    """The records of a shard whose keys have the same hash.
+    """The records of a shard whose keys have the same hash, modulo the number of lots.
 
-    Only one batch of them is in progress.
+    Lambda processes the batches of a lot one after the other.
     """
 
     def __init__(self, shard: str) -> None:
         self.shard = shard
         self.unread: deque[Record] = deque()
-        self.again: deque[_Batch] = deque()
+        self.to_repeat: deque[_Batch] = deque()
         self.pause = 1.0
 
     @property
     def waiting(self) -> int:
-        return len(self.unread) + sum(len(batch.records) for batch in self.again)
+        return len(self.unread) + sum(len(batch.records) for batch in self.to_repeat)
 
     def due(self, window: float) -> float:
-        """Return when the next new batch may be sent."""
-        return 0.0 if self.again else self.unread[0].arrived + window
+        """Return the time from which the next batch may be sent."""
+        return 0.0 if self.to_repeat else self.unread[0].arrived + window
 
     def next_batch(self, now: float, size: int) -> _Batch:
-        """Return the records that must be repeated, or otherwise those that have arrived by now."""
-        if self.again:
-            return self.again.popleft()
+        """Return the first batch that must be repeated, or a batch of new records that have
+        arrived.
+        """
+        if self.to_repeat:
+            return self.to_repeat.popleft()
         records: list[Record] = []
-        room = _PAYLOAD_BYTES
+        free_bytes = _PAYLOAD_BYTES
         while self.unread and self.unread[0].arrived <= now and len(records) < size:
-            room -= len(self.unread[0].text)
-            if room < 0 and records:
+            free_bytes -= len(self.unread[0].text)
+            if free_bytes < 0 and records:
                 break
             records.append(self.unread.popleft())
         return _Batch(records)
@@ -139,9 +145,9 @@ class _Lot:
 class EventSourceMapping:
     """Sends the records of `shards` to `invoke`, which gets the JSON of an event.
 
-    `invoke` answers as the function does, and may raise. `replays` is the probability that a
-    successful batch is delivered again. `destination` contains the objects that were written to the
-    bucket for failed batches, by their keys.
+    `invoke` returns the function's answer or raises its error. `replay_probability` is the
+    probability that a successful batch is delivered again. `destination` contains the objects that
+    were written to the bucket for failed batches, by their keys.
     """
 
     def __init__(
@@ -152,7 +158,7 @@ class EventSourceMapping:
         clock: Clock,
         *,
         random: Random,
-        replays: float = 0.0,
+        replay_probability: float = 0.0,
     ) -> None:
         self.destination: dict[str, str] = {}
         self.invocations = self.failures = self.reports = self.splits = self.replays = 0
@@ -161,37 +167,37 @@ class EventSourceMapping:
         self._invoke = invoke
         self._clock = clock
         self._random = random
-        self._replays = replays
+        self._replay_probability = replay_probability
         self._due: list[tuple[float, int, _Lot]] = []
-        self._count = count()
+        self._order = count()
         for number, records in enumerate(shards):
             lots = [_Lot(f"shardId-{number:020d}-{zlib.crc32(b'%d' % number):08x}")]
             lots += [_Lot(lots[0].shard) for _ in range(settings.lots - 1)]
             for record in records:
                 lots[zlib.crc32(record.key.encode()) % settings.lots].unread.append(record)
             for lot in lots:
-                self._plan(lot)
+                self._schedule(lot)
 
     def run(self, until: float = float("inf")) -> int:
-        """Run until all records are finished, or until this time. Return how many are still
-        waiting.
+        """Run until all records are finished, or until this time.
 
-        Lots work in parallel, each with its own clock. `finished` is the time when the last one
-        ended.
+        Return the number of records that are still waiting. Lots work in parallel: the clock is set
+        back to the time at which the next lot is due. `finished` is the time at which the last
+        batch ended.
         """
         while self._due and self._due[0][0] < until:
             self._clock.now, _, lot = heappop(self._due)
-            self._serve(lot)
-            self._plan(lot)
+            self._send_batch(lot)
+            self._schedule(lot)
             self.finished = max(self.finished, self._clock.now)
         return sum(lot.waiting for _, _, lot in self._due)
 
-    def _plan(self, lot: _Lot) -> None:
+    def _schedule(self, lot: _Lot) -> None:
         if lot.waiting:
             due = max(self._clock.now, lot.due(self._settings.window))
-            heappush(self._due, (due, next(self._count), lot))
+            heappush(self._due, (due, next(self._order), lot))
 
-    def _serve(self, lot: _Lot) -> None:
+    def _send_batch(self, lot: _Lot) -> None:
         batch = self._without_expired(
             lot, lot.next_batch(self._clock.now, self._settings.batch_size)
         )
@@ -201,32 +207,33 @@ class EventSourceMapping:
         try:
             done = self._checkpoint(batch, self._invoke(_event(batch.records)))
         except (Exception, Killed):
-            self._failed(lot, batch)
+            self._handle_failure(lot, batch)
             return
         self.reports += done < len(batch.records)
         if done == len(batch.records):
             lot.pause = 1.0
-            if self._random.random() < self._replays:
-                # The checkpoint was not stored, so reading starts again at the former checkpoint.
+            if self._random.random() < self._replay_probability:
+                # Lambda did not store the checkpoint, so it reads again from the previous one.
                 self.replays += 1
                 self._repeat(lot, batch)
         elif done:
             # The batch is bisected at the checkpoint, which does not count as a retry.
             self.splits += 1
-            lot.again.appendleft(_Batch(batch.records[done:], batch.retries))
+            lot.to_repeat.appendleft(_Batch(batch.records[done:], batch.retries))
         else:
             self._retry(lot, batch)
 
     def _repeat(self, lot: _Lot, batch: _Batch) -> None:
-        if lot.again:
-            lot.again.appendleft(batch)
+        if lot.to_repeat:
+            lot.to_repeat.appendleft(batch)
         else:
             lot.unread.extendleft(reversed(batch.records))
 
     def _checkpoint(self, batch: _Batch, answer: Any) -> int:
-        """Return how many records are finished: those before the lowest number in the answer.
+        """Return how many records are finished: those before the first record that the answer
+        reports as failed.
 
-        Raises `ValueError` if the answer counts as a complete failure.
+        Raises `ValueError` if the whole batch counts as failed.
         """
         failures = (answer or {}).get("batchItemFailures") or []
         if not self._settings.reports_failures or not failures:
@@ -237,14 +244,14 @@ class EventSourceMapping:
             raise ValueError("no such record")
         return min(places[number] for number in named)
 
-    def _failed(self, lot: _Lot, batch: _Batch) -> None:
+    def _handle_failure(self, lot: _Lot, batch: _Batch) -> None:
         self.failures += 1
         middle = len(batch.records) // 2
         if self._settings.bisects and middle:
-            # This does not count as a retry either.
+            # Bisecting does not count as a retry.
             self.splits += 1
-            lot.again.appendleft(_Batch(batch.records[middle:], batch.retries))
-            lot.again.appendleft(_Batch(batch.records[:middle], batch.retries))
+            lot.to_repeat.appendleft(_Batch(batch.records[middle:], batch.retries))
+            lot.to_repeat.appendleft(_Batch(batch.records[:middle], batch.retries))
         else:
             self._retry(lot, batch)
 
@@ -253,24 +260,27 @@ class EventSourceMapping:
             self._discard(lot, batch, "RetryAttemptsExhausted")
             return
         self._clock.now += lot.pause
-        lot.pause = min(2 * lot.pause, LONGEST_PAUSE)
-        lot.again.appendleft(_Batch(batch.records, batch.retries + 1))
+        lot.pause = min(2 * lot.pause, LONGEST_PAUSE_SECONDS)
+        lot.to_repeat.appendleft(_Batch(batch.records, batch.retries + 1))
 
     def _without_expired(self, lot: _Lot, batch: _Batch) -> _Batch:
-        """Return the records that are still in the stream.
+        """Return the batch without the records that are too old.
 
-        Records that are too old go to the destination.
+        Records over the maximum age go to the destination. Records that the stream has already
+        deleted are lost.
         """
         now, age = self._clock.now, self._settings.age
-        records = [record for record in batch.records if now - record.arrived <= STREAM_KEEPS]
-        kept = [record for record in records if age < 0 or now - record.arrived <= age]
-        if len(kept) < len(records):
-            old = _Batch(records[: len(records) - len(kept)], batch.retries)
+        records = [
+            record for record in batch.records if now - record.arrived <= STREAM_RETENTION_SECONDS
+        ]
+        young = [record for record in records if age < 0 or now - record.arrived <= age]
+        if len(young) < len(records):
+            old = _Batch(records[: len(records) - len(young)], batch.retries)
             self._discard(lot, old, "RecordAgeExceeded")
-        return _Batch(kept, batch.retries)
+        return _Batch(young, batch.retries)
 
     def _discard(self, lot: _Lot, batch: _Batch, condition: str) -> None:
-        """Write the rest of a failed batch to the destination, in Lambda's own format.
+        """Write a failed batch to the destination, in Lambda's own format.
 
         A queue as destination would get the same document without `payload`.
         """

@@ -1,4 +1,6 @@
-"""A network between the function and its table, which delays, loses, cuts and refuses requests."""
+"""A network between the function and its table. It delays or loses requests, cuts off answers, and
+returns errors.
+"""
 
 from __future__ import annotations
 
@@ -30,26 +32,36 @@ _BY_STATEMENT = (
     *("InternalServerError", "TransactionConflict"),
 )
 _TIMEOUT_SECONDS = CONNECT_SECONDS + ANSWER_SECONDS
-_LATEST_SECONDS = 20.0
+_LONGEST_DELAY_SECONDS = 20.0
 _PARTITIONS = 8
-# How often a part of the table is throttled, relative to the faults of single requests.
-_SPELLS = 0.5
+# The share of invocations during which partitions are throttled, relative to the share of requests
+# with a fault. With a fault in 14 % of the requests, it is 7 % of the invocations.
+_THROTTLED_INVOCATIONS = 0.5
 
 
 class Network:
     """Sends the requests of the lean client, as its `Transport`.
 
-    `faults` is the share of requests with a fault, with the same share for each kind. `kills` is
-    the share of requests in which the function is killed. Sometimes a part of the table is
-    throttled for a longer time. `outage` returns how DynamoDB refuses everything at a time: the
-    code of an error, "silent", or None. `spoiled` are sessions whose events break a rule of
-    DynamoDB: "number" or "size". `seen` counts what happened, by kind.
+    `fault_share` is the share of requests with a fault. All kinds of faults are equally likely.
+    `kill_share` is the share of requests during which the function is killed. During some
+    invocations, one partition or all partitions of the table are throttled.
+
+    `outage` gets a time and returns how DynamoDB fails for all requests at that time: the code of
+    an error, "silent" if it does not answer, or None if there is no outage. `spoiled` maps the id
+    of each session whose events break a rule of DynamoDB to that rule, "number" or "size". `seen`
+    counts what happened, by kind.
     """
 
     host = "dynamodb.us-east-1.amazonaws.com"
 
     def __init__(
-        self, upstream: Upstream, clock: Clock, *, random: Random, faults: float, kills: float
+        self,
+        upstream: Upstream,
+        clock: Clock,
+        *,
+        random: Random,
+        fault_share: float,
+        kill_share: float,
     ) -> None:
         self.seen: Counter[str] = Counter()
         self.requests = 0
@@ -58,10 +70,10 @@ class Network:
         self._upstream = upstream
         self._clock = clock
         self._random = random
-        self._faults = faults
-        self._kills = kills
-        self._late: list[tuple[float, dict[str, str], bytes]] = []
-        self._hot: Collection[int] = ()
+        self._fault_share = fault_share
+        self._kill_share = kill_share
+        self._delayed: list[tuple[float, dict[str, str], bytes]] = []
+        self._throttled_partitions: Collection[int] = ()
         self._kinds = {
             "throttled": self._throttle,
             "timed out, not carried out": self._lose,
@@ -80,38 +92,41 @@ class Network:
         self.settle(self._clock.now)
         self._clock.spend(0.01)
         if code := self.outage(self._clock.now):
-            return self._be_out(code, body)
-        if self._random.random() < self._kills:
+            return self._answer_in_outage(code, body)
+        if self._random.random() < self._kill_share:
             return self._kill(headers, body)
-        if self._hot and any(map(self._is_hot, _parts(body))):
+        if self._throttled_partitions and any(map(self._is_throttled, _targets(body))):
             self.seen["partly refused"] += 1
-            return self._refuse(headers, body, self._is_hot)
-        if self._random.random() >= self._faults:
-            return self._land(headers, body)
+            return self._refuse(headers, body, self._is_throttled)
+        if self._random.random() >= self._fault_share:
+            return self._execute(headers, body)
         kind = self._random.choice(list(self._kinds))
         self.seen[kind] += 1
         return self._kinds[kind](headers, body)
 
     def begin(self) -> None:
-        """Begin an invocation. During some invocations, a part of the table is throttled."""
-        spell = self._random.random() < self._faults * _SPELLS
-        parts = self._random.choice((1, 1, 1, _PARTITIONS))
-        self._hot = self._random.sample(range(_PARTITIONS), parts) if spell else ()
+        """Begin an invocation, and choose the partitions that are throttled during it."""
+        throttled = self._random.random() < self._fault_share * _THROTTLED_INVOCATIONS
+        count = self._random.choice((1, 1, 1, _PARTITIONS))
+        self._throttled_partitions = (
+            self._random.sample(range(_PARTITIONS), count) if throttled else ()
+        )
 
     def close(self) -> None:
         """Do nothing, because there are no connections."""
 
     def settle(self, now: float = float("inf")) -> None:
         """Execute the delayed requests up to this time."""
-        for late in [late for late in self._late if late[0] <= now]:
-            self._late.remove(late)
-            self._land(*late[1:])
+        for delayed in [delayed for delayed in self._delayed if delayed[0] <= now]:
+            self._delayed.remove(delayed)
+            self._execute(*delayed[1:])
 
-    def _land(self, headers: dict[str, str], body: bytes) -> Answer:
-        spoils = self.spoiled and not _is_read(body)
-        return self._upstream(headers, self._spoil(body) if spoils else body)
+    def _execute(self, headers: dict[str, str], body: bytes) -> Answer:
+        if self.spoiled and not _is_read(body):
+            body = self._spoil(body)
+        return self._upstream(headers, body)
 
-    def _be_out(self, code: str, body: bytes) -> Answer:
+    def _answer_in_outage(self, code: str, body: bytes) -> Answer:
         self.seen["outage"] += 1
         if code == "silent":
             return self._lose()
@@ -123,7 +138,7 @@ class Network:
     def _kill(self, headers: dict[str, str], body: bytes) -> Answer:
         self.seen["kill"] += 1
         if self._random.random() < 0.5:
-            self._land(headers, body)
+            self._execute(headers, body)
         raise Killed
 
     def _throttle(self, *_: Any) -> Answer:
@@ -134,67 +149,73 @@ class Network:
         raise TransientError("TimeoutError")
 
     def _lose_answer(self, headers: dict[str, str], body: bytes) -> Answer:
-        self._land(headers, body)
+        self._execute(headers, body)
         return self._lose()
 
     def _delay(self, headers: dict[str, str], body: bytes) -> Answer:
-        lands = self._clock.now + self._random.uniform(_TIMEOUT_SECONDS, _LATEST_SECONDS)
-        self._late.append((lands, headers, body))
+        delay = self._random.uniform(_TIMEOUT_SECONDS, _LONGEST_DELAY_SECONDS)
+        executed_at = self._clock.now + delay
+        self._delayed.append((executed_at, headers, body))
         return self._lose()
 
     def _cut(self, headers: dict[str, str], body: bytes) -> Answer:
-        landed = self._land(headers, body)
-        half = landed.body[: len(landed.body) // 2]
-        return Answer(landed.status, zlib.crc32(landed.body), half)
+        answer = self._execute(headers, body)
+        half = answer.body[: len(answer.body) // 2]
+        return Answer(answer.status, zlib.crc32(answer.body), half)
 
     def _refuse_some(self, headers: dict[str, str], body: bytes) -> Answer:
         return self._refuse(headers, body, lambda _: self._random.random() < 0.3)
 
-    def _is_hot(self, part: Any) -> bool:
-        """Return whether the part of the table with `part`, a statement or a key, is throttled."""
-        session_id = (insert(part) if "Statement" in part else part)["SessionId"]["S"]
-        return zlib.crc32(session_id.encode()) // 7 % _PARTITIONS in self._hot
+    def _is_throttled(self, target: Any) -> bool:
+        """Return whether the partition of `target`, a statement or a key, is throttled."""
+        item_or_key = insert(target) if "Statement" in target else target
+        session_id = item_or_key["SessionId"]["S"]
+        return zlib.crc32(session_id.encode()) // 7 % _PARTITIONS in self._throttled_partitions
 
     def _refuse(
-        self, headers: dict[str, str], body: bytes, refused: Callable[[Any], bool]
+        self, headers: dict[str, str], body: bytes, is_refused: Callable[[Any], bool]
     ) -> Answer:
-        """Refuse some statements with an error each, and execute the others.
+        """Execute a part of a request.
 
-        In a read, leave some keys unprocessed.
+        The refused statements of a write get an error. The refused keys of a read are returned as
+        unprocessed.
         """
         if _is_read(body):
             [(name, request)] = json.loads(body)["RequestItems"].items()
-            keys = [key for key in request["Keys"] if not refused(key)]
-            left = [key for key in request["Keys"] if key not in keys]
+            keys = [key for key in request["Keys"] if not is_refused(key)]
+            unprocessed = [key for key in request["Keys"] if key not in keys]
             result: dict[str, Any] = {"Responses": {}}
             if keys:
-                part = json.dumps({"RequestItems": {name: {**request, "Keys": keys}}}).encode()
-                result = json.loads(self._land(headers, part).body)
-            return _answer(200, {**result, "UnprocessedKeys": {name: {**request, "Keys": left}}})
+                reduced = json.dumps({"RequestItems": {name: {**request, "Keys": keys}}})
+                result = json.loads(self._execute(headers, reduced.encode()).body)
+            result["UnprocessedKeys"] = {name: {**request, "Keys": unprocessed}}
+            return _answer(200, result)
         statements = json.loads(body)["Statements"]
-        passed = [i for i, statement in enumerate(statements) if not refused(statement)]
+        accepted = [i for i, statement in enumerate(statements) if not is_refused(statement)]
         responses: list[Any] = [
             {"Error": {"Code": self._random.choice(_BY_STATEMENT), "Message": "no"}}
             for _ in statements
         ]
-        if passed:
-            rest = json.dumps({"Statements": [statements[i] for i in passed]}).encode()
-            answer = self._land(headers, rest)
+        if accepted:
+            reduced = json.dumps({"Statements": [statements[i] for i in accepted]})
+            answer = self._execute(headers, reduced.encode())
             if answer.status != 200:
                 return answer
             executed = json.loads(answer.body)["Responses"]
-            for i, response in zip(passed, executed, strict=True):
+            for i, response in zip(accepted, executed, strict=True):
                 responses[i] = response
         return _answer(200, {"Responses": responses})
 
     def _spoil(self, body: bytes) -> bytes:
-        """Send what DynamoDB rejects, as if the function had a bug."""
+        """Return the request with values that DynamoDB rejects in the events of the `spoiled`
+        sessions, as if the function had a bug.
+        """
         request = json.loads(body)
         for statement in request["Statements"]:
             item = insert(statement)
-            how = self.spoiled.get(item["SessionId"]["S"])
-            if how and item["Type"] != {"S": "unreadable"}:
-                wrong = {"number": {"N": "1" * 39}, "size": {"S": "x" * 410_000}}[how]
+            rule = self.spoiled.get(item["SessionId"]["S"])
+            if rule and item["Type"] != {"S": "unreadable"}:
+                wrong = {"number": {"N": "1" * 39}, "size": {"S": "x" * 410_000}}[rule]
                 statement["Parameters"][list(item).index("At")] = wrong
         return json.dumps(request).encode()
 
@@ -203,7 +224,7 @@ def _is_read(body: bytes) -> bool:
     return "RequestItems" in json.loads(body)
 
 
-def _parts(body: bytes) -> list[Any]:
+def _targets(body: bytes) -> list[Any]:
     """Return the statements of a request, or the keys that it reads."""
     request = json.loads(body)
     if "Statements" in request:

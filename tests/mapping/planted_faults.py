@@ -29,7 +29,7 @@ class Fault(NamedTuple):
 
 def worse_trouble(seed: int = 1) -> Outcome:
     """Run with fewer records and more faults, which is fast."""
-    return trouble(InMemory(), 600, faults=0.6, seed=seed)
+    return trouble(InMemory(), 600, fault_share=0.6, seed=seed)
 
 
 def _denied() -> Outcome:
@@ -50,11 +50,15 @@ def _forged(seed: int = 1) -> Outcome:
 
 def _poisoned_and_slow(seed: int = 1) -> Outcome:
     """Run with so many faults that the function's time ends in the middle of a batch."""
-    return poisoned(InMemory(), faults=0.9, shards=2, seed=seed)
+    return poisoned(InMemory(), fault_share=0.9, shards=2, seed=seed)
 
 
 def _handler(name: str, old: str, new: str) -> Plant:
-    """Return the function's module. It can only be imported when its environment is set."""
+    """Replace `old` by `new` in a function of the handler's module.
+
+    The module is imported when the fault is planted, because importing it needs the function's
+    environment.
+    """
 
     def plant(patch: pytest.MonkeyPatch) -> None:
         in_source(getattr(function("session_audit"), name), old, new)(patch)
@@ -70,19 +74,19 @@ def _mapping(**settings: Any) -> Plant:
     return plant
 
 
-def _denial_is_for_good(patch: pytest.MonkeyPatch) -> None:
+def _denial_is_permanent(patch: pytest.MonkeyPatch) -> None:
     codes = (*audit_trail._PERMANENT_ERRORS, "AccessDeniedException")
     patch.setattr(audit_trail, "_PERMANENT_ERRORS", codes)
 
 
-def _new_key_each_time(patch: pytest.MonkeyPatch) -> None:
-    made, ids = itertools.count(), event.event_id
-    patch.setattr(classify, "event_id", lambda at, number: ids(at + next(made) % 2, number))
+def _new_key_at_each_delivery(patch: pytest.MonkeyPatch) -> None:
+    count, event_id = itertools.count(), event.event_id
+    patch.setattr(classify, "event_id", lambda at, number: event_id(at + next(count) % 2, number))
 
 
-def _new_key_beside(patch: pytest.MonkeyPatch) -> None:
-    made = itertools.count()
-    patch.setattr(classify, "sha256", lambda text: sha256(text + str(next(made)).encode()))
+def _another_new_key_at_each_delivery(patch: pytest.MonkeyPatch) -> None:
+    count = itertools.count()
+    patch.setattr(classify, "sha256", lambda text: sha256(text + str(next(count)).encode()))
 
 
 FAULTS: dict[str, Fault] = {
@@ -123,7 +127,9 @@ FAULTS: dict[str, Fault] = {
         ),
         _forged,
     ),
-    "an event whose key exists gets a new key at each delivery": Fault(_new_key_beside, _forged),
+    "an event whose key exists gets a new key at each delivery": Fault(
+        _another_new_key_at_each_delivery, _forged
+    ),
     "errors are assigned to the wrong statements": Fault(
         in_source(
             AuditTrail._insert,
@@ -135,13 +141,13 @@ FAULTS: dict[str, Fault] = {
     "sequence numbers are not padded": Fault(
         in_source(event.event_id, "zfill(40)", "zfill(1)"), worse_trouble
     ),
-    "an event gets a new key at each delivery": Fault(_new_key_each_time, worse_trouble),
+    "an event gets a new key at each delivery": Fault(_new_key_at_each_delivery, worse_trouble),
     "the mapping accepts no partial batch responses": Fault(
         _mapping(reports_failures=False), worse_trouble
     ),
     "ten retries": Fault(_mapping(retries=10), _denied),
     "retries for three hours": Fault(_mapping(age=3 * 3600), _denied),
-    "a missing permission counts as permanent": Fault(_denial_is_for_good, _denied),
+    "a missing permission counts as permanent": Fault(_denial_is_permanent, _denied),
     "retries for as long as the stream keeps records": Fault(_mapping(age=-1), _day),
     "a queue as destination": Fault(_mapping(keeps_records=False), _day),
     "permanently rejected events are dropped": Fault(
@@ -172,7 +178,7 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-_BY_CHANCE = worse_trouble, _poisoned, _poisoned_and_slow, _forged
+_RANDOM_SCENARIOS = worse_trouble, _poisoned, _poisoned_and_slow, _forged
 
 
 def find(fault: Fault) -> list[str]:
@@ -180,8 +186,8 @@ def find(fault: Fault) -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         fault.plant(patch)
         broken = fault.scenario().broken
-        # One small run may not contain the situation in which the fault matters.
-        for seed in range(2, 16) if fault.scenario in _BY_CHANCE else ():
+        # A small run may not contain a situation in which the fault has an effect.
+        for seed in range(2, 16) if fault.scenario in _RANDOM_SCENARIOS else ():
             broken = broken or fault.scenario(seed).broken
         return broken
 

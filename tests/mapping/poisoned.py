@@ -14,13 +14,14 @@ _LONG = "é" * 20_000
 class Poison(NamedTuple):
     """A record of the stream, and the session and type of its event.
 
-    `refused` is the error with which DynamoDB permanently rejects this event, or "".
+    `broken_rule` is the rule of DynamoDB that the event breaks, "number" or "size". It is "" if
+    DynamoDB accepts the event.
     """
 
     record: Record
     session_id: str
     type: str
-    refused: str = ""
+    broken_rule: str = ""
 
 
 def poison(name: str, after: Record) -> Poison:
@@ -38,11 +39,11 @@ def poison(name: str, after: Record) -> Poison:
         "Keys": {"SessionId": {"S": session_id}},
     }
     whole: dict[str, Any] = {"eventID": str(place), "eventName": "INSERT", "dynamodb": change}
-    event, filed_under, refused, text = "unreadable", session_id, "", None
+    event, event_session_id, broken_rule, text = "unreadable", session_id, "", None
     match name:
-        case "an unknown change":
+        case "an unknown event name":
             whole["eventName"] = "UPSERT"
-        case "no change's name":
+        case "no event name":
             del whole["eventName"]
         case "INSERT without its image":
             event = "tampered"
@@ -55,12 +56,12 @@ def poison(name: str, after: Record) -> Poison:
             change |= {"OldImage": old, "NewImage": [new]}
         case "an attribute without its type":
             change["NewImage"] = old | {"ExpirationTime": str(int(after.arrived) + 60)}
-        case "an expiration time that is a text":
+        case "an expiration time that is a string":
             change["NewImage"], event = (
                 old | {"ExpirationTime": {"S": str(after.arrived)}},
                 "tampered",
             )
-        case "an expiration time that is no whole number":
+        case "an expiration time that is not a whole number":
             change["NewImage"], event = old | {"ExpirationTime": {"N": "1E9"}}, "tampered"
         case "a user's id that is a list":
             change["NewImage"], event = old | {"UserId": {"L": [{"S": "ada"}]}}, "tampered"
@@ -68,7 +69,7 @@ def poison(name: str, after: Record) -> Poison:
             change["NewImage"], event = old | {"UserId": {"S": ""}}, "tampered"
         case "a user's id of 40 KB":
             change["NewImage"], event = old | {"UserId": {"S": _LONG}}, "tampered"
-        case "an actor of 40 KB with half a character":
+        case "an actor of 40 KB with a lone surrogate":
             change["NewImage"], event = old | {"Actor": {"S": "\ud800" + _LONG}}, "created"
         case "an item of 400 KB":
             names = {f"{i:04d}{_LONG[:150]}": {"N": str(i)} for i in range(1000)}
@@ -80,13 +81,13 @@ def poison(name: str, after: Record) -> Poison:
             change |= {"OldImage": old, "NewImage": new | foreign}
         case "no key":
             del change["Keys"]
-            filed_under = UNKNOWN_SESSION
+            event_session_id = UNKNOWN_SESSION
         case "a key of another type":
             change["Keys"] = {"SessionId": {"N": "7"}}
-            filed_under = UNKNOWN_SESSION
+            event_session_id = UNKNOWN_SESSION
         case "a key of 3 KB":
             change["Keys"] = {"SessionId": {"S": "k" * 3000}}
-            filed_under = UNKNOWN_SESSION
+            event_session_id = UNKNOWN_SESSION
         case "no time":
             del change["ApproximateCreationDateTime"]
         case "a time in words":
@@ -97,36 +98,36 @@ def poison(name: str, after: Record) -> Poison:
             del change["SequenceNumber"]
         case "a sequence number in words":
             change["SequenceNumber"] = "seven"
-        case "nothing but a name":
+        case "no change":
             del whole["dynamodb"]
-            filed_under = UNKNOWN_SESSION
-        case "a text":
-            text, filed_under = '"record"', UNKNOWN_SESSION
+            event_session_id = UNKNOWN_SESSION
+        case "a string":
+            text, event_session_id = '"record"', UNKNOWN_SESSION
         case "null":
-            text, filed_under = "null", UNKNOWN_SESSION
-        case "an event that spoils its request":
-            change["NewImage"], refused = old, "number"
-        case "an event that DynamoDB refuses":
-            change["NewImage"], refused = old, "size"
+            text, event_session_id = "null", UNKNOWN_SESSION
+        case "an event for which DynamoDB rejects the whole request":
+            change["NewImage"], broken_rule = old, "number"
+        case "an event for which DynamoDB rejects only its statement":
+            change["NewImage"], broken_rule = old, "size"
     number = change.get("SequenceNumber") if text is None else None
     record = Record(after.arrived, session_id, number, text or json.dumps(whole))
-    return Poison(record, filed_under, event, refused)
+    return Poison(record, event_session_id, event, broken_rule)
 
 
 NAMES = [
-    "an unknown change",
-    "no change's name",
+    "an unknown event name",
+    "no event name",
     "INSERT without its image",
     "MODIFY without its images",
     "REMOVE without its image",
     "an image that is a list",
     "an attribute without its type",
-    "an expiration time that is a text",
-    "an expiration time that is no whole number",
+    "an expiration time that is a string",
+    "an expiration time that is not a whole number",
     "a user's id that is a list",
     "a user's id that is empty",
     "a user's id of 40 KB",
-    "an actor of 40 KB with half a character",
+    "an actor of 40 KB with a lone surrogate",
     "an item of 400 KB",
     "an item with 2,000 foreign attributes",
     "no key",
@@ -137,11 +138,11 @@ NAMES = [
     "a time in nanoseconds",
     "no sequence number",
     "a sequence number in words",
-    "nothing but a name",
-    "a text",
+    "no change",
+    "a string",
     "null",
-    "an event that spoils its request",
-    "an event that DynamoDB refuses",
+    "an event for which DynamoDB rejects the whole request",
+    "an event for which DynamoDB rejects only its statement",
 ]
 
 

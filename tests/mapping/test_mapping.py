@@ -13,7 +13,7 @@ from tests.mapping.mapping import Clock, EventSourceMapping, Killed, Record, Set
 
 START = 1_795_435_200.0
 HOUR = 3600.0
-PLAN = Settings(
+SETTINGS = Settings(
     batch_size=10,
     window=1,
     lots=1,
@@ -26,7 +26,10 @@ PLAN = Settings(
 
 
 class Function:
-    """A function that answers with `respond`. `batches` are its events, and `times` their times."""
+    """A function that answers with `respond`.
+
+    `batches` contains the sequence numbers in each event, and `times` the seconds since `START`.
+    """
 
     def __init__(self, respond: Callable[[list[str]], Any]) -> None:
         self.clock = Clock(START)
@@ -51,7 +54,7 @@ def records(*numbers: int) -> list[Record]:
 
 
 def deliver(
-    function: Function, *shards: list[Record], settings: Settings = PLAN, **options: Any
+    function: Function, *shards: list[Record], settings: Settings = SETTINGS, **options: Any
 ) -> EventSourceMapping:
     mapping = EventSourceMapping(
         settings, shards, function, function.clock, random=Random(1), **options
@@ -61,7 +64,7 @@ def deliver(
 
 
 def failing(*poisoned: str, times: int = 10**6) -> Callable[[list[str]], Any]:
-    """Return a function that reports these records as failed, for a number of times."""
+    """Return a function that reports these records as failed, in at most `times` batches."""
     left = [times]
 
     def respond(numbers: list[str]) -> Any:
@@ -84,7 +87,7 @@ def raising(*poisoned: str) -> Callable[[list[str]], Any]:
 @pytest.mark.parametrize(
     "answer", [None, {}, {"batchItemFailures": None}, {"batchItemFailures": []}]
 )
-def test_these_answers_are_successes(answer: Any) -> None:
+def test_answer_without_failures_is_a_success(answer: Any) -> None:
     function = Function(lambda _: answer)
 
     deliver(function, records(*range(25)))
@@ -113,7 +116,7 @@ def test_unknown_identifier_fails_the_batch(identifier: Any) -> None:
 def test_without_partial_answers_a_failure_report_is_a_success() -> None:
     function = Function(failing("2"))
 
-    deliver(function, records(1, 2, 3), settings=PLAN._replace(reports_failures=False))
+    deliver(function, records(1, 2, 3), settings=SETTINGS._replace(reports_failures=False))
 
     assert function.batches == [["1", "2", "3"]]
 
@@ -121,18 +124,18 @@ def test_without_partial_answers_a_failure_report_is_a_success() -> None:
 def test_bisect_isolates_a_record_that_breaks_the_function_and_uses_up_no_retry() -> None:
     function = Function(raising("3"))
 
-    mapping = deliver(function, records(1, 2, 3, 4), settings=PLAN._replace(retries=0))
+    mapping = deliver(function, records(1, 2, 3, 4), settings=SETTINGS._replace(retries=0))
 
     assert function.batches == [list("1234"), list("12"), list("34"), ["3"], ["4"]]
     [document] = mapping.destination.values()
     assert json.loads(document)["DDBStreamBatchInfo"]["batchSize"] == 1
 
 
-def test_without_bisect_neighbours_fail_with_it() -> None:
+def test_without_bisect_the_whole_batch_is_given_up() -> None:
     function = Function(raising("3"))
 
     mapping = deliver(
-        function, records(1, 2, 3, 4), settings=PLAN._replace(retries=2, bisects=False)
+        function, records(1, 2, 3, 4), settings=SETTINGS._replace(retries=2, bisects=False)
     )
 
     assert function.batches == [list("1234")] * 3
@@ -157,7 +160,7 @@ def test_destination_gets_whole_records_in_lambdas_format() -> None:
     function = Function(failing("2"))
     all_records = records(1, 2, 3)
 
-    mapping = deliver(function, all_records, settings=PLAN._replace(retries=1))
+    mapping = deliver(function, all_records, settings=SETTINGS._replace(retries=1))
 
     [(key, document)] = mapping.destination.items()
     assert key.split("/")[:2] == ["aws", "lambda"]
@@ -167,42 +170,44 @@ def test_destination_gets_whole_records_in_lambdas_format() -> None:
     assert invocation["requestContext"]["condition"] == "RetryAttemptsExhausted"
     assert invocation["DDBStreamBatchInfo"]["startSequenceNumber"] == "2"
     assert invocation["DDBStreamBatchInfo"]["endSequenceNumber"] == "3"
-    kept = json.loads(invocation["payload"])["Records"]
-    assert kept == [json.loads(entry.text) for entry in all_records[1:]]
+    payload = json.loads(invocation["payload"])["Records"]
+    assert payload == [json.loads(entry.text) for entry in all_records[1:]]
 
 
 def test_queue_as_destination_gets_only_positions() -> None:
     function = Function(failing("1"))
 
-    mapping = deliver(function, records(1), settings=PLAN._replace(retries=0, keeps_records=False))
+    mapping = deliver(
+        function, records(1), settings=SETTINGS._replace(retries=0, keeps_records=False)
+    )
 
     [document] = mapping.destination.values()
     assert "payload" not in json.loads(document)
 
 
 def test_without_an_age_the_stream_drops_failing_records() -> None:
-    """It drops them after 24 hours without a copy."""
+    """It drops them after 24 hours, and nothing is written to the destination."""
     function = Function(failing("1"))
 
-    mapping = deliver(function, records(1), settings=PLAN._replace(age=-1))
+    mapping = deliver(function, records(1), settings=SETTINGS._replace(age=-1))
 
     assert function.times[-1] > 23 * HOUR
     assert mapping.destination == {}
 
 
-def test_lots_of_a_shard_work_in_parallel_and_keep_the_order_of_a_key() -> None:
+def test_lots_of_a_shard_work_in_parallel_and_records_of_a_key_stay_in_order() -> None:
     """A failing key only delays its own lot."""
     keys = "abcdefgh"
     stream = [record(10 * i + ord(key), key=key) for i in range(3) for key in keys]
     failed = str(ord("a"))
     function = Function(failing(failed, times=30))
 
-    deliver(function, stream, settings=PLAN._replace(lots=4, batch_size=2))
+    deliver(function, stream, settings=SETTINGS._replace(lots=4, batch_size=2))
 
     first = {number: function.times[i] for i, b in enumerate(function.batches) for number in b}
-    held_up = {number for number, time in first.items() if time > 60}
-    assert failed in held_up
-    assert 3 <= len(held_up) < len(stream) / 2
+    delayed = {number for number, time in first.items() if time > 60}
+    assert failed in delayed
+    assert 3 <= len(delayed) < len(stream) / 2
     for key in keys:
         own = [str(10 * i + ord(key)) for i in range(3)]
         seen = [number for batch in function.batches for number in batch if number in own]
@@ -212,7 +217,7 @@ def test_lots_of_a_shard_work_in_parallel_and_keep_the_order_of_a_key() -> None:
 def test_replayed_batch_contains_later_records_too() -> None:
     function = Function(lambda _: None)
 
-    mapping = deliver(function, records(*range(200)), replays=0.3)
+    mapping = deliver(function, records(*range(200)), replay_probability=0.3)
 
     seen = [number for batch in function.batches for number in batch]
     assert mapping.replays > 2
@@ -245,7 +250,7 @@ def test_function_that_takes_too_long_is_killed() -> None:
     assert clock.now == START + 60
 
 
-def test_batch_waits_for_its_window_and_holds_six_megabytes() -> None:
+def test_batch_waits_for_its_window_and_contains_at_most_six_megabytes() -> None:
     function = Function(lambda _: None)
     half_a_second_later = record(2, arrived=START + 0.5)
     giants = [record(i, arrived=START + 100, more="x" * 2_500_000) for i in (3, 4, 5)]
