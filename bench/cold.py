@@ -13,7 +13,9 @@ _BOTO3 = 'import boto3; boto3.client("dynamodb")'
 
 
 def measure(runtime: Runtime, *, rounds: int) -> dict[str, dict[str, float]]:
-    """Return medians by function: `over_boto3`, of the ratios within a round, and `cpu_ms`."""
+    """Return two medians for boto3 and each function: `over_boto3` is its CPU time divided by
+    boto3's CPU time in the same round, and `cpu_ms` is its CPU time in milliseconds.
+    """
     programs = {"boto3": _BOTO3} | {name: f"import {name}.handler" for name in FUNCTIONS}
     for program in programs.values():
         _cpu_seconds(runtime, program)  # from now on, the files are in the cache of the system

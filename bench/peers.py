@@ -171,9 +171,9 @@ def dollars(result: Mapping[str, Any], store: str, request: str) -> tuple[float,
     cost = result["stores"][store]["web_requests"][request]
     audit = result["audit_writes"].get(request, 0) if store.startswith(OURS) else 0
     return (
-        dollars_a_month(reads=cost["reads"]),
-        dollars_a_month(writes=cost["writes"]),
-        dollars_a_month(writes=audit),
+        dollars_a_month(read_units=cost["reads"]),
+        dollars_a_month(write_units=cost["writes"]),
+        dollars_a_month(write_units=audit),
     )
 
 

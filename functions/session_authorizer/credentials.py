@@ -20,7 +20,8 @@ def find_token(event: Mapping[str, Any], cookie: str) -> Token | None:
 
 
 def _sources(event: Mapping[str, Any]) -> list[str]:
-    """Return the values of the identity source, or an empty list if it is not clear.
+    """Return the values of the identity source, or an empty list if the event does not show which
+    value is the source.
 
     An HTTP API sends a list of values (payload 2.0) or a single value (payload 1.0). A REST API's
     TOKEN type also sends a single value. A REST API's REQUEST type does not name its identity

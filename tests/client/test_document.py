@@ -93,8 +93,12 @@ def test_only_what_changed_is_sent() -> None:
     assert unpack(merged, json.loads) == {"same": [1, {"a": 2}], "number": 1.0, "new": None, "": 2}
 
 
-def test_number_that_is_no_exact_float_can_be_read() -> None:
-    """Another program may have written it. The client then returns a Decimal."""
+def test_number_that_no_float_can_represent_becomes_the_nearest_float() -> None:
+    """Another program may have written it.
+
+    `Sessions` then returns a Decimal, which `unpack` passes to the serializer as JSON. The json
+    module reads it as the nearest float.
+    """
     assert unpack({"a": [Decimal("0.1000000000000000000001")]}, json.loads) == {"a": [0.1]}
 
 

@@ -91,7 +91,7 @@ def test_anonymous_session_is_refused(authorizer: ModuleType, api: Api) -> None:
     assert not allowed(authorizer, rest_event(Authorization=f"Bearer {token}"))
 
 
-def test_session_whose_user_was_taken_away_is_refused(
+def test_session_whose_user_id_was_removed_is_refused(
     authorizer: ModuleType, api: Api, tables: Any, stored: Any
 ) -> None:
     token = api.log_in("ada")
@@ -201,8 +201,8 @@ STRANGE = ("\u2000", "\u00a0", "\u0085", "\u3000", "\u2028", "\x0b", "\x0c", "\x
 def test_only_space_and_tab_are_white_space(
     authorizer: ModuleType, api: Api, identity: str
 ) -> None:
-    """For a browser, a cookie with another character before `__Host-` is a cookie that a subdomain
-    may set.
+    """If a character other than space and tab stands before `__Host-`, browsers see a name that
+    does not begin with `__Host-`. A subdomain may set such a cookie.
     """
     token = api.log_in()
     seam.calls.clear()
@@ -213,7 +213,9 @@ def test_only_space_and_tab_are_white_space(
     assert api.requests == []
 
 
-def test_cookie_with_a_similar_name_signs_nobody_out(authorizer: ModuleType, api: Api) -> None:
+def test_cookie_with_a_similar_name_does_not_cause_a_refusal(
+    authorizer: ModuleType, api: Api
+) -> None:
     """It is a different cookie, so there are not two cookies with the same name."""
     token = api.log_in()
 
@@ -247,8 +249,8 @@ def test_only_the_configured_source_counts(authorizer: ModuleType, api: Api) -> 
     )
 
 
-def test_token_type_of_a_rest_api(authorizer: ModuleType, api: Api) -> None:
-    """The event has one source, as `authorizationToken`, for any header."""
+def test_rest_api_with_an_authorizer_of_type_token(authorizer: ModuleType, api: Api) -> None:
+    """Whichever header is the source, the event contains its value as `authorizationToken`."""
     token = api.log_in()
     event = {"type": "TOKEN", "methodArn": sample("authorizer_rest_api")["methodArn"]}
 
@@ -257,10 +259,9 @@ def test_token_type_of_a_rest_api(authorizer: ModuleType, api: Api) -> None:
     assert not allowed(authorizer, event | {"authorizationToken": token})
 
 
-def test_request_type_of_a_rest_api(authorizer: ModuleType, api: Api) -> None:
-    """The event does not name its source.
-
-    The authorizer accepts one of the headers if the other one is absent.
+def test_rest_api_with_an_authorizer_of_type_request(authorizer: ModuleType, api: Api) -> None:
+    """The authorizer accepts a token in `Authorization` or in `Cookie` if the other of these
+    headers is absent.
     """
     token = api.log_in()
     bearer, cookie = f"Bearer {token}", f"{COOKIE}={token}"
@@ -272,10 +273,12 @@ def test_request_type_of_a_rest_api(authorizer: ModuleType, api: Api) -> None:
     assert not allowed(authorizer, rest_event() | {"headers": None, "multiValueHeaders": None})
 
 
-def test_token_in_another_header_than_the_cached_source_is_refused(
+def test_token_is_refused_if_another_value_could_be_the_source(
     authorizer: ModuleType, api: Api
 ) -> None:
-    """Otherwise a request with only the other header would get the cached answer."""
+    """API Gateway may cache the answer under the value that is not the token. Then a request with
+    only that value would get the answer for this token.
+    """
     token = api.log_in()
     bearer, cookie = f"Bearer {token}", f"{COOKIE}={token}"
 
@@ -355,9 +358,8 @@ def test_authorizer_never_renews(authorizer: ModuleType, api: Api, stored: Any) 
 def test_stolen_token_is_refused_without_a_log_line(
     authorizer: ModuleType, api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The trail has the event, with the authorizer's role and request id.
-
-    The log contains no secret.
+    """No log line is needed: the audit trail records the theft, with the authorizer's role and
+    request id. So the log contains no secret.
     """
     stolen = api.log_in()
     newest = successor(api, stolen, grace_seconds=5)

@@ -17,13 +17,13 @@ def named_tests() -> list[tuple[str, str]]:
     A name without a file belongs to the file before it.
     """
     tests, file = [], ""
-    for named, bare in re.findall(r"`((?:\w+/)+\w+\.py)?(?:::)?(test_\w+)`", SECURITY):
-        file = named or file
-        tests.append((file, bare))
+    for new_file, test in re.findall(r"`((?:\w+/)+\w+\.py)?(?:::)?(test_\w+)`", SECURITY):
+        file = new_file or file
+        tests.append((file, test))
     return tests
 
 
-def test_security_rules_name_their_tests() -> None:
+def test_more_than_25_tests_are_named_in_the_security_document() -> None:
     assert len(named_tests()) > 25
 
 

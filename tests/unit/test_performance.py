@@ -19,9 +19,9 @@ PARTS = {"limits": limits, "peers": peers, "scale": scale}
 
 def test_dollars_of_a_thousand_web_requests_a_second() -> None:
     """These are 2,592 million a month. AWS's calculator gives the same prices."""
-    assert prices.dollars_a_month(reads=1) == 324
-    assert prices.dollars_a_month(writes=1) == 1620
-    assert prices.dollars_a_month(reads=0.5, writes=2) == 162 + 2 * 1620
+    assert prices.dollars_a_month(read_units=1) == 324
+    assert prices.dollars_a_month(write_units=1) == 1620
+    assert prices.dollars_a_month(read_units=0.5, write_units=2) == 162 + 2 * 1620
     assert prices.call_dollars_a_month() == pytest.approx(300 + 2292 * 0.9 + 2592 * 0.2)
 
 
