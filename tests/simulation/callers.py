@@ -1,4 +1,4 @@
-"""Callers that run a story: each makes its calls in order, in parallel with the others."""
+"""Callers that run a story. Every caller makes its calls in order, and callers work in parallel."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.simulation.turnstile import Actor
 from tests.simulation.world import Call, World, base64url
 
 _GRACES = (3, 0, 0, 20, 3, 10)
-# Without a grace period, a rotation by the session's id succeeds even during another one's grace
-# period.
+# Without a grace period, a rotation by the session's id succeeds even during the grace period of
+# another rotation.
 _GRACES_BY_ID = (3, 0, 0, 20, 0, 10)
 _WINDOWS = (None, None, 5, 15, 60, None)
 _LAST_WINDOWS = (6, 15, 60)
@@ -23,8 +23,8 @@ _TIMEOUTS = ((10, 60), (20, 40), (5, 100))
 # The choices in which a creation is anonymous, and in which `verify` sends no client.
 _ANONYMOUS = (5, 8)
 _UNREPORTED = (2, 7, 8)
-# After this time since its end, nothing may happen to a session any more.
-_DEAD_SECONDS = 10
+# A session that expired longer ago than this is replaced by a new one.
+_LONG_EXPIRED_SECONDS = 10
 # A failed call is repeated for up to a minute.
 _REPEATS = 6
 _REPEAT_SECONDS = 50
@@ -45,7 +45,7 @@ def _hashes(secret: str) -> dict[str, str]:
 
 
 class Slot:
-    """What all callers know about one session. `secrets` are its secrets in order."""
+    """What all callers know about one session. The newest of its `secrets` is the last one."""
 
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
@@ -65,7 +65,7 @@ class Outcome:
         self.broken = model.broken
         self.tolerated = model.tolerated
         self.log = world.log
-        self.landings = world.landings
+        self.executed = world.executed
         self.requests = world.requests
         self.faults = world.faults
 
@@ -84,8 +84,8 @@ def live(story: Story) -> Outcome:
 
 
 def report(seed: int) -> str:
-    """Return the smallest version of a story that breaks a promise, and everything that happens in
-    it.
+    """Return a text with the smallest version of a story that breaks a promise, and with everything
+    that happens in it.
     """
     story = shrink(draw(seed), lambda story: bool(live(story).broken))
     outcome = live(story)
@@ -123,14 +123,14 @@ class _Cast:
         return Actor("ABC"[caller], self.story.clocks[caller], work)
 
     def play(self) -> None:
-        """Begin each step while earlier ones are running.
+        """Begin every step at its moment, even if earlier steps are still running.
 
-        A caller without a session logs in first.
+        If the step has no session, it logs in first.
         """
         for step in self.story.steps:
             self._await(step)
             slot = self.slots[step.slot]
-            if step.call != "create" and self._is_long_dead(slot):
+            if step.call != "create" and self._is_long_expired(slot):
                 anonymous = step.choice in _ANONYMOUS or step.call == "finish"
                 choice = 8 if anonymous else 0
                 log_in = step._replace(choice=choice, fates=())
@@ -138,15 +138,18 @@ class _Cast:
             self.world.time.start(self.actor(step.caller, partial(self._do, step)))
 
     def _await(self, step: Step) -> None:
-        """Wait for the moment of a step. Do not wait if it has passed."""
+        """Wait for the moment of a step, unless it has passed."""
         item, now = self.world.tables.session(self.slots[step.slot].session_id), self.world.time.now
         moment = _moment(item, step.moment) or now
         if moment + step.after > now:
             self.world.time.wait(moment + step.after - now)
 
-    def _is_long_dead(self, slot: Slot) -> bool:
+    def _is_long_expired(self, slot: Slot) -> bool:
         item = self.world.tables.session(slot.session_id)
-        return not item or _number(item, "ExpirationTime") < self.world.time.now - _DEAD_SECONDS
+        return (
+            not item
+            or _number(item, "ExpirationTime") < self.world.time.now - _LONG_EXPIRED_SECONDS
+        )
 
     def _do(self, step: Step) -> None:
         slot = self.slots[step.slot]
@@ -175,7 +178,7 @@ class _Cast:
         return call
 
     def _repeat(self, step: Step, slot: Slot, kind: str, how: Any, **facts: Any) -> Call:
-        """Repeat a call until it is answered, as the contract allows."""
+        """Make a call and repeat it while the answer is 503, as the contract allows."""
         call = self._call(step, slot, kind, how, **facts)
         first = call.began
         facts = {"first": first, **facts}
@@ -215,7 +218,7 @@ class _Cast:
             slot.secrets.append(call.secret)
 
     def _secret(self, family: str = "") -> str:
-        """Return a new secret, of this family if it is set."""
+        """Return a new secret, which belongs to `family` if that is set."""
         secret = base64url(self.random.randbytes(21))[:27]
         return family + secret[len(family) :]
 
@@ -259,7 +262,7 @@ class _Cast:
             )
 
     def _rotate(self, step: Step, slot: Slot, back: int = 1) -> None:
-        """Rotate for the owner of the last token but `back` - 1. With 0, rotate without a token."""
+        """Rotate with the newest token (1), with the one before it (2) or without a token (0)."""
         if len(slot.secrets) < back:
             return
         graces, own = _GRACES if back else _GRACES_BY_ID, step.choice < 9
@@ -375,7 +378,9 @@ class _Cast:
     def read_trails(self) -> None:
         records = self.world.tables.stream
         answer = self.world.deliver(records)
-        self.model.require(answer == {"batchItemFailures": []}, "the trail takes all")
+        self.model.require(
+            answer == {"batchItemFailures": []}, "the audit function stores all records"
+        )
         for life in self.model.lives.values():
             self._read_trail(life)
 

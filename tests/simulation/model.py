@@ -1,10 +1,10 @@
-"""The promises of the service, compared with what callers were told.
+"""The promises of the service, compared with its writes and its answers.
 
-`Model.wrote` gets each change of the table, and `Model.answered` gets each answer. Both are checked
-against the contract, with the true time and the clock of the host. `broken` lists the broken
-promises.
+`Model.wrote` gets every change of the table, and `Model.answered` gets every answer. Both are
+checked against the contract, with the true time and with the clock of the host. `broken` lists the
+broken promises.
 
-The clock of a check is read when the DynamoDB request is sent, or later.
+A check uses the time of the host's clock when the DynamoDB request is sent, or a later time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FAMILY = 12
 # undo it.
 _JUST_NOW_SECONDS = 60
 # By the clock of a host, a period may end this much earlier than by true time: a write is executed
-# up to 7 s after its clock was read, clocks differ by 2 s, and they omit the fraction of a second.
+# up to 7 s after its clock was read, clocks differ by 2 s, and the fraction of a second is cut off.
 _EARLY_SECONDS = 10
 _FIXED = ("SessionId", "UserId", "CreatedAt")
 _FORMER = {"PreviousTokenUntil", "PreviousTokenGrace"}
@@ -41,28 +41,28 @@ _MAY_CHANGE = {
     "change": {"Data", "Version"},
     "replace": {"Data", "Version"},
 }
-# An item stores the hashes of three tokens, so a rotation by the session's id may not be recognized
-# as repeated.
+# An item stores the hashes of three tokens only. So a repeated rotation by the session's id may not
+# be recognized.
 FORMER_HASH_AGAIN = "a hash older than the retired one becomes current again"
 
 
 class Life:
-    """The model's knowledge about one session."""
+    """What the model knows about one session."""
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
         self.user_id: str | None = None
-        # The time when the creation was first answered, and the time when an explicit end was.
+        # The true times at which a creation and an explicit end were first answered.
         self.answered = self.ended = float("inf")
         self.hashes: list[str] = []
-        # Periods in which the use of this older token must not count as a theft, in true time. The
-        # latest one is last.
+        # By the hash of an older token: the periods in which its use must not count as a theft, in
+        # true time. The latest period is last.
         self.protected: dict[str, list[tuple[float, float]]] = {}
         self.trail: list[dict[str, Any]] = []
 
 
 class Model:
-    """Checks a world's writes and answers against the contract."""
+    """Checks the writes and answers of a world against the contract."""
 
     def __init__(self) -> None:
         self.lives: dict[str, Life] = {}
@@ -74,45 +74,53 @@ class Model:
     def life(self, session_id: str) -> Life:
         return self.lives.setdefault(session_id, Life(session_id))
 
-    def require(self, truth: object, promise: str, of: Call | None = None) -> None:
+    def require(self, truth: object, promise: str, call: Call | None = None) -> None:
         if not truth:
-            about = f"{of.kind} {of.number}: " if of else ""
-            self.broken.append(f"{about}{promise}")
-            self.world.note(f"BROKEN: {about}{promise}")
+            sentence = f"{call.kind} {call.number}: {promise}" if call else promise
+            self.broken.append(sentence)
+            self.world.note(f"BROKEN: {sentence}")
 
     # Writes
 
     def wrote(self, old: Item, new: Item, request: Request | None) -> None:
         life, now = self.life((new or old)["SessionId"]["S"]), self.world.time.now
         if request is None:
-            self.require(not new, "only TTL writes on its own")
-            self._tell_removal(life, old, int(now))
+            self.require(not new, "TTL only removes items")
+            self._expect_removal(life, old, int(now))
             return
         call = request.call
         call.writes += 1
-        # For a host whose clock is behind, a session may be revoked that expired a minute ago for
-        # another host.
-        marks = "RevokedAt" in new and "RevokedAt" not in old
+        # A host whose clock is behind may still revoke a session that by another host's clock has
+        # expired a minute ago.
+        is_revocation = "RevokedAt" in new and "RevokedAt" not in old
         self.require(
-            now < life.ended or marks, "nothing is written after an end was answered", call
+            now < life.ended or is_revocation,
+            "a session is not written after its end was answered",
+            call,
         )
-        self.require(new, "no call deletes", call)
+        self.require(new, "no call deletes an item", call)
         if not old:
             self.require(call.kind == "create", "only a creation creates an item", call)
-            self.require(now < life.answered, "an answered creation happens once", call)
+            self.require(
+                now < life.answered, "a creation is not executed again after it was answered", call
+            )
             life.user_id = _text(new, "UserId") or None
             life.hashes.append(new["TokenHash"]["B"])
-            self._tell(life, call, "created")
+            self._expect_event(life, call, "created")
             return
-        self.require("RevokedAt" not in old, "a revoked session is never written", call)
+        self.require("RevokedAt" not in old, "a revoked session is not written", call)
         self.require(
-            all(old.get(n) == new.get(n) for n in _FIXED), "keys and limits do not change", call
+            all(old.get(n) == new.get(n) for n in _FIXED),
+            f"{', '.join(_FIXED)} do not change",
+            call,
         )
         self.require(
             _text(new, "RequestId") == call.request_id, "a write stores the request id", call
         )
         self.require(
-            old["RequestId"] != new["RequestId"], "a write that is sent twice happens once", call
+            old["RequestId"] != new["RequestId"],
+            "a write that is sent twice takes effect once",
+            call,
         )
         if "RevokedAt" in new:
             self._revoked(life, old, new, request)
@@ -136,33 +144,35 @@ class Model:
         self.require(call.kind in _MAY_CHANGE, "a call of this kind changes no session", call)
         changed = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
         changed -= {"Actor", "RequestId"}
-        may = set(_MAY_CHANGE.get(call.kind, ()))
+        allowed = set(_MAY_CHANGE.get(call.kind, ()))
         if call.facts.get("final"):
-            may.add("AbsoluteExpirationTime")
+            allowed.add("AbsoluteExpirationTime")
         self.require(
-            changed <= may, f"a call of this kind does not change {sorted(changed - may)}", call
+            changed <= allowed,
+            f"a call of this kind does not change {sorted(changed - allowed)}",
+            call,
         )
         match call.kind:
             case "rotate":
                 self._rotated(life, old, new, request)
-                self._tell(life, call, "rotated")
+                self._expect_event(life, call, "rotated")
             case "renew":
                 self._renewed(old, new, request)
-                self._tell(life, call, "renewed", expires_at=_number(new, "ExpirationTime"))
+                self._expect_event(life, call, "renewed", expires_at=_number(new, "ExpirationTime"))
             case "verify" | "authorize":
                 self._used(life, old, new, request)
                 expiry = _number(new, "ExpirationTime") if changed - _FORMER else None
                 kind = "confirmed" if changed & _FORMER else "renewed"
                 if kind == "renewed":
                     expiry = _number(new, "ExpirationTime")
-                self._tell(life, call, kind, expires_at=expiry)
+                self._expect_event(life, call, kind, expires_at=expiry)
             case _:
                 self._updated(old, new, request)
-                self._tell(life, call, "updated")
+                self._expect_event(life, call, "updated")
 
     def _revoked(self, life: Life, old: Item, new: Item, request: Request) -> None:
         call, reason = request.call, _text(new, "RevokedReason")
-        self._tell(life, call, "revoked", reason=reason)
+        self._expect_event(life, call, "revoked", reason=reason)
         self.require(
             _number(old, "ExpirationTime") > request.clock - _JUST_NOW_SECONDS,
             "a session that expired long ago is not revoked",
@@ -170,11 +180,11 @@ class Model:
         )
         self.require(
             _number(new, "RevokedAt") == _number(new, "ExpirationTime") == request.clock,
-            "a session is revoked as of now",
+            "a revoked session expires at the time of the revocation",
             call,
         )
-        gone = {"Data", "Client", "LastClient"} | _TOKENS
-        self.require(not gone & new.keys(), "a revoked session keeps no data and no hash", call)
+        removed = {"Data", "Client", "LastClient"} | _TOKENS
+        self.require(not removed & new.keys(), "a revoked session keeps no data and no hash", call)
         if call.kind in ("verify", "authorize"):
             self.require(
                 reason == "token_reuse", "verify only ends a session because of a theft", call
@@ -194,13 +204,15 @@ class Model:
             )
 
     def _stolen(self, life: Life, request: Request) -> None:
-        """An older token must only end a session long enough after its rotation."""
+        """The use of an older token may only end the session after the token's protected period."""
         call = request.call
-        worth = _verdict(call.secret, self._judge(call), request.clock)
-        self.require(worth == "reused", "a theft is an older token after its time", call)
-        assert call.judged
+        verdict = _verdict(call.secret, self._deciding_item(call), request.clock)
+        self.require(
+            verdict == "reused", "only an older token that is not valid any more is a theft", call
+        )
+        assert call.last_answered
         periods = life.protected.get(_hash(call.secret), [])
-        until = [until for since, until in periods if since < call.judged.landed][-1:]
+        until = [until for since, until in periods if since < call.last_answered.executed_at][-1:]
         self.require(
             not until or request.sent >= until[0] - _EARLY_SECONDS,
             "a token within its grace period is not a theft",
@@ -211,38 +223,44 @@ class Model:
         call, clock, now = request.call, request.clock, self.world.time.now
         grace, presented = call.facts["grace"], call.facts["presented"]
         former, newest = _text(old, "PreviousTokenHash", "B"), _text(old, "TokenHash", "B")
-        made = _text(new, "TokenHash", "B")
-        shift = (newest, former or newest)
+        new_hash = _text(new, "TokenHash", "B")
+        replaced = (newest, former or newest)
         if presented and _hash(presented) != newest:
             self.require(
                 _verdict(presented, old, clock) == "former" and _is_lost(old, clock),
                 "the owner of the former token only replaces a lost token",
                 call,
             )
-            shift = (former, newest)
+            replaced = (former, newest)
         elif not presented and grace:
             self.require(
-                not _is_graced(old, clock),
-                "by the session's id, no rotation cuts a grace short unless asked to",
+                not _is_former_valid(old, clock),
+                "a rotation by the session's id keeps a running grace period, unless its own is 0",
                 call,
             )
-        shifted = (_text(new, "PreviousTokenHash", "B"), _text(new, "RetiredTokenHash", "B"))
-        self.require(shifted == shift, "each token takes the next place", call)
+        stored = (_text(new, "PreviousTokenHash", "B"), _text(new, "RetiredTokenHash", "B"))
         self.require(
-            not call.secret or made == _hash(call.secret), "the new token is the caller's", call
+            stored == replaced,
+            "the newest token becomes the former, and the former is retired",
+            call,
+        )
+        self.require(
+            not call.secret or new_hash == _hash(call.secret), "the new token is the caller's", call
         )
         family = presented or call.secret
         self.require(
             not family or _text(new, "FamilyHash", "B") == _hash(family[:FAMILY]),
-            "the family is that of the token presented, or a new one",
+            "the new token has the family of the presented token, or a new family",
             call,
         )
         known = (newest, former, _text(old, "RetiredTokenHash", "B"))
-        if made in life.hashes and made not in known and not presented:
+        if new_hash in life.hashes and new_hash not in known and not presented:
             self.tolerated[FORMER_HASH_AGAIN] += 1
         else:
-            self.require(made not in life.hashes, "a former hash never becomes current again", call)
-        life.hashes.append(made)
+            self.require(
+                new_hash not in life.hashes, "a former hash never becomes current again", call
+            )
+        life.hashes.append(new_hash)
         self.require(
             _number(new, "PreviousTokenUntil") == clock + grace
             and _number(new, "PreviousTokenGrace") == (grace or -1),
@@ -256,28 +274,29 @@ class Model:
             call,
         )
         former_until = float("inf") if grace else now + refused_seconds
-        life.protected.setdefault(shift[1], []).append((now, now + refused_seconds))
-        life.protected.setdefault(shift[0], []).append((now, former_until))
+        life.protected.setdefault(replaced[1], []).append((now, now + refused_seconds))
+        life.protected.setdefault(replaced[0], []).append((now, former_until))
 
     def _used(self, life: Life, old: Item, new: Item, request: Request) -> None:
-        """A token was used.
+        """Check a write that records the use of a token.
 
-        This begins the former token's grace period, and may renew the session.
+        The first use of the newest token begins the former token's grace period. Any use may renew
+        the session.
         """
         call = request.call
-        worth = _verdict(call.secret, old, request.clock)
+        verdict = _verdict(call.secret, old, request.clock)
         self.require(
-            worth in ("newest", "former"),
-            "verify only writes what its token allows at that moment",
+            verdict in ("newest", "former"),
+            "verify only writes if its token is valid at that moment",
             call,
         )
         grace = _number(old, "PreviousTokenGrace")
-        marks = worth == "newest" and grace >= 0
-        if marks:
+        is_first_use = verdict == "newest" and grace >= 0
+        if is_first_use:
             self.require(
                 "PreviousTokenGrace" not in new
                 and _number(new, "PreviousTokenUntil") == request.clock + grace,
-                "the whole grace begins with the first use of the newest token",
+                "the first use of the newest token begins the full grace period",
                 call,
             )
             now, former = self.world.time.now, _text(old, "PreviousTokenHash", "B")
@@ -288,7 +307,7 @@ class Model:
                 "only the first use of the newest token begins a grace period",
                 call,
             )
-        if not marks or any(old.get(name) != new.get(name) for name in _RENEWAL):
+        if not is_first_use or any(old.get(name) != new.get(name) for name in _RENEWAL):
             self.require(call.facts.get("renew"), "verify renews only if the call says so", call)
             self._renewed(old, new, request)
 
@@ -299,13 +318,13 @@ class Model:
         self.require(
             _number(new, "ExpirationTime")
             == min(renewed + window, _number(old, "AbsoluteExpirationTime")),
-            "a renewal gives a full window, or all up to the absolute end",
+            "a renewed session lives for a full window, or until its absolute end",
             call,
         )
-        self.require(renewed >= before, "a late clock shortens nothing", call)
-        # A renewal with a new window uses the latest clock.
-        later = ttl is not None and renewed == before
-        self.require(renewed == request.clock or later, "a renewal has the current time", call)
+        self.require(renewed >= before, "a clock that is behind does not shorten a session", call)
+        # If the clock of another host is ahead, a renewal with a new window keeps its `RenewedAt`.
+        keeps_time = ttl is not None and renewed == before
+        self.require(renewed == request.clock or keeps_time, "a renewal has the current time", call)
         self.require(
             window == (ttl or _number(old, "TtlSeconds")), "the window is the requested one", call
         )
@@ -317,7 +336,7 @@ class Model:
         )
         self.require(
             _number(new, "AbsoluteExpirationTime") <= _number(old, "AbsoluteExpirationTime"),
-            "no absolute end moves to a later time",
+            "the absolute end never moves to a later time",
             call,
         )
         self.require(not final or "UserId" not in old, "only visitors get a last window", call)
@@ -331,7 +350,7 @@ class Model:
         call = request.call
         self.require(
             _number(new, "Version") == _number(old, "Version") + 1,
-            "a version counts one change of data",
+            "a change of the data increases the version by one",
             call,
         )
         changes, data = call.facts["data"], from_attributes(old["Data"]["M"])
@@ -340,10 +359,10 @@ class Model:
             from_attributes(new["Data"]["M"]) == wanted, "the data is that of the call", call
         )
         if call.facts["version"] is not None:
-            self.require(call.writes == 1, "with If-Match a change happens once", call)
+            self.require(call.writes == 1, "with If-Match, a change is executed once", call)
             self.require(
                 _number(old, "Version") == call.facts["version"],
-                "with If-Match a change is one of that version",
+                "with If-Match, only the requested version is changed",
                 call,
             )
 
@@ -357,8 +376,8 @@ class Model:
             return
         getattr(self, f"_{call.kind}_answered")(call)
 
-    def _find_alive(self, call: Call, item: Item) -> None:
-        """The call found a live session in `item`."""
+    def _require_live(self, call: Call, item: Item) -> None:
+        """Require that `item`, which the call returned as a live session, may be live."""
         life = self.life(_text(item, "SessionId") or call.session_id)
         self.require(call.began < life.ended, "an ended session is never live", call)
         self.require("RevokedAt" not in item, "a revoked session is never live", call)
@@ -368,16 +387,16 @@ class Model:
             call,
         )
 
-    def _find_dead(self, call: Call, item: Item) -> None:
-        self.require(not _lives(item, call.clock_ended), "a live session is not absent", call)
+    def _require_not_live(self, call: Call, item: Item) -> None:
+        self.require(not _is_live(item, call.clock_ended), "a live session is found", call)
 
-    def _judge(self, call: Call) -> Item:
+    def _deciding_item(self, call: Call) -> Item:
         """Return the item that decided the answer, or {} if there is none."""
-        self.require(call.judged, "a call sends a request to DynamoDB", call)
-        return next(iter(call.judged.items), {}) if call.judged else {}
+        self.require(call.last_answered, "a call sends a request to DynamoDB", call)
+        return next(iter(call.last_answered.items), {}) if call.last_answered else {}
 
     def _check_body(self, call: Call, item: Item) -> None:
-        """The answer must show the stored item."""
+        """Require that the answer shows the stored item."""
         body = call.body
         for name in ("version", "expires_at", "renewed_at", "ttl_seconds"):
             attribute = {
@@ -401,47 +420,59 @@ class Model:
 
         Return the item that decided the answer.
         """
-        item = self._judge(call)
+        item = self._deciding_item(call)
         if call.status == 200:
-            self._find_alive(call, item)
+            self._require_live(call, item)
             self._check_body(call, item)
         elif call.status == 404:
-            self._find_dead(call, item)
+            self._require_not_live(call, item)
         else:
-            self.require(_lives(item, call.clock_began), "a dead session is a 404", call)
+            self.require(
+                _is_live(item, call.clock_began),
+                "for a session that is not live, the answer is 404",
+                call,
+            )
         return item
 
     def _get_answered(self, call: Call) -> None:
         self._check_call_by_id(call)
-        self.require(call.status in (200, 404), "is 200 or 404", call)
+        self.require(call.status in (200, 404), "the status is 200 or 404", call)
 
     def _renew_answered(self, call: Call) -> None:
         item, final = self._check_call_by_id(call), call.facts["final"]
         if call.status == 409:
-            self.require(final and "UserId" in item, "a visitor may get a last window", call)
+            self.require(
+                final and "UserId" in item, "only a user's session cannot get a last window", call
+            )
             return
-        self.require(call.status in (200, 404), "is 200 or 404", call)
+        self.require(call.status in (200, 404), "the status is 200 or 404", call)
         if call.status == 200:
             self.require(
                 not final
                 or _number(item, "ExpirationTime") == _number(item, "AbsoluteExpirationTime"),
-                "an answered write was made",
+                "an answered write was executed",
                 call,
             )
             self.require(
-                _number(item, "RenewedAt") >= call.clock_began, "it is renewed from now on", call
+                _number(item, "RenewedAt") >= call.clock_began,
+                "a renewed session has the time of the renewal",
+                call,
             )
 
     def _change_answered(self, call: Call) -> None:
         item, version = self._check_call_by_id(call), call.facts["version"]
         own = _text(item, "RequestId") == call.request_id
         if call.status == 200:
-            self.require(call.writes and own, "an answered write was made", call)
+            self.require(call.writes and own, "an answered write was executed", call)
             return
-        self.require(call.status in (404, 412), "is 200, 404 or 412", call)
+        self.require(call.status in (404, 412), "the status is 200, 404 or 412", call)
         if call.status == 412:
-            self.require(version is not None, "without If-Match any version is accepted", call)
-            self.require(_number(item, "Version") != version, "an accepted version", call)
+            self.require(version is not None, "without If-Match, any version is accepted", call)
+            self.require(
+                _number(item, "Version") != version,
+                "with If-Match, the requested version is accepted",
+                call,
+            )
             self.require(not own, "a call recognizes its own change", call)
 
     _replace_answered = _change_answered
@@ -451,10 +482,10 @@ class Model:
         if call.status == 200:
             self._check_secret(call, item)
             return
-        self.require(call.status in (401, 404, 409), "is 200, 401, 404 or 409", call)
+        self.require(call.status in (401, 404, 409), "the status is 200, 401, 404 or 409", call)
         if call.status == 404:
             return
-        assert call.judged
+        assert call.last_answered
         self._check_secret_is_invalid(call, item)
         slots = ("PreviousTokenHash", "RetiredTokenHash")
         superseded = _hash(call.secret) in [_text(item, name, "B") for name in slots]
@@ -462,72 +493,74 @@ class Model:
             superseded = bool(call.writes)
         if call.status == 401:
             self.require(
-                presented and not _proves(presented, item, call.clock_ended),
+                presented and not _is_valid(presented, item, call.clock_ended),
                 "the owner of a valid token is recognized",
                 call,
             )
-            self.require(not superseded, "is token_superseded", call)
+            self.require(not superseded, "the code is token_superseded", call)
             return
         expected = "token_superseded" if superseded else "rotation_in_grace"
-        self.require(call.body["code"] == expected, f"is {expected}", call)
+        self.require(call.body["code"] == expected, f"the code is {expected}", call)
         if superseded:
             return
         if not presented:
-            running = _is_graced(item, call.judged.clock) and call.facts["grace"]
-            self.require(running, "a grace is running", call)
+            running = _is_former_valid(item, call.last_answered.clock) and call.facts["grace"]
+            self.require(running, "rotation_in_grace is only answered during a grace period", call)
             return
         self.require(
-            _verdict(presented, item, call.judged.clock) == "former",
+            _verdict(presented, item, call.last_answered.clock) == "former",
             "the newest token can always be rotated",
             call,
         )
-        overtaken = len([r for r in call.requests if r.operation == "UpdateItem"]) > 1
+        tried_twice = len([r for r in call.requests if r.operation == "UpdateItem"]) > 1
         self.require(
-            overtaken or not _is_lost(item, call.clock_ended), "a lost token is replaced", call
+            tried_twice or not _is_lost(item, call.clock_ended), "a lost token is replaced", call
         )
 
     def _create_answered(self, call: Call) -> None:
-        item = self._judge(call)
+        item = self._deciding_item(call)
         if call.status == 201:
             life = self.life(call.body["session_id"])
-            if item:  # an earlier send or call has created it
-                self._find_alive(call, item)
+            if item:  # an earlier attempt or call has created the session
+                self._require_live(call, item)
                 self._check_body(call, item)
                 self._check_secret(call, item)
             life.answered = min(life.answered, call.ended)
             return
-        self.require(call.status == 409, "is 201 or 409", call)
+        self.require(call.status == 409, "the status is 201 or 409", call)
         self._check_secret_is_invalid(call, item)
 
     def _check_secret(self, call: Call, item: Item) -> None:
-        """A secret that was returned must be valid."""
+        """Require that a returned secret is valid."""
         if call.secret:
-            assert call.judged
+            assert call.last_answered
             self.require(
-                _proves(call.secret, item, call.judged.clock), "a returned token is valid", call
+                _is_valid(call.secret, item, call.last_answered.clock),
+                "a returned token is valid",
+                call,
             )
 
     def _check_secret_is_invalid(self, call: Call, item: Item) -> None:
-        """A repeatable call may only be refused if its secret does not prove a session any more."""
-        proven = _lives(item, call.clock_ended) and _proves(call.secret, item, call.clock_ended)
-        self.require(not proven, "a repeated call is answered as the first one was", call)
+        """Require that the secret of a refused call that can be repeated is not valid any more."""
+        valid = _is_live(item, call.clock_ended) and _is_valid(call.secret, item, call.clock_ended)
+        self.require(not valid, "a repeated call is answered as the first one was", call)
 
     def _verify_answered(self, call: Call) -> None:
-        item = self._judge(call)
+        item = self._deciding_item(call)
         if call.status == 200:
-            assert call.judged
-            self._find_alive(call, item)
-            worth = _verdict(call.secret, item, call.judged.clock)
+            assert call.last_answered
+            self._require_live(call, item)
+            verdict = _verdict(call.secret, item, call.last_answered.clock)
             self.require(
-                worth in ("newest", "former"),
-                "only the newest token, and the former one in its time, is valid",
+                verdict in ("newest", "former"),
+                "only the newest token, and the former token in its grace period, are valid",
                 call,
             )
-            tried = call.judged.operation == "UpdateItem"
+            tried_to_write = call.last_answered.operation == "UpdateItem"
             self.require(
-                worth != "newest"
+                verdict != "newest"
                 or "PreviousTokenGrace" not in item
-                or (tried or call.faults or call.reuses),
+                or (tried_to_write or call.faults or call.reuses),
                 "the first use of a token is recorded",
                 call,
             )
@@ -536,18 +569,18 @@ class Model:
             else:
                 self.require("UserId" in item, "an anonymous session is not authorized", call)
             return
-        self.require(call.status == 401, "is 200 or 401", call)
+        self.require(call.status == 401, "the status is 200 or 401", call)
         refused = call.kind == "authorize" and "UserId" not in item
         self.require(
             refused
             or not (
-                _lives(item, call.clock_ended) and _proves(call.secret, item, call.clock_ended)
+                _is_live(item, call.clock_ended) and _is_valid(call.secret, item, call.clock_ended)
             ),
-            "a token works until something ended it",
+            "a valid token of a live session is accepted",
             call,
         )
         read = next(iter(call.requests[0].items), {})
-        stolen = _lives(read, call.clock_ended) and (
+        stolen = _is_live(read, call.clock_ended) and (
             _verdict(call.secret, read, call.clock_began) == "reused"
         )
         reused = [r for r in call.requests if b'"token_reuse"' in r.body]
@@ -558,41 +591,43 @@ class Model:
     _authorize_answered = _verify_answered
 
     def _revoke_answered(self, call: Call) -> None:
-        self.require(call.status == 204, "is 204", call)
+        self.require(call.status == 204, "the status is 204", call)
         self._end(call, self.life(call.session_id))
 
     def _list_answered(self, call: Call) -> None:
-        self.require(call.status == 200, "is 200", call)
+        self.require(call.status == 200, "the status is 200", call)
         listed = [item["session_id"] for item in call.body["items"]]
-        self.require(len(set(listed)) == len(listed), "a list names a session once", call)
+        self.require(len(set(listed)) == len(listed), "a list contains a session once", call)
         items: dict[str, Item] = {}
         for request in call.requests:
             if request.operation == "BatchGetItem":
                 items |= {_text(item, "SessionId"): item for item in request.items}
         for session_id in listed:
             item = items[session_id]
-            self._find_alive(call, item)
+            self._require_live(call, item)
             self.require(
                 _text(item, "UserId") == call.facts["user_id"],
-                "a list only has the user's own sessions",
+                "a list only contains the user's own sessions",
                 call,
             )
         for session_id, item in items.items():
-            if _lives(item, call.clock_ended):
-                self.require(session_id in listed, "a list has all live sessions", call)
-        self._shown(call, set(items))
+            if _is_live(item, call.clock_ended):
+                self.require(session_id in listed, "a list contains all live sessions", call)
+        self._require_all_in_index(call, set(items))
 
-    def _shown(self, call: Call, looked_at: set[str]) -> None:
-        """The call must read all sessions that the index showed, unless TTL has removed them."""
+    def _require_all_in_index(self, call: Call, read_ids: set[str]) -> None:
+        """Require that the call reads all sessions in the index, unless TTL has removed them."""
         query = next(r for r in call.requests if r.operation == "Query")
         for life in self._of_user(call):
             if self.world.tables.session(life.session_id) and self.world.tables.shows(
-                life.session_id, query.landed
+                life.session_id, query.executed_at
             ):
-                self.require(life.session_id in looked_at, "reads all sessions in the index", call)
+                self.require(
+                    life.session_id in read_ids, "the call reads all sessions in the index", call
+                )
 
     def _sign_out_answered(self, call: Call) -> None:
-        self.require(call.status == 200, "is 200", call)
+        self.require(call.status == 200, "the status is 200", call)
         self.require(
             call.body["revoked"] == call.writes, "the answer has the number of ended sessions", call
         )
@@ -602,7 +637,7 @@ class Model:
         for life in self._of_user(call):
             # A session that was not in the index yet does not have to end.
             if life.session_id != call.facts["keep"] and self.world.tables.shows(
-                life.session_id, last.landed
+                life.session_id, last.executed_at
             ):
                 self._end(call, life)
 
@@ -611,20 +646,20 @@ class Model:
         return [life for life in lives if life.user_id == call.facts["user_id"]]
 
     def _end(self, call: Call, life: Life) -> None:
-        """An explicit end was answered.
+        """Note that an explicit end was answered.
 
-        It does not cover sessions whose creation was not answered.
+        It need not end sessions whose creation was answered after the first of the repeated calls began.
         """
         if life.answered > call.facts["first"]:
             return
         life.ended = min(life.ended, call.ended)
         item = self.world.tables.session(life.session_id)
-        over = _number(item, "ExpirationTime") <= call.clock_ended - _JUST_NOW_SECONDS
-        self.require("RevokedAt" in item or over, "an end leaves its mark", call)
+        has_expired = _number(item, "ExpirationTime") <= call.clock_ended - _JUST_NOW_SECONDS
+        self.require("RevokedAt" in item or has_expired, "an answered end is stored", call)
 
     # The trail
 
-    def _tell(self, life: Life, call: Call, kind: str, **facts: Any) -> None:
+    def _expect_event(self, life: Life, call: Call, kind: str, **facts: Any) -> None:
         seconds = int(self.world.time.now)
         actor = f"arn:aws:iam::111122223333:user/{call.caller}"
         life.trail.append(
@@ -639,7 +674,7 @@ class Model:
             }
         )
 
-    def _tell_removal(self, life: Life, old: Item, now: int) -> None:
+    def _expect_removal(self, life: Life, old: Item, now: int) -> None:
         expiry = _number(old, "ExpirationTime")
         idle = expiry != _number(old, "AbsoluteExpirationTime")
         event = {
@@ -655,7 +690,7 @@ class Model:
             life.trail.append(event | {"type": "expired", "at": expiry, "cause": cause})
 
     def read_trail(self, call: Call, life: Life) -> None:
-        """The trail must have the expected events."""
+        """Require that the trail has the expected events."""
         self.require(call.status == 200, "the trail can be read", call)
         if call.status != 200:
             return
@@ -674,7 +709,7 @@ def _client(call: Call) -> Item | None:
     return {"M": {name: {"S": text} for name, text in reported.items()}} if reported else None
 
 
-def _lives(item: Item, clock: int) -> bool:
+def _is_live(item: Item, clock: int) -> bool:
     return "RevokedAt" not in item and _number(item, "ExpirationTime") > clock
 
 
@@ -686,7 +721,7 @@ def _verdict(secret: str, item: Item, clock: int) -> str:
     if shown == _text(item, "TokenHash", "B"):
         return "newest"
     former = shown == _text(item, "PreviousTokenHash", "B")
-    if former and _is_graced(item, clock):
+    if former and _is_former_valid(item, clock):
         return "former"
     known = former or shown == _text(item, "RetiredTokenHash", "B")
     if known and _number(item, "RetiredTokenUntil") > clock:
@@ -695,13 +730,14 @@ def _verdict(secret: str, item: Item, clock: int) -> str:
     return "reused" if known or family else "refused"
 
 
-def _proves(secret: str, item: Item, clock: int) -> bool:
+def _is_valid(secret: str, item: Item, clock: int) -> bool:
     return _verdict(secret, item, clock) in ("newest", "former")
 
 
-def _is_graced(item: Item, clock: int) -> bool:
-    """Return whether the former token is valid: the newest one is unseen, or the grace period
-    runs.
+def _is_former_valid(item: Item, clock: int) -> bool:
+    """Return whether the former token is valid.
+
+    It is valid until the first use of the newest token, and in the grace period after it.
     """
     return "PreviousTokenGrace" in item or _number(item, "PreviousTokenUntil") > clock
 

@@ -8,32 +8,41 @@ from typing import NamedTuple
 
 CALLERS = 3
 SLOTS = 2
-# The longest time that a request takes, from the call of the client on.
+# A request is executed at most this long after the client sent it first.
 UNDER_WAY_SECONDS = 7
 
 
 class Fate(NamedTuple):
-    """What happens to a request: its copies are executed after these seconds.
+    """What happens to a request. It is executed once for each of the seconds in `executed_after`.
 
-    The answer to the first copy is `answered` as it is, "lost", or replaced by a "503".
+    The answer of the first execution is "kept" as it is, "lost", or replaced by a "503".
     """
 
-    lands: tuple[float, ...] = (0.01,)
+    executed_after: tuple[float, ...] = (0.01,)
     answer: str = "kept"
     answer_takes: float = 0.01
 
     @property
     def is_fault(self) -> bool:
-        return self.answer != "kept" or not self.lands or self.lands[0] + self.answer_takes >= 2
+        return (
+            self.answer != "kept"
+            or not self.executed_after
+            or self.executed_after[0] + self.answer_takes >= 2
+        )
 
 
 class Step(NamedTuple):
     """A caller's call for the session in `slot`, `after` seconds from `moment`.
 
-    A moment is the "expiry", "grace" (of the former token), "retirement" (until when the retired
-    token is no theft) or "end" of that session as stored, or when its "renewal" is due. "now" is
-    when the step before began, and also replaces a moment in the past. `choice` selects the variant
-    of the call, for example the seconds of grace.
+    `moment` is a time in the stored session:
+    - "expiry"
+    - "grace": the end of the former token's grace period
+    - "retirement": the time from which the use of the retired token counts as a theft
+    - "end": the absolute end
+    - "renewal": the time from which `verify` renews the session
+
+    "now" is the time when the previous step began. It also replaces a moment in the past. `choice`
+    selects the variant of the call, for example the seconds of grace.
     """
 
     caller: int
@@ -68,7 +77,7 @@ _TOKENS = (
     ("rotate", "rotate_former", "verify"),
     ("rotate", "rotate", "rotate", "verify", "older", "older", "authorize"),
 )
-# These calls only matter if one is made between the two sends of another.
+# These calls conflict only if one is executed between two executions of the other.
 _RACES = (("rotate", "rotate_session"), ("create", "rotate_session"))
 _THEMES = (
     *_TOKENS,
@@ -82,7 +91,8 @@ _THEMES = (
     ("verify", "former", "older", "authorize", "rotate", "rotate_former", "rotate_session")
     + ("renew", "finish", "change", "replace", "create", "revoke", "sign_out", "list", "get"),
 )
-# Around a boundary, a second matters. Calls overlap if they begin one after another.
+# Some steps begin within seconds of a moment, before or after it. Other steps begin immediately
+# after the previous one, so that their calls overlap.
 _MOMENTS = ("now",) * 6 + ("expiry", "expiry", "grace", "grace", "renewal", "end")
 _MOMENTS_OF_TOKENS = ("now",) * 6 + ("grace",) * 4 + ("retirement",) * 2 + ("renewal", "expiry")
 _AFTER_IN_RACES = (0.0, 0.015, 0.03, 0.1, 0.3)
@@ -119,7 +129,7 @@ def draw(seed: int) -> Story:
     def fates() -> tuple[Fate, ...]:
         """Return the fates of a call's requests.
 
-        A fault is in none, the first, the second (a write after a read), or both.
+        No request, the first one, the second one (a write after a read) or several have a fault.
         """
         one = fault()
         return choice(((), (), (one,), (_PROMPT, one), (one, one), (one, fault(), fault())))
@@ -146,7 +156,7 @@ def draw(seed: int) -> Story:
 
 
 def shrink(story: Story, fails: Callable[[Story], bool]) -> Story:
-    """Return a story that still fails, and from which nothing can be removed."""
+    """Return a story that still fails, although none of its simpler versions does."""
     for simpler in _simpler(story):
         if fails(simpler):
             return shrink(simpler, fails)
@@ -158,8 +168,8 @@ def _simpler(story: Story) -> Iterator[Story]:
     clocks.
     """
     for i, step in enumerate(story.steps):
-        before, behind = story.steps[:i], story.steps[i + 1 :]
-        yield story._replace(steps=before + behind)
+        before, after = story.steps[:i], story.steps[i + 1 :]
+        yield story._replace(steps=before + after)
         fates = step.fates
         plainer = [step._replace(fates=fates[:-1])] if fates else []
         plainer += [
@@ -170,7 +180,7 @@ def _simpler(story: Story) -> Iterator[Story]:
         if step.moment != "now":
             plainer.append(step._replace(moment="now", after=0.0))
         for simpler in plainer:
-            yield story._replace(steps=(*before, simpler, *behind))
+            yield story._replace(steps=(*before, simpler, *after))
     for i, clock in enumerate(story.clocks):
         if clock:
             yield story._replace(clocks=(*story.clocks[:i], 0.0, *story.clocks[i + 1 :]))

@@ -54,9 +54,9 @@ def test_stories_are_answered_as_dynamodb_local_answers_them(dynamodb: str) -> N
     compared = 0
     for seed in range(_STORIES):
         # The index of DynamoDB Local shows a write immediately.
-        landings = live(draw(seed)._replace(index_lag=0)).landings
+        executed = live(draw(seed)._replace(index_lag=0)).executed
         with empty_tables(dynamodb) as local:
-            for operation, body, expected in landings:
+            for operation, body, expected in executed:
                 if operation == "TTL":
                     key = {"SessionId": {"S": body.decode()}}
                     request = json.dumps({"TableName": "sessions", "Key": key})

@@ -32,28 +32,28 @@ from tests.support.gateway import api_event
 from tests.support.seam import seam
 
 START = 1_795_435_200.0
-# Without a grace period, a former token is refused for this time before its use is a theft. It is
-# short, because stories are short.
+# If a rotation has no grace period, the former token is refused for this time. Afterwards its use
+# counts as a theft. The time is short, because stories are short.
 RETIRED_SECONDS = 5
 _PROMPT = Fate()
 
 
 class Request:
-    """One operation that a call sends to DynamoDB, including its second attempt."""
+    """An operation that a call sends to DynamoDB. A second attempt belongs to the same request."""
 
     def __init__(self, call: Call, operation: str, body: bytes, sent: float, clock: float) -> None:
         self.call = call
         self.operation = operation
         self.body = body
         self.sent = sent
-        # The latest possible `:now` of the request, which is computed before.
+        # The host's clock when the request is sent. The request's `:now` is not later than this.
         self.clock = int(clock)
-        self.landed = sent
+        self.executed_at = sent
         self.answer: Any = None
 
     @property
     def items(self) -> list[Item]:
-        """The returned items, which decide the call."""
+        """The items in the answer. They decide the result of the call."""
         answer = self.answer or {}
         if "Responses" in answer:
             return list(answer["Responses"]["sessions"])
@@ -63,7 +63,8 @@ class Request:
 class Call:
     """A call from a caller's point of view.
 
-    Times are true times, and clocks are those of its host.
+    `began` and `ended` are true times. `clock_began` and `clock_ended` are the same moments by the
+    clock of the call's host.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Call:
         self.session_id: str = facts.pop("session_id", "")
         # The secret of the presented token, or of the new one.
         self.secret: str = facts.pop("secret", "")
-        # The time when the first of several repeated calls began.
+        # `first` is the time at which the first of several repeated calls began.
         self.facts = facts
         self.request_id, self.reuses = f"request-{number}", False
         self.requests: list[Request] = []
@@ -88,21 +89,21 @@ class Call:
         self.writes = 0
 
     def reuse(self, request_id: str) -> None:
-        """Use the request id of another call, as behind a gateway that repeats ids."""
+        """Use the request id of another call, as if API Gateway did not generate unique ids."""
         self.request_id, self.reuses = request_id, True
 
     @property
-    def judged(self) -> Request | None:
+    def last_answered(self) -> Request | None:
         """The last request whose answer arrived."""
         answered = [request for request in self.requests if request.answer is not None]
         return answered[-1] if answered else None
 
 
 class World:
-    """One deployment with tables, a network and hosts. It is the `Transport` of the requests.
+    """One deployment with tables, a network and hosts. It is the `Transport` of the lean client.
 
-    `wrote` is called with each change of the sessions' table and the request that made it, or None
-    for TTL.
+    For every change of the sessions' table, `on_write` is called with the old item, the new item
+    and the request that made the change. The request is None if TTL has removed the item.
     """
 
     host = "dynamodb.us-east-1.amazonaws.com"
@@ -111,18 +112,19 @@ class World:
         self,
         index_lag: float,
         ttl_late: float,
-        wrote: Callable[[Item, Item, Request | None], None],
+        on_write: Callable[[Item, Item, Request | None], None],
     ) -> None:
         self.api, self.authorizer, self.audit = _functions()
         self.time = Turnstile(START, self._save)
         self.tables = Tables(lambda: self.time.now, lambda: index_lag, self._wrote)
         self.log: list[str] = []
-        # The requests and answers of the tables. A removal by TTL only has the session's id.
-        self.landings: list[tuple[str, bytes, bytes]] = []
+        # Operation, body and answer of every request that was executed. A removal by TTL has the id
+        # of the session as its body.
+        self.executed: list[tuple[str, bytes, bytes]] = []
         self.requests = self.faults = 0
-        self._tell = wrote
+        self._on_write = on_write
         self._ttl_late = ttl_late
-        self._landing: Request | None = None
+        self._executing: Request | None = None
         self.call: Call | None = None
         self._random = Random(1)
 
@@ -174,44 +176,44 @@ class World:
         if body is not None:
             event["body"] = json.dumps(body)
 
-        def answer() -> None:
-            answered = self.api.lambda_handler(event, lambda_context())
-            call.status = answered["statusCode"]
-            call.body = json.loads(answered["body"] or "null")
+        def handle() -> None:
+            response = self.api.lambda_handler(event, lambda_context())
+            call.status = response["statusCode"]
+            call.body = json.loads(response["body"] or "null")
 
-        self._run(call, answer)
+        self._run(call, handle)
 
     def authorize(self, call: Call, bearer: str) -> None:
         event = {"version": "2.0", "identitySource": [f"Bearer {bearer}"]}
         context = SimpleNamespace(aws_request_id=call.request_id)
 
-        def answer() -> None:
+        def handle() -> None:
             try:
-                answered = self.authorizer.lambda_handler(event, context)
+                response = self.authorizer.lambda_handler(event, context)
             except Unavailable:  # API Gateway answers 500
                 call.status = 503
                 return
-            call.status = 200 if answered["isAuthorized"] else 401
-            call.body = answered["context"]
+            call.status = 200 if response["isAuthorized"] else 401
+            call.body = response["context"]
 
-        self._run(call, answer)
+        self._run(call, handle)
 
     def deliver(self, records: list[dict[str, Any]]) -> Any:
         """Send the stream's records to the audit function, as Lambda does."""
         call = Call(0, "audit", "Lambda", ())
 
-        def answer() -> None:
+        def handle() -> None:
             call.body = self.audit.lambda_handler({"Records": records}, lambda_context())
 
-        self._run(call, answer)
+        self._run(call, handle)
         return call.body
 
-    def _run(self, call: Call, answer: Callable[[], None]) -> None:
+    def _run(self, call: Call, handle: Callable[[], None]) -> None:
         call.began, call.clock_began = self.time.now, int(self.time.clock)
         call.facts.setdefault("first", call.began)
         self.call = call
         BaseRouter.current_event = None  # type: ignore[assignment]
-        answer()
+        handle()
         self.call = None
         call.ended, call.clock_ended = self.time.now, int(self.time.clock)
 
@@ -233,7 +235,7 @@ class World:
         return restore
 
     def exchange(self, headers: dict[str, str], body: bytes, deadline: float) -> Answer:
-        """Send a request to the tables, according to its fate."""
+        """Send a request to the tables. The call's next fate decides what happens to it."""
         call = self.call
         assert call
         operation = headers["x-amz-target"].partition(".")[2]
@@ -249,27 +251,27 @@ class World:
         call.faults += fate.is_fault
         answers: list[tuple[int, bytes, float]] = []
 
-        def land() -> None:
-            self._landing = request
+        def execute() -> None:
+            self._executing = request
             status, result = self.tables.answer(operation, body)
-            self._landing = None
+            self._executing = None
             answers.append((status, result, self.time.now))
-            self.landings.append((operation, body, result))
-            self.note(f"  {operation} of {call.number} lands: {status}")
+            self.executed.append((operation, body, result))
+            self.note(f"  {operation} of {call.number} is executed: {status}")
 
         latest = request.sent + UNDER_WAY_SECONDS
-        times = [min(self.time.now + seconds, latest) for seconds in fate.lands]
+        times = [min(self.time.now + seconds, latest) for seconds in fate.executed_after]
         for time in times:
-            self.time.at(time, land)
-        answered = times[0] + fate.answer_takes - self.time.now if times else ANSWER_SECONDS
+            self.time.at(time, execute)
+        seconds = times[0] + fate.answer_takes - self.time.now if times else ANSWER_SECONDS
         if fate.answer == "503":
-            self.time.wait(min(answered, 0.1))
+            self.time.wait(min(seconds, 0.1))
             return Answer(503, None, b"{}")
-        if fate.answer == "lost" or answered >= ANSWER_SECONDS:
+        if fate.answer == "lost" or seconds >= ANSWER_SECONDS:
             self.time.wait(ANSWER_SECONDS)
             raise TransientError("TimeoutError")
-        self.time.wait(answered)
-        status, result, request.landed = answers[0]
+        self.time.wait(seconds)
+        status, result, request.executed_at = answers[0]
         request.answer = json.loads(result)
         return Answer(status, None, result)
 
@@ -280,7 +282,7 @@ class World:
         self.log.append(f"{self.time.now - START:8.2f}  {line}")
 
     def _wrote(self, old: Item, new: Item) -> None:
-        self._tell(old, new, self._landing)
+        self._on_write(old, new, self._executing)
         if new and old.get("ExpirationTime") != new["ExpirationTime"]:
             time = int(new["ExpirationTime"]["N"]) + self._ttl_late
             session_id = new["SessionId"]["S"]
@@ -291,7 +293,7 @@ class World:
         if expiry and int(expiry) + self._ttl_late <= self.time.now:
             self.note(f"TTL removes {session_id}")
             self.tables.remove_expired(session_id)
-            self.landings.append(("TTL", session_id.encode(), b""))
+            self.executed.append(("TTL", session_id.encode(), b""))
 
 
 class _NoPool:
