@@ -648,7 +648,8 @@ class Model:
     def _end(self, call: Call, life: Life) -> None:
         """Note that an explicit end was answered.
 
-        It need not end sessions whose creation was answered after the first of the repeated calls began.
+        It need not end a session whose creation was answered after the call began. If the call was
+        repeated, the first attempt counts.
         """
         if life.answered > call.facts["first"]:
             return
