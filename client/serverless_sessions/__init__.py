@@ -24,6 +24,7 @@ from serverless_sessions.errors import (
     SessionsError,
     TokenSuperseded,
     Unavailable,
+    UnexpectedAnswer,
     UnsupportedMediaType,
     VersionMismatch,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "SessionsError",
     "TokenSuperseded",
     "Unavailable",
+    "UnexpectedAnswer",
     "UnsupportedMediaType",
     "VersionMismatch",
 ]

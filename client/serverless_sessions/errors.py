@@ -20,6 +20,7 @@ SessionsError
 ├── RouteNotFound         ┘
 └── Unavailable           the service throttles, fails or does not answer in time
     ├── InternalError     the service failed unexpectedly and logged the error
+    ├── UnexpectedAnswer  what answered is not the service, for example a maintenance page
     └── OutcomeUnknown    the call failed, but the change may have been made
 
 An app that cannot work without sessions should answer `Unavailable` with a 503 of its own.
@@ -182,6 +183,15 @@ class InternalError(Unavailable):
     """The service failed unexpectedly. Search its log for `request_id`."""
 
     code = "internal_error"
+
+
+class UnexpectedAnswer(Unavailable):
+    """What answered is not the service, or a version of it that this package does not know.
+
+    It may be a proxy, a maintenance page or another service at the same URL.
+    """
+
+    code = None
 
 
 class OutcomeUnknown(Unavailable):

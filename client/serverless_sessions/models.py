@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any
 
 # A JSON object. `BaseSessions` documents the types of its numbers.
@@ -44,19 +44,20 @@ class Session:
     last_client: Client
 
     @classmethod
-    def from_json(cls, answer: Mapping[str, Any]) -> Session:
+    def from_json(cls, document: Any) -> Session:
+        """Parse a session of an answer. Raises `ValueError` if it is none."""
         return cls(
-            session_id=answer["session_id"],
-            user_id=answer["user_id"],
-            created_at=answer["created_at"],
-            renewed_at=answer["renewed_at"],
-            expires_at=answer["expires_at"],
-            absolute_expires_at=answer["absolute_expires_at"],
-            ttl_seconds=answer["ttl_seconds"],
-            version=answer["version"],
-            data=answer.get("data"),
-            client=Client(**answer["client"]),
-            last_client=Client(**answer.get("last_client", {})),
+            session_id=member(document, "session_id", str),
+            user_id=member(document, "user_id", str, NoneType),
+            created_at=member(document, "created_at", int),
+            renewed_at=member(document, "renewed_at", int),
+            expires_at=member(document, "expires_at", int),
+            absolute_expires_at=member(document, "absolute_expires_at", int),
+            ttl_seconds=member(document, "ttl_seconds", int),
+            version=member(document, "version", int),
+            data=member(document, "data", dict) if "data" in document else None,
+            client=_client(member(document, "client", dict)),
+            last_client=_client(member(document, "last_client", dict)),
         )
 
 
@@ -94,10 +95,29 @@ class Event:
     ttl_lag_seconds: int | None = None
 
     @classmethod
-    def from_json(cls, answer: Mapping[str, Any]) -> Event:
-        fields = {name: answer[name] for name in cls.__dataclass_fields__ if name in answer}
-        changed = answer.get("changed")
-        return cls(**fields | {"changed": None if changed is None else tuple(changed)})
+    def from_json(cls, document: Any) -> Event:
+        """Parse an event of an answer. Raises `ValueError` if it is none."""
+        changed = _optional(document, "changed", list)
+        if not all(isinstance(name, str) for name in changed or ()):
+            raise ValueError("changed has another type")
+        return cls(
+            event_id=member(document, "event_id", str),
+            type=member(document, "type", str),
+            session_id=member(document, "session_id", str),
+            user_id=member(document, "user_id", str, NoneType),
+            at=member(document, "at", int),
+            recorded_at=member(document, "recorded_at", int),
+            actor=member(document, "actor", str, NoneType),
+            request_id=member(document, "request_id", str, NoneType),
+            reason=_optional(document, "reason", str),
+            cause=_optional(document, "cause", str),
+            removed_by=_optional(document, "removed_by", str),
+            changed=None if changed is None else tuple(changed),
+            changed_count=_optional(document, "changed_count", int),
+            expires_at=_optional(document, "expires_at", int),
+            expired_at=_optional(document, "expired_at", int),
+            ttl_lag_seconds=_optional(document, "ttl_lag_seconds", int),
+        )
 
 
 @dataclass(frozen=True)
@@ -106,3 +126,33 @@ class PendingExpiry:
 
     at: int
     cause: str
+
+    @classmethod
+    def from_json(cls, document: Any) -> PendingExpiry:
+        """Parse a pending expiry of an answer. Raises `ValueError` if it is none."""
+        return cls(at=member(document, "at", int), cause=member(document, "cause", str))
+
+
+_MISSING = object()
+
+
+def member(document: Any, name: str, *types: type) -> Any:
+    """Return a member of a JSON object.
+
+    Raises `ValueError` if `document` is not an object, or if the member is missing or has none of
+    the types. A bool is no int.
+    """
+    value = document.get(name, _MISSING) if isinstance(document, dict) else _MISSING
+    if type(value) not in types:
+        raise ValueError(f"{name} is missing or has another type")
+    return value
+
+
+def _optional(document: Any, name: str, kind: type) -> Any:
+    """Return a member of a JSON object, or None if it is missing or null."""
+    is_null = isinstance(document, dict) and document.get(name) is None
+    return None if is_null else member(document, name, kind)
+
+
+def _client(document: dict[str, Any]) -> Client:
+    return Client(_optional(document, "ip", str), _optional(document, "user_agent", str))

@@ -56,8 +56,10 @@ def test_cookie_of_an_expired_session_is_not_deleted() -> None:
         loads=json.loads,
     )
     now = int(time.time())
+    session_id = web.prepare_session()[:12]
     session = {
-        "session_id": "A" * 12, "user_id": "ada", "data": {}, "client": {}, "version": 1,
+        "session_id": session_id, "user_id": "ada", "data": {}, "version": 1,
+        "client": {}, "last_client": {},
         "created_at": now - 70, "renewed_at": now - 70, "ttl_seconds": 60,
         "expires_at": now - 10, "absolute_expires_at": now - 10,
     }  # fmt: skip

@@ -8,7 +8,7 @@ for threads and asyncio.
 from __future__ import annotations
 
 import random
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from serverless_sessions.errors import (
     RouteNotFound,
     SessionsError,
     Unavailable,
+    UnexpectedAnswer,
 )
 
 _MAX_ATTEMPTS = 6
@@ -33,7 +34,10 @@ _MIN_ATTEMPT_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request. It is signed for `region` and `aws_service`, and takes at most `seconds`."""
+    """An HTTP request. It is signed for `region` and `aws_service`, and takes at most `seconds`.
+
+    `status` is the only HTTP status that is a success.
+    """
 
     method: str
     url: str
@@ -42,6 +46,7 @@ class Request:
     region: str = ""
     aws_service: str = "execute-api"
     seconds: float = 0.0
+    status: int = 200
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Answer:
 
     @property
     def json(self) -> Any:
+        """The document in the body. Raises `ValueError` if the body is not JSON."""
         return exact_json.decode(self.body)
 
 
@@ -99,9 +105,17 @@ class Attempts:
 
 
 def call(
-    request: Request, deadline: Deadline, *, repeat: bool = True, attempts: Attempts | None = None
-) -> Plan[Answer]:
+    request: Request,
+    deadline: Deadline,
+    read: Callable[[Answer], Result],
+    *,
+    repeat: bool = True,
+    attempts: Attempts | None = None,
+) -> Plan[Result]:
     """Send a request, with retries until the deadline is near or the attempts are used up.
+
+    Return what `read` makes of the answer. It raises `ValueError` for an answer that does not come
+    from the service.
 
     Without `repeat`, a request that the service may have executed is not sent again. Raises the
     `SessionsError` that corresponds to the last outcome.
@@ -115,10 +129,13 @@ def call(
         if seconds <= 0:
             break
         outcome = yield replace(request, seconds=seconds)
-        failure = find_failure(outcome)
-        if failure is None:
-            assert isinstance(outcome, Answer)  # noqa: S101  # for mypy
-            return outcome
+        if isinstance(outcome, Answer) and outcome.status == request.status:
+            try:
+                return read(outcome)
+            except ValueError as error:
+                failure = _unexpected(outcome, str(error))
+        else:
+            failure = find_failure(outcome)
         if not isinstance(failure.error, Unavailable):
             raise failure.error
         if failure.is_outcome_unknown:
@@ -145,47 +162,58 @@ class Failure:
     retry_after: float = 0.0
 
 
-def find_failure(outcome: Outcome) -> Failure | None:
-    """Return the failure that an outcome represents, or None for a success."""
+def find_failure(outcome: Outcome) -> Failure:
+    """Return the failure that an outcome represents if it is not the expected answer."""
     if isinstance(outcome, NoAnswer):
         return Failure(Unavailable(outcome.reason), is_outcome_unknown=outcome.sent)
     assert outcome is not None  # noqa: S101  # only a Wait has no outcome
-    document = _parse_json(outcome)
-    if outcome.status < 300:
-        if document is not None or outcome.status == 204:
-            return None
-        return Failure(Unavailable("the answer can't be read"), is_outcome_unknown=True)
-    error = _error(outcome, document if isinstance(document, dict) else {})
+    try:
+        document = outcome.json
+    except ValueError:
+        document = None
+    problem = document if isinstance(document, dict) else {}
+    kind = _BY_CODE.get(_text(problem, "code") or "") or _BY_STATUS.get(outcome.status)
+    if outcome.status < 300 or (kind is None and outcome.status < 500):
+        return _unexpected(outcome, _text(problem, "message"))
     return Failure(
-        error, is_outcome_unknown=outcome.status >= 500, retry_after=_retry_after(outcome)
+        _error(kind or Unavailable, outcome, problem),
+        is_outcome_unknown=outcome.status >= 500,
+        retry_after=_retry_after(outcome),
     )
 
 
-def _parse_json(answer: Answer) -> Any:
-    """Return the document in the body, or None if the body is not JSON."""
-    try:
-        return answer.json
-    except ValueError:
-        return None
+def _unexpected(answer: Answer, reason: str | None) -> Failure:
+    error = UnexpectedAnswer(
+        f"what answered is not the service: {reason or f'HTTP status {answer.status}'}",
+        status=answer.status,
+    )
+    return Failure(error, is_outcome_unknown=answer.status < 300)
 
 
-def _error(answer: Answer, problem: Mapping[str, Any]) -> SessionsError:
+def _error(kind: type[SessionsError], answer: Answer, problem: Mapping[str, Any]) -> SessionsError:
     """Build the exception for an error response.
 
     The service identifies its errors by `code`. API Gateway's own errors have only a `message`.
+    Members that are not as the service writes them are ignored.
     """
-    kind = _BY_CODE.get(problem.get("code", "")) or _BY_STATUS.get(answer.status)
-    if kind is None:
-        kind = Unavailable if answer.status >= 500 else SessionsError
-    detail = problem.get("detail") or problem.get("message") or f"HTTP status {answer.status}"
+    detail = _text(problem, "detail") or _text(problem, "message")
+    errors = problem.get("errors")
+    fields = [
+        FieldError(pointer, rule)
+        for error in (errors if isinstance(errors, list) else ())
+        if (pointer := _text(error, "pointer")) and (rule := _text(error, "detail"))
+    ]
     return kind(
-        detail,
+        detail or f"HTTP status {answer.status}",
         status=answer.status,
-        request_id=problem.get("instance") or answer.headers.get("apigw-requestid"),
-        errors=[
-            FieldError(error["pointer"], error["detail"]) for error in problem.get("errors", ())
-        ],
+        request_id=_text(problem, "instance") or answer.headers.get("apigw-requestid"),
+        errors=fields,
     )
+
+
+def _text(document: Any, name: str) -> str | None:
+    value = document.get(name) if isinstance(document, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def _retry_after(answer: Answer) -> float:

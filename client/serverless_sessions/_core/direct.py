@@ -82,7 +82,7 @@ class DirectReader:
         try:
             item = json.loads(outcome.body)["Item"]
             return _judge(item, token, policy, _response_time(outcome), renew=renew)
-        except (KeyError, ValueError, TypeError, AttributeError):
+        except (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
 
     def learn(self, header: str, sent_at: float) -> None:

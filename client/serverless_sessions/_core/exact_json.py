@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from secrets import token_hex
 from typing import Any
 
@@ -34,18 +34,32 @@ def encode(document: object) -> bytes:
     return text.encode()
 
 
+# The exponent of a number that Python would need minutes to write out. It is far beyond the
+# service's limit.
+_MAX_EXPONENT = 4000
+
+
 def decode(text: bytes | str) -> Any:
-    """Parse JSON, with `parse_number` for its numbers."""
-    return json.loads(text, parse_float=parse_number)
+    """Parse JSON, with `parse_number` for its numbers. Raises `ValueError` for anything else."""
+    try:
+        return json.loads(text, parse_float=parse_number)
+    except RecursionError:
+        raise ValueError("the document has too many levels") from None
 
 
 def parse_number(text: str) -> int | float | Decimal:
     """Return an int for an integer, else a float, or a `Decimal` if a float would be inexact.
 
     A float is exact if Python writes it with the same value: `0.1` becomes a float, and
-    `0.1000000000000000000001` becomes a `Decimal`.
+    `0.1000000000000000000001` becomes a `Decimal`. Raises `ValueError` if the exponent is too
+    large.
     """
-    exact = Decimal(text)
+    try:
+        exact = Decimal(text)
+    except InvalidOperation:
+        raise ValueError("the exponent is too large") from None
+    if exact.adjusted() > _MAX_EXPONENT:
+        raise ValueError("the exponent is too large")
     if exact == exact.to_integral_value():
         return int(exact)
     nearest = float(text)

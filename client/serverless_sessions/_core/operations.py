@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -29,7 +30,15 @@ from serverless_sessions.errors import (
     Unavailable,
     VersionMismatch,
 )
-from serverless_sessions.models import Client, Data, Event, IssuedSession, PendingExpiry, Session
+from serverless_sessions.models import (
+    Client,
+    Data,
+    Event,
+    IssuedSession,
+    PendingExpiry,
+    Session,
+    member,
+)
 
 _MAX_CONFLICTS = 30
 _PAGE = 100
@@ -85,22 +94,21 @@ class Operations:
             "token_sha256": token.token_sha256,
             "family_sha256": token.family_sha256,
         }
-        answer = yield from call(self._request("POST", "/sessions", body), self._deadline())
-        return IssuedSession(Session.from_json(answer.json), token.text)
+        request = self._request("POST", "/sessions", body, status=201)
+        session = yield from call(request, self._deadline(), _session_of(token.session_id))
+        return IssuedSession(session, token.text)
 
     def inspect(self, text: str) -> Plan[Session | None]:
         """Return the session whose newest token is `text`. The service writes nothing."""
-        if Token.parse(text) is None:
+        token = Token.parse(text)
+        if token is None:
             return None
-        body = {"token": text, "inspect": True}
+        request = self._request("POST", "/sessions/verify", {"token": text, "inspect": True})
+        deadline = Deadline(self._verify_deadline_seconds)
         try:
-            answer = yield from call(
-                self._request("POST", "/sessions/verify", body),
-                Deadline(self._verify_deadline_seconds),
-            )
+            return (yield from call(request, deadline, _session_of(token.session_id)))
         except InvalidToken:
             return None
-        return Session.from_json(answer.json)
 
     def verify(self, text: str, *, renew: bool, client: Client | None) -> Plan[Session | None]:
         token = Token.parse(text)
@@ -112,21 +120,27 @@ class Operations:
             if session:
                 return session
         body = {"token": text, "renew": renew, "client": normalize(client) or None}
+        request = self._request("POST", "/sessions/verify", body)
+        read_session = _session_of(token.session_id)
+
+        def read(answer: Answer) -> tuple[Session, str]:
+            return read_session(answer), answer.headers.get("sessions-policy", "")
+
         sent_at = clock.time()
         try:
-            answer = yield from call(self._request("POST", "/sessions/verify", body), deadline)
+            session, policy = yield from call(request, deadline, read)
         except InvalidToken:
             return None
         if self._reader:
-            self._reader.learn(answer.headers.get("sessions-policy", ""), sent_at)
-        return Session.from_json(answer.json)
+            self._reader.learn(policy, sent_at)
+        return session
 
     def get(self, session_id: str) -> Plan[Session]:
         return self._get(session_id, self._deadline())
 
     def _get(self, session_id: str, deadline: Deadline) -> Plan[Session]:
-        answer = yield from call(self._request("GET", _path(session_id)), deadline)
-        return Session.from_json(answer.json)
+        request = self._request("GET", _path(session_id))
+        return (yield from call(request, deadline, _session_of(session_id)))
 
     def change(
         self, session_id: str, changes: Mapping[str, Any], *, version: int | None
@@ -156,10 +170,15 @@ class Operations:
         request = self._request(method, _path(session_id), {"data": data}, headers=headers)
         attempts = Attempts()
         try:
-            answer = yield from call(
-                request, deadline, repeat=version is not None, attempts=attempts
+            return (
+                yield from call(
+                    request,
+                    deadline,
+                    _session_of(session_id),
+                    repeat=version is not None,
+                    attempts=attempts,
+                )
             )
-            return Session.from_json(answer.json)
         except (Unavailable, VersionMismatch) as error:
             if attempts.last_unknown is None:
                 raise
@@ -198,8 +217,7 @@ class Operations:
     ) -> Plan[Session]:
         body = {"ttl_seconds": ttl_seconds, "final": final or None}
         request = self._request("POST", _path(session_id, "/renew"), body)
-        answer = yield from call(request, self._deadline())
-        return Session.from_json(answer.json)
+        return (yield from call(request, self._deadline(), _session_of(session_id)))
 
     def rotate(
         self,
@@ -224,45 +242,44 @@ class Operations:
             new_token = successor or old_token.successor()
         body["token_sha256"] = new_token.token_sha256
         request = self._request("POST", _path(session_id, "/rotate"), body)
-        answer = yield from call(request, self._deadline())
-        return IssuedSession(Session.from_json(answer.json), new_token.text)
+        session = yield from call(request, self._deadline(), _session_of(session_id))
+        return IssuedSession(session, new_token.text)
 
     def revoke(self, session_id: str, *, reason: str) -> Plan[None]:
         if SESSION_ID.fullmatch(session_id):
-            request = self._request("DELETE", _path(session_id), query={"reason": reason})
-            yield from call(request, self._deadline())
+            request = self._request(
+                "DELETE", _path(session_id), query={"reason": reason}, status=204
+            )
+            yield from call(request, self._deadline(), lambda _: None)
 
     def revoke_all(self, user_id: str, *, keep: str | None, reason: str) -> Plan[int]:
-        count: int = 0
+        count = 0
         cursor: str | None = None
         while True:
             query = {"user_id": user_id, "except": keep, "reason": reason, "cursor": cursor}
             request = self._request("DELETE", "/sessions", query=query)
-            answer = (yield from call(request, self._deadline())).json
-            count += answer["revoked"]
-            if answer["complete"]:
+            revoked, next_cursor = yield from call(request, self._deadline(), _sign_out)
+            count += revoked
+            if next_cursor is None:
                 return count
-            if not answer["revoked"] and answer["next_cursor"] == cursor:
+            if not revoked and next_cursor == cursor:
                 raise Unavailable("the service ended no session, but says that some are left")
-            cursor = answer["next_cursor"]
+            cursor = next_cursor
 
     def list_page(self, user_id: str, cursor: str | None) -> Plan[Page[Session]]:
         query = {"user_id": user_id, "limit": _PAGE, "cursor": cursor}
-        answer = yield from call(self._request("GET", "/sessions", query=query), self._deadline())
-        page = answer.json
-        return Page([Session.from_json(item) for item in page["items"]], page["next_cursor"])
+        request = self._request("GET", "/sessions", query=query)
+        return call(request, self._deadline(), _page_after(cursor, Session.from_json))
 
     def events_page(self, query: Mapping[str, Any], cursor: str | None) -> Plan[Page[Event]]:
-        page = (yield from self._events(dict(query) | {"limit": _PAGE, "cursor": cursor})).json
-        return Page([Event.from_json(item) for item in page["items"]], page["next_cursor"])
+        query = dict(query) | {"limit": _PAGE, "cursor": cursor}
+        request = self._request("GET", "/events", query=query)
+        return call(request, self._deadline(), _page_after(cursor, Event.from_json))
 
     def pending(self, session_id: str) -> Plan[PendingExpiry | None]:
-        answer = yield from self._events({"session_id": session_id, "limit": 1})
-        pending = answer.json["pending"]
-        return PendingExpiry(at=pending["at"], cause=pending["cause"]) if pending else None
-
-    def _events(self, query: Mapping[str, Any]) -> Plan[Answer]:
-        return call(self._request("GET", "/events", query=query), self._deadline())
+        query = {"session_id": session_id, "limit": 1}
+        request = self._request("GET", "/events", query=query)
+        return call(request, self._deadline(), _pending)
 
     def _deadline(self) -> Deadline:
         return Deadline(self._deadline_seconds)
@@ -275,6 +292,7 @@ class Operations:
         *,
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        status: int = 200,
     ) -> Request:
         """Build a request, without the members of `body` and of `query` that are None."""
         url = self._url + path
@@ -282,7 +300,7 @@ class Operations:
         if parameters:
             url += "?" + urlencode(parameters, quote_via=quote, safe="", errors="surrogatepass")
         if body is None:
-            return Request(method, url, headers or {}, region=self._region)
+            return Request(method, url, headers or {}, region=self._region, status=status)
         members = {name: value for name, value in body.items() if value is not None}
         return Request(
             method,
@@ -290,6 +308,7 @@ class Operations:
             {"Content-Type": "application/json"} | dict(headers or {}),
             exact_json.encode(members),
             region=self._region,
+            status=status,
         )
 
 
@@ -298,6 +317,50 @@ def _path(session_id: str, suffix: str = "") -> str:
     if not SESSION_ID.fullmatch(session_id):
         raise SessionNotFound("No live session has this id.")
     return f"/sessions/{session_id}{suffix}"
+
+
+def _session_of(session_id: str) -> Callable[[Answer], Session]:
+    """Return the function that reads an answer with this session."""
+
+    def read(answer: Answer) -> Session:
+        session = Session.from_json(answer.json)
+        if session.session_id != session_id:
+            raise ValueError("session_id is that of another session")
+        if session.data is None:
+            raise ValueError("data is missing")
+        return session
+
+    return read
+
+
+def _page_after(
+    cursor: str | None, read_item: Callable[[Any], Item]
+) -> Callable[[Answer], Page[Item]]:
+    """Return the function that reads the page which `cursor` has requested."""
+
+    def read(answer: Answer) -> Page[Item]:
+        page = answer.json
+        items = [read_item(item) for item in member(page, "items", list)]
+        next_cursor = member(page, "next_cursor", str, NoneType)
+        if next_cursor is not None and next_cursor == cursor:
+            raise ValueError("next_cursor is that of the same page")
+        return Page(items, next_cursor)
+
+    return read
+
+
+def _sign_out(answer: Answer) -> tuple[int, str | None]:
+    """Read the number of ended sessions, and the cursor with which to continue, or None."""
+    document = answer.json
+    revoked = member(document, "revoked", int)
+    is_complete = member(document, "complete", bool)
+    cursor = member(document, "next_cursor", *((str, NoneType) if is_complete else (str,)))
+    return revoked, None if is_complete else cursor
+
+
+def _pending(answer: Answer) -> PendingExpiry | None:
+    document = member(answer.json, "pending", dict, NoneType)
+    return None if document is None else PendingExpiry.from_json(document)
 
 
 def _has_data(session: Session, method: str, data: Mapping[str, Any]) -> bool:
