@@ -45,7 +45,12 @@ def test_tokens_of_a_cookie_header(header: str, tokens: list[str]) -> None:
 def test_cookie_of_an_expired_session_is_not_deleted() -> None:
     """A `Max-Age` of 0 would delete the cookie after a slow response, or with a fast clock."""
     operations = Operations(
-        "http://localhost", "us-east-1", deadline_seconds=1, verify_deadline_seconds=1, reader=None
+        "http://localhost",
+        "us-east-1",
+        deadline_seconds=1,
+        verify_deadline_seconds=1,
+        sign_out_deadline_seconds=1,
+        reader=None,
     )
     web = WebSession(
         operations,

@@ -64,7 +64,9 @@ def test_every_call_ends_within_its_deadline(
 ) -> None:
     """`verify` raises, too, because an outage must not look like a signed-out user."""
     issued = connect().create("ada")
-    sessions = connect(deadline_seconds=0.8, verify_deadline_seconds=0.8)
+    sessions = connect(
+        deadline_seconds=0.8, verify_deadline_seconds=0.8, sign_out_deadline_seconds=0.8
+    )
     service.plan(always=fault)
 
     def fails(call: Callable[[], object]) -> float:

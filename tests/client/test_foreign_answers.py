@@ -61,6 +61,7 @@ OPERATIONS = Operations(
     "us-east-1",
     deadline_seconds=60.0,
     verify_deadline_seconds=60.0,
+    sign_out_deadline_seconds=60.0,
     reader=None,
 )
 # A change that a foreign answer leaves in doubt is an `OutcomeUnknown` with the same reason.

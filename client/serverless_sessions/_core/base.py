@@ -33,6 +33,7 @@ class BaseSessions(Generic[AnyTransport]):
         credentials: Credentials | None = None,
         deadline_seconds: float = 10.0,
         verify_deadline_seconds: float = 2.0,
+        sign_out_deadline_seconds: float = 30.0,
         reader: DirectReader | None = None,
     ) -> None:
         """Create a client for the service at `url`, which is the stack's output `ApiUrl`.
@@ -42,8 +43,10 @@ class BaseSessions(Generic[AnyTransport]):
         one in the AWS configuration.
 
         A call that is not answered within `deadline_seconds`, retries included, raises
-        `Unavailable`. For `verify`, `verify_deadline_seconds` applies instead. With a `reader`,
-        `verify` reads the table directly where possible.
+        `Unavailable`. For `verify` and `inspect`, `verify_deadline_seconds` applies instead. For
+        each request of `revoke_all`, it is `sign_out_deadline_seconds`, since the service works on
+        such a request for up to 20 seconds. With a `reader`, `verify` reads the table directly
+        where possible.
         """
         # The adapters combine these plans into larger plans.
         self.operations = Operations(
@@ -51,6 +54,7 @@ class BaseSessions(Generic[AnyTransport]):
             region or find_region(url, profile),
             deadline_seconds=deadline_seconds,
             verify_deadline_seconds=verify_deadline_seconds,
+            sign_out_deadline_seconds=sign_out_deadline_seconds,
             reader=reader,
         )
         self._signer = Signer(profile, credentials)
@@ -141,7 +145,12 @@ class BaseSessions(Generic[AnyTransport]):
         raise NotImplementedError
 
     def revoke_all(self, user_id: str, *, keep: str | None = None, reason: str = "logout") -> Any:
-        """End all sessions of a user except the one with the id `keep`. Return their number."""
+        """End all sessions of a user except the one with the id `keep`. Return their number.
+
+        Raises `OutcomeUnknown` if an answer is lost. The request is not sent again then, because
+        the lost one may still be executed. Call the method again later: it ends only the sessions
+        that still live.
+        """
         raise NotImplementedError
 
     def list(self, user_id: str) -> Any:

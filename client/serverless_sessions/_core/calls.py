@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from typing import Any, TypeVar
 
 from serverless_sessions._core import clock, exact_json
@@ -30,13 +31,20 @@ _PAUSE_SECONDS = 0.05
 _MAX_PAUSE_SECONDS = 2.0
 # With less time than this, another attempt is unlikely to get an answer.
 _MIN_ATTEMPT_SECONDS = 0.25
+# The part of the remaining time after which a connection that is not up is given up, and after
+# which an answer that has not come is taken for slow.
+_PATIENCE = 0.5
+# The part of the remaining time that is kept to find out whether a change was made.
+_RESERVE = 0.1
 
 
 @dataclass(frozen=True)
 class Request:
     """An HTTP request. It is signed for `region` and `aws_service`, and takes at most `seconds`.
 
-    `status` is the only HTTP status that is a success.
+    Within `patience_seconds` the connection must be up and the request written. If there is no
+    answer after that time, a request that `is_hedged` is sent a second time, and the first good
+    answer counts. `status` is the only HTTP status that is a success.
     """
 
     method: str
@@ -46,6 +54,8 @@ class Request:
     region: str = ""
     aws_service: str = "execute-api"
     seconds: float = 0.0
+    patience_seconds: float = 0.0
+    is_hedged: bool = False
     status: int = 200
 
 
@@ -94,6 +104,15 @@ class Deadline:
         return self._at - clock.monotonic()
 
 
+class Repeat(Enum):
+    """When a request is sent again. In all cases it is, if the service has not executed it."""
+
+    HEDGE = auto()  # also while the answer is still to come: executing it twice is harmless
+    AGAIN = auto()  # also if its answer is lost
+    ANSWERED = auto()  # also after an error, but never while it may still be executed
+    NEVER = auto()  # not if the service may have executed it
+
+
 class Attempts:
     """The attempts to send one request.
 
@@ -109,7 +128,7 @@ def call(
     deadline: Deadline,
     read: Callable[[Answer], Result],
     *,
-    repeat: bool = True,
+    repeat: Repeat = Repeat.HEDGE,
     attempts: Attempts | None = None,
 ) -> Plan[Result]:
     """Send a request, with retries until the deadline is near or the attempts are used up.
@@ -117,18 +136,21 @@ def call(
     Return what `read` makes of the answer. It raises `ValueError` for an answer that does not come
     from the service.
 
-    Without `repeat`, a request that the service may have executed is not sent again. Raises the
-    `SessionsError` that corresponds to the last outcome.
+    A send may take all of the remaining time, since a slow service would not answer a second one
+    sooner. Raises the `SessionsError` that corresponds to the last outcome.
     """
     attempts = attempts or Attempts()
     for count in range(_MAX_ATTEMPTS):
-        # If another attempt is possible, this one gets half of the remaining time, so that a
-        # connection that hangs does not use up all of it.
-        share = deadline.left / 2 if repeat else deadline.left
-        seconds = max(share, min(deadline.left, _MIN_ATTEMPT_SECONDS))
-        if seconds <= 0:
+        left = deadline.left
+        if left <= 0:
             break
-        outcome = yield replace(request, seconds=seconds)
+        needs_reserve = repeat in (Repeat.AGAIN, Repeat.NEVER)
+        outcome = yield replace(
+            request,
+            seconds=left * (1 - _RESERVE) if needs_reserve else left,
+            patience_seconds=max(left * _PATIENCE, min(left, _MIN_ATTEMPT_SECONDS)),
+            is_hedged=repeat is Repeat.HEDGE,
+        )
         if isinstance(outcome, Answer) and outcome.status == request.status:
             try:
                 return read(outcome)
@@ -141,7 +163,11 @@ def call(
         if failure.is_outcome_unknown:
             attempts.last_unknown = failure.error
         pause = failure.retry_after + jitter(count)
-        may_retry = repeat or not failure.is_outcome_unknown
+        may_retry = (
+            not failure.is_outcome_unknown
+            or repeat in (Repeat.HEDGE, Repeat.AGAIN)
+            or (repeat is Repeat.ANSWERED and isinstance(outcome, Answer))
+        )
         if not may_retry or count == _MAX_ATTEMPTS - 1 or pause >= deadline.left:
             raise failure.error
         yield Wait(pause)

@@ -111,6 +111,7 @@ class DirectReader:
         return policy
 
     def _get_item(self, session_id: str, region: str, deadline: Deadline) -> Request:
+        seconds = max(min(_READ_SECONDS, deadline.left / 4), 0)
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         parameters = {
             "TableName": self._table,
@@ -127,7 +128,8 @@ class DirectReader:
             json.dumps(parameters).encode(),
             region=region,
             aws_service="dynamodb",
-            seconds=max(min(_READ_SECONDS, deadline.left / 4), 0),
+            seconds=seconds,
+            patience_seconds=seconds,
         )
 
 

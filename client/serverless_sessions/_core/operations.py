@@ -15,6 +15,7 @@ from serverless_sessions._core.calls import (
     Attempts,
     Deadline,
     Plan,
+    Repeat,
     Request,
     Wait,
     call,
@@ -64,12 +65,14 @@ class Operations:
         *,
         deadline_seconds: float,
         verify_deadline_seconds: float,
+        sign_out_deadline_seconds: float,
         reader: DirectReader | None,
     ) -> None:
         self._url = url.rstrip("/")
         self._region = region
         self._deadline_seconds = deadline_seconds
         self._verify_deadline_seconds = verify_deadline_seconds
+        self._sign_out_deadline_seconds = sign_out_deadline_seconds
         self._reader = reader
 
     def create(
@@ -175,7 +178,7 @@ class Operations:
                     request,
                     deadline,
                     _session_of(session_id),
-                    repeat=version is not None,
+                    repeat=Repeat.NEVER if version is None else Repeat.AGAIN,
                     attempts=attempts,
                 )
             )
@@ -258,7 +261,19 @@ class Operations:
         while True:
             query = {"user_id": user_id, "except": keep, "reason": reason, "cursor": cursor}
             request = self._request("DELETE", "/sessions", query=query)
-            revoked, next_cursor = yield from call(request, self._deadline(), _sign_out)
+            attempts = Attempts()
+            try:
+                revoked, next_cursor = yield from call(
+                    request,
+                    Deadline(self._sign_out_deadline_seconds),
+                    _sign_out,
+                    repeat=Repeat.ANSWERED,
+                    attempts=attempts,
+                )
+            except Unavailable as error:
+                if attempts.last_unknown is None:
+                    raise
+                raise unknown_outcome(attempts.last_unknown) from error
             count += revoked
             if next_cursor is None:
                 return count

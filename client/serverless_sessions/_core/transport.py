@@ -11,12 +11,13 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import httpcore2
 
-from serverless_sessions._core import clock
-from serverless_sessions._core.calls import Answer, NoAnswer, Request
+from serverless_sessions._core.calls import Answer, Deadline, NoAnswer, Request
+from serverless_sessions._core.hedge import Hedge, send_hedged
 
 _POOL: dict[str, Any] = {
     "max_connections": 100,
@@ -38,7 +39,8 @@ _FAILURES = (
 
 def _arguments(request: Request, headers: Mapping[str, str]) -> dict[str, Any]:
     """Return the arguments for the `request` method of either pool."""
-    timeouts = dict.fromkeys(("connect", "pool", "read", "write"), request.seconds)
+    timeouts = dict.fromkeys(("connect", "pool", "write"), request.patience_seconds)
+    timeouts["read"] = request.seconds
     return {
         "method": request.method,
         "url": request.url,
@@ -72,8 +74,18 @@ class Transport:
         self._pool: httpcore2.ConnectionPool | None = None
 
     def send(self, request: Request, headers: Mapping[str, str]) -> Answer | NoAnswer:
+        if not request.is_hedged:
+            return self._send(request, headers, None)
+        hedge = Hedge(request, lambda second: self._send(second, headers, None))
+        return hedge.settle(self._send(request, headers, hedge))
+
+    def _send(
+        self, request: Request, headers: Mapping[str, str], hedge: Hedge | None
+    ) -> Answer | NoAnswer:
         pool = self._current()
-        _thread.deadline = clock.monotonic() + request.seconds
+        _thread.deadline = Deadline(request.seconds)
+        _thread.patience = Deadline(request.patience_seconds)
+        _thread.hedge = hedge
         try:
             return _answer(pool.request(**_arguments(request, headers)))
         except _FAILURES as error:
@@ -104,6 +116,11 @@ class AsyncTransport:
         self._pools: dict[asyncio.AbstractEventLoop, httpcore2.AsyncConnectionPool] = {}
 
     async def send(self, request: Request, headers: Mapping[str, str]) -> Answer | NoAnswer:
+        if not request.is_hedged:
+            return await self._send(request, headers)
+        return await send_hedged(request, lambda each: self._send(each, headers))
+
+    async def _send(self, request: Request, headers: Mapping[str, str]) -> Answer | NoAnswer:
         try:
             async with asyncio.timeout(request.seconds + _SLACK_SECONDS):
                 return _answer(await self._current().request(**_arguments(request, headers)))
@@ -127,7 +144,8 @@ class AsyncTransport:
             return self._pools[loop]
 
 
-# Its attribute `deadline` is the time by which the current thread's request must end.
+# The current thread's request: its attribute `deadline` is the `Deadline` of the answer, `patience`
+# that of the connection and of writing the request, and `hedge` its second send, or None.
 _thread = threading.local()
 
 
@@ -163,7 +181,11 @@ class _DeadlineBackend(httpcore2.SyncBackend):
         self, address: str, port: int, shares: int, socket_options: Iterable[Any] | None
     ) -> httpcore2.NetworkStream:
         stream = super().connect_tcp(
-            address, port, _left(httpcore2.ConnectTimeout) / shares, None, socket_options or []
+            address,
+            port,
+            _left(_thread.patience, httpcore2.ConnectTimeout) / shares,
+            None,
+            socket_options or [],
         )
         return _DeadlineStream(stream)
 
@@ -173,10 +195,16 @@ class _DeadlineStream(httpcore2.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(httpcore2.ReadTimeout))
+        while True:
+            left = _left(_thread.deadline, httpcore2.ReadTimeout)
+            until_poll = _thread.hedge.poll() if _thread.hedge else left
+            if until_poll is None:
+                raise httpcore2.ReadTimeout("the second send was answered first")
+            with suppress(httpcore2.ReadTimeout):
+                return self._stream.read(max_bytes, min(left, until_poll))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _left(httpcore2.WriteTimeout))
+        self._stream.write(buffer, _left(_thread.patience, httpcore2.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -187,16 +215,16 @@ class _DeadlineStream(httpcore2.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore2.NetworkStream:
-        left = _left(httpcore2.ConnectTimeout)
+        left = _left(_thread.patience, httpcore2.ConnectTimeout)
         return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, left))
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
 
-def _left(timeout_class: type[Exception]) -> float:
+def _left(deadline: Deadline, timeout_class: type[Exception]) -> float:
     """Return the seconds until the deadline, or raise `timeout_class`."""
-    left: float = _thread.deadline - clock.monotonic()
+    left = deadline.left
     if left <= 0:
         raise timeout_class("the deadline has passed")
     return left
