@@ -184,7 +184,9 @@ class ServerlessSessions(SessionInterface):
             response.delete_cookie(name, **attributes)
         else:
             max_age = change.max_age if is_permanent else None
-            response.set_cookie(name, change.token, max_age=max_age, **attributes)
+            change.token.map(
+                lambda token: response.set_cookie(name, token, max_age=max_age, **attributes)
+            )
 
 
 def _turn_into_503(app: Flask, response: Response, error: Unavailable) -> None:

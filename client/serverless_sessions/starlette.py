@@ -108,18 +108,10 @@ class StarletteSession(SessionValues):
         self.touch()
 
     def regenerate(self) -> None:
-        self._require_writable()
+        self.require_writable()
         super().regenerate()
 
-    def __setitem__(self, key: str, value: Any) -> None:
-        self._require_writable()
-        super().__setitem__(key, value)
-
-    def __delitem__(self, key: str) -> None:
-        self._require_writable()
-        super().__delitem__(key)
-
-    def _require_writable(self) -> None:
+    def require_writable(self) -> None:
         if self.is_read_only:
             raise TypeError("the session of a WebSocket can't be changed")
 
@@ -254,7 +246,8 @@ class SessionMiddleware:
             lifetime = "Max-Age=0; expires=Thu, 01 Jan 1970 00:00:00 GMT; "
         else:
             lifetime = "" if self.max_age is None else f"Max-Age={change.max_age}; "
-        return f"{name}={change.token or ''}; path={self.path}; {lifetime}{self.flags}"
+        token = "" if change.token is None else change.token.value
+        return f"{name}={token}; path={self.path}; {lifetime}{self.flags}"
 
 
 async def _send_unavailable(

@@ -385,7 +385,10 @@ def test_connections_are_reused_without_nagles_algorithm(
 
 
 def _is_connected_to(item: object, service: Service) -> bool:
-    if not isinstance(item, socket.socket) or item.fileno() < 0 or item.family != socket.AF_INET:
+    # `isinstance` alone would evaluate Django's lazy objects.
+    if not issubclass(type(item), socket.socket) or not isinstance(item, socket.socket):
+        return False
+    if item.fileno() < 0 or item.family != socket.AF_INET:
         return False
     with suppress(OSError):
         return bool(service.url.endswith(f":{item.getpeername()[1]}"))

@@ -10,6 +10,7 @@ import pytest
 
 from serverless_sessions._core.calls import Answer
 from serverless_sessions._core.operations import Operations
+from serverless_sessions._core.secret import Secret
 from serverless_sessions._web.cookies import read_tokens
 from serverless_sessions._web.session import WebSession
 from tests.client.sites import FRAMEWORKS, Browser
@@ -68,13 +69,14 @@ def test_cookie_of_an_expired_session_is_not_deleted() -> None:
         "created_at": now - 70, "renewed_at": now - 70, "ttl_seconds": 60,
         "expires_at": now - 10, "absolute_expires_at": now - 10,
     }  # fmt: skip
-    plan = web.save({"a": 1}, ttl_seconds=60)
+    plan = web.save(Secret({"a": 1}), ttl_seconds=60)
     next(plan)
     with pytest.raises(StopIteration):
         plan.send(Answer(201, {}, json.dumps(session).encode()))
 
     [change] = web.cookie_changes()
-    assert (change.for_visitor, change.token, change.max_age) == (False, web.token, 1)
+    assert change.token
+    assert (change.for_visitor, change.token.value, change.max_age) == (False, web.token, 1)
 
 
 @pytest.fixture(params=FRAMEWORKS)

@@ -26,6 +26,7 @@ from serverless_sessions import (
 from serverless_sessions._core import clock
 from serverless_sessions._core.calls import Answer, Deadline, NoAnswer, Plan, Request
 from serverless_sessions._core.operations import Operations
+from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.token import Token
 from tests.support.service import Call, Reply, Service
 
@@ -71,7 +72,7 @@ CALLS: dict[str, tuple[Callable[[], Plan[object]], int, Any]] = {
     "create": (
         lambda: OPERATIONS.create(
             "ada",
-            data=None,
+            data=Secret(None),
             ttl_seconds=None,
             absolute_ttl_seconds=None,
             client=None,
@@ -80,16 +81,28 @@ CALLS: dict[str, tuple[Callable[[], Plan[object]], int, Any]] = {
         201,
         SESSION,
     ),
-    "verify": (lambda: OPERATIONS.verify(TOKEN.text, renew=True, client=None), 200, SESSION),
-    "inspect": (lambda: OPERATIONS.inspect(TOKEN.text), 200, SESSION),
-    "get": (lambda: OPERATIONS.get(TOKEN.session_id), 200, SESSION),
-    "change": (lambda: OPERATIONS.change(TOKEN.session_id, {"a": 1}, version=None), 200, SESSION),
-    "change a version": (
-        lambda: OPERATIONS.change(TOKEN.session_id, {"a": 1}, version=7),
+    "verify": (
+        lambda: OPERATIONS.verify(Secret(TOKEN.text), renew=True, client=None),
         200,
         SESSION,
     ),
-    "replace": (lambda: OPERATIONS.replace(TOKEN.session_id, {}, version=None), 200, SESSION),
+    "inspect": (lambda: OPERATIONS.inspect(Secret(TOKEN.text)), 200, SESSION),
+    "get": (lambda: OPERATIONS.get(TOKEN.session_id), 200, SESSION),
+    "change": (
+        lambda: OPERATIONS.change(TOKEN.session_id, Secret({"a": 1}), version=None),
+        200,
+        SESSION,
+    ),
+    "change a version": (
+        lambda: OPERATIONS.change(TOKEN.session_id, Secret({"a": 1}), version=7),
+        200,
+        SESSION,
+    ),
+    "replace": (
+        lambda: OPERATIONS.replace(TOKEN.session_id, Secret({}), version=None),
+        200,
+        SESSION,
+    ),
     "update": (
         lambda: OPERATIONS.update(TOKEN.session_id, lambda data: {"a": 2}),
         200,
@@ -97,7 +110,7 @@ CALLS: dict[str, tuple[Callable[[], Plan[object]], int, Any]] = {
     ),
     "renew": (lambda: OPERATIONS.renew(TOKEN.session_id, ttl_seconds=None), 200, SESSION),
     "rotate": (
-        lambda: OPERATIONS.rotate(TOKEN.session_id, token=TOKEN.text, grace_seconds=None),
+        lambda: OPERATIONS.rotate(TOKEN.session_id, token=Secret(TOKEN.text), grace_seconds=None),
         200,
         SESSION,
     ),

@@ -16,6 +16,7 @@ from serverless_sessions import InvalidRequest, OutcomeUnknown, Session, Session
 from serverless_sessions._core import calls
 from serverless_sessions._core.calls import Answer, NoAnswer, Plan, Request
 from serverless_sessions._core.operations import Operations
+from serverless_sessions._core.secret import Secret
 from tests.support import service as faults
 from tests.support.service import Call, Fault, Service
 
@@ -53,11 +54,11 @@ def requests(plan: Plan[object], *outcomes: Any) -> Iterator[Request]:
 
 
 def verify() -> Plan[Session | None]:
-    return OPERATIONS.verify(f"{SESSION_ID}.{'B' * 27}", renew=True, client=None)
+    return OPERATIONS.verify(Secret(f"{SESSION_ID}.{'B' * 27}"), renew=True, client=None)
 
 
 def change(version: int | None = None) -> Plan[Session]:
-    return OPERATIONS.change(SESSION_ID, {"a": 1}, version=version)
+    return OPERATIONS.change(SESSION_ID, Secret({"a": 1}), version=version)
 
 
 def sign_out() -> Plan[int]:

@@ -53,9 +53,12 @@ def _authorizer_marks_nothing(patch: pytest.MonkeyPatch) -> None:
 
 
 _ONE_COOKIE = rewritten(
-    WebSession.__init__, ("self._visitor_tokens = visitor_tokens", "self._visitor_tokens = None")
+    WebSession.__init__,
+    ("None if visitor_tokens is None else [*map(Secret, visitor_tokens)]", "None"),
 )
-_ROTATION_BY_ID = rewritten(WebSession._rotate, ("token=self.token,", "token=None,"))
+_ROTATION_BY_ID = rewritten(
+    WebSession._rotate, ("token=Secret(self.token) if self.token else None,", "token=None,")
+)
 _NOTHING_IS_SEEN = rewritten(_FIRST_USE, ("is_unseen(self.item)", "False"))
 
 # The keys name the removed rule. The second member says whether stories with a thief find it.

@@ -249,7 +249,7 @@ class _Cast:
             exchange.is_wrong_stage = True
             self.world.time.wait(0.02)
             return Answer(401, {}, json.dumps(_INVALID_TOKEN).encode())
-        body = json.loads(request.body) if request.body else None
+        body = json.loads(request.body.value) if request.body.value else None
         headers = {
             name.lower(): value
             for name, value in request.headers.items()

@@ -1,4 +1,4 @@
-"""The asyncio client."""
+"""The asyncio client. Like those of `Sessions`, its methods do not keep tokens and data."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from serverless_sessions._core.base import BaseSessions
 from serverless_sessions._core.calls import Outcome, Plan, Request, Result, Wait
+from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.transport import AsyncTransport
 from serverless_sessions.models import Client, Data, Event, IssuedSession, PendingExpiry, Session
 
@@ -42,23 +43,27 @@ class AsyncSessions(BaseSessions[AsyncTransport]):
         absolute_ttl_seconds: int | None = None,
         client: Client | None = None,
     ) -> IssuedSession:
-        return await self.run(
-            self.operations.create(
-                user_id,
-                data=data,
-                ttl_seconds=ttl_seconds,
-                absolute_ttl_seconds=absolute_ttl_seconds,
-                client=client,
-            )
+        plan = self.operations.create(
+            user_id,
+            data=Secret(data),
+            ttl_seconds=ttl_seconds,
+            absolute_ttl_seconds=absolute_ttl_seconds,
+            client=client,
         )
+        del data
+        return await self.run(plan)
 
     async def verify(
         self, token: str, *, renew: bool = True, client: Client | None = None
     ) -> Session | None:
-        return await self.run(self.operations.verify(token, renew=renew, client=client))
+        plan = self.operations.verify(Secret(token), renew=renew, client=client)
+        del token
+        return await self.run(plan)
 
     async def inspect(self, token: str) -> Session | None:
-        return await self.run(self.operations.inspect(token))
+        plan = self.operations.inspect(Secret(token))
+        del token
+        return await self.run(plan)
 
     async def get(self, session_id: str) -> Session:
         return await self.run(self.operations.get(session_id))
@@ -66,12 +71,16 @@ class AsyncSessions(BaseSessions[AsyncTransport]):
     async def change(
         self, session_id: str, changes: Mapping[str, Any], *, version: int | None = None
     ) -> Session:
-        return await self.run(self.operations.change(session_id, changes, version=version))
+        plan = self.operations.change(session_id, Secret(changes), version=version)
+        del changes
+        return await self.run(plan)
 
     async def replace(
         self, session_id: str, data: Mapping[str, Any], *, version: int | None = None
     ) -> Session:
-        return await self.run(self.operations.replace(session_id, data, version=version))
+        plan = self.operations.replace(session_id, Secret(data), version=version)
+        del data
+        return await self.run(plan)
 
     async def update(self, session_id: str, function: Callable[[Data], Data | None]) -> Session:
         return await self.run(self.operations.update(session_id, function))
@@ -86,9 +95,13 @@ class AsyncSessions(BaseSessions[AsyncTransport]):
     async def rotate(
         self, session_id: str, *, token: str | None = None, grace_seconds: int | None = None
     ) -> IssuedSession:
-        return await self.run(
-            self.operations.rotate(session_id, token=token, grace_seconds=grace_seconds)
+        plan = self.operations.rotate(
+            session_id,
+            token=None if token is None else Secret(token),
+            grace_seconds=grace_seconds,
         )
+        del token
+        return await self.run(plan)
 
     async def revoke(self, session_id: str, *, reason: str = "logout") -> None:
         await self.run(self.operations.revoke(session_id, reason=reason))

@@ -14,6 +14,7 @@ from enum import Enum, auto
 from typing import Any, TypeVar
 
 from serverless_sessions._core import clock, exact_json
+from serverless_sessions._core.secret import Secret
 from serverless_sessions.errors import (
     BodyTooLarge,
     FieldError,
@@ -49,8 +50,8 @@ class Request:
 
     method: str
     url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = field(default=b"", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: Secret[bytes] = Secret(b"")
     region: str = ""
     aws_service: str = "execute-api"
     seconds: float = 0.0

@@ -15,6 +15,7 @@ from typing import Any
 from serverless_sessions._core import clock
 from serverless_sessions._core.calls import Answer, Deadline, Plan, Request
 from serverless_sessions._core.exact_json import parse_number
+from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.token import Token
 from serverless_sessions.models import Client, Session
 
@@ -125,7 +126,7 @@ class DirectReader:
                 "Content-Type": "application/x-amz-json-1.0",
                 "X-Amz-Target": "DynamoDB_20120810.GetItem",
             },
-            json.dumps(parameters).encode(),
+            Secret(json.dumps(parameters).encode()),
             region=region,
             aws_service="dynamodb",
             seconds=seconds,

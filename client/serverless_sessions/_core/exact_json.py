@@ -42,7 +42,7 @@ _MAX_EXPONENT = 4000
 def decode(text: bytes | str) -> Any:
     """Parse JSON, with `parse_number` for its numbers. Raises `ValueError` for anything else."""
     try:
-        return json.loads(text, parse_float=parse_number)
+        return _DECODER.decode(text if isinstance(text, str) else text.decode())
     except RecursionError:
         raise ValueError("the document has too many levels") from None
 
@@ -90,3 +90,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
         return None
     result |= {key: None for key in before if key not in after}
     return result if len(result) <= 100 else None
+
+
+# `json.loads` would make a new decoder for every document.
+_DECODER = json.JSONDecoder(parse_float=parse_number)

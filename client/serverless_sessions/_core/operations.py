@@ -24,6 +24,7 @@ from serverless_sessions._core.calls import (
 )
 from serverless_sessions._core.client_details import normalize
 from serverless_sessions._core.direct import DirectReader
+from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.token import SESSION_ID, Token, new_session_id
 from serverless_sessions.errors import (
     InvalidToken,
@@ -79,7 +80,7 @@ class Operations:
         self,
         user_id: str | None,
         *,
-        data: Mapping[str, Any] | None,
+        data: Secret[Mapping[str, Any] | None],
         ttl_seconds: int | None,
         absolute_ttl_seconds: int | None,
         client: Client | None,
@@ -87,34 +88,39 @@ class Operations:
     ) -> Plan[IssuedSession]:
         """`token` must be a new token that an adapter has generated, never one from an end user."""
         token = token or Token.issue(new_session_id())
-        body = {
-            "user_id": user_id,
-            "data": data,
-            "ttl_seconds": ttl_seconds,
-            "absolute_ttl_seconds": absolute_ttl_seconds,
-            "client": normalize(client) or None,
-            "session_id": token.session_id,
-            "token_sha256": token.token_sha256,
-            "family_sha256": token.family_sha256,
-        }
+        body = Secret(
+            {
+                "user_id": user_id,
+                "data": data.value,
+                "ttl_seconds": ttl_seconds,
+                "absolute_ttl_seconds": absolute_ttl_seconds,
+                "client": normalize(client) or None,
+                "session_id": token.session_id,
+                "token_sha256": token.token_sha256,
+                "family_sha256": token.family_sha256,
+            }
+        )
         request = self._request("POST", "/sessions", body, status=201)
         session = yield from call(request, self._deadline(), _session_of(token.session_id))
         return IssuedSession(session, token.text)
 
-    def inspect(self, text: str) -> Plan[Session | None]:
+    def inspect(self, text: Secret[str]) -> Plan[Session | None]:
         """Return the session whose newest token is `text`. The service writes nothing."""
-        token = Token.parse(text)
+        token = Token.parse(text.value)
         if token is None:
             return None
-        request = self._request("POST", "/sessions/verify", {"token": text, "inspect": True})
+        body = Secret({"token": token.text, "inspect": True})
+        request = self._request("POST", "/sessions/verify", body)
         deadline = Deadline(self._verify_deadline_seconds)
         try:
             return (yield from call(request, deadline, _session_of(token.session_id)))
         except InvalidToken:
             return None
 
-    def verify(self, text: str, *, renew: bool, client: Client | None) -> Plan[Session | None]:
-        token = Token.parse(text)
+    def verify(
+        self, text: Secret[str], *, renew: bool, client: Client | None
+    ) -> Plan[Session | None]:
+        token = Token.parse(text.value)
         if token is None:
             return None
         deadline = Deadline(self._verify_deadline_seconds)
@@ -122,7 +128,7 @@ class Operations:
             session = yield from self._reader.read(token, self._region, deadline, renew=renew)
             if session:
                 return session
-        body = {"token": text, "renew": renew, "client": normalize(client) or None}
+        body = Secret({"token": token.text, "renew": renew, "client": normalize(client) or None})
         request = self._request("POST", "/sessions/verify", body)
         read_session = _session_of(token.session_id)
 
@@ -146,12 +152,12 @@ class Operations:
         return (yield from call(request, deadline, _session_of(session_id)))
 
     def change(
-        self, session_id: str, changes: Mapping[str, Any], *, version: int | None
+        self, session_id: str, changes: Secret[Mapping[str, Any]], *, version: int | None
     ) -> Plan[Session]:
         return self._write("PATCH", session_id, changes, version, self._deadline())
 
     def replace(
-        self, session_id: str, data: Mapping[str, Any], *, version: int | None
+        self, session_id: str, data: Secret[Mapping[str, Any]], *, version: int | None
     ) -> Plan[Session]:
         return self._write("PUT", session_id, data, version, self._deadline())
 
@@ -159,7 +165,7 @@ class Operations:
         self,
         method: str,
         session_id: str,
-        data: Mapping[str, Any],
+        data: Secret[Mapping[str, Any]],
         version: int | None,
         deadline: Deadline,
     ) -> Plan[Session]:
@@ -170,7 +176,8 @@ class Operations:
         made if the session has the intended data. Otherwise this raises `OutcomeUnknown`.
         """
         headers = {} if version is None else {"If-Match": f'"v{version}"'}
-        request = self._request(method, _path(session_id), {"data": data}, headers=headers)
+        body = Secret({"data": data.value})
+        request = self._request(method, _path(session_id), body, headers=headers)
         attempts = Attempts()
         try:
             return (
@@ -191,7 +198,7 @@ class Operations:
             except Unavailable:
                 raise unknown from error
             is_next_version = version is None or session.version == version + 1
-            if is_next_version and _has_data(session, method, data):
+            if is_next_version and _has_data(session, method, data.value):
                 return session
             raise unknown from error
 
@@ -199,14 +206,14 @@ class Operations:
         deadline = self._deadline()
         for count in range(_MAX_CONFLICTS):
             session = yield from self._get(session_id, deadline)
-            before = session.data or {}
-            draft = copy.deepcopy(before)
-            result = function(draft)
-            after = draft if result is None else result
-            changes = exact_json.changes(before, after)
-            if changes == {}:
+            after = _apply(function, Secret(copy.deepcopy(session.data or {})))
+            changes = _changes(session, after)
+            if changes.value == {}:
                 return session
-            method, data = ("PUT", after) if changes is None else ("PATCH", changes)
+            if changes.value is None:
+                method, data = "PUT", after
+            else:
+                method, data = "PATCH", Secret(changes.value)
             try:
                 return (yield from self._write(method, session_id, data, session.version, deadline))
             except VersionMismatch:
@@ -218,7 +225,7 @@ class Operations:
     def renew(
         self, session_id: str, *, ttl_seconds: int | None, final: bool = False
     ) -> Plan[Session]:
-        body = {"ttl_seconds": ttl_seconds, "final": final or None}
+        body = Secret({"ttl_seconds": ttl_seconds, "final": final or None})
         request = self._request("POST", _path(session_id, "/renew"), body)
         return (yield from call(request, self._deadline(), _session_of(session_id)))
 
@@ -226,7 +233,7 @@ class Operations:
         self,
         session_id: str,
         *,
-        token: str | None,
+        token: Secret[str] | None,
         grace_seconds: int | None,
         successor: Token | None = None,
     ) -> Plan[IssuedSession]:
@@ -234,17 +241,18 @@ class Operations:
 
         `successor` is a new token of the same family, if an adapter has generated one.
         """
-        body: dict[str, Any] = {"token": token, "grace_seconds": grace_seconds}
+        body: dict[str, Any] = {"grace_seconds": grace_seconds}
         if token is None:
             new_token = Token.issue(session_id)
             body["family_sha256"] = new_token.family_sha256
         else:
-            old_token = Token.parse(token)
+            old_token = Token.parse(token.value)
             if old_token is None or old_token.session_id != session_id:
                 raise InvalidToken("The token is malformed or belongs to another session.")
             new_token = successor or old_token.successor()
         body["token_sha256"] = new_token.token_sha256
-        request = self._request("POST", _path(session_id, "/rotate"), body)
+        secret_body = Secret(body | {"token": token.value if token else None})
+        request = self._request("POST", _path(session_id, "/rotate"), secret_body)
         session = yield from call(request, self._deadline(), _session_of(session_id))
         return IssuedSession(session, new_token.text)
 
@@ -303,7 +311,7 @@ class Operations:
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None = None,
+        body: Secret[Mapping[str, Any]] | None = None,
         *,
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
@@ -316,12 +324,11 @@ class Operations:
             url += "?" + urlencode(parameters, quote_via=quote, safe="", errors="surrogatepass")
         if body is None:
             return Request(method, url, headers or {}, region=self._region, status=status)
-        members = {name: value for name, value in body.items() if value is not None}
         return Request(
             method,
             url,
             {"Content-Type": "application/json"} | dict(headers or {}),
-            exact_json.encode(members),
+            body.map(_encode),
             region=self._region,
             status=status,
         )
@@ -332,6 +339,20 @@ def _path(session_id: str, suffix: str = "") -> str:
     if not SESSION_ID.fullmatch(session_id):
         raise SessionNotFound("No live session has this id.")
     return f"/sessions/{session_id}{suffix}"
+
+
+def _encode(members: Mapping[str, Any]) -> bytes:
+    return exact_json.encode({name: members[name] for name in members if members[name] is not None})
+
+
+def _apply(function: Callable[[Data], Data | None], draft: Secret[Data]) -> Secret[Data]:
+    result = function(draft.value)
+    return draft if result is None else Secret(result)
+
+
+def _changes(session: Session, after: Secret[Data]) -> Secret[Data | None]:
+    """Return the changes that `change` must send, or a secret None if it cannot express them."""
+    return after.map(lambda data: exact_json.changes(session.data or {}, data))
 
 
 def _session_of(session_id: str) -> Callable[[Answer], Session]:

@@ -1,4 +1,8 @@
-"""The synchronous client."""
+"""The synchronous client.
+
+A method that gets a token or data removes it from its own variables before it runs the plan, since
+reports of errors show them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 from serverless_sessions._core import clock
 from serverless_sessions._core.base import BaseSessions
 from serverless_sessions._core.calls import Outcome, Plan, Result, Wait
+from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.transport import Transport
 from serverless_sessions.models import Client, Data, Event, IssuedSession, PendingExpiry, Session
 
@@ -42,23 +47,27 @@ class Sessions(BaseSessions[Transport]):
         absolute_ttl_seconds: int | None = None,
         client: Client | None = None,
     ) -> IssuedSession:
-        return self.run(
-            self.operations.create(
-                user_id,
-                data=data,
-                ttl_seconds=ttl_seconds,
-                absolute_ttl_seconds=absolute_ttl_seconds,
-                client=client,
-            )
+        plan = self.operations.create(
+            user_id,
+            data=Secret(data),
+            ttl_seconds=ttl_seconds,
+            absolute_ttl_seconds=absolute_ttl_seconds,
+            client=client,
         )
+        del data
+        return self.run(plan)
 
     def verify(
         self, token: str, *, renew: bool = True, client: Client | None = None
     ) -> Session | None:
-        return self.run(self.operations.verify(token, renew=renew, client=client))
+        plan = self.operations.verify(Secret(token), renew=renew, client=client)
+        del token
+        return self.run(plan)
 
     def inspect(self, token: str) -> Session | None:
-        return self.run(self.operations.inspect(token))
+        plan = self.operations.inspect(Secret(token))
+        del token
+        return self.run(plan)
 
     def get(self, session_id: str) -> Session:
         return self.run(self.operations.get(session_id))
@@ -66,12 +75,16 @@ class Sessions(BaseSessions[Transport]):
     def change(
         self, session_id: str, changes: Mapping[str, Any], *, version: int | None = None
     ) -> Session:
-        return self.run(self.operations.change(session_id, changes, version=version))
+        plan = self.operations.change(session_id, Secret(changes), version=version)
+        del changes
+        return self.run(plan)
 
     def replace(
         self, session_id: str, data: Mapping[str, Any], *, version: int | None = None
     ) -> Session:
-        return self.run(self.operations.replace(session_id, data, version=version))
+        plan = self.operations.replace(session_id, Secret(data), version=version)
+        del data
+        return self.run(plan)
 
     def update(self, session_id: str, function: Callable[[Data], Data | None]) -> Session:
         return self.run(self.operations.update(session_id, function))
@@ -84,9 +97,13 @@ class Sessions(BaseSessions[Transport]):
     def rotate(
         self, session_id: str, *, token: str | None = None, grace_seconds: int | None = None
     ) -> IssuedSession:
-        return self.run(
-            self.operations.rotate(session_id, token=token, grace_seconds=grace_seconds)
+        plan = self.operations.rotate(
+            session_id,
+            token=None if token is None else Secret(token),
+            grace_seconds=grace_seconds,
         )
+        del token
+        return self.run(plan)
 
     def revoke(self, session_id: str, *, reason: str = "logout") -> None:
         self.run(self.operations.revoke(session_id, reason=reason))

@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.session import Session as BotocoreSession
 
 from serverless_sessions._core.calls import Request
+from serverless_sessions._core.secret import Secret
 from serverless_sessions.errors import NoCredentials
 
 _API_HOST = re.compile(r"[^.]+\.execute-api\.([^.]+)\.amazonaws\.com(\.cn)?")
@@ -58,14 +59,17 @@ class Signer:
         refresh_needed = getattr(self._credentials, "refresh_needed", None)
         return bool(refresh_needed and refresh_needed())
 
-    def sign(self, request: Request) -> dict[str, str]:
+    def sign(self, request: Request) -> Secret[dict[str, str]]:
         """Return the request's headers and its signature. Raises `NoCredentials`."""
-        aws = AWSRequest(request.method, request.url, dict(request.headers), request.body)
         try:
-            credentials = self._find_credentials().get_frozen_credentials()
-            SigV4Auth(credentials, request.aws_service, request.region).add_auth(aws)
+            return request.body.map(lambda body: self._headers(request, body))
         except BotoCoreError as error:
             raise NoCredentials(str(error)) from error
+
+    def _headers(self, request: Request, body: bytes) -> dict[str, str]:
+        aws = AWSRequest(request.method, request.url, dict(request.headers), body)
+        credentials = self._find_credentials().get_frozen_credentials()
+        SigV4Auth(credentials, request.aws_service, request.region).add_auth(aws)
         return dict(aws.headers.items())
 
     def _find_credentials(self) -> Credentials:

@@ -41,13 +41,13 @@ class Token:
 
     def successor(self) -> Token:
         """Generate another token for the same session, in the same family."""
-        family = self.secret[:_FAMILY_CHARACTERS]
-        return Token(self.session_id, family + _random(_SECRET_CHARACTERS - _FAMILY_CHARACTERS))
+        new_part = _random(_SECRET_CHARACTERS - _FAMILY_CHARACTERS)
+        return Token(self.session_id, self.secret[:_FAMILY_CHARACTERS] + new_part)
 
     @classmethod
     def parse(cls, text: str) -> Token | None:
         """Return the token in `text`, or None if it is malformed."""
-        match = TOKEN.fullmatch(text)
+        match = TOKEN.fullmatch(text) if isinstance(text, str) else None
         return cls(match[1], match[2]) if match else None
 
     @property

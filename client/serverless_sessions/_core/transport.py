@@ -9,8 +9,9 @@ import asyncio
 import os
 import socket
 import ssl
+import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +19,7 @@ import httpcore2
 
 from serverless_sessions._core.calls import Answer, Deadline, NoAnswer, Request
 from serverless_sessions._core.hedge import Hedge, send_hedged
+from serverless_sessions._core.secret import Secret, without_frames
 
 _POOL: dict[str, Any] = {
     "max_connections": 100,
@@ -37,15 +39,15 @@ _FAILURES = (
 )
 
 
-def _arguments(request: Request, headers: Mapping[str, str]) -> dict[str, Any]:
+def _arguments(request: Request, headers: Secret[dict[str, str]]) -> dict[str, Any]:
     """Return the arguments for the `request` method of either pool."""
     timeouts = dict.fromkeys(("connect", "pool", "write"), request.patience_seconds)
     timeouts["read"] = request.seconds
     return {
         "method": request.method,
         "url": request.url,
-        "headers": list((_HEADERS | dict(headers)).items()),
-        "content": request.body,
+        "headers": list((_HEADERS | headers.value).items()),
+        "content": request.body.value,
         "extensions": {"timeout": timeouts},
     }
 
@@ -73,15 +75,16 @@ class Transport:
         self._process = 0
         self._pool: httpcore2.ConnectionPool | None = None
 
-    def send(self, request: Request, headers: Mapping[str, str]) -> Answer | NoAnswer:
+    def send(self, request: Request, headers: Secret[dict[str, str]]) -> Answer | NoAnswer:
         if not request.is_hedged:
             return self._send(request, headers, None)
         hedge = Hedge(request, lambda second: self._send(second, headers, None))
         return hedge.settle(self._send(request, headers, hedge))
 
     def _send(
-        self, request: Request, headers: Mapping[str, str], hedge: Hedge | None
+        self, request: Request, headers: Secret[dict[str, str]], hedge: Hedge | None
     ) -> Answer | NoAnswer:
+        outer = sys.exception()
         pool = self._current()
         _thread.deadline = Deadline(request.seconds)
         _thread.patience = Deadline(request.patience_seconds)
@@ -90,6 +93,11 @@ class Transport:
             return _answer(pool.request(**_arguments(request, headers)))
         except _FAILURES as error:
             return _no_answer(error)
+        except BaseException as error:  # the app interrupts the thread, for example
+            without_frames(error, outer)
+            raise
+        finally:
+            _thread.hedge = None
 
     def close(self) -> None:
         with self._lock:
@@ -115,17 +123,21 @@ class AsyncTransport:
         self._lock = threading.Lock()
         self._pools: dict[asyncio.AbstractEventLoop, httpcore2.AsyncConnectionPool] = {}
 
-    async def send(self, request: Request, headers: Mapping[str, str]) -> Answer | NoAnswer:
+    async def send(self, request: Request, headers: Secret[dict[str, str]]) -> Answer | NoAnswer:
         if not request.is_hedged:
             return await self._send(request, headers)
-        return await send_hedged(request, lambda each: self._send(each, headers))
+        return await send_hedged(request, lambda sent: self._send(sent, headers))
 
-    async def _send(self, request: Request, headers: Mapping[str, str]) -> Answer | NoAnswer:
+    async def _send(self, request: Request, headers: Secret[dict[str, str]]) -> Answer | NoAnswer:
+        outer = sys.exception()
         try:
             async with asyncio.timeout(request.seconds + _SLACK_SECONDS):
                 return _answer(await self._current().request(**_arguments(request, headers)))
         except (*_FAILURES, TimeoutError) as error:
             return _no_answer(error)
+        except BaseException as error:  # the app cancels the task, for example
+            without_frames(error, outer)
+            raise
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""

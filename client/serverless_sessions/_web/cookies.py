@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.token import Token
 
 # A cookie name can occur more than once. The other cookies may have been set by an attacker, for a
@@ -25,7 +26,7 @@ class CookieChange:
     """
 
     for_visitor: bool
-    token: str | None
+    token: Secret[str] | None
     max_age: int = 0
 
 

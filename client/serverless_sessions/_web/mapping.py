@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from serverless_sessions._core.calls import Plan
 from serverless_sessions._core.operations import Operations
+from serverless_sessions._core.secret import Secret
 from serverless_sessions._web.packing import Dumps
 from serverless_sessions._web.session import WebSession
 from serverless_sessions.errors import SessionNotFound
@@ -93,12 +94,15 @@ class SessionValues(_Values):
     def load_now(self) -> None:
         raise NotImplementedError
 
+    def require_writable(self) -> None:
+        """Raise `TypeError` if the session cannot be changed."""
+
     def load_plan(self) -> Plan[None]:
         """Load the values, unless another thread or task has loaded them in the meantime."""
         values = yield from self.web.load()
         if not self.is_loaded:
-            dict.update(self, values)
-            self._was_permanent = bool(values.get(PERMANENT))
+            dict.update(self, values.value)
+            self._was_permanent = bool(values.value.get(PERMANENT))
             self.is_loaded = True
 
     def save_plan(
@@ -112,8 +116,8 @@ class SessionValues(_Values):
         """
         if not self.is_loaded or self._has_ended:
             return
-        values = dict(dict.items(self))
-        is_permanent = bool(values.get(PERMANENT))
+        values = Secret(dict(dict.items(self)))
+        is_permanent = bool(values.value.get(PERMANENT))
         is_other_kind = is_permanent != self._was_permanent
         if is_other_kind and self.web.session:
             self.web.prepare_rotation()
@@ -132,12 +136,48 @@ class SessionValues(_Values):
         self.touch()
         return dict.__getitem__(self, key)
 
+    # These methods remove a value from their own variables before they load the session. Loading
+    # can raise, and reports of errors show the variables.
+
     def __setitem__(self, key: str, value: Any) -> None:
+        secret = Secret(value)
+        del value
+        self.require_writable()
         self.touch()
         self.modified = True
-        dict.__setitem__(self, key, value)
+        dict.__setitem__(self, key, secret.value)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        secret = Secret(default)
+        del default
+        if key not in self:
+            self[key] = secret.value
+        return self[key]
+
+    def update(self, other: Any = (), /, **values: Any) -> None:
+        secret = Secret(dict(other, **values))
+        del other, values
+        for key in secret.value:
+            self[key] = secret.value[key]
+
+    def __or__(self, other: Any) -> Any:
+        secret = Secret(other)
+        del other
+        return dict(self) | secret.value
+
+    def __ror__(self, other: Any) -> Any:
+        secret = Secret(other)
+        del other
+        return secret.value | dict(self)
+
+    def __ior__(self, other: Any) -> Any:
+        secret = Secret(other)
+        del other
+        self.update(secret.value)
+        return self
 
     def __delitem__(self, key: str) -> None:
+        self.require_writable()
         self.touch()
         dict.__delitem__(self, key)
         self.modified = True
@@ -151,17 +191,11 @@ class SessionValues(_Values):
         return dict.__len__(self)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {dict(self) if self.is_loaded else 'not loaded'}>"
+        """Show the names and not the values, which no report of an error may contain."""
+        return f"<{type(self).__name__} {list(self) if self.is_loaded else 'not loaded'}>"
+
+    # Sentry would otherwise load the session to show all of its values.
+    __sentry_repr__ = __repr__
 
     def copy(self) -> dict[str, Any]:
         return dict(self)
-
-    def __or__(self, other: Any) -> Any:
-        return dict(self) | other
-
-    def __ror__(self, other: Any) -> Any:
-        return other | dict(self)
-
-    def __ior__(self, other: Any) -> Any:
-        self.update(other)
-        return self

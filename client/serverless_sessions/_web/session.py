@@ -15,6 +15,7 @@ from typing import Any
 from serverless_sessions._core import clock
 from serverless_sessions._core.calls import Plan
 from serverless_sessions._core.operations import Operations
+from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.token import Token, new_session_id
 from serverless_sessions._web.cookies import CookieChange
 from serverless_sessions._web.packing import Dumps, changes, pack, parts, unpack
@@ -73,8 +74,8 @@ class WebSession:
         self.session: Session | None = None
         self.is_loaded = False
         self._operations = operations
-        self._tokens = tokens
-        self._visitor_tokens = visitor_tokens
+        self._tokens = [*map(Secret, tokens)]
+        self._visitor_tokens = None if visitor_tokens is None else [*map(Secret, visitor_tokens)]
         self._user_of = user_of
         self._dumps = dumps
         self._loads = loads
@@ -88,7 +89,7 @@ class WebSession:
         self._is_token_issued = False
         self._has_ended_users_session = False
 
-    def load(self) -> Plan[Values]:
+    def load(self) -> Plan[Secret[Values]]:
         """Verify the request's tokens and return the values of the session, or {} without one.
 
         Raises whatever `loads` raises if it cannot read the data.
@@ -96,10 +97,10 @@ class WebSession:
         if not self.is_loaded:
             yield from self._find()
             self.is_loaded = True
-        values: Values = {}
-        if self.session:
-            values = unpack(self.session.data or {}, self._loads)
-        self._saved, self._user_id = self._pack(values), self._user_of(values)
+        data = Secret(self.session.data or {} if self.session else {})
+        values = data.map(lambda members: unpack(members, self._loads))
+        self._saved = self._pack(values).value
+        self._user_id = values.map(self._user_of).value
         return values
 
     def _find(self) -> Plan[None]:
@@ -108,7 +109,7 @@ class WebSession:
             for token in tokens:
                 session = yield from self._operations.verify(token, renew=True, client=self.client)
                 if session and (is_shared or (session.user_id is None) == for_visitor):
-                    self.token, self.session = token, session
+                    self.token, self.session = token.value, session
                     return
 
     @property
@@ -159,7 +160,7 @@ class WebSession:
 
     def save(
         self,
-        values: Mapping[Any, Any],
+        values: Secret[Mapping[Any, Any]],
         *,
         ttl_seconds: int | None,
         absolute_ttl_seconds: int | None = None,
@@ -177,10 +178,11 @@ class WebSession:
         request are lost. The cookie is left alone, because it may already contain the token of a
         newer session.
         """
-        data, user_id, former_session = self._pack(values), self._user_of(values), self.session
+        data, user_id = self._pack(values), values.map(self._user_of).value
+        former_session = self.session
         if former_session and user_id == self._user_id and not self.makes_session:
             yield from self._update(former_session, data, ttl_seconds if is_new_window else None)
-        elif self.makes_session or data.keys() - self._trivial:
+        elif self.makes_session or data.value.keys() - self._trivial:
             issued = yield from self._create(data, user_id, ttl_seconds, absolute_ttl_seconds)
             if former_session:
                 # End the former session last, so that nothing is lost if an earlier call fails.
@@ -189,7 +191,7 @@ class WebSession:
         elif former_session:
             yield from self._end_former(former_session, None)
             self.token = self.session = self._new_token = None
-        self._saved, self._user_id = data, user_id
+        self._saved, self._user_id = data.value, user_id
 
     def end(self, *, reason: str) -> Plan[None]:
         """End the session now."""
@@ -208,7 +210,11 @@ class WebSession:
                 clock.now(), self.session.created_at
             )
             changes.append(
-                CookieChange(with_visitors and is_visitor, self.token, max(seconds_left, 1))
+                CookieChange(
+                    with_visitors and is_visitor,
+                    Secret(self.token) if self.token else None,
+                    max(seconds_left, 1),
+                )
             )
         sets_users_cookie = any(not change.for_visitor for change in changes)
         sets_visitors_cookie = any(change.for_visitor for change in changes)
@@ -223,14 +229,14 @@ class WebSession:
 
     def _create(
         self,
-        data: Values,
+        data: Secret[Values],
         user_id: str | None,
         ttl_seconds: int | None,
         absolute_ttl_seconds: int | None,
     ) -> Plan[IssuedSession]:
         self.prepare_session()
         token = self._new_token
-        first, *rest = parts(data) or [{}]
+        first, *rest = _parts(data) or [Secret({})]
         issued = yield from self._operations.create(
             user_id,
             data=first,
@@ -243,9 +249,11 @@ class WebSession:
             yield from self._operations.change(issued.session.session_id, part, version=None)
         return issued
 
-    def _update(self, session: Session, data: Values, new_ttl_seconds: int | None) -> Plan[None]:
+    def _update(
+        self, session: Session, data: Secret[Values], new_ttl_seconds: int | None
+    ) -> Plan[None]:
         try:
-            for part in parts(changes(self._saved, data)):
+            for part in _parts(data.map(lambda members: changes(self._saved, members))):
                 yield from self._operations.change(session.session_id, part, version=None)
             if new_ttl_seconds is not None:
                 session = yield from self._operations.renew(
@@ -263,7 +271,10 @@ class WebSession:
     def _rotate(self, session: Session, successor: Token) -> Plan[None]:
         try:
             issued = yield from self._operations.rotate(
-                session.session_id, token=self.token, grace_seconds=None, successor=successor
+                session.session_id,
+                token=Secret(self.token) if self.token else None,
+                grace_seconds=None,
+                successor=successor,
             )
         except (RotationInGrace, TokenSuperseded, InvalidToken) as error:
             # Another request has given the browser a newer token. The current token is still valid
@@ -299,11 +310,16 @@ class WebSession:
                 error,
             )
 
-    def _pack(self, values: Mapping[Any, Any]) -> Values:
-        named = {
-            name if isinstance(name, str) else _json_name(name): values[name] for name in values
-        }
-        return pack(named, self._dumps)
+    def _pack(self, values: Secret[Mapping[Any, Any]]) -> Secret[Values]:
+        return values.map(lambda members: pack(_with_json_names(members), self._dumps))
+
+
+def _parts(members: Secret[Values]) -> list[Secret[Values]]:
+    return [*map(Secret, members.map(parts).value)]
+
+
+def _with_json_names(values: Mapping[Any, Any]) -> Values:
+    return {name if isinstance(name, str) else _json_name(name): values[name] for name in values}
 
 
 def _json_name(name: object) -> str:

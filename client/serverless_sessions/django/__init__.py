@@ -39,6 +39,7 @@ from django.utils import timezone
 from serverless_sessions._core.async_sessions import AsyncSessions
 from serverless_sessions._core.calls import Plan
 from serverless_sessions._core.operations import Operations
+from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.sessions import Sessions
 from serverless_sessions._core.token import Token
 from serverless_sessions._web.cookies import CookieChange
@@ -79,11 +80,10 @@ class SessionStore(SessionBase):
 
     @cached_property
     def _web(self) -> WebSession:
-        keys = [self.session_key or "", *self.other_keys]
         serializer = self.serializer()
         return WebSession(
             _operations(),
-            [key for key in keys if Token.parse(key)],
+            [key for key in [self.session_key or "", *self.other_keys] if Token.parse(key)],
             client=self.client,
             user_of=_user_of,
             dumps=serializer.dumps,
@@ -101,10 +101,10 @@ class SessionStore(SessionBase):
 
     def load(self) -> Values:
         """Return the values. Without a live session, they are empty and the key becomes None."""
-        return self._run(self._load())
+        return self._run(self._load()).value
 
     async def aload(self) -> Values:
-        return await self._arun(self._load())
+        return (await self._arun(self._load())).value
 
     def exists(self, session_key: str | None) -> bool:
         """Return whether this is the current key of a live session.
@@ -112,10 +112,14 @@ class SessionStore(SessionBase):
         It is false for a key that the next save will replace. Apps call this method with keys that
         they have stored, so a former key is not treated as a theft.
         """
-        return self._run(self._exists(session_key))
+        plan = self._exists(Secret(session_key))
+        del session_key
+        return self._run(plan)
 
     async def aexists(self, session_key: str | None) -> bool:
-        return await self._arun(self._exists(session_key))
+        plan = self._exists(Secret(session_key))
+        del session_key
+        return await self._arun(plan)
 
     def create(self) -> None:
         """Store a new session, independent of the current one."""
@@ -137,10 +141,14 @@ class SessionStore(SessionBase):
 
     def delete(self, session_key: str | None = None) -> None:
         """End the session whose current key is `session_key`, or else this session."""
-        self._run(self._delete(session_key))
+        plan = self._delete(Secret(session_key))
+        del session_key
+        self._run(plan)
 
     async def adelete(self, session_key: str | None = None) -> None:
-        await self._arun(self._delete(session_key))
+        plan = self._delete(Secret(session_key))
+        del session_key
+        await self._arun(plan)
 
     def flush(self) -> None:
         """End the session, and continue without one.
@@ -191,9 +199,9 @@ class SessionStore(SessionBase):
 
     _session = property(_get_session)
 
-    def _load(self) -> Plan[Values]:
+    def _load(self) -> Plan[Secret[Values]]:
         if self._web.is_prepared:
-            return {}
+            return Secret({})
         try:
             values = yield from self._web.load()
         except SessionsError:
@@ -203,24 +211,21 @@ class SessionStore(SessionBase):
             session_id = self._web.session and self._web.session.session_id
             logger.warning("the data of session %s can't be read", session_id)
             self._web.forget()
-            values = {}
+            values = Secret({})
         if self._web.session and self._seconds_left(values) <= 0:
             # `set_expiry` set a fixed time. The service only knows an idle timeout, which every
             # renewal extends.
             yield from _operations().revoke(self._web.session.session_id, reason="expired")
             self._web.forget()
-            values = {}
+            values = Secret({})
         self._session_key = self._web.token
-        self._saved_expiry = values.get(_EXPIRY)
+        self._saved_expiry = values.value.get(_EXPIRY)
         return values
 
-    def _exists(self, session_key: str | None) -> Plan[bool]:
-        if self._web.is_prepared and session_key == self._web.token:
+    def _exists(self, session_key: Secret[str | None]) -> Plan[bool]:
+        if self._web.is_prepared and session_key.value == self._web.token:
             return False
-        token = Token.parse(session_key or "")
-        if not token:
-            return False
-        return (yield from _operations().inspect(token.text)) is not None
+        return (yield from _operations().inspect(Secret(session_key.value or ""))) is not None
 
     def _create(self) -> Plan[None]:
         self._web.forget()
@@ -247,7 +252,7 @@ class SessionStore(SessionBase):
                 yield from web.end(reason="expired")
             self._session_key = web.prepare_session()
             return
-        expiry, saved = values.get(_EXPIRY), self._saved_expiry
+        expiry, saved = values.value.get(_EXPIRY), self._saved_expiry
         if web.session and _ends_with_browser(expiry) != _ends_with_browser(saved):
             # The cookie's expiry date is added or removed. A cookie is only set with a new token.
             web.prepare_rotation()
@@ -262,22 +267,22 @@ class SessionStore(SessionBase):
             raise UpdateError from ended
         self._session_key, self._saved_expiry = web.token, expiry
 
-    def _delete(self, session_key: str | None) -> Plan[None]:
+    def _delete(self, session_key: Secret[str | None]) -> Plan[None]:
         """End a session. The whole key must be valid, because the session id in it is no secret."""
-        if session_key in (None, self.session_key):
+        if session_key.value in (None, self.session_key):
             yield from self._ensure_loaded()
             yield from self._web.end(reason="logout")
             self._is_deleted = True
-        elif session_key:
-            session = yield from _operations().inspect(session_key)
+        else:
+            session = yield from _operations().inspect(Secret(session_key.value or ""))
             if session:
                 yield from _operations().revoke(session.session_id, reason="logout")
 
     def _end_if_current(self) -> Plan[None]:
         """End the session if its key and its user's hash have not changed since the load."""
-        loaded_hash, token = (yield from self._values()).get(HASH_SESSION_KEY), self._web.token
-        current = (yield from _operations().inspect(token)) if token else None
-        if current and (current.data or {}).get(HASH_SESSION_KEY) == loaded_hash:
+        loaded = yield from self._values()
+        current = yield from _operations().inspect(Secret(self._web.token or ""))
+        if current and _password_hash(current.data or {}) == _password_hash(loaded.value):
             yield from self._web.end(reason="logout")
             self._is_deleted = True
         self._web.forget()
@@ -311,16 +316,17 @@ class SessionStore(SessionBase):
             self._session_key = self._web.prepare_session()
         self.modified = True
 
-    def _values(self) -> Plan[Values]:
+    def _values(self) -> Plan[Secret[Values]]:
         """Return the current values. They are loaded if necessary."""
         self.accessed = True
         if not hasattr(self, "_session_cache"):
-            self._session_cache: Values = (yield from self._load()) if self.session_key else {}
-        return self._session_cache
+            values = (yield from self._load()) if self.session_key else Secret({})
+            self._session_cache: Values = values.value
+        return Secret(self._session_cache)
 
-    def _seconds_left(self, values: Values) -> int:
+    def _seconds_left(self, values: Secret[Values]) -> int:
         """Return the seconds until the session expires; 0 or less if it has expired."""
-        expiry = values.get(_EXPIRY)
+        expiry = values.value.get(_EXPIRY)
         if isinstance(expiry, datetime | str):
             seconds = (self.get_expiry_date(expiry=expiry) - timezone.now()).total_seconds()
         else:
@@ -346,6 +352,10 @@ def _is_called_by_get_user() -> bool:
     """Return whether `get_user` is the caller: the user's password has changed."""
     caller = sys._getframe(2)
     return caller.f_code in (auth.get_user.__code__, auth.aget_user.__code__)
+
+
+def _password_hash(values: Mapping[Any, Any]) -> Any:
+    return values.get(HASH_SESSION_KEY)
 
 
 def _user_of(values: Mapping[Any, Any]) -> str | None:

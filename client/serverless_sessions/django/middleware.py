@@ -106,16 +106,18 @@ def _change_cookie(response: HttpResponse, change: CookieChange, session: Sessio
         )
         return
     max_age = None if session.get_expire_at_browser_close() else change.max_age
-    response.set_cookie(
-        settings.SESSION_COOKIE_NAME,
-        change.token,
-        max_age=max_age,
-        expires=None if max_age is None else http_date(clock.time() + max_age),
-        domain=settings.SESSION_COOKIE_DOMAIN,
-        path=settings.SESSION_COOKIE_PATH,
-        secure=settings.SESSION_COOKIE_SECURE,
-        httponly=settings.SESSION_COOKIE_HTTPONLY,
-        samesite=settings.SESSION_COOKIE_SAMESITE,
+    change.token.map(
+        lambda token: response.set_cookie(
+            settings.SESSION_COOKIE_NAME,
+            token,
+            max_age=max_age,
+            expires=None if max_age is None else http_date(clock.time() + max_age),
+            domain=settings.SESSION_COOKIE_DOMAIN,
+            path=settings.SESSION_COOKIE_PATH,
+            secure=settings.SESSION_COOKIE_SECURE,
+            httponly=settings.SESSION_COOKIE_HTTPONLY,
+            samesite=settings.SESSION_COOKIE_SAMESITE,
+        )
     )
 
 
