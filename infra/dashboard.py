@@ -41,7 +41,7 @@ class _Graph(NamedTuple):
 
 
 class Dashboard(cloudwatch.Dashboard):
-    """One row each for the alarms, the sessions, the API, the tables and every other function."""
+    """One row each for the alarms, sessions, API and tables, then one row for each function."""
 
     def __init__(
         self,
@@ -58,7 +58,8 @@ class Dashboard(cloudwatch.Dashboard):
         super().__init__(
             scope,
             id,
-            # Dashboards are global in an account: the same stack in another region has its own.
+            # All regions of an account share the names of dashboards. With the region in the name,
+            # the same stack can have a dashboard in each region.
             dashboard_name=f"{Stack.of(scope).stack_name}-{Stack.of(scope).region}",
             default_interval=Duration.days(1),
             widgets=[
@@ -165,7 +166,7 @@ def _consumer(consumer: Consumer) -> list[IWidget]:
                     for metric, label in records.items()
                 ),
                 _label(
-                    function_metric(consumer.function, "DestinationDeliveryFailures"), "not kept"
+                    function_metric(consumer.function, "DestinationDeliveryFailures"), "undelivered"
                 ),
             ],
         ),

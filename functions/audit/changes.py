@@ -11,11 +11,11 @@ from typing import Any
 
 from audit.event import UNKNOWN_SESSION
 from audit.images import (
+    changed_names,
     digest,
     is_client,
     is_json,
     members,
-    names_of_changes,
     number,
     text,
 )
@@ -74,7 +74,7 @@ def creation(new: Item, recorded_at: int) -> Facts:
     try:
         return _creation(new, recorded_at)
     except _NotByApi:
-        return {"type": "tampered"} | names_of_changes({}, new)
+        return {"type": "tampered"} | changed_names({}, new)
 
 
 def modification(old: Item, new: Item, recorded_at: int, not_before: int) -> Facts:
@@ -100,7 +100,7 @@ def modification(old: Item, new: Item, recorded_at: int, not_before: int) -> Fac
             return _confirmation(old, new, changed, recorded_at, not_before)
         return _renewal(old, new, changed, recorded_at, not_before)
     except _NotByApi:
-        return {"type": "tampered"} | names_of_changes(old, new)
+        return {"type": "tampered"} | changed_names(old, new)
 
 
 def _creation(new: Item, recorded_at: int) -> Facts:
@@ -185,7 +185,7 @@ def _update(old: Item, new: Item, changed: set[str], recorded_at: int, not_befor
         and "M" in new.get("Data", {})
         and all(is_json(after[name]) for name in after if after[name] != before.get(name))
     )
-    return {"type": "updated"} | names_of_changes(before, after)
+    return {"type": "updated"} | changed_names(before, after)
 
 
 def _confirmation(

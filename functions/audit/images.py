@@ -21,8 +21,8 @@ MAX_NAMES = 100
 _DEFAULTS = {"ip": "::", "user_agent": ""}
 # The characters of an IPv4 or IPv6 address.
 _ADDRESS = re.compile("[0-9A-Fa-f.:]{2,45}")
-# Every event must fit into an item, and as JSON into the 64 KB that EventBridge charges as one
-# event. These limits leave enough room for the longest values of all other members.
+# Every event must fit into an item. Its JSON must fit into the 64 KB that EventBridge charges as
+# one event. These limits leave enough room for the longest values of all other members.
 _MAX_CHARACTERS = 512
 _MAX_BYTES_OF_NAMES = 30_000
 
@@ -84,7 +84,7 @@ def text(image: Item, name: str) -> str | None:
 
 
 def key(image: Item, name: str) -> str | None:
-    """Return a complete text if it can be a key."""
+    """Return a text if it can be a key of a table or of an index. It is never cut."""
     value = image.get(name, {}).get("S")
     return value if fits_key(value) else None
 
@@ -95,11 +95,11 @@ def members(image: Item, name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def names_of_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+def changed_names(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sorted names whose values differ, as the field `changed` of an event.
 
     Values are never part of an event. If there are too many names, the list is cut, and the field
-    `changed_count` is their number.
+    `changed_count` is the number of names before the cut.
     """
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     listed, room = list[str](), _MAX_BYTES_OF_NAMES

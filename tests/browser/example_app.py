@@ -22,11 +22,11 @@ POLL_MS = 300
 
 _PRESS = """([label, gap]) => {
   const button = [...document.querySelectorAll("button")].find((b) => b.textContent === label);
-  window.isLeft = true;
+  window.isOldPage = true;
   button.click();
   if (gap !== null) setTimeout(() => button.click(), gap);
 }"""
-_OFFER = """([label, path]) => {
+_ADD_BUTTON = """([label, path]) => {
   const button = Object.assign(document.createElement("button"), { textContent: label });
   button.formAction = path;
   document.querySelector("form").append(button);
@@ -66,7 +66,10 @@ class ExampleApp:
 def serving(
     name: str, environment: Mapping[str, str], log: Path, *, visitors: bool
 ) -> Iterator[ExampleApp]:
-    """Run the example app of a framework. With `visitors`, visitors have sessions too."""
+    """Run the example app of a framework.
+
+    With `visitors`, people who are not logged in have sessions too.
+    """
     port = free_port()
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -130,11 +133,11 @@ class Person:
         """Press the button once or twice, and wait for the next page.
 
         If the answer to the first press has not arrived when the button is pressed again, the
-        browser drops it. The page's own timer makes the second press, so that it cannot press a
-        button of the next page.
+        browser drops this answer. The page's own timer makes the second press, so that it cannot
+        press a button of the next page.
         """
         self.page.evaluate(_PRESS, [label, again_after_ms])
-        self.page.wait_for_function("!window.isLeft && document.readyState === 'complete'")
+        self.page.wait_for_function("!window.isOldPage && document.readyState === 'complete'")
 
     def log_in(self, user: str, *, again_after_ms: int | None = None) -> None:
         """Log in. The current page must be the one with the form."""
@@ -142,12 +145,12 @@ class Person:
         self.press("Log in", again_after_ms=again_after_ms)
 
     def regenerate(self, *, again_after_ms: int | None = None) -> None:
-        self.page.evaluate(_OFFER, ["Regenerate", "/regenerate"])
+        self.page.evaluate(_ADD_BUTTON, ["Regenerate", "/regenerate"])
         self.press("Regenerate", again_after_ms=again_after_ms)
 
     @property
     def user(self) -> str | None:
-        """The user who is signed in after all polls in progress have got their answers."""
+        """The user who is signed in. This first waits for the answers to all polls in progress."""
         self._settle()
         user: str | None = self.page.evaluate(_WHO, "/who")["user"]
         return user

@@ -17,7 +17,10 @@ ORIGIN = f"http://127.0.0.1:{PORT}"
 
 
 class Entry:
-    """The console's guard. `urls` are the new URLs that it printed whenever somebody entered."""
+    """The console's guard. `urls` are the new URLs that the guard has reported.
+
+    It reports one each time somebody has opened the console with the previous URL.
+    """
 
     def __init__(self, service: Service) -> None:
         self.urls: list[str] = []
@@ -31,7 +34,7 @@ class Entry:
         self.guard = Guard(console.app, port=PORT, on_entry=self.urls.append)
 
 
-def words(page: str) -> str:
+def text_of(page: str) -> str:
     """Return the text of a page, without its tags."""
     main = page[page.index("<main") :]
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", main)).strip()

@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from serverless_sessions import Client, NoCredentials, SessionNotFound, Sessions
-from tests.console.entry import ORIGIN, Entry, location, words
+from tests.console.entry import ORIGIN, Entry, location, text_of
 from tests.support.service import Fault, Service, frozen, gateway, lose_answer, unavailable
 from tests.support.trail import WriteEvent
 
@@ -43,7 +43,7 @@ def test_user_page_shows_a_card_with_the_client_the_times_and_the_bars(
 
     page = browser.get("/user?id=ada").text
 
-    text = words(page)
+    text = text_of(page)
     session = issued.session
     assert "1 live session" in text
     assert "Created by Firefox on Linux from 203.0.113.7 Last used by unknown" in text
@@ -100,15 +100,15 @@ def test_stolen_session_does_not_look_like_a_log_out(
     user = browser.get("/user?id=ada").text
     assert len(re.findall('<span class="badge stolen">', user)) == 1
     assert len(re.findall('<rect class="span stolen" x=', user)) == 1
-    assert "stolen? token_reuse" in words(user)
+    assert "stolen? token_reuse" in text_of(user)
     [stolen] = [row for row in row_labels(user) if "token_reuse" in row]
     assert "revoked as stolen" in stolen
 
     for path in (f"/session?id={'R' * 12}", "/trail?user=ada"):
         page = browser.get(path).text
         assert len(re.findall('<li class="stolen">', page)) == 1
-        assert "A token was used again after it had been replaced" in words(page)
-    assert "stolen" not in words(browser.get(f"/session?id={'L' * 12}").text)
+        assert "A token was used again after it had been replaced" in text_of(page)
+    assert "stolen" not in text_of(browser.get(f"/session?id={'L' * 12}").text)
 
 
 def test_hatched_bar_begins_at_the_expiry_and_ends_at_the_removal(
@@ -146,7 +146,7 @@ def test_expired_session_that_ttl_has_not_removed_is_shown_as_expired(
     assert ", expired " in row
     assert row.endswith("idle, not yet removed")
     for path in (f"/session?id={id}", f"/trail?session={id}"):
-        text = words(browser.get(path).text)
+        text = text_of(browser.get(path).text)
         assert "expired" in text
         assert utc(now - 600) in text
         assert "TTL has not removed it yet" in text
@@ -167,7 +167,7 @@ def test_time_window_limits_the_picture(browser: TestClient, write_event: WriteE
     assert float(width[1]) == pytest.approx(100 * 10 / 300, abs=0.1)
     past = browser.get(f"/user?id=ada&window=1d&until={now - 20 * 86_400 + HOUR}").text
     assert len(row_labels(past)) == 1
-    assert "No session lived" in words(
+    assert "No session lived" in text_of(
         browser.get(f"/user?id=ada&window=1h&until={now - 10 * 86_400}").text
     )
 
@@ -177,7 +177,7 @@ def test_further_sessions_are_on_the_next_page(browser: TestClient, sessions: Se
         sessions.create("ada")
 
     page = browser.get("/user?id=ada").text
-    assert "16 live sessions" in words(page)
+    assert "16 live sessions" in text_of(page)
     assert page.count("<article") == 15
     assert browser.get("/user?id=ada&page=2").text.count("<article") == 1
     assert browser.get("/user?id=ada&page=0").text.count("<article") == 15
@@ -190,7 +190,7 @@ def test_trail_shows_all_details_newest_first(browser: TestClient, write_event: 
     write_event("revoked", GONE, reason="stolen")
     write_event("expired", "B" * 12, at=now - 60, cause="absolute", actor=None, removed_by="ttl")
 
-    text = words(browser.get("/trail?user=ada").text)
+    text = text_of(browser.get("/trail?user=ada").text)
 
     assert re.search(
         rf"expired cause absolute .* removed by ttl on record .* "
@@ -219,7 +219,7 @@ def test_trail_is_filtered_by_type_and_time(browser: TestClient, write_event: Wr
     assert types(f"since={field(now - HOUR)}") == ["revoked", "updated"]
     assert types(f"until={field(now - HOUR)}") == ["created"]
     assert types("type=rotated") == []
-    text = words(browser.get("/trail?user=ada&type=rotated").text)
+    text = text_of(browser.get("/trail?user=ada&type=rotated").text)
     assert "None of the 3 events matches these types and times" in text
     assert browser.get("/trail?user=ada&since=yesterday").status_code == 422
 
@@ -268,7 +268,7 @@ def test_page_of_an_ended_session_says_how_it_ended(
     write_event("created", GONE)
     write_event("revoked", GONE, reason="token_reuse")
 
-    text = words(browser.get(f"/session?id={GONE}").text)
+    text = text_of(browser.get(f"/session?id={GONE}").text)
 
     assert "It has ended: revoked" in text
     assert "token_reuse" in text
@@ -279,10 +279,10 @@ def test_anonymous_session_has_a_page_and_can_be_ended(
 ) -> None:
     id = sessions.create().session.session_id
 
-    assert "User anonymous" in words(browser.get(f"/session?id={id}").text)
-    assert "an anonymous visitor" in words(browser.get(f"/end?session={id}").text)
+    assert "User anonymous" in text_of(browser.get(f"/session?id={id}").text)
+    assert "an anonymous visitor" in text_of(browser.get(f"/end?session={id}").text)
     done = browser.post("/end", data={"session": id, "reason": "stolen"})
-    text = words(browser.get(location(done)).text)
+    text = text_of(browser.get(location(done)).text)
     assert "Ended 1 session For stolen" in text
     assert "on the way" not in text
     with pytest.raises(SessionNotFound):
@@ -295,19 +295,19 @@ def test_one_session_ends_with_a_reason(
     client = Client("203.0.113.7", "curl/8")
     id, other = (sessions.create("ada", client=client).session.session_id for _ in range(2))
 
-    confirmation = words(browser.get(f"/end?session={id}").text)
+    confirmation = text_of(browser.get(f"/end?session={id}").text)
     assert "1 session of ada will end" in confirmation
     assert f"{id} curl from 203.0.113.7, created" in confirmation
     assert other not in confirmation
     outcome_path = location(browser.post("/end", data={"session": id, "reason": "stolen"}))
     page = browser.get(outcome_path).text
-    assert "Ended 1 session Of ada , for stolen" in words(page)
-    assert "1 event is on the way" in words(page)
+    assert "Ended 1 session Of ada , for stolen" in text_of(page)
+    assert "1 event is on the way" in text_of(page)
     assert "data-reload" in page
     write_event("revoked", id, reason="stolen")
     page = browser.get(outcome_path).text
     assert "on the way" not in page
-    assert re.search(r"revoked for stolen \d{4}-\d\d-\d\d .* UTC", words(page))
+    assert re.search(r"revoked for stolen \d{4}-\d\d-\d\d .* UTC", text_of(page))
     assert [session.session_id for session in sessions.list("ada")] == [other]
 
 
@@ -317,13 +317,13 @@ def test_user_is_signed_out_everywhere(
     ids = [sessions.create("ada").session.session_id for _ in range(3)]
     sessions.create("grace")
 
-    confirmation = words(browser.get("/end?user=ada").text)
+    confirmation = text_of(browser.get("/end?user=ada").text)
     assert "3 sessions of ada will end" in confirmation
     assert all(id in confirmation for id in ids)
     outcome_path = location(browser.post("/end", data={"user": "ada", "reason": "left"}))
     for id in ids:
         write_event("revoked", id, reason="left")
-    text = words(browser.get(outcome_path).text)
+    text = text_of(browser.get(outcome_path).text)
     assert "Ended 3 sessions" in text
     assert all(id in text for id in ids)
     assert not list(sessions.list("ada"))
@@ -335,13 +335,13 @@ def test_user_is_signed_out_everywhere_except_on_one_device(
 ) -> None:
     keep, other = (sessions.create("ada").session.session_id for _ in range(2))
 
-    confirmation = words(browser.get(f"/end?user=ada&keep={keep}").text)
+    confirmation = text_of(browser.get(f"/end?user=ada&keep={keep}").text)
     assert "1 session of ada will end" in confirmation
     assert f"This one stays: {keep}" in confirmation
     ended = browser.post("/end", data={"user": "ada", "keep": keep, "reason": "password"})
-    assert "Ended 1 session" in words(browser.get(location(ended)).text)
+    assert "Ended 1 session" in text_of(browser.get(location(ended)).text)
     assert [session.session_id for session in sessions.list("ada")] == [keep]
-    assert "No other session of ada is live" in words(
+    assert "No other session of ada is live" in text_of(
         browser.get(f"/end?user=ada&keep={keep}").text
     )
     assert other != keep
@@ -352,7 +352,7 @@ def test_notice_is_shown_if_the_session_to_keep_has_ended(
 ) -> None:
     sessions.create("ada")
 
-    text = words(browser.get(f"/end?user=ada&keep={GONE}").text)
+    text = text_of(browser.get(f"/end?user=ada&keep={GONE}").text)
 
     assert "This ends all of the user's sessions" in text
 
@@ -365,16 +365,16 @@ def test_wrong_reason_ends_nothing_and_asks_again(
     for reason in ("", "Stolen", "a b", "x" * 65, "<script>", "stolen\n"):
         answer = browser.post("/end", data={"user": "ada", "reason": reason})
         assert answer.status_code == 422, reason
-        assert "Give a reason" in words(answer.text)
+        assert "Give a reason" in text_of(answer.text)
         assert "<script>" not in answer.text
     assert not any(call.startswith("DELETE") for call in service.calls)
 
 
 def test_page_says_that_there_is_nothing_to_end(browser: TestClient, service: Service) -> None:
-    assert "Nothing to end" in words(browser.get("/end?user=ada").text)
-    assert "Nothing to end" in words(browser.get(f"/end?session={GONE}").text)
+    assert "Nothing to end" in text_of(browser.get("/end?user=ada").text)
+    assert "Nothing to end" in text_of(browser.get(f"/end?session={GONE}").text)
     done = browser.post("/end", data={"session": GONE, "reason": "stolen"})
-    assert "There was nothing to end" in words(browser.get(location(done)).text)
+    assert "There was nothing to end" in text_of(browser.get(location(done)).text)
 
 
 def test_link_cannot_forge_an_outcome(browser: TestClient) -> None:
@@ -382,28 +382,28 @@ def test_link_cannot_forge_an_outcome(browser: TestClient) -> None:
     answer = browser.get("/ended?outcome=made-up&ended=7")
 
     assert answer.status_code == 422
-    assert "7" not in words(answer.text)
+    assert "7" not in text_of(answer.text)
 
 
 def test_mistyped_user_has_a_hint(browser: TestClient) -> None:
     answer = browser.get("/user?id=Ada%20")
 
     assert answer.status_code == 200
-    assert "check upper and lower case, spaces at the beginning and end" in words(answer.text)
+    assert "check upper and lower case, spaces at the beginning and end" in text_of(answer.text)
 
 
 def test_invalid_user_id_gives_a_message(browser: TestClient) -> None:
     for user in ("", "x" * 257, "a\u0000b"):
         answer = browser.get(f"/user?id={quote(user)}")
         assert answer.status_code == 422, user
-        assert words(answer.text).startswith("That did not work")
+        assert text_of(answer.text).startswith("That did not work")
 
 
 def test_unknown_session_gives_a_message(browser: TestClient) -> None:
     answer = browser.get(f"/session?id={GONE}")
 
     assert answer.status_code == 404
-    assert "No live session has this id" in words(answer.text)
+    assert "No live session has this id" in text_of(answer.text)
     assert browser.get("/nowhere").status_code == 404
 
 
@@ -412,7 +412,7 @@ def test_any_user_id_can_be_shown(browser: TestClient, sessions: Sessions) -> No
         id = sessions.create(user).session.session_id
         page = browser.get(location(browser.post("/find", data={"user": user}))).text
         assert id in page
-        assert "1 live session" in words(page), user
+        assert "1 live session" in text_of(page), user
         for link in re.findall(r'href="(/(?:trail|end|user)[^"]*)"', page):
             assert browser.get(link.replace("&amp;", "&")).status_code == 200, link
 
@@ -486,7 +486,7 @@ def test_failed_call_gives_a_message(
     for path in ("/user?id=ada", f"/session?id={GONE}", "/trail?user=ada", "/end?user=ada"):
         answer = browser.get(path)
         assert answer.status_code == status, path
-        assert message in words(answer.text)
+        assert message in text_of(answer.text)
         assert "Traceback" not in answer.text
 
 
@@ -496,7 +496,7 @@ def test_frozen_service_gives_a_message(browser: TestClient, service: Service) -
     answer = browser.get("/user?id=ada")
 
     assert answer.status_code == 503
-    assert "does not answer at the moment" in words(answer.text)
+    assert "does not answer at the moment" in text_of(answer.text)
 
 
 def test_missing_credentials_give_a_message(
@@ -510,7 +510,7 @@ def test_missing_credentials_give_a_message(
     answer = browser.get("/user?id=ada")
 
     assert answer.status_code == 403
-    assert "no AWS credentials" in words(answer.text)
+    assert "no AWS credentials" in text_of(answer.text)
 
 
 def test_fault_of_the_console_shows_no_traceback(
@@ -528,7 +528,7 @@ def test_fault_of_the_console_shows_no_traceback(
         answer = browser.get("/user?id=ada")
 
     assert answer.status_code == 500
-    assert "The console itself failed" in words(answer.text)
+    assert "The console itself failed" in text_of(answer.text)
     assert "inner detail" not in answer.text
     assert "content-security-policy" in answer.headers
 
@@ -541,5 +541,5 @@ def test_revocation_whose_answer_is_lost_is_sent_again(
 
     done = browser.post("/end", data={"session": id, "reason": "stolen"})
 
-    assert "Ended 1 session" in words(browser.get(location(done)).text)
+    assert "Ended 1 session" in text_of(browser.get(location(done)).text)
     assert not list(sessions.list("ada"))

@@ -1,4 +1,4 @@
-"""Writes events into the trail that no session has caused."""
+"""Writes events that no session has caused into the trail."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ PARTS = {"limits": limits, "peers": peers, "scale": scale}
 
 
 def test_dollars_of_a_thousand_web_requests_a_second() -> None:
-    """These are 2,592 million a month. AWS's calculator gives the same prices."""
+    """1,000 a second are 2,592 million a month. AWS's calculator gives the same prices."""
     assert prices.dollars_a_month(read_units=1) == 324
     assert prices.dollars_a_month(write_units=1) == 1620
     assert prices.dollars_a_month(read_units=0.5, write_units=2) == 162 + 2 * 1620
@@ -39,7 +39,7 @@ def test_measurements_are_within_their_limits(name: str, part: ModuleType) -> No
     assert part.failures(RESULTS[name]) == []
 
 
-def test_request_too_many_is_a_failure() -> None:
+def test_more_requests_than_documented_are_a_failure() -> None:
     result = copy.deepcopy(RESULTS["peers"])
     result["stores"][peers.OURS]["web_requests"]["load"]["requests"] = 2
 
@@ -48,7 +48,7 @@ def test_request_too_many_is_a_failure() -> None:
     assert "load takes" in failure
 
 
-def test_growth_with_the_table_is_a_failure() -> None:
+def test_cost_that_grows_with_the_table_is_a_failure() -> None:
     result = copy.deepcopy(RESULTS["scale"])
     *_, large = result["by_size"].values()
     large["renew"]["writes"] = 2

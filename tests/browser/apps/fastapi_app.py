@@ -38,7 +38,7 @@ def csrf_token(request: Request) -> dict[str, str]:
 
 
 async def load_and_check(request: Request) -> StarletteSession:
-    """Replace `load_session`, on which every endpoint depends, and check the CSRF token."""
+    """Load the session and check the CSRF token. Endpoints use this in place of `load_session`."""
     session = await load_session(request)
     if request.url.path == "/log-in":
         sent = str((await request.form()).get(CSRF_FIELD, ""))

@@ -37,7 +37,7 @@ class _Result(unittest.TextTestResult):
 
     def addExpectedFailure(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802
         super().addExpectedFailure(test, err)
-        outcomes.write(test.id(), "skipped", "an expected failure of theirs")
+        outcomes.write(test.id(), "skipped", "the suite expects this failure")
 
     def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:  # noqa: N802
         super().addUnexpectedSuccess(test)

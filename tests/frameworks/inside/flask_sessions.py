@@ -1,4 +1,4 @@
-"""A pytest plugin that gives every Flask app our sessions, unless the app has another interface."""
+"""A pytest plugin that gives our sessions to every Flask app without its own session interface."""
 
 from __future__ import annotations
 
