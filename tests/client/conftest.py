@@ -29,24 +29,31 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @pytest.fixture(params=["sync", "async"])
-def connect(
-    request: pytest.FixtureRequest, service: Service, loop: asyncio.AbstractEventLoop
+def connect_to(
+    request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop
 ) -> Iterator[Callable[..., Sessions]]:
-    """Create synchronous or asynchronous clients of the service, with the given options."""
+    """Create synchronous or asynchronous clients of a URL, with the given options."""
     with ExitStack() as stack:
 
-        def make(**options: Any) -> Any:
-            arguments: dict[str, Any] = {
-                "region": service.region,
-                "credentials": service.credentials,
-            } | options
+        def make(url: str, **options: Any) -> Any:
             if request.param == "sync":
-                return stack.enter_context(Sessions(service.url, **arguments))
-            sessions = Blocking(AsyncSessions(service.url, **arguments), loop)
+                return stack.enter_context(Sessions(url, **options))
+            sessions = Blocking(AsyncSessions(url, **options), loop)
             stack.callback(sessions.aclose)
             return sessions
 
         yield make
+
+
+@pytest.fixture
+def connect(connect_to: Callable[..., Sessions], service: Service) -> Callable[..., Sessions]:
+    """Create synchronous or asynchronous clients of the service, with the given options."""
+
+    def make(**options: Any) -> Sessions:
+        known = {"region": service.region, "credentials": service.credentials}
+        return connect_to(service.url, **(known | options))
+
+    return make
 
 
 @pytest.fixture
