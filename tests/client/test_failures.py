@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpcore2
 import pytest
 
 from local.stack import HOST
@@ -344,11 +343,13 @@ def test_connections_of_a_closed_loop_are_forgotten() -> None:
     transport = AsyncTransport()
     closed_loop = asyncio.new_event_loop()
     closed_loop.close()
-    transport._pools[closed_loop] = httpcore2.AsyncConnectionPool()
 
     async def use() -> None:
-        current = transport._current()
-        assert list(transport._pools.values()) == [current]
+        loops = transport._loops.get()
+        loops[closed_loop] = transport._current()
+        del loops[asyncio.get_running_loop()]
+        transport._current()
+        assert list(loops) == [asyncio.get_running_loop()]
         await transport.aclose()
 
     asyncio.run(use())
@@ -360,12 +361,12 @@ def test_a_forked_process_has_its_own_connections(
     """Two processes with one connection would read each other's answers."""
     with Sessions(service.url, region=service.region) as sessions:
         sessions.create("ada")
-        parents_pool = sessions._transport._pool
+        parents = sessions._transport._routes.get()
         monkeypatch.setattr(os, "getpid", lambda: -1)
         sessions.create("ada")
         assert service.connections == 2
-        assert parents_pool
-        parents_pool.close()
+        for pool in parents.pools:
+            pool.close()
 
 
 @pytest.fixture

@@ -505,7 +505,7 @@ def test_missing_credentials_give_a_message(
     def find_none(_: object) -> None:
         raise NoCredentials("botocore finds no AWS credentials")
 
-    monkeypatch.setattr("serverless_sessions._core.signing.Signer._find_credentials", find_none)
+    monkeypatch.setattr("serverless_sessions._core.credentials.Keys.current", find_none)
 
     answer = browser.get("/user?id=ada")
 

@@ -113,7 +113,7 @@ class _Transport:
     def __init__(self, cast: _Cast) -> None:
         self._cast = cast
 
-    def send(self, request: Any, _: object) -> Answer:
+    def send(self, request: Any) -> Answer:
         return self._cast.carry(request)
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class _AsyncTransport:
     def __init__(self, cast: _Cast) -> None:
         self._cast = cast
 
-    async def send(self, request: Any, _: object) -> Answer:
+    async def send(self, request: Any) -> Answer:
         return self._cast.carry(request)
 
     async def aclose(self) -> None:
@@ -132,10 +132,10 @@ class _AsyncTransport:
 
 
 class _Signer:
-    may_block = False
+    """Sends requests as they are."""
 
-    def sign(self, _: object) -> dict[str, str]:
-        return {}
+    def exchange(self, request: Any) -> Any:
+        return (yield request)
 
 
 def live(app: WebApp, story: Story) -> Outcome:

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Any
 
+from serverless_sessions._core.background import Pending, wait_async
 from serverless_sessions._core.base import BaseSessions
-from serverless_sessions._core.calls import Outcome, Plan, Request, Result, Wait
+from serverless_sessions._core.calls import Outcome, Plan, Result, Wait
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.transport import AsyncTransport
 from serverless_sessions.models import Client, Data, Event, IssuedSession, PendingExpiry, Session
@@ -151,22 +152,18 @@ class AsyncSessions(BaseSessions[AsyncTransport]):
 
     async def run(self, plan: Plan[Result]) -> Result:
         """Execute a plan step by step and return its result. The adapters use this method too."""
+        steps = self.steps(plan)
         outcome: Outcome = None
         while True:
             try:
-                step = plan.send(outcome)
+                step = steps.send(outcome)
             except StopIteration as done:
                 result: Result = done.value
                 return result
+            outcome = None
             if isinstance(step, Wait):
                 await asyncio.sleep(step.seconds)
-                outcome = None
+            elif isinstance(step, Pending):
+                await wait_async(step.future, step.seconds)
             else:
-                outcome = await self._send(step)
-
-    async def _send(self, request: Request) -> Outcome:
-        if self._signer.may_block:
-            headers = await asyncio.to_thread(self._signer.sign, request)
-        else:
-            headers = self._signer.sign(request)
-        return await self._transport.send(request, headers)
+                outcome = await self._transport.send(step)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Generic, TypeVar
 
 from botocore.credentials import Credentials
 
+from serverless_sessions._core.background import Pending
+from serverless_sessions._core.calls import Outcome, Plan, Request, Result, Wait
+from serverless_sessions._core.checks import check_region, check_url
 from serverless_sessions._core.direct import DirectReader
 from serverless_sessions._core.operations import Operations
 from serverless_sessions._core.signing import Signer, find_region
@@ -22,7 +25,7 @@ class BaseSessions(Generic[AnyTransport]):
     that a float cannot represent exactly is returned as `Decimal`. All three types can be sent.
     """
 
-    transport_class: type[AnyTransport]
+    transport_class: Callable[[str | None], AnyTransport]
 
     def __init__(
         self,
@@ -39,8 +42,9 @@ class BaseSessions(Generic[AnyTransport]):
         """Create a client for the service at `url`, which is the stack's output `ApiUrl`.
 
         Calls are signed with `credentials`. Without them, botocore finds the credentials (of
-        `profile`, if it is set) and refreshes them. The region is the one in `url`, or else the
-        one in the AWS configuration.
+        `profile`, if it is set). They are renewed before they expire. A call waits for them until
+        its deadline. The region is the one in `url`, or else the one in the AWS configuration.
+        Raises `ValueError` if the URL, the region or the credentials cannot be valid.
 
         A call that is not answered within `deadline_seconds`, retries included, raises
         `Unavailable`. For `verify` and `inspect`, `verify_deadline_seconds` applies instead. For
@@ -48,17 +52,35 @@ class BaseSessions(Generic[AnyTransport]):
         such a request for up to 20 seconds. With a `reader`, `verify` reads the table directly
         where possible.
         """
+        url = check_url(url, "the URL of the service")
         # The adapters combine these plans into larger plans.
         self.operations = Operations(
             url,
-            region or find_region(url, profile),
+            check_region(region or find_region(url, profile)),
             deadline_seconds=deadline_seconds,
             verify_deadline_seconds=verify_deadline_seconds,
             sign_out_deadline_seconds=sign_out_deadline_seconds,
             reader=reader,
         )
         self._signer = Signer(profile, credentials)
-        self._transport = self.transport_class()
+        self._transport = self.transport_class(profile)
+
+    def steps(self, plan: Plan[Result]) -> Generator[Request | Wait | Pending, Outcome, Result]:
+        """Return the steps of a plan with all requests signed.
+
+        A `Pending` is awaited, a `Request` is sent, and its outcome is sent to the generator.
+        """
+        outcome: Outcome = None
+        while True:
+            try:
+                step = plan.send(outcome)
+            except StopIteration as done:
+                result: Result = done.value
+                return result
+            if isinstance(step, Wait):
+                outcome = yield step
+            else:
+                outcome = yield from self._signer.exchange(step)
 
     def create(
         self,

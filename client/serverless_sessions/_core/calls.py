@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from typing import Any, TypeVar
 
@@ -80,6 +81,14 @@ class Answer:
         """The document in the body. Raises `ValueError` if the body is not JSON."""
         return exact_json.decode(self.body)
 
+    @property
+    def time(self) -> int:
+        """The server's time, in epoch seconds. Raises `KeyError` or `ValueError` without one."""
+        moment = parsedate_to_datetime(self.headers["date"])
+        if moment.tzinfo is None:  # Python would assume the time zone of this host
+            raise ValueError("no GMT")
+        return int(moment.timestamp())
+
 
 @dataclass(frozen=True)
 class NoAnswer:
@@ -87,6 +96,7 @@ class NoAnswer:
 
     reason: str
     sent: bool
+    cause: BaseException | None = None
 
 
 Outcome = Answer | NoAnswer | None
@@ -192,7 +202,9 @@ class Failure:
 def find_failure(outcome: Outcome) -> Failure:
     """Return the failure that an outcome represents if it is not the expected answer."""
     if isinstance(outcome, NoAnswer):
-        return Failure(Unavailable(outcome.reason), is_outcome_unknown=outcome.sent)
+        unavailable = Unavailable(outcome.reason)
+        unavailable.__cause__ = outcome.cause
+        return Failure(unavailable, is_outcome_unknown=outcome.sent)
     assert outcome is not None  # noqa: S101  # only a Wait has no outcome
     try:
         document = outcome.json

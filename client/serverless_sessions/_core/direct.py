@@ -9,11 +9,11 @@ import os
 import re
 import zlib
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from serverless_sessions._core import clock
 from serverless_sessions._core.calls import Answer, Deadline, Plan, Request
+from serverless_sessions._core.checks import check_region, check_url
 from serverless_sessions._core.exact_json import parse_number
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.token import Token
@@ -60,8 +60,9 @@ class DirectReader:
         self, table: str, *, region: str | None = None, endpoint: str | None = None
     ) -> None:
         self._table = table
-        self._region = region
-        self._endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_DYNAMODB")
+        self._region = region and check_region(region)
+        endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_DYNAMODB")
+        self._endpoint = endpoint and check_url(endpoint, "the endpoint of DynamoDB")
         self._policy: _Policy | None = None
         # The last policy for whose refresh a call has gone to the API.
         self._refreshed_policy: _Policy | None = None
@@ -82,7 +83,7 @@ class DirectReader:
             return None
         try:
             item = json.loads(outcome.body)["Item"]
-            return _judge(item, token, policy, _response_time(outcome), renew=renew)
+            return _judge(item, token, policy, outcome.time, renew=renew)
         except (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
 
@@ -137,14 +138,6 @@ class DirectReader:
 def _checksum_matches(answer: Answer) -> bool:
     checksum = answer.headers.get("x-amz-crc32")
     return checksum is None or checksum == str(zlib.crc32(answer.body))
-
-
-def _response_time(answer: Answer) -> int:
-    """Return DynamoDB's time. Raises `KeyError` or `ValueError` if the response has none."""
-    moment = parsedate_to_datetime(answer.headers["date"])
-    if moment.tzinfo is None:  # Python would assume the time zone of this host
-        raise ValueError("no GMT")
-    return int(moment.timestamp())
 
 
 def _judge(

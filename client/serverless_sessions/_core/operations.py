@@ -22,6 +22,7 @@ from serverless_sessions._core.calls import (
     jitter,
     unknown_outcome,
 )
+from serverless_sessions._core.checks import check_text
 from serverless_sessions._core.client_details import normalize
 from serverless_sessions._core.direct import DirectReader
 from serverless_sessions._core.secret import Secret
@@ -69,7 +70,7 @@ class Operations:
         sign_out_deadline_seconds: float,
         reader: DirectReader | None,
     ) -> None:
-        self._url = url.rstrip("/")
+        self._url = url
         self._region = region
         self._deadline_seconds = deadline_seconds
         self._verify_deadline_seconds = verify_deadline_seconds
@@ -320,8 +321,10 @@ class Operations:
         """Build a request, without the members of `body` and of `query` that are None."""
         url = self._url + path
         parameters = {name: value for name, value in (query or {}).items() if value is not None}
+        for name, value in parameters.items():
+            check_text(name, value)
         if parameters:
-            url += "?" + urlencode(parameters, quote_via=quote, safe="", errors="surrogatepass")
+            url += "?" + urlencode(parameters, quote_via=quote, safe="")
         if body is None:
             return Request(method, url, headers or {}, region=self._region, status=status)
         return Request(
@@ -342,6 +345,8 @@ def _path(session_id: str, suffix: str = "") -> str:
 
 
 def _encode(members: Mapping[str, Any]) -> bytes:
+    for name, value in members.items():
+        check_text(name, value)
     return exact_json.encode({name: members[name] for name in members if members[name] is not None})
 
 

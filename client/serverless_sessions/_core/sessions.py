@@ -7,10 +7,12 @@ reports of errors show them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import wait
 from types import TracebackType
 from typing import Any
 
 from serverless_sessions._core import clock
+from serverless_sessions._core.background import Pending
 from serverless_sessions._core.base import BaseSessions
 from serverless_sessions._core.calls import Outcome, Plan, Result, Wait
 from serverless_sessions._core.secret import Secret
@@ -149,15 +151,18 @@ class Sessions(BaseSessions[Transport]):
 
     def run(self, plan: Plan[Result]) -> Result:
         """Execute a plan step by step and return its result. The adapters use this method too."""
+        steps = self.steps(plan)
         outcome: Outcome = None
         while True:
             try:
-                step = plan.send(outcome)
+                step = steps.send(outcome)
             except StopIteration as done:
                 result: Result = done.value
                 return result
+            outcome = None
             if isinstance(step, Wait):
                 clock.sleep(step.seconds)
-                outcome = None
+            elif isinstance(step, Pending):
+                wait([step.future], step.seconds)
             else:
-                outcome = self._transport.send(step, self._signer.sign(step))
+                outcome = self._transport.send(step)

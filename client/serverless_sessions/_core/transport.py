@@ -6,20 +6,30 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import ssl
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import httpcore2
+from botocore.exceptions import BotoCoreError
 
+from serverless_sessions._core.background import PerProcess, wait_async
 from serverless_sessions._core.calls import Answer, Deadline, NoAnswer, Request
+from serverless_sessions._core.credentials import alone
 from serverless_sessions._core.hedge import Hedge, send_hedged
-from serverless_sessions._core.secret import Secret, without_frames
+from serverless_sessions._core.network import (
+    Names,
+    create_tls_context,
+    find_proxy,
+    host_and_port,
+    result_of,
+)
+from serverless_sessions._core.secret import without_frames
 
 _POOL: dict[str, Any] = {
     "max_connections": 100,
@@ -30,30 +40,60 @@ _POOL: dict[str, Any] = {
 # because they tell whether the request was sent.
 _SLACK_SECONDS = 0.02
 _HEADERS = {"User-Agent": "serverless-sessions", "Accept-Encoding": "identity"}
-_NOT_SENT = (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.PoolTimeout)
+_NOT_SENT = (
+    httpcore2.ConnectError,
+    httpcore2.ConnectTimeout,
+    httpcore2.PoolTimeout,
+    httpcore2.ProxyError,
+)
 _FAILURES = (
     httpcore2.TimeoutException,
     httpcore2.NetworkError,
     httpcore2.ProtocolError,
+    httpcore2.ProxyError,
     httpcore2.UnsupportedProtocol,
 )
 
+Pool = TypeVar("Pool")
 
-def _arguments(request: Request, headers: Secret[dict[str, str]]) -> dict[str, Any]:
+
+def _arguments(request: Request) -> dict[str, Any]:
     """Return the arguments for the `request` method of either pool."""
     timeouts = dict.fromkeys(("connect", "pool", "write"), request.patience_seconds)
     timeouts["read"] = request.seconds
     return {
         "method": request.method,
         "url": request.url,
-        "headers": list((_HEADERS | headers.value).items()),
+        "headers": list((_HEADERS | dict(request.headers)).items()),
         "content": request.body.value,
         "extensions": {"timeout": timeouts},
     }
 
 
-def _no_answer(error: Exception) -> NoAnswer:
-    return NoAnswer(f"no answer ({type(error).__name__})", sent=not isinstance(error, _NOT_SENT))
+def _no_answer(error: Exception, request: Request, proxy: str) -> NoAnswer:
+    """Name the host and the reason, and nothing of the path and the query."""
+    cause = _first_cause(error)
+    if isinstance(error, httpcore2.LocalProtocolError):
+        # The original text contains the malformed part.
+        cause = httpcore2.LocalProtocolError("the request is malformed")
+    text = str(cause) or ("timed out" if isinstance(cause, TimeoutError) else repr(cause))
+    via = f" through the proxy {proxy}" if proxy else ""
+    return NoAnswer(
+        f"no answer from {host_and_port(request.url)}{via}: {text}",
+        sent=not isinstance(error, _NOT_SENT),
+        cause=alone(cause),
+    )
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """httpcore2 keeps the exception of the socket as an argument, and hides it as a cause."""
+    while not isinstance(error, TimeoutError):
+        argument = error.args[0] if error.args else None
+        cause = argument if isinstance(argument, BaseException) else error.__cause__
+        if cause is None:
+            break
+        error = cause
+    return error
 
 
 def _answer(response: httpcore2.Response) -> Answer:
@@ -64,35 +104,82 @@ def _answer(response: httpcore2.Response) -> Answer:
     return Answer(response.status, headers, response.content)
 
 
+@dataclass(frozen=True)
+class _Route(Generic[Pool]):
+    """The connections to one origin. `proxy` is the proxy's host, or empty."""
+
+    pool: Pool
+    proxy: str
+
+
+class _Routes(Generic[Pool]):
+    """The routes of one process, or of one event loop."""
+
+    def __init__(self, make: Callable[..., Pool], backend: Any, profile: str | None) -> None:
+        self._make = make
+        self._backend = backend
+        self._profile = profile
+        self._routes: dict[str, _Route[Pool]] = {}
+        self._context: ssl.SSLContext | None = None
+
+    def find(self, url: str) -> _Route[Pool]:
+        """Raises `ConnectError` if there is no way to the origin of `url`."""
+        origin = url[: url.index("/", len("https://"))]
+        return self._routes.get(origin) or self._routes.setdefault(origin, self._create(origin))
+
+    @property
+    def pools(self) -> list[Pool]:
+        return [route.pool for route in self._routes.values()]
+
+    def _create(self, origin: str) -> _Route[Pool]:
+        try:
+            proxy, headers = find_proxy(origin) or ("", {})
+            is_tls_proxy = proxy.startswith("https://")
+            if self._context is None and (origin.startswith("https://") or is_tls_proxy):
+                self._context = create_tls_context(self._profile)
+            options: dict[str, Any] = {}
+            if proxy:
+                context = self._context if is_tls_proxy else None
+                options["proxy"] = httpcore2.Proxy(
+                    proxy, headers=[*headers.items()], ssl_context=context
+                )
+        except (OSError, ValueError, BotoCoreError) as error:
+            raise httpcore2.ConnectError(error) from error
+        pool = self._make(
+            **_POOL, **options, ssl_context=self._context, network_backend=self._backend
+        )
+        return _Route(pool, host_and_port(proxy))
+
+
 class Transport:
     """Sends requests from threads.
 
     Every process has its own connections, so that a forked process does not use its parent's.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process = 0
-        self._pool: httpcore2.ConnectionPool | None = None
+    def __init__(self, profile: str | None = None) -> None:
+        self._routes = PerProcess(
+            lambda: _Routes(httpcore2.ConnectionPool, _DeadlineBackend(), profile)
+        )
 
-    def send(self, request: Request, headers: Secret[dict[str, str]]) -> Answer | NoAnswer:
+    def send(self, request: Request) -> Answer | NoAnswer:
         if not request.is_hedged:
-            return self._send(request, headers, None)
-        hedge = Hedge(request, lambda second: self._send(second, headers, None))
-        return hedge.settle(self._send(request, headers, hedge))
+            return self._send(request, None)
+        hedge = Hedge(request, lambda second: self._send(second, None))
+        return hedge.settle(self._send(request, hedge))
 
-    def _send(
-        self, request: Request, headers: Secret[dict[str, str]], hedge: Hedge | None
-    ) -> Answer | NoAnswer:
+    def _send(self, request: Request, hedge: Hedge | None) -> Answer | NoAnswer:
         outer = sys.exception()
-        pool = self._current()
         _thread.deadline = Deadline(request.seconds)
         _thread.patience = Deadline(request.patience_seconds)
         _thread.hedge = hedge
+        proxy = ""
         try:
-            return _answer(pool.request(**_arguments(request, headers)))
+            route = self._routes.get().find(request.url)
+            proxy = route.proxy
+            return _answer(route.pool.request(**_arguments(request)))
         except _FAILURES as error:
-            return _no_answer(error)
+            return _no_answer(error, request, proxy)
         except BaseException as error:  # the app interrupts the thread, for example
             without_frames(error, outer)
             raise
@@ -100,17 +187,9 @@ class Transport:
             _thread.hedge = None
 
     def close(self) -> None:
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool:
-            pool.close()
-
-    def _current(self) -> httpcore2.ConnectionPool:
-        with self._lock:
-            if self._pool is None or self._process != os.getpid():
-                self._pool = httpcore2.ConnectionPool(**_POOL, network_backend=_DeadlineBackend())
-                self._process = os.getpid()
-            return self._pool
+        if routes := self._routes.pop():
+            for pool in routes.pools:
+                pool.close()
 
 
 class AsyncTransport:
@@ -119,42 +198,51 @@ class AsyncTransport:
     Every event loop has its own connections, because a connection is bound to its event loop.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pools: dict[asyncio.AbstractEventLoop, httpcore2.AsyncConnectionPool] = {}
+    def __init__(self, profile: str | None = None) -> None:
+        self._profile = profile
+        self._backends = PerProcess(_NamesBackend)
+        self._loops: PerProcess[_Loops] = PerProcess(dict)
 
-    async def send(self, request: Request, headers: Secret[dict[str, str]]) -> Answer | NoAnswer:
-        if not request.is_hedged:
-            return await self._send(request, headers)
-        return await send_hedged(request, lambda sent: self._send(sent, headers))
+    async def send(self, request: Request) -> Answer | NoAnswer:
+        if request.is_hedged:
+            return await send_hedged(request, self._send)
+        return await self._send(request)
 
-    async def _send(self, request: Request, headers: Secret[dict[str, str]]) -> Answer | NoAnswer:
+    async def _send(self, request: Request) -> Answer | NoAnswer:
         outer = sys.exception()
+        proxy = ""
         try:
+            route = self._current().find(request.url)
+            proxy = route.proxy
             async with asyncio.timeout(request.seconds + _SLACK_SECONDS):
-                return _answer(await self._current().request(**_arguments(request, headers)))
+                return _answer(await route.pool.request(**_arguments(request)))
         except (*_FAILURES, TimeoutError) as error:
-            return _no_answer(error)
+            return _no_answer(error, request, proxy)
         except BaseException as error:  # the app cancels the task, for example
             without_frames(error, outer)
             raise
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
-        with self._lock:
-            pool = self._pools.pop(asyncio.get_running_loop(), None)
-        if pool:
-            await pool.aclose()
+        routes = self._loops.get().pop(asyncio.get_running_loop(), None)
+        if routes:
+            for pool in routes.pools:
+                await pool.aclose()
 
-    def _current(self) -> httpcore2.AsyncConnectionPool:
+    def _current(self) -> _Routes[httpcore2.AsyncConnectionPool]:
         loop = asyncio.get_running_loop()
-        with self._lock:
-            if loop not in self._pools:
-                for closed_loop in [other for other in self._pools if other.is_closed()]:
-                    del self._pools[closed_loop]
-                self._pools[loop] = httpcore2.AsyncConnectionPool(**_POOL)
-            return self._pools[loop]
+        loops = self._loops.get()
+        if loop not in loops:
+            for closed_loop in [other for other in list(loops) if other.is_closed()]:
+                loops.pop(closed_loop, None)
+            # No other thread runs this loop.
+            loops[loop] = _Routes(
+                httpcore2.AsyncConnectionPool, self._backends.get(), self._profile
+            )
+        return loops[loop]
 
+
+_Loops = dict[asyncio.AbstractEventLoop, _Routes[httpcore2.AsyncConnectionPool]]
 
 # The current thread's request: its attribute `deadline` is the `Deadline` of the answer, `patience`
 # that of the connection and of writing the request, and `hedge` its second send, or None.
@@ -168,6 +256,9 @@ class _DeadlineBackend(httpcore2.SyncBackend):
     would never exceed it.
     """
 
+    def __init__(self) -> None:
+        self._names = Names()
+
     def connect_tcp(
         self,
         host: str,
@@ -177,29 +268,53 @@ class _DeadlineBackend(httpcore2.SyncBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
         """Try the addresses of the host in turn. All get an equal share of the remaining time."""
-        try:
-            results = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise httpcore2.ConnectError(str(error)) from error
-        addresses = [str(address[0]) for *_, address in results]
-        for remaining in range(len(addresses), 1, -1):
+        addresses = self._names.find(host, port)
+        if isinstance(addresses, Future):
+            wait([addresses], _left(_thread.patience, httpcore2.ConnectTimeout))
+            addresses = result_of(addresses, host)
+        for remaining in range(len(addresses), 0, -1):
+            seconds = _left(_thread.patience, httpcore2.ConnectTimeout) / remaining
             try:
-                return self._connect(addresses[-remaining], port, remaining, socket_options)
+                return _DeadlineStream(
+                    super().connect_tcp(
+                        addresses[-remaining], port, seconds, None, socket_options or []
+                    )
+                )
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                continue
-        return self._connect(addresses[-1], port, 1, socket_options)
+                if remaining == 1:
+                    raise
+        raise AssertionError("a name has at least one address")
 
-    def _connect(
-        self, address: str, port: int, shares: int, socket_options: Iterable[Any] | None
-    ) -> httpcore2.NetworkStream:
-        stream = super().connect_tcp(
-            address,
-            port,
-            _left(_thread.patience, httpcore2.ConnectTimeout) / shares,
-            None,
-            socket_options or [],
-        )
-        return _DeadlineStream(stream)
+
+class _NamesBackend(httpcore2.AnyIOBackend):
+    """Looks names up beside the event loop, and not in the loop's pool of threads."""
+
+    def __init__(self) -> None:
+        self._names = Names()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Try the addresses of the host in turn. All get an equal share of the remaining time."""
+        deadline = Deadline(timeout or 0.0)
+        addresses = self._names.find(host, port)
+        if isinstance(addresses, Future):
+            await wait_async(addresses, deadline.left)
+            addresses = result_of(addresses, host)
+        for remaining in range(len(addresses), 0, -1):
+            try:
+                return await super().connect_tcp(
+                    addresses[-remaining], port, deadline.left / remaining, None, socket_options
+                )
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                if remaining == 1:
+                    raise
+        raise AssertionError("a name has at least one address")
 
 
 class _DeadlineStream(httpcore2.NetworkStream):
