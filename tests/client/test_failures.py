@@ -26,6 +26,7 @@ from serverless_sessions import (
     VersionMismatch,
 )
 from serverless_sessions._core.calls import Answer, find_failure
+from serverless_sessions._core.network import domain_of
 from serverless_sessions._core.signing import find_region
 from serverless_sessions._core.transport import AsyncTransport
 from tests.support import service as faults
@@ -387,9 +388,28 @@ def test_missing_credentials_raise_an_error(
     assert service.calls == []
 
 
+@pytest.mark.parametrize(
+    ("region", "domain"),
+    [
+        ("us-east-1", "amazonaws.com"),
+        ("us-gov-west-1", "amazonaws.com"),
+        ("cn-north-1", "amazonaws.com.cn"),
+        ("eusc-de-east-1", "amazonaws.eu"),
+        ("us-iso-east-1", "c2s.ic.gov"),
+        ("us-isob-east-1", "sc2s.sgov.gov"),
+        ("xx-new-9", "amazonaws.com"),
+    ],
+)
+def test_the_domain_of_a_partition_is_that_of_botocore(region: str, domain: str) -> None:
+    assert domain_of(region) == domain
+
+
 def test_the_region_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_region("https://abc.execute-api.eu-west-1.amazonaws.com", None) == "eu-west-1"
     assert find_region("https://abc.execute-api.cn-north-1.amazonaws.com.cn/", None) == "cn-north-1"
+    assert (
+        find_region("https://abc.execute-api.eusc-de-east-1.amazonaws.eu", None) == "eusc-de-east-1"
+    )
     assert find_region("https://sessions.example.com", None) == "us-east-1"  # AWS_DEFAULT_REGION
     monkeypatch.setenv("AWS_REGION", "eu-north-1")
     assert find_region("https://sessions.example.com", None) == "eu-north-1"

@@ -15,6 +15,7 @@ from serverless_sessions._core import clock
 from serverless_sessions._core.calls import Answer, Deadline, Plan, Request
 from serverless_sessions._core.checks import check_region, check_url
 from serverless_sessions._core.exact_json import parse_number
+from serverless_sessions._core.network import domain_of
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.token import Token
 from serverless_sessions.models import Client, Session
@@ -114,7 +115,6 @@ class DirectReader:
 
     def _get_item(self, session_id: str, region: str, deadline: Deadline) -> Request:
         seconds = max(min(_READ_SECONDS, deadline.left / 4), 0)
-        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         parameters = {
             "TableName": self._table,
             "Key": {"SessionId": {"S": session_id}},
@@ -122,7 +122,7 @@ class DirectReader:
         }
         return Request(
             "POST",
-            f"{self._endpoint or f'https://dynamodb.{region}.{suffix}'}/",
+            f"{self._endpoint or f'https://dynamodb.{region}.{domain_of(region)}'}/",
             {
                 "Content-Type": "application/x-amz-json-1.0",
                 "X-Amz-Target": "DynamoDB_20120810.GetItem",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 import ssl
 from concurrent.futures import Future
+from functools import cache
 from urllib.parse import urlsplit
 
 import httpcore2
 from botocore.httpsession import ProxyConfiguration
+from botocore.loaders import create_loader
 from botocore.session import Session as BotocoreSession
 from botocore.utils import get_environ_proxies
 
@@ -99,3 +102,12 @@ def create_tls_context(profile: str | None) -> ssl.SSLContext:
 def host_and_port(url: str) -> str:
     """Return the host of a URL, and its port if there is one, without a user or password."""
     return urlsplit(url).netloc.rpartition("@")[2]
+
+
+@cache
+def domain_of(region: str) -> str:
+    """Return the domain of AWS's endpoints in the region's partition, such as "amazonaws.com"."""
+    for partition in create_loader().load_data("partitions")["partitions"]:
+        if re.match(partition["regionRegex"], region):
+            return str(partition["outputs"]["dnsSuffix"])
+    return "amazonaws.com"

@@ -24,7 +24,8 @@ from serverless_sessions._core.credentials import TIME_REFUSED, Keys
 from serverless_sessions._core.secret import Secret
 from serverless_sessions.errors import NoCredentials
 
-_API_HOST = re.compile(r"[^.]+\.execute-api\.([^.]+)\.amazonaws\.com(\.cn)?")
+# The domain that follows depends on the partition of AWS.
+_API_HOST = re.compile(r"[^.]+\.execute-api\.([a-z]+(?:-[a-z]+)+-[0-9]+)\..+")
 # AWS accepts a signature for five minutes. Below this difference the clock is not the reason.
 _SKEW_SECONDS = 60
 
