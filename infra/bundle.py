@@ -20,7 +20,7 @@ _REQUIREMENTS = SOURCE.parent / "requirements" / "functions.txt"
 class Target(NamedTuple):
     """The environment that runs a bundle: a version of Python, such as "3.13", and a platform.
 
-    The platform has uv's name for it. None means the platform of this machine.
+    `platform` is the name that uv uses for the platform. None means the platform of this machine.
     """
 
     python: str
@@ -63,20 +63,24 @@ def build(folder: Path, target: Target) -> None:
         compile_sources(folder, target.compiler)
 
 
-def install(folder: Path, target: Target, *requirements: str) -> None:
-    """Install wheels for `target`. Their hashes must be in `requirements`."""
+def install(folder: Path, target: Target, *arguments: str) -> None:
+    """Install wheels for `target`.
+
+    `arguments` are passed to `uv pip install`. They name the packages, and a file that contains the
+    hashes of the wheels.
+    """
     subprocess.run(  # noqa: S603
         [
             *(find_uv_bin(), "pip", "install", "--quiet", "--no-config"),
             *("--require-hashes", "--only-binary", ":all:", "--target", str(folder)),
             *("--python-version", target.python),
             *(("--python-platform", target.platform) if target.platform else ()),
-            *requirements,
+            *arguments,
         ],
         check=True,
     )
-    # A bundle needs neither uv's lock nor commands, which contain the path of this machine's
-    # Python.
+    # A bundle does not need uv's lock file. It does not need the packages' commands either, and
+    # they contain the path of this machine's Python.
     (folder / ".lock").unlink(missing_ok=True)
     shutil.rmtree(folder / "bin", ignore_errors=True)
 

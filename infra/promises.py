@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-# DynamoDB deletes an item some time after this many epoch seconds. It reads a top-level Number
-# and silently ignores anything else.
+# The attribute with the expiry of an item, in epoch seconds. DynamoDB deletes the item some time
+# after it. The attribute must be a top-level Number: DynamoDB silently ignores anything else.
 TTL_ATTRIBUTE = "ExpirationTime"
 
 

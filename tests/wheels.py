@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def try_commands(url: str) -> None:
-    """All commands are there, print both kinds of output, and end with a code when they fail."""
+    """All commands exist. One prints text and JSON, and fails with an exit code and an error."""
     from serverless_sessions.cli.commands import main as group
 
     show = "--url", url, "show", SESSION_ID

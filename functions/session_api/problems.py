@@ -31,7 +31,7 @@ INVALID_IF_MATCH = Kind(
     400, "Bad Request", "invalid_if_match", "If-Match takes * or a list of entity tags."
 )
 BODY_TOO_LARGE = Kind(413, "Content Too Large", "body_too_large", "The body exceeds 128 KiB.")
-NOT_JSON_BY_TYPE = Kind(
+CONTENT_TYPE_NOT_JSON = Kind(
     415,
     "Unsupported Media Type",
     "unsupported_media_type",

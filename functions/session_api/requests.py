@@ -18,9 +18,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from audit.event import UNKNOWN_SESSION
 from session_api.problems import (
     BODY_TOO_LARGE,
+    CONTENT_TYPE_NOT_JSON,
     INVALID_IF_MATCH,
     INVALID_JSON,
-    NOT_JSON_BY_TYPE,
     RequestProblem,
 )
 from sessions.document import read_number
@@ -57,7 +57,8 @@ _HASH = re.compile("[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")  # 32 bytes: the last 
 class HashedSecret(Struct, forbid_unknown_fields=True, kw_only=True):
     """The hashes of a secret that the caller has made, so that the call can be sent again.
 
-    They are the SHA-256 of the secret's 27 characters, and of its family, the first 12 characters.
+    `token_sha256` is the SHA-256 of the secret's 27 characters. `family_sha256` is that of its
+    family, the first 12 characters.
     """
 
     token_sha256: str | UnsetType = UNSET
@@ -86,7 +87,7 @@ class CreateSession(HashedSecret, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len({self.session_id is UNSET, *_missing(self)}) > 1:
-            raise InvalidField("", "session_id, family_sha256 and token_sha256 come together")
+            raise InvalidField("", "all or none of session_id, family_sha256, token_sha256")
         if self.session_id is not UNSET and not SESSION_ID.fullmatch(self.session_id):
             raise InvalidField("/session_id", "12 characters of base64url")
         if self.session_id == UNKNOWN_SESSION:
@@ -122,7 +123,7 @@ class RenewSession(Struct, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.final and self.ttl_seconds is UNSET:
-            raise InvalidField("/final", "comes with ttl_seconds")
+            raise InvalidField("/final", "requires ttl_seconds")
 
 
 class RotateToken(HashedSecret, kw_only=True):
@@ -133,9 +134,11 @@ class RotateToken(HashedSecret, kw_only=True):
         super().__post_init__()
         if self.token is not UNSET:
             if self.family_sha256 is not UNSET:
-                raise InvalidField("/family_sha256", "the family is that of the token")
+                raise InvalidField("/family_sha256", "not allowed with token, whose family is used")
         elif len(set(_missing(self))) > 1:
-            raise InvalidField("", "without token, family_sha256 and token_sha256 come together")
+            raise InvalidField(
+                "", "both or neither of family_sha256 and token_sha256, if token is absent"
+            )
 
 
 class RevokeSession(Struct, forbid_unknown_fields=True):
@@ -190,7 +193,7 @@ class ReadEvents(Struct, forbid_unknown_fields=True):
         if self.user_id is not UNSET:
             check_user_id(self.user_id)
         if self.since > self.until:
-            raise InvalidField("/since", "not later than until")
+            raise InvalidField("/since", "must not be later than until")
 
 
 def _check_reason(reason: str) -> None:
@@ -209,7 +212,7 @@ def read_body(event: APIGatewayProxyEventV2, form: type[Form], *, optional: bool
         return form()
     content_type = event.headers.get("content-type", "").lower().replace(" ", "").replace('"', "")
     if content_type not in ("application/json", "application/json;charset=utf-8"):
-        raise RequestProblem(NOT_JSON_BY_TYPE)
+        raise RequestProblem(CONTENT_TYPE_NOT_JSON)
     try:
         decoded: Form = _decoder(form).decode(body)
         return decoded
@@ -271,7 +274,8 @@ _VERSION = re.compile("v([1-9][0-9]{0,17})")
 def accepted_versions(headers: Mapping[str, str]) -> list[int] | None:
     """Return the versions that `If-Match` accepts, or None if it accepts any (RFC 9110, 13.1.1).
 
-    A weak or foreign tag accepts no version. The result is then [0], because versions count from 1.
+    Weak tags, and tags that are not versions, are ignored. If no version is left, the result is
+    [0], which matches no session, because versions count from 1.
     Raises `RequestProblem` if the header is not a list of entity tags.
     """
     field = headers.get("if-match")
@@ -281,7 +285,7 @@ def accepted_versions(headers: Mapping[str, str]) -> list[int] | None:
         raise RequestProblem(INVALID_IF_MATCH)
     strong = [tag for weak, tag in _ENTITY_TAG.findall(field) if not weak]
     versions = sorted({int(match[1]) for tag in strong if (match := _VERSION.fullmatch(tag))})
-    # DynamoDB's IN takes at most 100 operands.
+    # DynamoDB's IN takes at most 100 operands, so more versions are treated like none.
     return versions if versions and len(versions) <= 100 else [0]
 
 

@@ -11,7 +11,8 @@ from local.stack import HOST
 class Attacker:
     """A web server on this machine. `pages` are its pages by path.
 
-    `visits` are the paths and headers of the requests that it has received.
+    `visits` are the paths and headers of the requests that it has received. `same_site` and
+    `other_site` are its URLs: one on the same site as the console, one on another site.
     """
 
     def __init__(self) -> None:

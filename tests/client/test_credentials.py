@@ -88,13 +88,16 @@ class Sources:
     def container(self, url: str) -> None:
         self._environment.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{url}/keys")
 
-    def process(self, source: str) -> Path:
-        """A program that prints credentials after `source`; returns the file with its runs."""
+    def process(self, statements: str) -> Path:
+        """A program that executes Python `statements`, then prints credentials.
+
+        Returns a file to which the program adds a line each time it runs.
+        """
         runs = self._folder / "runs"
         program = self._folder / "program.py"
         program.write_text(
             "import os, sys, time\n"
-            f"open({str(runs)!r}, 'a').write('run\\n')\n{source}\n"
+            f"open({str(runs)!r}, 'a').write('run\\n')\n{statements}\n"
             'print(\'{"Version": 1, "AccessKeyId": "AKIA", "SecretAccessKey": "secret"}\')\n'
         )
         self._configure(f"credential_process = {sys.executable} -S {program}")
@@ -128,7 +131,7 @@ def succeeds(verify: Verify) -> bool:
 
 
 @pytest.mark.parametrize("source", HTTP_SOURCES)
-def test_a_silent_provider_ends_in_the_deadline(
+def test_a_call_with_a_silent_provider_ends_at_its_deadline(
     connect: Callable[..., Verify], sources: Sources, source: Callable[[Sources, str], None]
 ) -> None:
     with silence() as url:
@@ -150,7 +153,7 @@ def test_waiting_calls_share_one_run_of_a_slow_program(
     assert runs.read_text() == "run\n"
 
 
-def test_the_pool_of_the_event_loop_stays_free(api: StandIn, sources: Sources) -> None:
+def test_the_thread_pool_of_the_event_loop_stays_free(api: StandIn, sources: Sources) -> None:
     with silence() as url:
         sources.web_identity(url)
 
@@ -175,7 +178,7 @@ from botocore.credentials import RefreshableCredentials
 from serverless_sessions import Sessions
 
 warnings.simplefilter("ignore")  # Python warns of a fork while threads run
-url, token, started, is_passed = sys.argv[1:]
+url, token, started, passes_credentials = sys.argv[1:]
 parent = os.getpid()
 keys = {"access_key": "AKIA", "secret_key": "secret", "token": "token"}
 
@@ -193,7 +196,7 @@ credentials = RefreshableCredentials.create_from_metadata(
 sessions = Sessions(
     url,
     region="us-east-1",
-    credentials=credentials if is_passed == "True" else None,
+    credentials=credentials if passes_credentials == "True" else None,
     verify_deadline_seconds=60,
 )
 threading.Thread(target=sessions.verify, args=(token,), daemon=True).start()
@@ -207,14 +210,16 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-@pytest.mark.parametrize("is_passed", [False, True], ids=["looked up", "passed"])
-def test_a_process_that_is_forked_meanwhile_starts_anew(
-    api: StandIn, sources: Sources, is_passed: bool
+@pytest.mark.parametrize(
+    "passes_credentials", [False, True], ids=["credentials looked up", "credentials passed"]
+)
+def test_a_process_forked_during_a_lookup_makes_its_own_lookup(
+    api: StandIn, sources: Sources, passes_credentials: bool
 ) -> None:
-    """A thread that the child does not have holds the lock when the process is forked."""
+    """During the fork, a thread of the parent holds the lock. The child has no such thread."""
     runs = sources.process("time.sleep(60)")
     done = subprocess.run(
-        [sys.executable, "-c", FORK, api.url, TOKEN, str(runs), str(is_passed)],
+        [sys.executable, "-c", FORK, api.url, TOKEN, str(runs), str(passes_credentials)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         timeout=50,
         check=False,
@@ -223,10 +228,13 @@ def test_a_process_that_is_forked_meanwhile_starts_anew(
 
 
 class Renewing:
-    """Temporary credentials with the access keys AKIA0, AKIA1, … that a thread can renew."""
+    """Temporary credentials that can be renewed. The access keys are AKIA0, AKIA1, …
 
-    def __init__(self, seconds: float, end: str = "") -> None:
-        self._end = end
+    The first ones expire after `seconds`. A renewal waits for `may_renew`.
+    """
+
+    def __init__(self, seconds: float, token_suffix: str = "") -> None:
+        self._token_suffix = token_suffix
         self.may_renew = threading.Event()
         self.is_broken = False
         self._count = 0
@@ -249,7 +257,7 @@ class Renewing:
         return {
             "access_key": key,
             "secret_key": "secret",
-            "token": f"token{self._end}",
+            "token": f"token{self._token_suffix}",
             "expiry_time": expiry.isoformat(),
         }
 
@@ -261,7 +269,7 @@ def keys_of(api: StandIn) -> list[str]:
     ]
 
 
-def test_credentials_that_are_due_serve_until_new_ones_are_there(
+def test_credentials_due_for_renewal_are_used_until_they_are_renewed(
     connect: Callable[..., Verify], api: StandIn
 ) -> None:
     renewing = Renewing(seconds=300)
@@ -316,7 +324,7 @@ def sts_error(status: int, code: str) -> Callable[[Received], Reply]:
 
 
 @pytest.mark.parametrize("source", [Sources.web_identity, Sources.assumed_role])
-def test_a_role_that_sts_refuses_is_no_credentials(
+def test_a_role_that_sts_refuses_means_no_credentials(
     connect: Callable[..., Verify],
     sources: Sources,
     source: Callable[[Sources, str], None],
@@ -395,16 +403,16 @@ def test_answers_of_a_container(
             assert "secret" not in str(failed.value)
 
 
-@pytest.mark.parametrize("source", ["sys.exit(1)", "print('no JSON'); sys.exit()"])
-def test_a_program_that_fails_is_no_credentials(
-    connect: Callable[..., Verify], sources: Sources, source: str
+@pytest.mark.parametrize("statements", ["sys.exit(1)", "print('no JSON'); sys.exit()"])
+def test_a_program_that_fails_means_no_credentials(
+    connect: Callable[..., Verify], sources: Sources, statements: str
 ) -> None:
-    sources.process(source)
+    sources.process(statements)
     with pytest.raises(NoCredentials):
         connect(verify_deadline_seconds=PATIENT)()
 
 
-def test_a_file_that_is_missing_is_no_credentials(
+def test_a_missing_token_file_means_no_credentials(
     connect: Callable[..., Verify], sources: Sources, tmp_path: Path
 ) -> None:
     sources.web_identity("http://127.0.0.1:1")
@@ -413,7 +421,7 @@ def test_a_file_that_is_missing_is_no_credentials(
         connect(verify_deadline_seconds=PATIENT)()
 
 
-def test_keys_of_the_environment_with_a_line_break_are_named(
+def test_the_error_names_the_environment_key_that_has_a_line_break(
     connect: Callable[..., Verify], monkeypatch: pytest.MonkeyPatch, api: StandIn
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
@@ -424,10 +432,10 @@ def test_keys_of_the_environment_with_a_line_break_are_named(
     assert api.requests == []
 
 
-def test_renewed_keys_that_no_request_can_contain_are_not_shown(
+def test_an_error_does_not_show_renewable_keys_with_a_line_break(
     connect: Callable[..., Verify], api: StandIn
 ) -> None:
-    renewing = Renewing(seconds=3600, end="hidden\n")
+    renewing = Renewing(seconds=3600, token_suffix="hidden\n")
     with pytest.raises(Unavailable, match="malformed") as failed:
         connect(credentials=renewing.credentials)()
     assert "hidden" not in f"{failed.value} {failed.value.__cause__}"

@@ -37,9 +37,7 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 @pytest.fixture(scope="module")
 def built(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a bundle for Lambda, with the packages' wheels for its machine, built without
-    Docker.
-    """
+    """Return a bundle for `target`, with wheels for its platform, built without Docker."""
     folder = tmp_path_factory.mktemp("bundle")
     bundle.build(folder, target)
     return folder
@@ -65,7 +63,7 @@ def test_extensions_are_for_the_machine_that_runs_them(built: Path, target: Targ
         assert target != LAMBDA or name.endswith("aarch64-linux-gnu.so")
 
 
-def test_bundle_contains_only_the_functions(built: Path) -> None:
+def test_bundle_contains_the_functions_but_no_lock_file_and_no_commands(built: Path) -> None:
     for package in ("session_api", "session_audit", "session_authorizer"):
         assert (built / package / "handler.py").is_file()
     assert not {".lock", "bin"} & {path.name for path in built.iterdir()}
@@ -108,8 +106,8 @@ def test_without_an_interpreter_a_bundle_has_no_byte_code(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("without_interpreter")
-def test_without_an_interpreter_the_deployment_says_what_that_costs() -> None:
-    """It prints this once for all functions."""
+def test_without_an_interpreter_the_deployment_warns_of_slower_cold_starts() -> None:
+    """It prints one warning for all functions."""
     _, stack = synthesize()
 
     [warning] = Annotations.from_stack(stack).find_warning("*", Match.any_value())
@@ -139,8 +137,10 @@ def test_digest_depends_on_byte_code_but_not_on_the_patch_version(
     assert without != old == new
 
 
-def test_interpreter_has_the_required_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A configured interpreter that does not work is ignored, like a missing one."""
+def test_interpreter_without_the_required_version_is_ignored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A configured interpreter is also ignored if it is missing or fails."""
     for named in ("/nowhere/python3.1", sys.executable, "/bin/false"):
         find_interpreter.cache_clear()
         monkeypatch.setenv("PYTHON_3_1", named)

@@ -21,7 +21,7 @@ RULES_IN_WORDS = (
     "not a cursor that a page came with",
     "made for another query",
     "either session_id or user_id",
-    "not later than until",
+    "must not be later than until",
     "seconds, the absolute timeout",
     "a number has at most 38 digits",
     "data nests at most 30 levels deep",

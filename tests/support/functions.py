@@ -15,9 +15,9 @@ import pytest
 from tests.support.seam import seam
 from tests.support.template import ROOT, resources
 
-# The actor of the authorizer's writes in the trail.
+# For writes of the authorizer, the trail names this actor.
 ROLE = "arn:aws:iam::111122223333:role/session-authorizer"
-# The keys are logical ids without the hash.
+# The keys are logical ids without the hash that CDK adds at the end.
 _NAMES = {
     "StorageSessions": "sessions",
     "StorageSessionAudit": "audit",

@@ -7,8 +7,8 @@ user, so a log-in creates a new session.
 | | calls |
 | --- | --- |
 | first access to a session | `verify` |
-| save | `change` with the keys that have changed; `create` for a new session |
-| save after a log-in | `create` with all values, then a final window for the visitor's session |
+| save | `change` with the values that have changed; `create` for a new session |
+| save after a log-in | `create` with all values, then a final `renew` of the visitor's session |
 | `cycle_key` | `rotate`; for a visitor, the next save works as after a log-in |
 
 The key of a new session is generated in this process, and the next save stores it in the service.
@@ -131,7 +131,7 @@ class SessionStore(SessionBase):
     def save(self, must_create: bool = False) -> None:
         """Store a new session, or the changes of the values and of the expiry.
 
-        Keys that only other requests have changed are not overwritten. The session key changes if
+        Values that only other requests have changed are not overwritten. The session key changes if
         the user changes. Raises `UpdateError` if the session has ended.
         """
         self._run(self._save(must_create))
@@ -140,7 +140,7 @@ class SessionStore(SessionBase):
         await self._arun(self._save(must_create))
 
     def delete(self, session_key: str | None = None) -> None:
-        """End the session whose current key is `session_key`, or else this session."""
+        """End the session whose current key is `session_key`. If it is None, end this session."""
         plan = self._delete(Secret(session_key))
         del session_key
         self._run(plan)
@@ -153,9 +153,9 @@ class SessionStore(SessionBase):
     def flush(self) -> None:
         """End the session, and continue without one.
 
-        Django's `get_user` calls this method if the session does not match the user's password. The
-        session may not match because another request is just changing the password. That request
-        then still uses the session, so it is not ended.
+        Django's `get_user` calls this method if the session does not match the user's password. One
+        possible cause is another request that is changing the password at the same time. That
+        request still uses the session, so the session is not ended in this case.
         """
         if _is_called_by_get_user():
             self._run(self._end_if_current())
@@ -349,7 +349,7 @@ class SessionStore(SessionBase):
 
 
 def _is_called_by_get_user() -> bool:
-    """Return whether `get_user` is the caller: the user's password has changed."""
+    """Return whether `get_user` is the caller. It calls if the user's password has changed."""
     caller = sys._getframe(2)
     return caller.f_code in (auth.get_user.__code__, auth.aget_user.__code__)
 
