@@ -6,11 +6,22 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
-from local.stack import HOST, ROOT, LocalError, LocalStack, cdk, environment
+from local.stack import (
+    HOST,
+    ROOT,
+    LocalError,
+    LocalStack,
+    await_start,
+    cdk,
+    environment,
+    require_free,
+)
 from serverless_sessions.operate.deployment import execute_api_url
 
 _WEB_APPS = ("django", "flask", "fastapi")
+_END_SECONDS = 10
 
 
 def run_example(stack: LocalStack, app: str) -> None:
@@ -21,22 +32,40 @@ def run_example(stack: LocalStack, app: str) -> None:
         _serve(stack, app)
 
 
+def _web_port() -> int:
+    port = os.environ.get("WEB_PORT") or "8000"
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise LocalError(f"WEB_PORT must be a port number, not '{port}'.")
+    return int(port)
+
+
 def require_example(app: str) -> None:
+    """Raise `LocalError` if there is no such example, or its port can't be used."""
     if app not in (*_WEB_APPS, "protected_api"):
         raise LocalError(f"APP must be django, flask, fastapi or protected_api, not '{app}'.")
+    if app in _WEB_APPS:
+        require_free(_web_port(), "WEB_PORT")
 
 
 def _serve(stack: LocalStack, app: str) -> None:
-    port = os.environ.get("WEB_PORT") or "8000"
+    port = _web_port()
     keys = stack.credentials(app, "execute-api:Invoke")
     file = f"examples/{app}_app/app.py"
-    print(f"\nOpen http://{HOST}:{port} in two browsers; the app is {file}.\n", flush=True)
-    process = subprocess.run(  # noqa: S603
+    process = subprocess.Popen(  # noqa: S603
         [sys.executable, ROOT / file],
-        env=environment() | stack.environment(keys) | {"WEB_PORT": port},
+        env=environment() | stack.environment(keys) | {"WEB_PORT": str(port)},
     )
-    if process.returncode:
-        raise LocalError(f"{file} failed; its output is above.")
+    try:
+        if await_start(process, port):
+            print(f"\nOpen http://{HOST}:{port} in two browsers; the app is {file}.\n", flush=True)
+        if process.wait():
+            raise LocalError(f"{file} failed; its output is above.")
+    finally:
+        # Ctrl-C in a terminal reaches the app as well, which ends by itself then.
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_END_SECONDS)
+        process.kill()
+        process.wait()
 
 
 def _deploy_protected_api(stack: LocalStack) -> None:

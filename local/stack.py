@@ -120,8 +120,7 @@ def running(stack: LocalStack) -> Iterator[None]:
 
     Raises `LocalError` if the port is taken, a tool is missing or the deployment fails.
     """
-    if _is_open(stack.port):
-        raise LocalError(f"Port {stack.port} is taken; choose another one with PORT=….")
+    require_free(stack.port, "PORT")
     stack.folder.mkdir(parents=True, exist_ok=True)
     stack.outputs_file.unlink(missing_ok=True)
     log = stack.folder / "ministack.log"
@@ -145,7 +144,10 @@ def running(stack: LocalStack) -> Iterator[None]:
         )
     try:
         with step("start MiniStack"):
-            _await_start(process, stack.port, log)
+            if not await_start(process, stack.port):
+                raise LocalError(
+                    f"{log.read_text()}\nMiniStack did not start; its output is above."
+                )
         _deploy(stack)
         yield
     finally:
@@ -238,12 +240,31 @@ def _is_open(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
-def _await_start(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def require_free(port: int, variable: str) -> None:
+    """Raise `LocalError` if nothing can listen on the port, which `variable` sets."""
+    with socket.socket() as probe:
+        # As servers do, so that connections that were closed a moment ago don't matter.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except PermissionError as error:
+            raise LocalError(
+                f"You may not listen on port {port}; choose one above 1023 with {variable}=…."
+            ) from error
+        except OSError as error:
+            raise LocalError(
+                f"Port {port} is taken; choose another one with {variable}=…."
+            ) from error
+
+
+def await_start(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until the process listens on the port. Returns False if it ends or takes too long."""
     deadline = time.monotonic() + _START_SECONDS
     while not _is_open(port):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise LocalError(f"{log.read_text()}\nMiniStack did not start; its output is above.")
+            return False
         time.sleep(0.05)
+    return True
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from local.stack import HOST
+from local.stack import HOST, LocalError, require_free
 from tests.support.ports import free_port
 from tests.support.template import ROOT
 
@@ -41,6 +41,29 @@ def test_port_in_use_gives_a_message() -> None:
 
     assert done.returncode == 1
     assert done.stderr == f"Port {port} is taken; choose another one with PORT=….\n"
+
+
+def test_taken_port_of_an_example_is_reported_before_the_deployment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with listening() as port:
+        monkeypatch.setenv("WEB_PORT", str(port))
+        done = local("example", "flask", port=free_port())
+
+    assert done.returncode == 1
+    assert done.stderr == f"Port {port} is taken; choose another one with WEB_PORT=….\n"
+
+
+def test_port_that_needs_more_rights_is_reported_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+
+    with pytest.raises(LocalError, match="^You may not listen on port 82; choose one above 1023"):
+        require_free(82, "PORT")
 
 
 @pytest.mark.parametrize("port", ["abc", "0", "65536", "-1"])
