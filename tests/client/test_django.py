@@ -36,12 +36,12 @@ VERIFY, CREATE = "POST /sessions/verify", "POST /sessions"
 
 
 def guide_settings() -> dict[str, Any]:
-    """Return the settings that docs/integrating.md recommends."""
-    section = (ROOT / "docs/integrating.md").read_text().split("\n## ")[1]
-    [snippet] = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    """Return the settings that docs/integrating/django.md recommends."""
+    page = (ROOT / "docs/integrating/django.md").read_text()
+    [snippet] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
     snippet = re.sub(r"os\.environ\[.*?\]", '""', snippet)
-    exec(compile(snippet, "docs/integrating.md", "exec"), names)  # noqa: S102
+    exec(compile(snippet, "docs/integrating/django.md", "exec"), names)  # noqa: S102
     return {name: value for name, value in names.items() if name.isupper()}
 
 

@@ -35,8 +35,8 @@ class Row(NamedTuple):
 
 
 def _rows() -> list[Row]:
-    guide = (ROOT / "docs/integrating.md").read_text()
-    section = guide.partition("## What a request does\n")[2].partition("\n## ")[0]
+    page = (ROOT / "docs/integrating/requests.md").read_text()
+    section = page.partition("\n## ")[0]
     cells = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:1] == "|"]
     return [
         Row(request, where, re.findall("`(.*?)`", calls), token, cookie)

@@ -1,4 +1,4 @@
-"""Checks the costs in the README's table, row by row, with the units that DynamoDB Local
+"""Checks the costs in the table of docs/costs.md, row by row, with the units that DynamoDB Local
 reports.
 """
 
@@ -18,7 +18,7 @@ from tests.support.seam import seam
 from tests.support.template import ROOT
 from tests.support.tokens import successor
 
-README = (ROOT / "README.md").read_text()
+COSTS = (ROOT / "docs/costs.md").read_text()
 PRICES = {"read": 0.125, "write": 0.625}  # dollars for a million units, on demand, us-east-1
 
 pytestmark = ON_DYNAMODB_LOCAL
@@ -58,7 +58,7 @@ class Meter:
 
     @property
     def units(self) -> str:
-        """The units in the format of the README's table."""
+        """The units in the format of that table."""
         index = f" + {self.index:g} of the index" if self.index else ""
         return f"{self.table:g} {self.kind}{index}"
 
@@ -78,7 +78,7 @@ def meter(api: Api) -> Iterator[Meter]:
 
 def row(operation: str) -> list[str]:
     """Return the cells of the cost table's row for `operation`."""
-    table = README.partition("### Cost of a million operations")[2].partition("\n#")[0]
+    table = COSTS.partition("## A million operations")[2].partition("\n#")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     [cells_of_row] = [
         cells for cells in rows if cells and operation in re.split(", (?:also )?", cells[0])

@@ -44,10 +44,10 @@ def test_tests_deploy_the_settings_that_they_rely_on(
     assert deployed == edited | {"settings": SETTINGS, "stages": STAGES}
 
 
-def test_readme_has_the_defaults() -> None:
+def test_documentation_has_the_defaults() -> None:
     """The value after a semicolon is for another stage."""
-    readme = (ROOT / "README.md").read_text()
-    rows = dict(re.findall(r"^\| `(\w+)` \| `?(.+?)`?(?:; .*)? \|", readme, re.MULTILINE))
+    page = (ROOT / "docs/configuration.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| `?(.+?)`?(?:; .*)? \|", page, re.MULTILINE))
 
     assert {name: rows[name] for name in SETTINGS} == {
         name: value if isinstance(value, str) else json.dumps(value)

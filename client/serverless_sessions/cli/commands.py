@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 try:
     import click
 except ImportError:
-    sys.exit("The command line needs more: pip install 'serverless-sessions[cli]'")
+    sys.exit("The command line needs the extra 'cli' of serverless-sessions.")
 from botocore.exceptions import BotoCoreError, ClientError
 
 from serverless_sessions import AsyncSessions, Sessions
@@ -361,9 +361,7 @@ def console(service: Service, stage: str | None, port: int, no_browser: bool) ->
     try:
         from serverless_sessions.console.server import listen, serve
     except ImportError as error:
-        raise Failed(
-            "The console needs more: pip install 'serverless-sessions[console]'"
-        ) from error
+        raise Failed("The console needs the extra 'console' of serverless-sessions.") from error
     if stage:
         service = Service(service.account, stage, None)
     account, url = service.account, service.url
