@@ -12,7 +12,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo console example invoke test test-quick test-browser test-frameworks test-wheels wheels fuzz soak bench check format bootstrap deploy smoke redrive lock clean
+.PHONY: help setup run demo console example invoke test test-quick test-browser test-frameworks test-wheels wheels coverage fuzz soak bench docs check format bootstrap synth diff deploy destroy sessions smoke redrive lock clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -32,11 +32,12 @@ example: setup ## Run an example on its own local stack (APP=flask, django, fast
 invoke: setup ## Invoke a function of the running local stack with an event (EVENT=events/…)
 	@.venv/bin/python -m local invoke "$(EVENT)"
 
-# The tests run in two processes at a time. End-to-end tests need little CPU, because they mostly wait.
+# With TESTS, these tests alone run. Otherwise the tests run in two processes at a time. End-to-end tests need little CPU, because they mostly wait.
 SECOND = tests/client tests/e2e
-test: setup .venv-dynamodb/.ready ## Run all tests except test-browser and test-frameworks
+test: setup .venv-dynamodb/.ready ## Run all tests except test-browser and test-frameworks (TESTS=tests/unit)
 	@mkdir -p .local
-	@.venv/bin/python -m pytest $(SECOND) > .local/tests.log 2>&1 & second=$$!; \
+	@$(if $(TESTS),exec .venv/bin/python -m pytest $(TESTS);) \
+	  .venv/bin/python -m pytest $(SECOND) > .local/tests.log 2>&1 & second=$$!; \
 	  trap 'kill $$second; wait $$second; exit 130' INT TERM; \
 	  .venv/bin/python -m pytest $(SECOND:%=--ignore=%); others=$$?; \
 	  wait $$second; second=$$?; cat .local/tests.log; exit $$((others || second))
@@ -55,6 +56,12 @@ test-browser: ## Test the console and the examples in this machine's Chromium
 # SUITES="flask allauth" runs only these two.
 test-frameworks: setup .local/frameworks/.ready ## Run the frameworks' own test suites on our sessions (SUITES=…)
 	@PYTHONPATH=.:functions:client .venv/bin/python -m tests.frameworks $(SUITES)
+
+# The tiers that run in one process, without the deployed stack.
+coverage: setup .venv-dynamodb/.ready ## Measure the covered branches of functions/ and client/, with a threshold
+	@BACKEND="lean in memory" .venv/bin/coverage run -m pytest --quiet \
+	  tests/unit tests/functional tests/console tests/client $(SLOW:%=--ignore=%)
+	@.venv/bin/coverage report
 
 wheels: setup ## Build the client's wheel and source distribution into dist/, reproducibly
 	@rm -rf dist
@@ -84,10 +91,16 @@ soak: setup .venv-dynamodb/.ready ## Run the simulations and the tests of races 
 bench: setup .venv-dynamodb/.ready ## Measure the numbers in docs/performance.md (ARGS="limits --long")
 	@.venv/bin/python -m bench $(ARGS)
 
-check: setup ## Check format, lint and types
+docs: setup .venv-docs/.ready website/node_modules/.ready ## Build the site in .local/site and check its links
+	@.venv-docs/bin/python website/api_page.py
+	@.venv-docs/bin/zensical build --strict --clean
+	@.venv-docs/bin/python website/links.py .local/site
+
+check: docs ## Check format, lint, types, spelling and the site
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
+	@.venv/bin/typos
 
 format: setup ## Format the code and fix what can be fixed
 	@.venv/bin/ruff check --fix .
@@ -99,6 +112,12 @@ IN_REGION = AWS_REGION=$$(.venv/bin/python -m infra.region) || exit; export AWS_
 bootstrap: setup ## Prepare the AWS account and region of your credentials for the CDK
 	@$(IN_REGION) node_modules/.bin/cdk bootstrap
 
+synth: setup ## Print the CloudFormation template (STAGE=dev)
+	@node_modules/.bin/cdk synth --context stage=$(STAGE)
+
+diff: setup ## Compare the template with what is deployed (STAGE=dev)
+	@$(IN_REGION) node_modules/.bin/cdk diff --context stage=$(STAGE)
+
 # Without a terminal the CDK refuses to broaden permissions, unless YES=1 says that nobody is asked.
 # With REVERT_DRIFT=1 CloudFormation also puts back what was changed by hand since.
 deploy: setup ## Deploy to your AWS account, then run the smoke test (STAGE=dev, YES=1, REVERT_DRIFT=1)
@@ -107,9 +126,15 @@ deploy: setup ## Deploy to your AWS account, then run the smoke test (STAGE=dev,
 	  $(if $(YES),--require-approval never) $(if $(REVERT_DRIFT),--revert-drift) && \
 	  .venv/bin/sessions --stage $(STAGE) smoke
 
+destroy: setup ## Delete a deployment; docs/deploying.md says what remains (STAGE=dev)
+	@$(IN_REGION) node_modules/.bin/cdk destroy --context stage=$(STAGE)
+
 # In the stage local, the operator is the root user of the running local stack.
 OPERATE = $(if $(filter local,$(STAGE)),env -u AWS_PROFILE -u AWS_SESSION_TOKEN AWS_REGION=us-east-1 \
   AWS_ENDPOINT_URL=http://127.0.0.1:$(PORT) AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test)
+
+sessions: setup ## Run the command line (STAGE=dev, ARGS="list ada")
+	@$(OPERATE) .venv/bin/sessions --stage $(STAGE) $(ARGS)
 
 smoke: setup ## Test a deployment with one short session (STAGE=dev)
 	@$(OPERATE) .venv/bin/sessions --stage $(STAGE) smoke
@@ -118,7 +143,7 @@ redrive: setup ## Play failed events back into the audit trail (STAGE=dev, DRY_R
 	@$(OPERATE) .venv/bin/sessions --stage $(STAGE) redrive $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes)
 
 lock: setup ## Compile the dependencies of pyproject.toml into requirements/
-	@for group in uv functions local dynamodb bench browser; do \
+	@for group in uv functions local dynamodb bench browser docs; do \
 	  $(COMPILE) --group $$group -o requirements/$$group.txt || exit; \
 	done
 	@$(COMPILE) pyproject.toml --all-extras --group development -o requirements/development.txt
@@ -127,7 +152,7 @@ lock: setup ## Compile the dependencies of pyproject.toml into requirements/
 	  --constraint requirements/frameworks.txt -o requirements/frameworks-sdists.txt
 
 clean: ## Remove environments, caches and build output
-	rm -rf dist .venv .venv-local .venv-dynamodb .venv-browser .venv-bench .venv-frameworks .local node_modules bench/stores/node_modules cdk.out .mypy_cache .pytest_cache .ruff_cache
+	rm -rf dist .venv .venv-local .venv-dynamodb .venv-browser .venv-bench .venv-docs .venv-frameworks .local node_modules bench/stores/node_modules website/node_modules docs/api-reference.html docs/redoc.standalone.js cdk.out .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -exec rm -rf {} +
 
 setup: .venv/.client .venv-local/.ready node_modules/.ready
@@ -165,8 +190,8 @@ node_modules/.development: node_modules/.ready
 	@.venv/bin/npm install --silent --no-save --no-audit --no-fund --ignore-scripts --include=dev
 	@touch $@
 
-bench/stores/node_modules/.ready: bench/stores/package-lock.json .venv/.ready
-	@.venv/bin/npm ci --prefix bench/stores --silent --no-audit --no-fund --ignore-scripts
+%/node_modules/.ready: %/package-lock.json .venv/.ready
+	@.venv/bin/npm ci --prefix $* --silent --no-audit --no-fund --ignore-scripts --omit=peer
 	@touch $@
 
 # The frameworks' own tests are in their source distributions.
