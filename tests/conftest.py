@@ -27,7 +27,10 @@ replace_aws_settings()
 def dynamodb() -> Iterator[str]:
     """The endpoint of AWS's own DynamoDB Local, one for the whole run."""
     if not (ROOT / ".venv-dynamodb/.ready").exists():
-        pytest.skip("DynamoDB Local is not installed; 'make test' does so")
+        # Skipping these tests would leave out half of all without anybody noticing.
+        pytest.exit(
+            "These tests need DynamoDB Local. 'make test TESTS=…' installs it and runs them.", 2
+        )
     with dynamodb_local() as endpoint:
         yield endpoint
 
