@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
+import clock as service_clock
 from serverless_sessions import AsyncSessions, Sessions
+from serverless_sessions._core import clock as client_clock
 from tests.client.blocking import Blocking
 from tests.support.service import Service
+
+
+@pytest.fixture
+def stopped_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the service and the client read one time, so that the lifetimes of cookies are exact."""
+    now = time.time()
+    for clock in (service_clock, client_clock):
+        monkeypatch.setattr(clock, "time", lambda: now)
 
 
 @pytest.fixture

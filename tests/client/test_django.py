@@ -633,6 +633,7 @@ def test_set_expiry_keeps_the_key(browser: Client, service: Service) -> None:
     assert calls(service) == [VERIFY, "PATCH /sessions/…"]
 
 
+@pytest.mark.usefixtures("stopped_clocks")
 def test_cookie_that_gains_or_loses_its_expiry_date_has_a_new_token(
     browser: Client, service: Service
 ) -> None:

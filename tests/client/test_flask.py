@@ -386,6 +386,7 @@ def test_ended_session_is_empty(browser: FlaskClient, app: Flask, service: Servi
     assert browser.get("/read").json == {"a": "1"}
 
 
+@pytest.mark.usefixtures("stopped_clocks")
 def test_permanent_session_has_flask_s_lifetime(
     app: Flask, browser: FlaskClient, service: Service
 ) -> None:
