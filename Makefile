@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .PHONY: help setup run demo console example invoke test test-quick test-browser test-frameworks test-wheels wheels coverage fuzz soak bench docs check format bootstrap synth diff deploy destroy sessions smoke redrive lock clean
 
 help: ## List these targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 22
 
 run: setup ## Deploy to a local AWS, show the life of a session and serve until Ctrl-C (PORT=4566)
 	@.venv/bin/python -m local run
@@ -152,7 +152,7 @@ lock: setup ## Compile the dependencies of pyproject.toml into requirements/
 	  --constraint requirements/frameworks.txt -o requirements/frameworks-sdists.txt
 
 clean: ## Remove environments, caches and build output
-	rm -rf dist .venv .venv-local .venv-dynamodb .venv-browser .venv-bench .venv-docs .venv-frameworks .local node_modules bench/stores/node_modules website/node_modules docs/api-reference.html docs/redoc.standalone.js cdk.out .mypy_cache .pytest_cache .ruff_cache
+	rm -rf dist .cache .venv .venv-local .venv-dynamodb .venv-browser .venv-bench .venv-docs .venv-frameworks .local node_modules bench/stores/node_modules website/node_modules docs/api-reference.html docs/redoc.standalone.js cdk.out .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -exec rm -rf {} +
 
 setup: .venv/.client .venv-local/.ready node_modules/.ready

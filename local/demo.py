@@ -71,7 +71,7 @@ def show_life(stack: LocalStack, sessions: Sessions) -> None:
 def show_commands(stack: LocalStack, sessions: Sessions, keys: Credentials) -> None:
     """Print commands for a second terminal, and create a session that they can show."""
     sessions.create("ada", client=Client(ip="203.0.113.7", user_agent="Firefox/150.0"))
-    print("In a second terminal:\n")
+    print("In a second terminal, which then uses this local stack instead of AWS:\n")
     print(exports(stack, keys), end="\n\n")
     print(*COMMANDS, sep="\n", end="\n\n")
 
@@ -91,7 +91,9 @@ _CURL = (
 COMMANDS = (
     ".venv/bin/sessions list ada",
     ".venv/bin/sessions trail ada",
-    _CURL + """--json '{"user_id": "grace"}' "$SESSIONS_URL/sessions\"""",
+    _CURL
+    + """--data '{"user_id": "grace"}' --header "Content-Type: application/json" \\
+  "$SESSIONS_URL/sessions\"""",
     _CURL + '"$SESSIONS_URL/events?order=asc&user_id=grace"',
 )
 

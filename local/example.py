@@ -57,7 +57,13 @@ def _serve(stack: LocalStack, app: str) -> None:
     )
     try:
         if await_start(process, port):
-            print(f"\nOpen http://{HOST}:{port} in two browsers; the app is {file}.\n", flush=True)
+            print(
+                f"\nOpen http://{HOST}:{port} in two browsers; the app is {file}. In a second"
+                " terminal, see what happened to a user's sessions:\n\n"
+                f'make sessions STAGE=local PORT={stack.port} ARGS="trail USER"\n\n'
+                "Serving until Ctrl-C.\n",
+                flush=True,
+            )
         if process.wait():
             raise LocalError(f"{file} failed; its output is above.")
     finally:

@@ -90,7 +90,7 @@ def sign_out_device(request: HttpRequest, session_id: str) -> HttpResponse:
         raise Http404 from error
     if device.user_id != str(request.user.pk):
         raise Http404  # it is the session of another user
-    sessions.revoke(session_id)
+    sessions.revoke(session_id, reason="device_signed_out")
     return redirect("/")
 
 
@@ -103,7 +103,7 @@ def log_out(request: HttpRequest) -> HttpResponse:
 @require_POST
 @login_required
 def sign_out_everywhere(request: HttpRequest) -> HttpResponse:
-    sessions.revoke_all(str(request.user.pk))
+    sessions.revoke_all(str(request.user.pk), reason="signed_out_everywhere")
     return redirect("/")
 
 

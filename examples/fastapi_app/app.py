@@ -77,7 +77,7 @@ async def sign_out_device(session_id: str, user: User) -> Response:
         raise HTTPException(404) from error
     if device.user_id != user:
         raise HTTPException(404)  # it is the session of another user
-    await sessions.revoke(session_id)
+    await sessions.revoke(session_id, reason="device_signed_out")
     return home()
 
 
@@ -89,7 +89,7 @@ async def log_out(session: Session) -> Response:
 
 @app.post("/sign-out-everywhere")
 async def sign_out_everywhere(user: User) -> Response:
-    await sessions.revoke_all(user)
+    await sessions.revoke_all(user, reason="signed_out_everywhere")
     return home()
 
 

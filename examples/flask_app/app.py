@@ -63,7 +63,7 @@ def sign_out_device(session_id: str) -> Response:
         abort(404)
     if device.user_id != current_user():
         abort(404)  # it is the session of another user
-    server_sessions.sessions.revoke(session_id)
+    server_sessions.sessions.revoke(session_id, reason="device_signed_out")
     return redirect("/")
 
 
@@ -75,7 +75,7 @@ def log_out() -> Response:
 
 @app.post("/sign-out-everywhere")
 def sign_out_everywhere() -> Response:
-    server_sessions.sessions.revoke_all(current_user())
+    server_sessions.sessions.revoke_all(current_user(), reason="signed_out_everywhere")
     return redirect("/")
 
 

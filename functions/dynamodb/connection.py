@@ -204,6 +204,12 @@ class _Reader(io.BufferedReader):
     def close(self) -> None:
         """Do nothing, because `HTTPResponse` calls this after every answer."""
 
+    def flush(self) -> None:
+        """Do nothing. There is nothing to write, and the socket may have been closed before.
+
+        From Python 3.13 on, an error that `HTTPResponse` gets here at its end is in the log.
+        """
+
 
 class _Received(io.RawIOBase):
     """What arrives on a socket until `deadline`. Without a deadline, nothing is read.

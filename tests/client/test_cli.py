@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from serverless_sessions import Client, Sessions
 from serverless_sessions._core import clock
 from serverless_sessions.cli.commands import Service as Cli
-from serverless_sessions.cli.commands import Since, main
+from serverless_sessions.cli.commands import Time, main
 from serverless_sessions.operate.account import Account
 from serverless_sessions.operate.report import as_json
 from serverless_sessions.wording import Moment, duration
@@ -314,6 +314,21 @@ def test_trail_reads_oldest_first(run: Run) -> None:
     assert run("trail", "ada", "--since", "2099-01-01").exit_code == 1
 
 
+def test_trail_of_a_period(run: Run) -> None:
+    """The beginning is part of it, and the end is not."""
+    audit = function("session_audit")
+    for name in ("created", "updated", "revoked"):
+        audit.lambda_handler(sample(f"stream_{name}"), lambda_context())
+    created, updated, revoked = (
+        line.split("\t")[0] for line in run("trail", "ada").stdout.split("\n")[:3]
+    )
+
+    done = run("trail", "ada", "--since", updated, "--until", revoked)
+
+    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == ["updated"]
+    assert run("trail", "ada", "--until", created).exit_code == 1
+
+
 @pytest.mark.parametrize("since", ["yesterday", "0h", "2026-13-01", "h"])
 def test_invalid_since_is_a_usage_error(run: Run, since: str) -> None:
     done = run("trail", "ada", "--since", since)
@@ -330,7 +345,7 @@ def test_since_counts_back_from_now(
 ) -> None:
     monkeypatch.setattr(clock, "time", lambda: 1_795_435_200.5)
 
-    assert Since().convert(since, None, None) == 1_795_435_200 - seconds
+    assert Time().convert(since, None, None) == 1_795_435_200 - seconds
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,10 @@ class Checkout:
     def make(self, *arguments: str, **variables: str) -> tuple[int, str, list[str]]:
         """Run `make`; return its exit code, its errors and the commands that it ran.
 
-        Nothing is configured but what `variables` say.
+        Nothing is configured but access keys and what `variables` say.
         """
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "FAIL": "0"}
+        environment |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
         done = subprocess.run(
             ["make", "--old-file=setup", "--no-print-directory", *arguments],  # noqa: S607
             cwd=self.folder,
@@ -95,6 +96,31 @@ def test_nothing_is_deployed_to_a_region_that_nobody_chose(
 
     assert code != 0
     assert errors.startswith("No AWS region is configured: set AWS_REGION, or")
+    assert calls == []
+
+
+@pytest.mark.parametrize("target", ["bootstrap", "diff", "deploy", "destroy"])
+def test_missing_credentials_are_reported_before_the_cdk_starts(
+    checkout: Checkout, target: str
+) -> None:
+    """The CDK says that it is "unable to resolve AWS account to use", and only after a while."""
+    no_keys = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    code, errors, calls = checkout.make(target, **no_keys, AWS_EC2_METADATA_DISABLED="true")
+
+    assert code != 0
+    assert errors.startswith("No AWS region is configured: set AWS_REGION")
+    assert "\nNo AWS credentials are configured: set AWS_PROFILE, or" in errors
+    assert calls == []
+
+
+@pytest.mark.parametrize("target", ["bootstrap", "diff", "deploy", "destroy"])
+def test_exports_of_the_local_stack_are_recognized(checkout: Checkout, target: str) -> None:
+    code, errors, calls = checkout.make(
+        target, AWS_REGION="us-east-1", AWS_ENDPOINT_URL="http://127.0.0.1:4566"
+    )
+
+    assert code != 0
+    assert errors.startswith("AWS_ENDPOINT_URL is http://127.0.0.1:4566, so this shell uses the")
     assert calls == []
 
 

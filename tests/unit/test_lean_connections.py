@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -24,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from dynamodb import client as lean
 from dynamodb import connection as connection_module
 from dynamodb.client import Client
-from dynamodb.connection import Connections
+from dynamodb.connection import Connections, _Connection
 from dynamodb.errors import TransientError
 from local.stack import HOST
 from tests.support.lean import AT_MOST, GOOD, ITEM, SHORT, connected, get, idle
@@ -491,3 +492,18 @@ def test_certificates_and_host_names_are_verified(
             else:
                 assert get(client) == get(client) == ITEM
                 assert server.connections == 1
+
+
+def test_response_can_be_discarded_after_its_connection() -> None:
+    """The garbage collector may close the stream first. Python 3.13 logs the error of a flush."""
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")
+        connection = _Connection(here)
+        connection._received.deadline = time.monotonic() + AT_MOST
+        response = HTTPResponse(connection, method="POST")  # type: ignore[arg-type]
+        response.begin()
+
+        connection._received.close()
+
+        response.close()

@@ -91,7 +91,7 @@ class User(click.ParamType[Any]):
             self.fail("this is not UTF-8", param)
 
 
-class Since(click.ParamType[Any]):
+class Time(click.ParamType[Any]):
     """A time as epoch seconds, from a duration before now (90s, 10m, 2h, 3d) or a time in UTC."""
 
     name = "time"
@@ -272,9 +272,19 @@ def _show(service: Service, id: str, with_data: bool) -> None:
 @command
 @click.argument("user", type=User(), required=False)
 @click.option("--session", "session_id", type=SessionId(), help="One session, instead of a user.")
-@click.option("--since", type=Since(), help="2h, 3d, 2026-11-22 or 2026-11-22T10:30 (UTC).")
-def trail(service: Service, user: str | None, session_id: str | None, since: int | None) -> None:
-    """Show the events of a user or of a session, oldest first."""
+@click.option("--since", type=Time(), help="2h, 3d, 2026-11-22 or 2026-11-22T10:30 (UTC).")
+@click.option("--until", type=Time(), help="The end of the period, in the same forms. Exclusive.")
+def trail(
+    service: Service,
+    user: str | None,
+    session_id: str | None,
+    since: int | None,
+    until: int | None,
+) -> None:
+    """Show the events of a user or of a session, oldest first.
+
+    The period applies to the time at which events were recorded.
+    """
     if (user is None) == (session_id is None):
         raise click.UsageError("Use either USER or --session ID.")
     with service.sessions() as sessions:
@@ -282,7 +292,7 @@ def trail(service: Service, user: str | None, session_id: str | None, since: int
         # results. In the other order it could be missing from both.
         pending = sessions.pending(session_id) if session_id else None
         events = sessions.events(
-            user_id=user, session_id=session_id, since=since, newest_first=False
+            user_id=user, session_id=session_id, since=since, until=until, newest_first=False
         )
         count = show(EVENT_TITLES, map(event_row, events))
     if pending:

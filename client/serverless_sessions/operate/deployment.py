@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from typing import Any
+from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
@@ -38,6 +39,13 @@ class Deployment:
         try:
             answer = self.client("cloudformation").describe_stacks(StackName=self.stack)
         except ClientError as error:
+            endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+            if urlsplit(endpoint).hostname in ("127.0.0.1", "localhost", "::1"):
+                raise OperationError(
+                    f"AWS_ENDPOINT_URL is {endpoint}, so this shell uses the local stack instead of"
+                    f" AWS, and can't find the stack {self.stack} there. Leave out --stage to use"
+                    " SESSIONS_URL. For AWS, use another terminal."
+                ) from error
             if error.response["Error"]["Code"] != "ValidationError":
                 raise
             raise OperationError(
