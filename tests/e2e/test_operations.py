@@ -188,6 +188,7 @@ def test_missing_permission_gives_a_message(
 
     assert code == 4
     assert message in err
+    assert ("this shell uses the local stack instead of AWS" in err) == (user != "may-read")
     assert err.count("\n") == 1
 
 
@@ -197,8 +198,10 @@ def test_missing_stack_gives_a_message(stack: LocalStack, operation: str) -> Non
     code, _, err = operate(operation, env=operator(stack), stage="dev")
 
     assert code == 1
-    assert err.startswith(f"Error: AWS_ENDPOINT_URL is {stack.endpoint}, so this shell uses the")
-    assert "can't find the stack Sessions-dev there" in err
+    assert err.startswith(
+        "Error: There is no stack Sessions-dev in us-east-1 of this account."
+        f" AWS_ENDPOINT_URL is {stack.endpoint}, so this shell uses the local stack instead of AWS."
+    )
 
 
 def test_missing_credentials_give_a_message(stack: LocalStack) -> None:

@@ -42,7 +42,7 @@ from serverless_sessions.cli.output import (
 from serverless_sessions.cli.tail import Tail
 from serverless_sessions.errors import NotAllowed, SessionNotFound, SessionsError, Unavailable
 from serverless_sessions.operate.account import Account, NoRegion
-from serverless_sessions.operate.deployment import Deployment
+from serverless_sessions.operate.deployment import Deployment, local_stack_hint
 from serverless_sessions.operate.redrive import buckets, redrive
 from serverless_sessions.operate.report import as_json, ask
 from serverless_sessions.operate.smoke import SETTLING_SECONDS, smoke
@@ -155,7 +155,10 @@ def translated_errors() -> Iterator[None]:
     except ClientError as error:
         code = error.response["Error"]["Code"]
         denied = code in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
-        raise Failed(str(error), _NOT_ALLOWED if denied else 1) from error
+        sentence = str(error)
+        if denied and (hint := local_stack_hint()):
+            sentence = f"{sentence.rstrip('.')}.{hint}"
+        raise Failed(sentence, _NOT_ALLOWED if denied else 1) from error
     except OSError as error:
         raise Failed(str(error)) from error
     except ValueError as error:

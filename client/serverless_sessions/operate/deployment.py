@@ -20,6 +20,17 @@ _PAUSE_SECONDS = 1
 _DEADLINE_SECONDS = 60
 
 
+def local_stack_hint() -> str:
+    """Return sentences to append to an error if this shell uses a local stack, else nothing."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    if urlsplit(endpoint).hostname not in ("127.0.0.1", "localhost", "::1"):
+        return ""
+    return (
+        f" AWS_ENDPOINT_URL is {endpoint}, so this shell uses the local stack instead of AWS. Leave"
+        " out --stage to use SESSIONS_URL. For AWS, use another terminal."
+    )
+
+
 class OperationError(SessionsError):
     """An operation on a deployment failed. The message is a sentence for the operator."""
 
@@ -39,17 +50,11 @@ class Deployment:
         try:
             answer = self.client("cloudformation").describe_stacks(StackName=self.stack)
         except ClientError as error:
-            endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
-            if urlsplit(endpoint).hostname in ("127.0.0.1", "localhost", "::1"):
-                raise OperationError(
-                    f"AWS_ENDPOINT_URL is {endpoint}, so this shell uses the local stack instead of"
-                    f" AWS, and can't find the stack {self.stack} there. Leave out --stage to use"
-                    " SESSIONS_URL. For AWS, use another terminal."
-                ) from error
             if error.response["Error"]["Code"] != "ValidationError":
                 raise
             raise OperationError(
                 f"There is no stack {self.stack} in {self.region} of this account."
+                + local_stack_hint()
             ) from error
         [stack] = answer["Stacks"]
         self._outputs = {
