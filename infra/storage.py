@@ -1,7 +1,8 @@
-"""The two tables, for sessions and for their audit trail."""
+"""The tables, for sessions, for their audit trail, and for the timers of prompt expiry."""
 
 from __future__ import annotations
 
+from aws_cdk import Acknowledgment, RemovalPolicy, Validations
 from aws_cdk import aws_dynamodb as dynamodb
 from constructs import Construct
 
@@ -14,7 +15,8 @@ USER_INDEX = "UserIndex"
 class Storage(Construct):
     """`sessions`, whose stream has a record of every change, and `audit`, which keeps the events.
 
-    `audit` has a stream only if events are sent to a bus.
+    `audit` has a stream only if events are sent to a bus. `timers` is None unless expired sessions
+    are deleted promptly.
     """
 
     def __init__(self, scope: Construct, id: str, *, settings: Settings) -> None:
@@ -62,3 +64,27 @@ class Storage(Construct):
             removal_policy=settings.removal_policy,
             deletion_protection=settings.deletion_protection,
         )
+        self.timers = self._timers() if settings.prompt_expiry else None
+
+    def _timers(self) -> dynamodb.TableV2:
+        """Create the table of the timers, which say when to look at a session again.
+
+        Nothing in it needs protection: without a timer, TTL deletes the session. The table goes
+        when the setting is switched off.
+        """
+        table = dynamodb.TableV2(
+            self,
+            "Timers",
+            partition_key=dynamodb.Attribute(name="Slot", type=dynamodb.AttributeType.STRING),
+            sort_key=dynamodb.Attribute(name="Due", type=dynamodb.AttributeType.STRING),
+            billing=dynamodb.Billing.on_demand(),
+            time_to_live_attribute=TTL_ATTRIBUTE,
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+        Validations.of(table).acknowledge(
+            Acknowledgment(
+                id="AwsSolutions-DDB3",
+                reason="A restored timer would be of no use: it is due within days or in the past",
+            )
+        )
+        return table

@@ -16,14 +16,15 @@ from aws_cdk.assertions import Match, Template
 from cdk_nag import AwsSolutionsChecks, ServerlessChecks
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.support.template import ROOT, document, resources, synthesize, template
+from tests.support.template import FULL, ROOT, document, resources, synthesize, template
 
-STAGES = ["dev", "prod", "local"]
+STAGES = ["dev", "prod", "local", FULL]
 DAY = 86_400
+TTL = {"AttributeName": "ExpirationTime", "Enabled": True}
 
 
 def table(name: str, stage: str = "dev") -> dict[str, Any]:
-    """Return `Sessions` or `SessionAudit`."""
+    """Return `Sessions`, `SessionAudit` or `Timers`."""
     tables = resources("AWS::DynamoDB::GlobalTable", stage)
     [properties] = [table for logical_id, table in tables.items() if logical_id[7:-8] == name]
     return dict(properties)
@@ -42,10 +43,31 @@ def test_ttl_is_on_expiration_time(stage: str, name: str) -> None:
 
     With another attribute, items would silently stay.
     """
-    assert table(name, stage)["TimeToLiveSpecification"] == {
-        "AttributeName": "ExpirationTime",
-        "Enabled": True,
+    assert table(name, stage)["TimeToLiveSpecification"] == TTL
+
+
+def test_timers_have_their_keys_and_ttl_and_no_copies() -> None:
+    """They can be lost: TTL ends the session whose timer is missing, only later."""
+    timers = table("Timers", FULL)
+    [replica] = timers["Replicas"]
+    [resource] = [
+        resource
+        for name, resource in document(FULL)["Resources"].items()
+        if name.startswith("StorageTimers")
+    ]
+
+    assert [key["AttributeName"] for key in timers["KeySchema"]] == ["Slot", "Due"]
+    assert {d["AttributeName"]: d["AttributeType"] for d in timers["AttributeDefinitions"]} == {
+        "Slot": "S",
+        "Due": "S",
     }
+    assert timers["BillingMode"] == "PAY_PER_REQUEST"
+    assert timers["TimeToLiveSpecification"] == TTL
+    assert "StreamSpecification" not in timers
+    assert "GlobalSecondaryIndexes" not in timers
+    assert "PointInTimeRecoverySpecification" not in replica
+    assert "DeletionProtectionEnabled" not in replica
+    assert resource["DeletionPolicy"] == "Delete"
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -37,6 +37,7 @@ SETTINGS: dict[str, Any] = {
     "audit_retention_days": 400,
     "unrecorded_events": ["renewed", "confirmed"],
     "record_anonymous": False,
+    "prompt_expiry": False,
     "dynamodb_client": "lean",
     "memory_mb": 512,
     "snap_start": False,
@@ -51,6 +52,9 @@ STAGES: dict[str, dict[str, Any]] = {
     "prod": {"log_retention": "ONE_YEAR", "removal_policy": "RETAIN", "deletion_protection": True},
     "local": {"event_bus": "default", "log_retention": "ONE_DAY"},
 }
+# A stage of the tests with everything that can be switched on.
+FULL = "full"
+_FULL_SETTINGS: dict[str, Any] = {"event_bus": "default", "prompt_expiry": True}
 
 
 def cdk_context() -> dict[str, Any]:
@@ -84,6 +88,7 @@ def synthesize(stage: str = "dev", **settings: Any) -> tuple[App, SessionsStack]
 
     values = context()
     app = App(context={**values, "aws:cdk:bundling-stacks": []})
+    values["stages"][FULL] = _FULL_SETTINGS
     values["settings"].update(settings)
     return app, SessionsStack(app, f"Sessions-{stage}", settings=Settings.of_stage(stage, values))
 
