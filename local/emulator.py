@@ -115,13 +115,14 @@ def _statements(body: bytes) -> list[str]:
 
 
 def write_stream_records_of_partiql() -> None:
-    """Let PartiQL's INSERT write a stream record. MiniStack itself writes none."""
+    """Let PartiQL's INSERT and DELETE write stream records. MiniStack itself writes none."""
     from ministack.services import dynamodb
 
-    insert = getattr(dynamodb, "_partiql_insert", None)
-    if not insert:
+    insert, delete = (getattr(dynamodb, f"_partiql_{verb}", None) for verb in ("insert", "delete"))
+    if not insert or not delete:
         sys.exit(
-            "This MiniStack has no '_partiql_insert' any more, so INSERT would not write a record."
+            "This MiniStack has no '_partiql_insert' or no '_partiql_delete' any more, so PartiQL"
+            " would not write stream records."
         )
 
     def insert_with_record(table: Any, parsed: Any) -> Any:
@@ -132,7 +133,16 @@ def write_stream_records_of_partiql() -> None:
             dynamodb._emit_stream_event(table["TableName"], "INSERT", None, new)
         return answer
 
+    def delete_with_record(table: Any, parsed: Any, *arguments: Any) -> Any:
+        partition, sort, _, error = dynamodb._partiql_key_target(table, parsed)
+        old = None if error else table["items"].get(partition, {}).get(sort)
+        answer = delete(table, parsed, *arguments)
+        if old is not None and answer[0] == 200:
+            dynamodb._emit_stream_event(table["TableName"], "REMOVE", old, None)
+        return answer
+
     dynamodb._partiql_insert = insert_with_record
+    dynamodb._partiql_delete = delete_with_record
 
 
 def name_the_default_stage() -> None:
