@@ -12,13 +12,14 @@ from aws_cdk.aws_apigatewayv2 import HttpStage
 from aws_cdk.aws_cloudwatch import AlarmStatusWidget, GraphWidget, IWidget, Metric
 from constructs import Construct
 
+from infra.expiry import Expiry
 from infra.metrics import (
     Consumer,
     function_metric,
     iterator_age,
+    logged_metric,
     mapping_metric,
     table_metric,
-    trail_metric,
 )
 from infra.python_function import PythonFunction
 from infra.storage import USER_INDEX
@@ -53,6 +54,7 @@ class Dashboard(cloudwatch.Dashboard):
         functions: Sequence[PythonFunction],
         consumers: Sequence[Consumer],
         audit: PythonFunction,
+        expiry: Expiry | None,
         tables: Sequence[dynamodb.ITable],
     ) -> None:
         super().__init__(
@@ -67,6 +69,7 @@ class Dashboard(cloudwatch.Dashboard):
                 _sessions(audit),
                 _api(api),
                 _tables(tables),
+                *([_expiry(expiry)] if expiry else []),
                 *(_function(function) for function in functions),
                 *(_consumer(consumer) for consumer in consumers),
             ],
@@ -75,16 +78,16 @@ class Dashboard(cloudwatch.Dashboard):
 
 def _sessions(audit: PythonFunction) -> list[IWidget]:
     suspicions = ("token_reuse", "tampered", "deleted", "unreadable")
-    lag = trail_metric(audit, "ttl_lag_seconds", "Maximum")
+    lag = logged_metric(audit, "ttl_lag_seconds", "Maximum")
     return _row(
-        _Graph("Sessions created", [_label(trail_metric(audit, "created"), "created")]),
+        _Graph("Sessions created", [_label(logged_metric(audit, "created"), "created")]),
         _Graph(
             "Sessions ended, by cause",
-            [_label(trail_metric(audit, name), label) for name, label in _CAUSES.items()],
+            [_label(logged_metric(audit, name), label) for name, label in _CAUSES.items()],
             stacked=True,
         ),
         _Graph(
-            "Suspicious events", [_label(trail_metric(audit, name), name) for name in suspicions]
+            "Suspicious events", [_label(logged_metric(audit, name), name) for name in suspicions]
         ),
         _Graph("TTL: longest delay in s", [_label(lag, "delay")]),
     )
@@ -108,29 +111,50 @@ def _api(api: HttpStage) -> list[IWidget]:
 
 
 def _tables(tables: Sequence[dynamodb.ITable]) -> list[IWidget]:
-    units = (
-        _Graph(
-            f"{table.node.id}: units",
-            [
-                _label(table_metric(table, "ConsumedReadCapacityUnits"), "read"),
-                _label(table_metric(table, "ConsumedWriteCapacityUnits"), "written"),
-            ],
-        )
-        for table in tables
+    throttled = [metric for table in tables for metric in _throttled(table, USER_INDEX)]
+    deleted = [
+        _label(table_metric(table, "TimeToLiveDeletedItemCount"), table.node.id) for table in tables
+    ]
+    return _row(
+        *map(_units, tables),
+        _Graph("Refused by DynamoDB", throttled),
+        _Graph("Deleted by TTL", deleted),
     )
-    throttled = [
+
+
+def _units(table: dynamodb.ITable) -> _Graph:
+    return _Graph(
+        f"{table.node.id}: units",
+        [
+            _label(table_metric(table, "ConsumedReadCapacityUnits"), "read"),
+            _label(table_metric(table, "ConsumedWriteCapacityUnits"), "written"),
+        ],
+    )
+
+
+def _throttled(table: dynamodb.ITable, *indexes: str) -> list[Metric]:
+    return [
         _label(
             table_metric(table, f"{what}ThrottleEvents", index=index),
             f"{what.lower()}s of {table.node.id}{' by user' if index else ''}",
         )
-        for table in tables
-        for index in (None, USER_INDEX)
+        for index in (None, *indexes)
         for what in ("Read", "Write")
     ]
-    deleted = [
-        _label(table_metric(table, "TimeToLiveDeletedItemCount"), table.node.id) for table in tables
-    ]
-    return _row(*units, _Graph("Refused by DynamoDB", throttled), _Graph("Deleted by TTL", deleted))
+
+
+def _expiry(expiry: Expiry) -> list[IWidget]:
+    age = logged_metric(expiry.sweeper, "cursor_age_seconds", "Maximum")
+    counts = {"deleted": "sessions deleted", "timers_failed": "timers failed"}
+    return _row(
+        _Graph("Prompt expiry: delay in s", [_label(age, "delay")]),
+        _Graph(
+            "Prompt expiry: results",
+            [_label(logged_metric(expiry.sweeper, name), label) for name, label in counts.items()],
+        ),
+        _units(expiry.timers),
+        _Graph("Timers: refused by DynamoDB", _throttled(expiry.timers)),
+    )
 
 
 def _function(function: PythonFunction) -> list[IWidget]:

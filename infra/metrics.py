@@ -79,12 +79,12 @@ def table_metric(table: dynamodb.ITable, name: str, *, index: str | None = None)
     )
 
 
-def trail_metric(audit: PythonFunction, name: str, statistic: str = "Sum") -> Metric:
-    """A metric that `functions/session_audit/metrics.py` logs."""
+def logged_metric(function: PythonFunction, name: str, statistic: str = "Sum") -> Metric:
+    """A metric that a function logs, in the format of `functions/embedded_metrics.py`."""
     return Metric(
         namespace="ServerlessSessions",
         metric_name=name,
-        dimensions_map={"FunctionName": audit.function_name},
+        dimensions_map={"FunctionName": function.function_name},
         statistic=statistic,
         period=_PERIOD,
     )

@@ -16,6 +16,7 @@ from constructs import Construct
 
 from infra import metrics
 from infra.dashboard import Dashboard
+from infra.expiry import Expiry
 from infra.metrics import Consumer
 from infra.python_function import PythonFunction
 from infra.settings import Settings
@@ -37,12 +38,16 @@ class Monitoring(Construct):
         functions: Sequence[PythonFunction],
         audit: Consumer,
         other_consumers: Sequence[Consumer] = (),
+        expiry: Expiry | None = None,
         tables: Sequence[dynamodb.ITable],
         settings: Settings,
     ) -> None:
-        """`functions` are the functions that do not consume a stream."""
+        """`functions` are those that do not consume a stream. `tables` have the index by user."""
         super().__init__(scope, id)
-        consumers = (audit, *other_consumers)
+        consumers = [audit, *other_consumers]
+        if expiry:
+            functions = [*functions, expiry.sweeper]
+            consumers.append(expiry)
         self.topic = self._topic(settings.alarm_email)
         self._alarms: list[Alarm] = []
         self._watch_api(api)
@@ -51,8 +56,11 @@ class Monitoring(Construct):
         for consumer in consumers:
             self._watch_consumer(consumer)
         for table in tables:
-            self._watch_table(table)
+            self._watch_table(table, USER_INDEX)
         self._watch_trail(audit.function)
+        if expiry:
+            self._watch_table(expiry.timers)
+            self._watch_sweeper(expiry.sweeper)
         Dashboard(
             self,
             "Dashboard",
@@ -61,6 +69,7 @@ class Monitoring(Construct):
             functions=functions,
             consumers=consumers,
             audit=audit.function,
+            expiry=expiry,
             tables=tables,
         )
 
@@ -152,8 +161,8 @@ class Monitoring(Construct):
             metrics.function_metric(consumer.function, "DestinationDeliveryFailures"),
         )
 
-    def _watch_table(self, table: dynamodb.ITable) -> None:
-        for index in (None, USER_INDEX):
+    def _watch_table(self, table: dynamodb.ITable, *indexes: str) -> None:
+        for index in (None, *indexes):
             name = f"{table.node.id}-{index}" if index else table.node.id
             for what in ("Read", "Write"):
                 # A request is sent twice before it counts as failed, so callers do not notice a
@@ -173,14 +182,35 @@ class Monitoring(Construct):
             ("session-deleted", "deleted", "A session was deleted, but not by the API."),
             ("record-unreadable", "unreadable", "A change of a session could not be read."),
         ):
-            self._alarm(name, description, metrics.trail_metric(audit, event))
+            self._alarm(name, description, metrics.logged_metric(audit, event))
         # DynamoDB promises a deletion "within a few days". Sessions end in time even without TTL,
         # but the table grows, and `expired` events are late.
         self._alarm(
             "ttl-late",
             "TTL deleted a session 3 days or more after its end.",
-            metrics.trail_metric(audit, "ttl_lag_seconds", Stats.MAXIMUM),
+            metrics.logged_metric(audit, "ttl_lag_seconds", Stats.MAXIMUM),
             at_least=3 * 86_400,
+        )
+
+    def _watch_sweeper(self, sweeper: PythonFunction) -> None:
+        # A run logs a value each minute. If there is none, the sweeper does not run at all: the
+        # rule is disabled, say. Ten minutes are long enough to ignore a run that failed, and the
+        # first runs after a deployment.
+        self._alarm(
+            "sweeper-late",
+            "session_sweeper does not run, or is 10 minutes or more behind.",
+            metrics.logged_metric(sweeper, "cursor_age_seconds", Stats.MAXIMUM).with_(
+                period=Duration.minutes(10)
+            ),
+            at_least=10 * 60,
+            missing=TreatMissingData.BREACHING,
+        )
+        # These sessions stay until TTL deletes them. Even one is a bug, or an item that the API did
+        # not write.
+        self._alarm(
+            "timers-failed",
+            "DynamoDB refuses requests for sessions that are due to be deleted.",
+            metrics.logged_metric(sweeper, "timers_failed"),
         )
 
     def _alarm(
@@ -192,11 +222,12 @@ class Monitoring(Construct):
         at_least: float = 1,
         periods: int = 1,
         breaching: int | None = None,
+        missing: TreatMissingData = TreatMissingData.NOT_BREACHING,
     ) -> None:
         """Add an alarm that goes off when values of `metric` reach `at_least`.
 
         `breaching` of the last `periods` values have to reach it, or all of them if it is None.
-        Missing data counts as normal, because these metrics have no data while nothing happens.
+        Missing data counts as normal, because most metrics have no data while nothing happens.
         """
         alarm = Alarm(
             self,
@@ -208,7 +239,7 @@ class Monitoring(Construct):
             comparison_operator=ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
             evaluation_periods=periods,
             datapoints_to_alarm=breaching,
-            treat_missing_data=TreatMissingData.NOT_BREACHING,
+            treat_missing_data=missing,
         )
         action = SnsAction(self.topic)
         alarm.add_alarm_action(action)

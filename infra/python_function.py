@@ -101,7 +101,7 @@ class PythonFunction(Construct):
             ),
             Acknowledgment(
                 id="Serverless-LambdaDLQ",
-                reason="It is never invoked asynchronously: callers get errors, streams retry",
+                reason="Callers get errors, streams retry, and a schedule has a next time",
             ),
         )
 

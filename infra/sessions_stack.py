@@ -10,6 +10,7 @@ from infra.api import Api
 from infra.audit import Audit
 from infra.authorizer import Authorizer
 from infra.events import Events
+from infra.expiry import Expiry
 from infra.monitoring import Monitoring
 from infra.promises import append_only
 from infra.settings import Settings
@@ -50,6 +51,17 @@ class SessionsStack(Stack):
             if settings.event_bus
             else None
         )
+        expiry = (
+            Expiry(
+                self,
+                "Expiry",
+                sessions=storage.sessions,
+                timers=storage.timers,
+                settings=settings,
+            )
+            if storage.timers
+            else None
+        )
         monitoring = Monitoring(
             self,
             "Monitoring",
@@ -57,6 +69,7 @@ class SessionsStack(Stack):
             functions=[api.function, authorizer.function],
             audit=audit,
             other_consumers=[events] if events else [],
+            expiry=expiry,
             tables=[storage.sessions, storage.audit],
             settings=settings,
         )
@@ -76,6 +89,13 @@ class SessionsStack(Stack):
             storage.audit.add_to_resource_policy(iam.PolicyStatement.from_json(statement))
         if events:
             events.bus.grant_put_events_to(events.function.role)
+        if expiry:
+            timers_arn = expiry.timers.table_arn
+            _allow(expiry.function.role, timers_arn, "PartiQLInsert")
+            _allow(expiry.sweeper.role, timers_arn, "Query", "PartiQLInsert", "UpdateItem")
+            # The sweeper can only delete sessions, which the trail records like any deletion. It
+            # cannot change a session or prevent this record.
+            _allow(expiry.sweeper.role, sessions_arn, "BatchGetItem", "PartiQLDelete")
         # The audit function judges changes by `not_before` as soon as it starts. So the functions
         # that write sessions must get a new value of the setting first.
         audit.function.resource.current_version.node.add_dependency(
@@ -95,6 +115,11 @@ class SessionsStack(Stack):
         if events:
             CfnOutput(self, "EventsFunctionArn", value=events.function.alias.function_arn)
             CfnOutput(self, "UndeliveredEventsBucket", value=events.undelivered.bucket_name)
+        if expiry:
+            CfnOutput(self, "TimersTableName", value=expiry.timers.table_name)
+            CfnOutput(self, "TimersFunctionArn", value=expiry.function.alias.function_arn)
+            CfnOutput(self, "SweeperFunctionArn", value=expiry.sweeper.alias.function_arn)
+            CfnOutput(self, "FailedTimersBucket", value=expiry.failed_events.bucket_name)
 
 
 def _allow(role: iam.Role, resource: str, *actions: str) -> None:

@@ -65,8 +65,8 @@ class Settings:
     event_bus: str | None
     # Whether the events of anonymous sessions are recorded.
     record_anonymous: bool
-    # Whether expired sessions are deleted, and so recorded, within two minutes of their end. If not,
-    # TTL deletes them.
+    # Whether expired sessions are deleted, and so recorded, within two minutes of their end. If it
+    # is false, they are there until TTL deletes them.
     prompt_expiry: bool
     dynamodb_client: DynamoDBClient
     # The part of the account's concurrency that the API may use, or None for no limit. 100 of it

@@ -8,7 +8,7 @@ from itertools import cycle
 from typing import Any
 from xml.sax.saxutils import escape
 
-from tests.support.template import ROOT, resources
+from tests.support.template import FULL, ROOT, resources
 
 PICTURE = ROOT / "docs/dashboard.svg"
 # The size of a unit of the dashboard's grid in pixels. The grid is 24 units wide.
@@ -28,7 +28,7 @@ STYLE = """
 """
 
 
-def body(stage: str = "local") -> dict[str, Any]:
+def body(stage: str = FULL) -> dict[str, Any]:
     """Return the dashboard, with logical names instead of references."""
     [properties] = resources("AWS::CloudWatch::Dashboard", stage).values()
     parts = properties["DashboardBody"]["Fn::Join"][1]
@@ -67,7 +67,7 @@ def draw(dashboard: dict[str, Any]) -> str:
         for i, ((_, label), color) in enumerate(zip(metrics(widget), cycle(COLORS), strict=False)):
             shapes.append(_square(x + 8, y + 27 + 13 * i, color, 8))
             shapes.append(_text(x + 22, y + 35 + 13 * i, label))
-    title = "The dashboard: alarms, sessions, API, tables, functions"
+    title = "The dashboard: alarms, sessions, API, tables, prompt expiry, functions"
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',

@@ -9,11 +9,10 @@ import pytest
 from aws_cdk.assertions import Template
 
 from tests.infra import picture
-from tests.support.template import ROOT, resources, synthesize
+from tests.support.template import FULL, ROOT, resources, synthesize
 
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
-# This stage has all functions.
-STAGE = "local"
+STAGE = FULL
 
 
 def alarms() -> dict[str, dict[str, Any]]:
@@ -64,8 +63,8 @@ def of_table(name: str, table: str, **index: str) -> Metric:
     return Metric("AWS/DynamoDB", name, {"TableName": table, **index})
 
 
-def of_trail(name: str) -> Metric:
-    return Metric("ServerlessSessions", name, {"FunctionName": AUDIT})
+def logged(name: str, package: str = "session_audit") -> Metric:
+    return Metric("ServerlessSessions", name, {"FunctionName": FUNCTIONS[package]})
 
 
 API = {"ApiId": "ApiHttpApi", "Stage": "$default"}
@@ -74,8 +73,9 @@ FUNCTIONS = {
     "session_authorizer": "AuthorizerSessionAuthorizerFunction",
     "session_audit": "AuditSessionAuditFunction",
     "session_events": "EventsSessionEventsFunction",
+    "session_timers": "ExpirySessionTimersFunction",
+    "session_sweeper": "ExpirySessionSweeperFunction",
 }
-AUDIT = FUNCTIONS["session_audit"]
 INDEX = {"GlobalSecondaryIndexName": "UserIndex"}
 
 
@@ -91,16 +91,18 @@ def test_every_alarm_has_a_metric_with_data() -> None:
     expected = {
         "api-fails": Metric("AWS/ApiGateway", "5xx", API),
         "api-slow": Metric("AWS/ApiGateway", "Latency", API),
-        "token-reused": of_trail("token_reuse"),
-        "session-tampered": of_trail("tampered"),
-        "session-deleted": of_trail("deleted"),
-        "record-unreadable": of_trail("unreadable"),
-        "ttl-late": of_trail("ttl_lag_seconds"),
+        "token-reused": logged("token_reuse"),
+        "session-tampered": logged("tampered"),
+        "session-deleted": logged("deleted"),
+        "record-unreadable": logged("unreadable"),
+        "ttl-late": logged("ttl_lag_seconds"),
+        "sweeper-late": logged("cursor_age_seconds", "session_sweeper"),
+        "timers-failed": logged("timers_failed", "session_sweeper"),
     }
     for package, function in FUNCTIONS.items():
         expected[f"{package}-errors"] = of_function("Errors", function)
         expected[f"{package}-throttled"] = of_function("Throttles", function)
-    for package in ("session_audit", "session_events"):
+    for package in ("session_audit", "session_events", "session_timers"):
         function = FUNCTIONS[package]
         expected[f"{package}-behind"] = Metric(
             "AWS/Lambda", "IteratorAge", {"FunctionName": function, "Resource": f"{function}:live"}
@@ -110,10 +112,11 @@ def test_every_alarm_has_a_metric_with_data() -> None:
         expected[f"{package}-dropped"] = of_mapping("DroppedEventCount", function)
         failures = of_function("DestinationDeliveryFailures", function)
         expected[f"{package}-undelivered"] = failures
-    for table in ("Sessions", "SessionAudit"):
-        for what in ("Read", "Write"):
-            name, end = f"{what}ThrottleEvents", f"{what.lower()}s-throttled"
+    for what in ("Read", "Write"):
+        name, end = f"{what}ThrottleEvents", f"{what.lower()}s-throttled"
+        for table in ("Sessions", "SessionAudit", "Timers"):
             expected[f"{table}-{end}"] = of_table(name, f"Storage{table}")
+        for table in ("Sessions", "SessionAudit"):
             expected[f"{table}-UserIndex-{end}"] = of_table(name, f"Storage{table}", **INDEX)
 
     assert {name: metric(alarm) for name, alarm in alarms().items()} == expected
@@ -121,12 +124,16 @@ def test_every_alarm_has_a_metric_with_data() -> None:
 
 @pytest.mark.parametrize("name", alarms())
 def test_alarm_notifies_when_it_goes_off_and_when_it_is_over(name: str) -> None:
-    """Missing data is OK. The alarm uses no metric math, which the local stack does not support."""
+    """Missing data is OK, except from the sweeper, which logs a metric every minute.
+
+    The alarm uses no metric math, which the local stack does not support.
+    """
     [topic] = resources("AWS::SNS::Topic", STAGE)
     alarm = alarms()[name]
 
     assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": topic}]
-    assert alarm["TreatMissingData"] == "notBreaching"
+    missing = "breaching" if name == "sweeper-late" else "notBreaching"
+    assert alarm["TreatMissingData"] == missing
     assert alarm["AlarmDescription"].endswith(f" What to do: docs/operations.md, {name}.")
     assert "Metrics" not in alarm
 

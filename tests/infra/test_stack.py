@@ -347,6 +347,55 @@ def test_only_apis_of_this_account_may_invoke_the_authorizer() -> None:
     assert arn[-1] == ":*/authorizers/*"
 
 
+def test_timers_function_may_only_set_timers() -> None:
+    """It may neither read nor change sessions, but for the records of their stream.
+
+    It may not delete a timer either, because PartiQL's INSERT only adds items.
+    """
+    assert actions("ExpirySessionTimersRole", FULL) == TRACING | {
+        "ExpirySessionTimersLogs": LOGGING,
+        "StorageTimers": {"dynamodb:PartiQLInsert"},
+        "StorageSessions.StreamArn": {
+            "dynamodb:DescribeStream",
+            "dynamodb:GetRecords",
+            "dynamodb:GetShardIterator",
+            "dynamodb:ListStreams",
+        },
+        "ExpiryFailedEvents/aws/lambda/*": {"s3:PutObject"},
+        "ExpiryFailedEvents": {"s3:ListBucket"},
+    }
+
+
+def test_sweeper_may_delete_sessions_and_change_none() -> None:
+    """It cannot create, renew or list sessions, and has no access to the trail."""
+    assert actions("ExpirySessionSweeperRole", FULL) == TRACING | {
+        "ExpirySessionSweeperLogs": LOGGING,
+        "StorageTimers": {"dynamodb:Query", "dynamodb:PartiQLInsert", "dynamodb:UpdateItem"},
+        "StorageSessions": {"dynamodb:BatchGetItem", "dynamodb:PartiQLDelete"},
+    }
+
+
+def test_prompt_expiry_adds_to_the_template_and_changes_nothing() -> None:
+    """Without the setting, the template is what it was before there was one.
+
+    With it, only the dashboard differs, which also shows the new metrics.
+    """
+    without = document("local")
+    with_it = template("local", prompt_expiry=True).to_json()
+    added = with_it["Resources"].keys() - without["Resources"].keys()
+
+    assert not re.search("timers|sweeper|prompt.?expiry", json.dumps(without), re.IGNORECASE)
+    changed = [
+        resource["Type"]
+        for name, resource in without["Resources"].items()
+        if with_it["Resources"][name] != resource
+    ]
+    assert changed == ["AWS::CloudWatch::Dashboard"]
+    assert without["Outputs"].items() <= with_it["Outputs"].items()
+    for name in added:
+        assert re.match("Expiry|StorageTimers|Monitoring(session|Timers|sweeper|timers)", name)
+
+
 def test_no_role_may_change_or_delete_an_event() -> None:
     forbidden = ("Put", "Update", "Delete", "BatchWrite", "PartiQLUpdate", "PartiQLDelete", "*")
     for role in ("ApiSessionApiRole", "AuditSessionAuditRole"):
@@ -424,19 +473,61 @@ def test_only_new_events_are_sent() -> None:
     assert short(properties["EventSourceArn"]) == "StorageSessionAudit.StreamArn"
     [pattern] = properties["FilterCriteria"]["Filters"]
     assert json.loads(pattern["Pattern"]) == {"eventName": ["INSERT"]}
-    assert "FilterCriteria" not in mapping("AuditSessionAudit", "local")
+    for consumer in ("AuditSessionAudit", "ExpirySessionTimers"):
+        assert "FilterCriteria" not in mapping(consumer, FULL)
+
+
+def test_timers_are_set_from_the_stream_of_sessions() -> None:
+    """A stream has at most two consumers that are functions, so there is no third one."""
+    streams = [
+        short(properties["EventSourceArn"])
+        for properties in resources("AWS::Lambda::EventSourceMapping", FULL).values()
+    ]
+
+    properties = mapping("ExpirySessionTimers", FULL)
+    assert short(properties["EventSourceArn"]) == "StorageSessions.StreamArn"
+    assert streams.count("StorageSessions.StreamArn") == 2
+
+
+def test_sweeper_runs_every_minute_and_is_never_retried() -> None:
+    """The next run continues the work of one that failed. Two runs at once would be of no use."""
+    [rule] = resources("AWS::Events::Rule", FULL).values()
+    [config] = resources("AWS::Lambda::EventInvokeConfig", FULL).values()
+    [permission] = [
+        properties
+        for name, properties in resources("AWS::Lambda::Permission", FULL).items()
+        if name.startswith("Expiry")
+    ]
+    [alias] = [
+        name
+        for name in resources("AWS::Lambda::Alias", FULL)
+        if name.startswith("ExpirySessionSweeper")
+    ]
+
+    assert (rule["ScheduleExpression"], rule["State"]) == ("rate(1 minute)", "ENABLED")
+    [target] = rule["Targets"]
+    assert target["Arn"] == permission["FunctionName"] == {"Ref": alias}
+    assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 60, "MaximumRetryAttempts": 0}
+    assert permission["Principal"] == "events.amazonaws.com"
+    assert short(permission["SourceArn"]) == "ExpiryEveryMinute"
+    assert config["Qualifier"]["Fn::Select"][1]["Fn::Split"][1] == {"Ref": alias}
+    assert (config["MaximumRetryAttempts"], config["MaximumEventAgeInSeconds"]) == (0, 60)
 
 
 @pytest.mark.parametrize(
     ("consumer", "kept"),
-    [("AuditSessionAudit", "AuditFailedEvents"), ("EventsSessionEvents", "EventsUndelivered")],
+    [
+        ("AuditSessionAudit", "AuditFailedEvents"),
+        ("EventsSessionEvents", "EventsUndelivered"),
+        ("ExpirySessionTimers", "ExpiryFailedEvents"),
+    ],
 )
 def test_failure_plan_of_a_stream(consumer: str, kept: str) -> None:
     """An outage of some hours loses nothing.
 
     Records that the stream would drop after a day are stored.
     """
-    properties = mapping(consumer, "local")
+    properties = mapping(consumer, FULL)
 
     assert short(properties["DestinationConfig"]["OnFailure"]["Destination"]) == kept
     plan = {
@@ -455,9 +546,9 @@ def test_failure_plan_of_a_stream(consumer: str, kept: str) -> None:
 
 
 def test_failed_events_are_private_and_kept_for_a_month() -> None:
-    buckets = resources("AWS::S3::Bucket", "local").values()
+    buckets = resources("AWS::S3::Bucket", FULL).values()
 
-    assert len(buckets) == 2
+    assert len(buckets) == 3
     for bucket in buckets:
         assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
         assert bucket["LifecycleConfiguration"]["Rules"] == [
@@ -517,7 +608,7 @@ def test_functions_get_their_settings() -> None:
         return str(value)
 
     environments = {}
-    for function in resources("AWS::Lambda::Function", "local").values():
+    for function in resources("AWS::Lambda::Function", FULL).values():
         variables = function["Environment"]["Variables"]
         environments[variables["POWERTOOLS_SERVICE_NAME"]] = {
             name: as_text(variable)
@@ -565,6 +656,19 @@ def test_functions_get_their_settings() -> None:
             "EVENT_BUS": "default",
             "FAILED_EVENTS_BUCKET": "EventsUndelivered",
         },
+        "session_timers": {
+            "DYNAMODB_CLIENT": "lean",
+            "DYNAMODB_ENDPOINT": ENDPOINT,
+            "TIMERS_TABLE": "Timers",
+            "RECORD_ANONYMOUS": "false",
+            "FAILED_EVENTS_BUCKET": "ExpiryFailedEvents",
+        },
+        "session_sweeper": {
+            "DYNAMODB_CLIENT": "lean",
+            "DYNAMODB_ENDPOINT": ENDPOINT,
+            "SESSIONS_TABLE": "Sessions",
+            "TIMERS_TABLE": "Timers",
+        },
     }
 
 
@@ -610,6 +714,12 @@ def test_outputs() -> None:
     assert set(template("local").find_outputs("*")) - set(template().find_outputs("*")) == {
         "EventsFunctionArn",
         "UndeliveredEventsBucket",
+    }
+    assert set(template(FULL).find_outputs("*")) - set(template("local").find_outputs("*")) == {
+        "TimersTableName",
+        "TimersFunctionArn",
+        "SweeperFunctionArn",
+        "FailedTimersBucket",
     }
 
 

@@ -94,10 +94,10 @@ def synthesize(stage: str = "dev", **settings: Any) -> tuple[App, SessionsStack]
 
 
 @cache
-def template(stage: str = "dev") -> Template:
+def template(stage: str = "dev", **settings: Any) -> Template:
     from aws_cdk.assertions import Template
 
-    return Template.from_stack(synthesize(stage)[1])
+    return Template.from_stack(synthesize(stage, **settings)[1])
 
 
 def resources(kind: str, stage: str = "dev") -> dict[str, Any]:
