@@ -179,14 +179,17 @@ def _deploy(stack: LocalStack) -> None:
             *("--tags", f"ms-custom-id={_API_ID}"),
         )
         stack.outputs_file.write_text(json.dumps(outputs))
-    for bucket in ("FailedEventsBucket", "UndeliveredEventsBucket"):
-        _allow_plain_http(stack, stack.outputs[bucket])
+    outputs = stack.outputs
+    for bucket in ("FailedEventsBucket", "UndeliveredEventsBucket", "FailedTimersBucket"):
+        if bucket in outputs:
+            _allow_plain_http(stack, outputs[bucket])
     # MiniStack's CloudFormation ignores the TTL of a table. tests/infra check it in the template.
-    for table in ("SessionsTableName", "AuditTableName"):
-        stack.client("dynamodb").update_time_to_live(
-            TableName=stack.outputs[table],
-            TimeToLiveSpecification={"Enabled": True, "AttributeName": "ExpirationTime"},
-        )
+    for table in ("SessionsTableName", "AuditTableName", "TimersTableName"):
+        if table in outputs:
+            stack.client("dynamodb").update_time_to_live(
+                TableName=outputs[table],
+                TimeToLiveSpecification={"Enabled": True, "AttributeName": "ExpirationTime"},
+            )
 
 
 def _allow_plain_http(stack: LocalStack, bucket: str) -> None:

@@ -434,6 +434,38 @@ def test_undelivered_events_are_played_back_through_the_events_function(
     assert invoked == [("audit", [record(1)])] + [("events", [of_the_trail])] * events_go_out
 
 
+def test_failed_timers_are_played_back_through_the_timers_function() -> None:
+    """Both consumers of the stream of sessions get their own records, and not each other's."""
+    outputs = {
+        "FailedEventsBucket": BUCKET,
+        "SessionsTableName": "sessions",
+        "AuditFunctionArn": "audit",
+        "TimersFunctionArn": "timers",
+        "FailedTimersBucket": "failed-timers",
+    }
+    invoked = []
+
+    def invoke(function: str, event: dict[str, Any]) -> Any:
+        invoked.append((function, event["Records"]))
+        return TAKEN
+
+    with moto.mock_aws():
+        deployed: Any = SimpleNamespace(
+            output=outputs.__getitem__,
+            has_output=outputs.__contains__,
+            client=lambda _: s3(),
+            invoke=invoke,
+        )
+        for name, body in ((BUCKET, record(1)), ("failed-timers", record(2))):
+            s3().create_bucket(Bucket=name)
+            s3().put_object(Bucket=name, Key="aws/lambda/a", Body=document([body]))
+
+        for failed in buckets(deployed):
+            assert redrive(failed, dry_run=False, yes=True) == 0
+
+    assert invoked == [("audit", [record(1)]), ("timers", [record(2)])]
+
+
 def test_operations_name_the_permissions_that_playing_back_takes() -> None:
     outputs = {
         "FailedEventsBucket": BUCKET,

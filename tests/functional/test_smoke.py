@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
@@ -25,12 +25,13 @@ from serverless_sessions.operate.smoke import (
     check_session,
     confirm_append_only,
     confirm_mapping,
+    confirm_schedule,
     confirm_trail,
     confirm_ttl,
     smoke,
 )
 from tests.support.aws import Aws, documented_actions
-from tests.support.template import resources
+from tests.support.template import FULL, resources
 
 WRITER = "arn:aws:iam::123456789012:role/session_audit"
 
@@ -74,12 +75,12 @@ def test_the_smoke_expects_what_the_stack_promises() -> None:
     assert promises.append_only(writer=WRITER) == stack.append_only(writer=WRITER)
     on_a_mapping = {
         alarm["AlarmName"]
-        for alarm in resources("AWS::CloudWatch::Alarm", "local").values()
+        for alarm in resources("AWS::CloudWatch::Alarm", FULL).values()
         if [dimension["Name"] for dimension in alarm["Dimensions"]] == ["EventSourceMappingUUID"]
     }
     assert on_a_mapping == {
-        f"Sessions-local-{package}-{name}"
-        for package in ("session_audit", "session_events")
+        f"Sessions-{FULL}-{package}-{name}"
+        for package in ("session_audit", "session_events", "session_timers")
         for name in promises.MAPPING_ALARMS
     }
 
@@ -400,18 +401,27 @@ def test_answer_that_is_wrong_is_not_waited_for(clock: Any) -> None:
 STREAM = "arn:aws:dynamodb:eu-west-1:123456789012:table/sessions/stream/2026-11-26T00:00:00.000"
 
 
-def alarm(name: str, mapping: str) -> dict[str, Any]:
+def alarm(name: str, mapping: str, package: str = "session_audit") -> dict[str, Any]:
     dimension = {"Name": "EventSourceMappingUUID", "Value": mapping}
-    return {"AlarmName": f"Sessions-prod-session_audit-{name}", "Dimensions": [dimension]}
+    return {"AlarmName": f"Sessions-prod-{package}-{name}", "Dimensions": [dimension]}
 
 
-def deployed(**answers: Any) -> Aws:
+SWEEPER = "arn:aws:lambda:eu-west-1:123456789012:function:sweeper:live"
+EXPIRY_OUTPUTS = {
+    "TimersTableName": "timers",
+    "TimersFunctionArn": "arn:aws:lambda:eu-west-1:123456789012:function:timers:live",
+    "SweeperFunctionArn": SWEEPER,
+}
+
+
+def deployed(more_outputs: Mapping[str, str] = {}, **answers: Any) -> Aws:
     """An account with a stack on which all is as it should be, but for `answers`."""
     outputs = {
         "SessionsTableName": "sessions",
         "AuditTableName": "audit",
         "AuditFunctionArn": "arn:aws:lambda:eu-west-1:123456789012:function:audit:live",
         "AuthorizerArn": "arn:aws:lambda:eu-west-1:123456789012:function:authorizer:live",
+        **more_outputs,
     }
     policy = {"Version": "2012-10-17", "Statement": promises.append_only(writer=WRITER)}
     as_it_should_be = {
@@ -439,7 +449,15 @@ def deployed(**answers: Any) -> Aws:
                 {"UUID": "m1", "EventSourceArn": STREAM, "State": "Enabled"},
             ]
         },
-        "DescribeAlarms": {"MetricAlarms": [alarm("gave-up", "m1"), alarm("dropped", "m1")]},
+        "DescribeAlarms": {
+            "MetricAlarms": [
+                alarm(name, "m1", package)
+                for package in ("session_audit", "session_timers")
+                for name in ("gave-up", "dropped")
+            ]
+        },
+        "ListRuleNamesByTarget": {"RuleNames": ["every-minute"]},
+        "DescribeRule": {"State": "ENABLED"},
     }
     return Aws(**{**as_it_should_be, **answers})
 
@@ -491,9 +509,52 @@ def test_mapping_of_the_stack_is_confirmed(capsys: pytest.CaptureFixture[str]) -
     assert said == "  the stream of sessions goes to session_audit, and alarms watch that\n"
 
 
-def test_operations_name_the_permissions_that_the_smoke_takes() -> None:
-    """On AWS, where it also reads the policy of the audit table."""
-    aws = deployed()
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ({"ListRuleNamesByTarget": {"RuleNames": []}}, "No rule of EventBridge invokes"),
+        ({"DescribeRule": {"State": "DISABLED"}}, "The rule every-minute, .* is DISABLED"),
+    ],
+)
+def test_sweeper_that_is_never_invoked_fails(answers: dict[str, Any], said: str) -> None:
+    """The alarm also notices this, but only ten minutes later."""
+    with pytest.raises(OperationError, match=said):
+        confirm_schedule(Deployment(deployed(EXPIRY_OUTPUTS, **answers).account, "prod"))
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        (
+            {"DescribeAlarms": {"MetricAlarms": [alarm("gave-up", "m1"), alarm("dropped", "m1")]}},
+            "alarm Sessions-prod-session_timers-gave-up does not watch",
+        ),
+        ({"DescribeRule": {"State": "DISABLED"}}, "The rule every-minute"),
+    ],
+)
+def test_broken_prompt_expiry_fails(clock: Any, answers: dict[str, Any], said: str) -> None:
+    service: Any = Service()
+
+    with pytest.raises(OperationError, match=said):
+        smoke(Deployment(deployed(EXPIRY_OUTPUTS, **answers).account, "prod"), service)
+
+
+def test_timers_without_ttl_fail() -> None:
+    """Nothing else deletes them."""
+    states = iter(["ENABLED", "ENABLED", "DISABLED"])
+
+    def describe() -> dict[str, Any]:
+        ttl = {"TimeToLiveStatus": next(states), "AttributeName": "ExpirationTime"}
+        return {"TimeToLiveDescription": ttl}
+
+    aws = deployed(EXPIRY_OUTPUTS, DescribeTimeToLive=describe)
+    service: Any = Service()
+
+    with pytest.raises(OperationError, match="TTL of timers is DISABLED"):
+        smoke(Deployment(aws.account, "prod"), service)
+
+
+def smoke_of_a_working_service(aws: Aws) -> None:
     answers = [{"isAuthorized": True}, {"isAuthorized": False}]
     aws.answers["Invoke"] = lambda: {"Payload": BytesIO(json.dumps(answers.pop(0)).encode())}
     service: Any = Service()
@@ -502,4 +563,34 @@ def test_operations_name_the_permissions_that_the_smoke_takes() -> None:
     smoke(Deployment(aws.account, "prod"), service)
 
     assert not answers
+
+
+def test_prompt_expiry_is_confirmed(capsys: pytest.CaptureFixture[str]) -> None:
+    aws = deployed(EXPIRY_OUTPUTS)
+
+    smoke_of_a_working_service(aws)
+
+    said = capsys.readouterr().out
+    assert "  TTL of timers is ENABLED on ExpirationTime\n" in said
+    assert "  the stream of sessions goes to session_timers, and alarms watch that\n" in said
+    assert "  session_sweeper is invoked by the rule every-minute\n" in said
+
+
+def test_stack_without_prompt_expiry_has_no_sweeper_to_check(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    aws = deployed()
+
+    smoke_of_a_working_service(aws)
+
+    assert not {action for action in aws.actions if action.startswith("events:")}
+    assert "timers" not in capsys.readouterr().out
+
+
+def test_operations_name_the_permissions_that_the_smoke_takes() -> None:
+    """On AWS, where it also reads the policy of the audit table."""
+    aws = deployed(EXPIRY_OUTPUTS)
+
+    smoke_of_a_working_service(aws)
+
     assert documented_actions("smoke") == aws.actions | {"execute-api:Invoke"}

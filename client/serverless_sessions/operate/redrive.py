@@ -84,10 +84,10 @@ class FailedEvents:
 
 
 def buckets(deployment: Deployment) -> Iterator[FailedEvents]:
-    """Yield the bucket for failed events, then the one for undelivered events, if it exists.
+    """Yield the bucket for failed events, then those for undelivered events and for failed timers.
 
-    The order matters: playing back the first bucket adds events to the trail, and the records of
-    the second bucket come from the trail.
+    Only the first one always exists. The order matters: playing back the first bucket adds events
+    to the trail, and the records of the second bucket come from the trail.
     """
     yield FailedEvents(
         deployment,
@@ -101,6 +101,13 @@ def buckets(deployment: Deployment) -> Iterator[FailedEvents]:
             bucket=deployment.output("UndeliveredEventsBucket"),
             table=deployment.output("AuditTableName"),
             function=deployment.output("EventsFunctionArn"),
+        )
+    if deployment.has_output("TimersFunctionArn"):
+        yield FailedEvents(
+            deployment,
+            bucket=deployment.output("FailedTimersBucket"),
+            table=deployment.output("SessionsTableName"),
+            function=deployment.output("TimersFunctionArn"),
         )
 
 

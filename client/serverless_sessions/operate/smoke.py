@@ -77,7 +77,8 @@ def smoke(
         region=deployment.region,
     )
     dynamodb = deployment.client("dynamodb")
-    for output in ("SessionsTableName", "AuditTableName"):
+    has_timers = deployment.has_output("TimersFunctionArn")
+    for output in ("SessionsTableName", "AuditTableName", *(["TimersTableName"] * has_timers)):
         confirm_ttl(dynamodb, deployment.output(output))
     if deployment.stage == "local":
         _say("the policy of the audit table: not checked, the local stack keeps no table policies")
@@ -86,6 +87,9 @@ def smoke(
     _within(_MAPPING_SECONDS, lambda: confirm_mapping(deployment, "session_audit"))
     if deployment.has_output("EventsFunctionArn"):
         _within(_MAPPING_SECONDS, lambda: confirm_mapping(deployment, "session_events"))
+    if has_timers:
+        _within(_MAPPING_SECONDS, lambda: confirm_mapping(deployment, "session_timers"))
+        confirm_schedule(deployment)
     settled = Settling(settling_seconds)
     session_id = check_session(sessions, lambda token: _authorize(deployment, token), settled)
     _within(trail_seconds, lambda: settled(lambda: confirm_trail(sessions, session_id)))
@@ -170,6 +174,7 @@ def confirm_mapping(deployment: Deployment, package: str) -> None:
     table, function = {
         "session_audit": ("SessionsTableName", "AuditFunctionArn"),
         "session_events": ("AuditTableName", "EventsFunctionArn"),
+        "session_timers": ("SessionsTableName", "TimersFunctionArn"),
     }[package]
     table, function = deployment.output(table), deployment.output(function)
     described = deployment.client("dynamodb").describe_table(TableName=table)
@@ -197,6 +202,19 @@ def confirm_mapping(deployment: Deployment, package: str) -> None:
         if watched.get(alarm) != [mapping]:
             raise OperationError(f"The alarm {alarm} does not watch the mapping {mapping}.")
     _say(f"the stream of {table} goes to {package}, and alarms watch that")
+
+
+def confirm_schedule(deployment: Deployment) -> None:
+    """Check that an enabled rule invokes the sweeper. Without it, sessions wait for TTL."""
+    events = deployment.client("events")
+    answer = events.list_rule_names_by_target(TargetArn=deployment.output("SweeperFunctionArn"))
+    states = {name: events.describe_rule(Name=name)["State"] for name in answer["RuleNames"]}
+    if not states:
+        raise OperationError("No rule of EventBridge invokes session_sweeper.")
+    for rule, state in states.items():
+        if state != "ENABLED":
+            raise OperationError(f"The rule {rule}, which invokes session_sweeper, is {state}.")
+    _say(f"session_sweeper is invoked by the rule {', '.join(states)}")
 
 
 def check_session(sessions: Sessions, authorize: Callable[[str], bool], settled: Settling) -> str:
