@@ -122,7 +122,7 @@ class Event:
 
 @dataclass(frozen=True)
 class PendingExpiry:
-    """The session expired at `at`. Its `expired` event is recorded when TTL removes the item."""
+    """The session expired at `at`. Its `expired` event is recorded when the item is deleted."""
 
     at: int
     cause: str
