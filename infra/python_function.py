@@ -101,7 +101,7 @@ class PythonFunction(Construct):
             ),
             Acknowledgment(
                 id="Serverless-LambdaDLQ",
-                reason="Callers get errors, streams retry, and a schedule has a next time",
+                reason="Callers get errors, streams retry, and after a scheduled run comes another",
             ),
         )
 

@@ -1,4 +1,4 @@
-"""The event source mapping of both stream consumers, and the bucket for records that fail."""
+"""The event source mapping of the stream consumers, and the bucket for records that fail."""
 
 from __future__ import annotations
 
