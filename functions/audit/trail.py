@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
@@ -13,24 +12,17 @@ from msgspec import Meta, Struct
 
 import clock
 from audit.event import AuditEvent
-from dynamodb.errors import DynamoDBError, RequestRefused
+from dynamodb import batches
+from dynamodb.batches import KEYS_PER_REQUEST
+from dynamodb.errors import DynamoDBError
 from sessions.cursor import Position
 from sessions.dynamodb import DynamoDB, Item, translated_errors
 from sessions.errors import InvalidField
 
-# https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchExecuteStatement.html
-_STATEMENTS_PER_REQUEST = 25
-# https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
-_KEYS_PER_REQUEST = 100
 # The name of a user or a caller may be any text, and a character may take seven bytes in an answer.
 # Lambda's limit for an answer is 6 MB:
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 _MAX_PAGE_BYTES = 5 * 1024 * 1024
-_TRIES = 4
-_PAUSE_SECONDS = 0.1
-# Errors that a retry can't fix. The first two refuse a whole request, the last one a statement. Any
-# other error, such as a missing permission or table, may be gone when the event is delivered again.
-_PERMANENT_ERRORS = "ValidationException", "SerializationException", "ValidationError"
 
 # {"ttl_lag_seconds": "TtlLagSeconds", …}
 _ATTRIBUTES = {
@@ -83,60 +75,14 @@ class AuditTrail:
         The write is a PartiQL INSERT, because IAM can allow no other write without also allowing
         overwrites. No request begins after `deadline`, by `clock.monotonic()`.
         """
-        waiting, permanent = list(events), list[AuditEvent]()
-        with_taken_keys = list[AuditEvent]()
-        for attempt in range(_TRIES):
-            if attempt:
-                clock.sleep(_PAUSE_SECONDS * 2**attempt)
-            waiting, refused, taken = self._insert(waiting, retention_seconds, deadline)
-            permanent += refused
-            with_taken_keys += taken
-            if not waiting:
-                break
-        unread, displaced = self._compare(with_taken_keys, deadline)
-        return Failures(waiting + unread, permanent, displaced)
-
-    def _insert(
-        self, events: list[AuditEvent], retention_seconds: int, deadline: float
-    ) -> tuple[list[AuditEvent], list[AuditEvent], list[AuditEvent]]:
-        """Add events. Return those with a temporary failure, those with a permanent failure, and
-        those whose keys are taken.
-        """
-        temporary, permanent, taken = list[AuditEvent](), list[AuditEvent](), list[AuditEvent]()
-        batches = deque(
-            events[start : start + _STATEMENTS_PER_REQUEST]
-            for start in range(0, len(events), _STATEMENTS_PER_REQUEST)
+        failures = batches.execute(
+            self._client,
+            events,
+            lambda event: self._statement(event, retention_seconds),
+            deadline=deadline,
         )
-        while batches:
-            batch = batches.popleft()
-            if clock.monotonic() > deadline:
-                temporary.extend(batch)
-                continue
-            statements: Any = [self._statement(event, retention_seconds) for event in batch]
-            try:
-                answer = self._client.batch_execute_statement(Statements=statements)
-            except RequestRefused as refusal:
-                if refusal.code not in _PERMANENT_ERRORS:
-                    temporary.extend(batch)
-                elif len(batch) > 1:
-                    # One bad statement, for example with a malformed number, fails the whole
-                    # request.
-                    batches.extendleft([event] for event in batch)
-                else:
-                    permanent.extend(batch)
-                continue
-            except DynamoDBError:
-                temporary.extend(batch)
-                continue
-            for event, response in zip(batch, answer["Responses"], strict=True):
-                code = response.get("Error", {}).get("Code")
-                if code in _PERMANENT_ERRORS:
-                    permanent.append(event)
-                elif code == "DuplicateItem":
-                    taken.append(event)
-                elif code:
-                    temporary.append(event)
-        return temporary, permanent, taken
+        unread, displaced = self._compare(failures.condition_failed, deadline)
+        return Failures(failures.temporary + unread, failures.permanent, displaced)
 
     def _compare(
         self, events: list[AuditEvent], deadline: float
@@ -148,8 +94,8 @@ class AuditTrail:
         """
         unread = list[AuditEvent]()
         displaced = list[tuple[AuditEvent, AuditEvent | None]]()
-        for start in range(0, len(events), _KEYS_PER_REQUEST):
-            batch = {_key(event): event for event in events[start : start + _KEYS_PER_REQUEST]}
+        for start in range(0, len(events), KEYS_PER_REQUEST):
+            batch = {_key(event): event for event in events[start : start + KEYS_PER_REQUEST]}
             keys = [
                 {"SessionId": {"S": session_id}, "EventId": {"S": event_id}}
                 for session_id, event_id in batch

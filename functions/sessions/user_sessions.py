@@ -11,6 +11,8 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 import clock
+from dynamodb import batches
+from dynamodb.batches import KEYS_PER_REQUEST, OutOfTime, check_time
 from sessions.cursor import Position
 from sessions.document import check_number
 from sessions.dynamodb import DynamoDB, Item, translated_errors
@@ -26,11 +28,9 @@ _SUMMARY = ", ".join(("SessionId", "UserId", *NUMBERS, "Client", "LastClient", "
 _REVOCABILITY = "SessionId, ExpirationTime, RevokedAt"
 # A session that was created within this time before the first look may not be in the index yet.
 _INDEX_LAG_SECONDS = 60
+_BATCH = KEYS_PER_REQUEST
 _LIST_ROUNDS = 4
 _LIST_SECONDS = 10
-# https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
-_BATCH = 100
-_BATCH_TRIES = 5
 _PARALLEL_WRITES = 10
 
 
@@ -79,15 +79,6 @@ class SignOut(Struct, frozen=True):
     position: SignOutPosition | None
 
 
-class _OutOfTime(Exception):
-    """The time is up. The caller's next call continues."""
-
-
-def _check_time(deadline: float) -> None:
-    if clock.monotonic() > deadline:
-        raise _OutOfTime
-
-
 class UserSessions:
     """The sessions of a user. All methods raise `Unavailable` when DynamoDB throttles or is slow.
 
@@ -120,7 +111,7 @@ class UserSessions:
             ids, after = self._index_page(user_id, limit - len(sessions), after)
             try:
                 items = list(self._batch_get(ids, _SUMMARY, deadline))
-            except _OutOfTime as late:
+            except OutOfTime as late:
                 raise Unavailable("out of time") from late
             by_id, now = {item["SessionId"]["S"]: item for item in items}, clock.now()
             candidates = (
@@ -153,7 +144,7 @@ class UserSessions:
         revoked: list[str] = []
 
         def end(session_id: str) -> None:
-            _check_time(deadline)
+            check_time(deadline)
             with suppress(SessionNotFound):
                 self._store.revoke(session_id, reason=reason, by=by)
                 revoked.append(session_id)
@@ -161,7 +152,7 @@ class UserSessions:
         try:
             with ThreadPoolExecutor(_PARALLEL_WRITES) as pool:
                 while True:
-                    _check_time(deadline)
+                    check_time(deadline)
                     ids, last = self._index_page(
                         user_id, _BATCH, position.after, since=position.since
                     )
@@ -174,7 +165,7 @@ class UserSessions:
                     position = SignOutPosition(
                         position.began_at, position.second_look or last is None, last
                     )
-        except (_OutOfTime, Unavailable) as trouble:
+        except (OutOfTime, Unavailable) as trouble:
             if isinstance(trouble, Unavailable) and not revoked and position == start:
                 raise
             return SignOut(len(revoked), position)
@@ -210,23 +201,11 @@ class UserSessions:
         self, session_ids: list[str], attributes: str, deadline: float
     ) -> Iterator[Item]:
         """Read these attributes of the sessions with strong consistency, in any order."""
-        if not session_ids:
-            return
-        request: Any = {
-            self._table_name: {
-                "Keys": [{"SessionId": {"S": session_id}} for session_id in session_ids],
-                "ProjectionExpression": attributes,
-                "ConsistentRead": True,
-            }
-        }
-        for attempt in range(_BATCH_TRIES):
-            if attempt:
-                clock.sleep(0.05 * 2**attempt)
-            _check_time(deadline)
-            with translated_errors():
-                answer = self._client.batch_get_item(RequestItems=request)
-            yield from answer["Responses"].get(self._table_name, [])
-            request = answer.get("UnprocessedKeys")
-            if not request:
-                return
-        raise Unavailable("keys left unprocessed")
+        with translated_errors():
+            yield from batches.read(
+                self._client,
+                self._table_name,
+                [{"SessionId": {"S": session_id}} for session_id in session_ids],
+                attributes=attributes,
+                deadline=deadline,
+            )

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from audit import batch, classify, event
-from audit import trail as audit_trail
 from audit.trail import AuditTrail
+from dynamodb import batches
 from tests.mapping.delivery import InMemory
 from tests.mapping.mapping import Settings
 from tests.mapping.scenarios import Outcome, day, forged, morning, poisoned, trouble
@@ -75,8 +75,8 @@ def _mapping(**settings: Any) -> Plant:
 
 
 def _denial_is_permanent(patch: pytest.MonkeyPatch) -> None:
-    codes = (*audit_trail._PERMANENT_ERRORS, "AccessDeniedException")
-    patch.setattr(audit_trail, "_PERMANENT_ERRORS", codes)
+    codes = (*batches._PERMANENT_ERRORS, "AccessDeniedException")
+    patch.setattr(batches, "_PERMANENT_ERRORS", codes)
 
 
 def _new_key_at_each_delivery(patch: pytest.MonkeyPatch) -> None:
@@ -97,18 +97,18 @@ FAULTS: dict[str, Fault] = {
         in_source(batch._lowest, "key=int", "key=str"), worse_trouble
     ),
     "a rejected statement counts as written": Fault(
-        in_source(AuditTrail._insert, "elif code:", "elif False:"), worse_trouble
+        in_source(batches._execute_once, "elif code:", "elif False:"), worse_trouble
     ),
     "a request without an answer counts as written": Fault(
         in_source(
-            AuditTrail._insert,
-            "except DynamoDBError:\n            temporary.extend(batch)",
-            "except DynamoDBError:\n            pass",
+            batches._execute_once,
+            "cause = str(failure)\n            temporary.extend(batch)",
+            "cause = str(failure)",
         ),
         worse_trouble,
     ),
     "an event that exists already counts as rejected": Fault(
-        in_source(AuditTrail._insert, 'elif code == "DuplicateItem"', "elif False"),
+        in_source(batches._execute_once, "elif code in _CONDITION_FAILED", "elif False"),
         worse_trouble,
     ),
     "an existing event that can't be read counts as the same event": Fault(
@@ -132,7 +132,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "errors are assigned to the wrong statements": Fault(
         in_source(
-            AuditTrail._insert,
+            batches._execute_once,
             'zip(batch, answer["Responses"]',
             'zip(batch[::-1], answer["Responses"]',
         ),
@@ -155,11 +155,11 @@ FAULTS: dict[str, Fault] = {
         _poisoned,
     ),
     "a permanently rejected request fails all of its events": Fault(
-        in_source(AuditTrail._insert, "elif len(batch) > 1", "elif False"), _poisoned
+        in_source(batches._execute_once, "elif len(batch) > 1", "elif False"), _poisoned
     ),
     "events that were not sent before the deadline are forgotten": Fault(
         in_source(
-            AuditTrail._insert,
+            batches._execute_once,
             "temporary.extend(batch)\n            continue\n        statements",
             "temporary.extend(batch)\n            break\n        statements",
         ),
