@@ -1,9 +1,6 @@
 """The metrics of the trail, which the function logs as one line for each batch.
 
-CloudWatch extracts metrics from log lines in its embedded metric format, so they need no request.
-The line takes 0.05 ms. With Powertools' Metrics, the same line would take 0.25 ms. A batch of 100
-records takes 4.4 ms in all.
-https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+The line takes 0.05 ms. A batch of 100 records takes 4.4 ms in all.
 """
 
 from __future__ import annotations
@@ -16,8 +13,7 @@ from msgspec import UNSET
 from msgspec.json import encode
 
 from audit.event import AuditEvent
-
-_NAMESPACE = "ServerlessSessions"
+from embedded_metrics import log_line
 
 
 def emit(events: Iterable[AuditEvent], *, function_name: str, now: float) -> None:
@@ -42,16 +38,7 @@ def metrics(events: Iterable[AuditEvent], *, function_name: str, now: float) -> 
         units["ttl_lag_seconds"] = "Seconds"
     if not events:
         return {}
-    directive = {
-        "Namespace": _NAMESPACE,
-        "Dimensions": [["FunctionName"]],
-        "Metrics": [{"Name": name, "Unit": unit} for name, unit in units.items()],
-    }
-    return {
-        "_aws": {"Timestamp": int(now * 1000), "CloudWatchMetrics": [directive]},
-        "FunctionName": function_name,
-        **values,
-    }
+    return log_line(values, units, function_name=function_name, now=now)
 
 
 def _kind(event: AuditEvent) -> str:
