@@ -11,6 +11,8 @@ _FUNCTIONS = {
     "api": "SessionApi",
     "authorizer": "SessionAuthorizer",
     "stream": "SessionAudit",
+    "sweeper": "SessionSweeper",
+    "timers": "SessionTimers",
     "trail": "SessionEvents",
 }
 
@@ -23,12 +25,15 @@ def invoke(stack: LocalStack, event: str) -> None:
         raise LocalError(f"EVENT must be one of events/*.json, not '{event}'.")
     stack.require_running()
     resources = stack.client("cloudformation").describe_stack_resources(StackName=STACK)
-    [name] = [
+    names = [
         resource["PhysicalResourceId"]
         for resource in resources["StackResources"]
         if resource["ResourceType"] == "AWS::Lambda::Function"
         and construct in resource["LogicalResourceId"]
     ]
+    if not names:
+        raise LocalError(f"The settings of this stack leave out the function {construct}.")
+    [name] = names
     answer = stack.client("lambda").invoke(
         FunctionName=name, Qualifier="live", Payload=file.read_bytes()
     )

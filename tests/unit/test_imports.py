@@ -97,7 +97,7 @@ def test_no_function_imports_the_folder_of_another(name: str) -> None:
     assert not crossings(FUNCTIONS / name, into=set(LAMBDAS) - {name})
 
 
-@pytest.mark.parametrize("name", ["audit", "dynamodb", "sessions"])
+@pytest.mark.parametrize("name", ["audit", "dynamodb", "expiry", "sessions"])
 def test_shared_code_imports_no_function(name: str) -> None:
     assert not crossings(FUNCTIONS / name, into=set(LAMBDAS))
 
