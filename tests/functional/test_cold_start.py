@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.functions import function
 from tests.support.template import ROOT
+from tests.support.timers import expiry_function
 
 POWERTOOLS = {"aws_lambda_powertools", "msgspec"}
 
@@ -43,6 +44,14 @@ def test_the_authorizer_loads_nothing_of_the_trail() -> None:
 
     assert "sessions" in {name.partition(".")[0] for name in names}
     assert "audit" not in {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("package", ["session_timers", "session_sweeper"])
+def test_prompt_expiry_loads_nothing_that_it_does_not_need(package: str) -> None:
+    expiry_function(package)
+
+    assert not loaded(package) & (POWERTOOLS | {"botocore.session", "concurrent.futures"})
+    assert gc.get_freeze_count() > 1000
 
 
 @pytest.mark.parametrize("package", ["session_api", "session_audit", "session_authorizer"])
