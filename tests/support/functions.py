@@ -23,6 +23,8 @@ _NAMES = {
     "StorageSessionAudit": "audit",
     "AuditFailedEvents": "failed-events",
     "EventsUndelivered": "undelivered",
+    "StorageTimers": "timers",
+    "ExpiryFailedEvents": "failed-events",
 }
 
 

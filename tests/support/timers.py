@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-import pytest
-
-from tests.support.seam import seam
+from tests.support.functions import function
+from tests.support.template import FULL, resources
 
 TABLE = "timers"
-_SCHEMA: dict[str, Any] = {
-    "KeySchema": [
-        {"AttributeName": "Slot", "KeyType": "HASH"},
-        {"AttributeName": "Due", "KeyType": "RANGE"},
-    ],
-    "AttributeDefinitions": [
-        {"AttributeName": "Slot", "AttributeType": "S"},
-        {"AttributeName": "Due", "AttributeType": "S"},
-    ],
-    "BillingMode": "PAY_PER_REQUEST",
-}
-_ENVIRONMENT = {
-    "SESSIONS_TABLE": "sessions",
-    "TIMERS_TABLE": TABLE,
-    "RECORD_ANONYMOUS": "false",
-    "FAILED_EVENTS_BUCKET": "failed-events",
-}
 
 
 @contextmanager
 def created_timers(client: Any) -> Iterator[None]:
     """Create the table, which is empty, and delete it at the end."""
-    client.create_table(TableName=TABLE, **_SCHEMA)
+    [table] = [
+        table
+        for logical_id, table in resources("AWS::DynamoDB::GlobalTable", FULL).items()
+        if logical_id.startswith("StorageTimers")
+    ]
+    members = ("KeySchema", "AttributeDefinitions", "BillingMode")
+    client.create_table(TableName=TABLE, **{name: table[name] for name in members})
     try:
         yield
     finally:
@@ -45,10 +31,7 @@ def created_timers(client: Any) -> Iterator[None]:
 
 def expiry_function(package: str) -> ModuleType:
     """Return the handler of `session_timers` or `session_sweeper`. It is imported once."""
-    os.environ |= _ENVIRONMENT
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sessions.dynamodb.connect", lambda: seam)
-        return importlib.import_module(f"{package}.handler")
+    return function(package, FULL)
 
 
 def record(kind: str, *, old: Any = None, new: Any = None, number: int = 1) -> dict[str, Any]:
