@@ -110,8 +110,10 @@ class Story:
         if kind == "killed":
             return {"killed_after": self.random.randrange(12)}
         if kind == "outage":
-            outage = (_PROMPT,) * self.random.randrange(12) + (Fate((), "503"),) * 40
-            return {"fates": outage}
+            # A failed request is sent twice, and a batch of statements is retried three times.
+            good = self.random.choice((0, self.random.randrange(12)))
+            bad = self.random.choice((2, 8, 8, 40))
+            return {"fates": (_PROMPT,) * good + (Fate((), "503"),) * bad}
         return {}
 
     def _fault(self) -> Fate:
@@ -209,10 +211,11 @@ class Story:
     def _every_minute(self) -> None:
         if self.sweeper_still[0] <= self._now < self.sweeper_still[1]:
             return
-        count = 1
         if self._in_trouble:
-            count = self.random.choice((1, 1, 1, 2, 0))
-        for _ in range(count):
+            for _ in range(self.random.choice((0, 1, 2, 5))):
+                after = self.random.choice((0, self.random.uniform(0, 60)))
+                self.world.time.at(self.world.time.now + after, partial(self._start, self._sweep))
+        else:
             self._start(self._sweep)
 
     def _sweep(self) -> None:
