@@ -101,6 +101,7 @@ check: docs ## Check format, lint, types, spelling and the site
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/typos
+	@.venv/bin/check-added-large-files --enforce-all --maxkb=200 $$(git ls-files)
 
 format: setup ## Format the code and fix what can be fixed
 	@.venv/bin/ruff check --fix .
