@@ -66,6 +66,8 @@ class Api(Construct):
                 "ROTATION_GRACE_SECONDS": str(settings.rotation_grace_seconds),
                 "NOT_BEFORE": str(settings.not_before),
                 "RECORD_ANONYMOUS": str(settings.record_anonymous).lower(),
+                # Without the setting, the template is what it was before there was one.
+                **({"PROMPT_EXPIRY": "true"} if settings.prompt_expiry else {}),
             },
             # API Gateway gives up after 30 s.
             timeout=Duration.seconds(29),

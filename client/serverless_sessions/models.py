@@ -122,15 +122,24 @@ class Event:
 
 @dataclass(frozen=True)
 class PendingExpiry:
-    """The session expired at `at`. Its `expired` event is recorded when the item is deleted."""
+    """The session expired at `at`. Its `expired` event is recorded when the item is deleted.
+
+    `expected_by` is the time by which this should have happened, in epoch seconds. It is None if
+    only DynamoDB's TTL deletes the item, usually within a few days.
+    """
 
     at: int
     cause: str
+    expected_by: int | None = None
 
     @classmethod
     def from_json(cls, document: Any) -> PendingExpiry:
         """Parse a pending expiry of an answer. Raises `ValueError` if it is none."""
-        return cls(at=member(document, "at", int), cause=member(document, "cause", str))
+        return cls(
+            at=member(document, "at", int),
+            cause=member(document, "cause", str),
+            expected_by=_optional(document, "expected_by", int),
+        )
 
 
 _MISSING = object()

@@ -1,4 +1,4 @@
-"""Words for people: times, lengths of time, browsers, and text without control characters.
+"""Words for people: times, browsers, what comes next, and text without control characters.
 
 The command line and the console both use them.
 """
@@ -55,6 +55,30 @@ def duration(seconds: int) -> str:
 
 def _unit(seconds: int) -> tuple[str, int]:
     return next(((unit, length) for unit, length in UNITS if seconds >= length), ("s", 1))
+
+
+def outlook(cause: str, expected_by: int | None) -> str:
+    """Say when the trail gets the event of an expiry with this cause.
+
+    `expected_by` is in epoch seconds, or None if the service promises nothing.
+    """
+    if expected_by is not None:
+        when = Moment(expected_by).in_words()
+        if expected_by >= clock.now():
+            return f"The event is expected by {when}."
+        return (
+            f"The event is late: it was expected by {when}. Look at the alarm sweeper-late. TTL"
+            " deletes sessions that were created before prompt expiry was switched on."
+        )
+    if cause == "not_before":
+        return (
+            "The trail gets the event when the session is deleted, after the time at which it"
+            " would have expired otherwise."
+        )
+    return (
+        "The trail gets the event when DynamoDB's TTL deletes the session, usually within a few"
+        " days."
+    )
 
 
 def text(value: object) -> str:

@@ -60,6 +60,8 @@ limits = Limits(
 )
 renewal_fraction = float(os.environ["RENEWAL_FRACTION"])
 record_anonymous = os.environ["RECORD_ANONYMOUS"] == "true"
+# The stack sets this variable only if the setting is on.
+prompt_expiry = os.environ.get("PROMPT_EXPIRY") == "true"
 default_grace_seconds = int(os.environ["ROTATION_GRACE_SECONDS"])
 # Clients that read the table themselves need these settings. The number must not have an exponent.
 _fraction = f"{Decimal(os.environ['RENEWAL_FRACTION']):f}"
@@ -240,12 +242,14 @@ def read_events() -> Response[str]:
     query |= parameters.owner
     [(owner, name)] = parameters.owner.items()
     position = _position(parameters.cursor, EventPosition, query)
-    # The pending event is read first. Otherwise, if TTL deleted the item in between, the answer
+    # The pending event is read first. Otherwise, if the item was deleted in between, the answer
     # would have neither the pending event nor the recorded one.
     by_session = owner == "session_id" and position is None
     pending = None
     if by_session:
-        pending = sessions.pending_expiry(name, record_anonymous=record_anonymous)
+        pending = sessions.pending_expiry(
+            name, record_anonymous=record_anonymous, prompt_expiry=prompt_expiry
+        )
     page = trail.read(
         "UserId" if owner == "user_id" else "SessionId",
         name,

@@ -16,6 +16,10 @@ from sessions.limits import MAX_LIFETIME_SECONDS, MAX_SECONDS
 if TYPE_CHECKING:
     from decimal import Decimal
 
+# With prompt expiry, an expiry is on record this long after the end of the session, or this long
+# after its creation if that is later.
+_RECORDED_AFTER_END_SECONDS = 120
+_RECORDED_AFTER_CREATION_SECONDS = 200
 # The numeric attributes of every session. Each is at least 1 and has at most ten digits. The
 # service writes only whole numbers, but a condition cannot require that.
 NUMBERS = (
@@ -62,6 +66,19 @@ def expiry(item: Item, not_before: int) -> dict[str, Any] | None:
         return {"at": not_before, "cause": "not_before"}
     is_absolute = expires_at == seconds(item, "AbsoluteExpirationTime")
     return {"at": expires_at, "cause": "absolute" if is_absolute else "idle"}
+
+
+def recorded_by(item: Item, end: dict[str, Any]) -> int | None:
+    """Return by when prompt expiry records this `expiry`, in epoch seconds, while nothing is late.
+
+    Returns None if it promises nothing. An item that `not_before` has ended stays until its own
+    expiration time, and one that was created after its end was not written by the service.
+    """
+    at: int = end["at"]
+    created_at = seconds(item, "CreatedAt")
+    if end["cause"] == "not_before" or created_at > at:
+        return None
+    return max(at + _RECORDED_AFTER_END_SECONDS, created_at + _RECORDED_AFTER_CREATION_SECONDS)
 
 
 def seconds(item: Item, name: str) -> int:

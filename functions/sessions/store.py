@@ -22,7 +22,7 @@ from sessions.errors import (
     Unavailable,
     VersionMismatch,
 )
-from sessions.lifetime import expiry, number
+from sessions.lifetime import expiry, number, recorded_by
 from sessions.rotation import Rotation
 from sessions.session import Session, last_client
 from sessions.table import Proof, SessionTable, Update, Writer, unchanged
@@ -77,11 +77,14 @@ class SessionStore(SessionTable):
         """Read a session with strong consistency, without extending it."""
         return self._require_live(self._read(session_id), clock.now())
 
-    def pending_expiry(self, session_id: str, *, record_anonymous: bool) -> dict[str, Any] | None:
-        """Return the `expired` event that TTL has yet to cause, or None: `type`, `at` and `cause`.
+    def pending_expiry(
+        self, session_id: str, *, record_anonymous: bool, prompt_expiry: bool
+    ) -> dict[str, Any] | None:
+        """Return the `expired` event that is not recorded yet, or None.
 
-        Anonymous sessions have such an event only with the setting `record_anonymous`. This reads
-        the whole item, for up to 100 read units, because DynamoDB bills for unread attributes too.
+        Its members are `type`, `at`, `cause` and `expected_by`. Anonymous sessions have such an
+        event only with the setting `record_anonymous`. This reads the whole item, for up to 100
+        read units, because DynamoDB bills for unread attributes too.
         """
         item, now = self._read(session_id), clock.now()
         end = expiry(item, self._not_before)
@@ -89,7 +92,8 @@ class SessionStore(SessionTable):
             return None
         if "UserId" not in item and not record_anonymous:
             return None
-        return {"type": "expired"} | end
+        expected_by = recorded_by(item, end) if prompt_expiry else None
+        return {"type": "expired"} | end | {"expected_by": expected_by}
 
     def inspect(self, token: Token) -> Session:
         """Return the session whose newest token this is. Raises `InvalidToken` for any other token.

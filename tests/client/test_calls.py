@@ -36,6 +36,7 @@ from serverless_sessions import (
 from serverless_sessions._core import calls
 from serverless_sessions._core.client_details import normalize
 from tests.support import service as faults
+from tests.support.functions import function
 from tests.support.service import Reply, Service
 from tests.support.template import ROOT
 
@@ -260,16 +261,29 @@ def test_events_are_paged_in_either_order(
         list(sessions.events())
 
 
-def test_pending_expiry_is_returned(sessions: Sessions, service: Service) -> None:
+@pytest.mark.parametrize(("prompt_expiry", "expected_by"), [(False, None), (True, 1_795_000_120)])
+def test_pending_expiry_is_returned(
+    sessions: Sessions,
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    prompt_expiry: bool,
+    expected_by: int | None,
+) -> None:
+    monkeypatch.setattr(function("session_api"), "prompt_expiry", prompt_expiry)
     session = sessions.create("ada").session
     assert sessions.pending(session.session_id) is None
     service.sdk.update_item(
         TableName=service.table,
         Key={"SessionId": {"S": session.session_id}},
-        UpdateExpression="SET ExpirationTime = :past",
-        ExpressionAttributeValues={":past": {"N": "1795000000"}},
+        UpdateExpression="SET ExpirationTime = :past, CreatedAt = :earlier",
+        ExpressionAttributeValues={":past": {"N": "1795000000"}, ":earlier": {"N": "1794998200"}},
     )
-    assert sessions.pending(session.session_id) == PendingExpiry(1_795_000_000, "idle")
+    assert sessions.pending(session.session_id) == PendingExpiry(1_795_000_000, "idle", expected_by)
+
+
+def test_answer_of_a_service_that_expects_nothing_promises_nothing() -> None:
+    """A service from before prompt expiry has no such member."""
+    assert PendingExpiry.from_json({"at": 7, "cause": "idle"}) == PendingExpiry(7, "idle", None)
 
 
 def test_rotation_with_the_users_token(sessions: Sessions) -> None:

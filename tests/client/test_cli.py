@@ -23,7 +23,7 @@ from serverless_sessions.cli.commands import Service as Cli
 from serverless_sessions.cli.commands import Time, main
 from serverless_sessions.operate.account import Account
 from serverless_sessions.operate.report import as_json
-from serverless_sessions.wording import Moment, duration
+from serverless_sessions.wording import Moment, duration, outlook
 from tests.support.functions import function, lambda_context, sample
 from tests.support.service import Service
 from tests.support.trail import WriteEvent, writing_events
@@ -182,15 +182,29 @@ def test_nothing_to_show_is_a_failure_in_a_sentence(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_expiry_that_ttl_has_yet_to_bring_is_something(
-    run: Run, sessions: Sessions, service: Service
+@pytest.mark.parametrize(
+    ("prompt_expiry", "expected_by", "outlook"),
+    [
+        (False, None, "The trail gets the event when DynamoDB's TTL deletes the session"),
+        (True, 1_795_435_320, "The event is late: it was expected by 2026-11-23 12:02:00 UTC"),
+    ],
+)
+def test_expiry_that_is_not_recorded_yet_is_something(
+    run: Run,
+    sessions: Sessions,
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    prompt_expiry: bool,
+    expected_by: int | None,
+    outlook: str,
 ) -> None:
+    monkeypatch.setattr(function("session_api"), "prompt_expiry", prompt_expiry)
     id = sessions.create("ada").session.session_id
     service.sdk.update_item(
         TableName=service.table,
         Key={"SessionId": {"S": id}},
-        UpdateExpression="SET ExpirationTime = :past",
-        ExpressionAttributeValues={":past": {"N": "1795435200"}},
+        UpdateExpression="SET ExpirationTime = :past, CreatedAt = :earlier",
+        ExpressionAttributeValues={":past": {"N": "1795435200"}, ":earlier": {"N": "1795433400"}},
     )
 
     done = run("trail", "--session", id)
@@ -198,8 +212,64 @@ def test_expiry_that_ttl_has_yet_to_bring_is_something(
 
     assert (done.exit_code, done.stdout) == (0, "")
     assert "It expired 2026-11-23 12:00:00 UTC" in done.stderr
+    assert outlook in done.stderr
     assert (in_json.exit_code, in_json.stdout) == (0, "")
-    assert json.loads(in_json.stderr)["pending"] == {"at": 1_795_435_200, "cause": "idle"}
+    assert json.loads(in_json.stderr)["pending"] == {
+        "at": 1_795_435_200,
+        "cause": "idle",
+        "expected_by": expected_by,
+    }
+
+
+@pytest.mark.parametrize(
+    ("expiry", "sentences"),
+    [
+        (
+            ("idle", 1120),
+            "The event is expected by 1970-01-01 00:18:40 UTC (in 1 minute).",
+        ),
+        (
+            ("idle", 1060),
+            "The event is expected by 1970-01-01 00:17:40 UTC (now).",
+        ),
+        (
+            ("absolute", 1059),
+            "The event is late: it was expected by 1970-01-01 00:17:39 UTC (1 s ago). Look at the"
+            " alarm sweeper-late. TTL deletes sessions that were created before prompt expiry was"
+            " switched on.",
+        ),
+        (
+            ("idle", None),
+            "The trail gets the event when DynamoDB's TTL deletes the session, usually within a"
+            " few days.",
+        ),
+        (
+            ("not_before", None),
+            "The trail gets the event when the session is deleted, after the time at which it"
+            " would have expired otherwise.",
+        ),
+    ],
+)
+def test_outlook_says_what_comes_when(
+    monkeypatch: pytest.MonkeyPatch, expiry: tuple[str, int | None], sentences: str
+) -> None:
+    monkeypatch.setattr(clock, "time", lambda: 1060.9)
+
+    assert outlook(*expiry) == sentences
+
+
+@pytest.mark.parametrize(("type", "shown"), [("purged", True), ("expired", False)])
+def test_who_removed_a_session_is_shown_for_a_revoked_one_alone(
+    run: Run, write_event: WriteEvent, type: str, shown: bool
+) -> None:
+    """With prompt expiry, "unknown" is nothing to worry about. Programs get it all the same."""
+    write_event(type, "A" * 12, removed_by="unknown", actor=None)
+
+    done = run("trail", "--session", "A" * 12)
+    in_json = run("trail", "--session", "A" * 12, "--json")
+
+    assert ("removed_by=unknown" in done.stdout) == shown
+    assert json.loads(in_json.stdout)["removed_by"] == "unknown"
 
 
 @pytest.mark.parametrize("with_data", [False, True])

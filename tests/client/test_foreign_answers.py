@@ -133,7 +133,7 @@ CALLS: dict[str, tuple[Callable[[], Plan[object]], int, Any]] = {
     "pending": (
         lambda: OPERATIONS.pending(TOKEN.session_id),
         200,
-        {"pending": {"at": 1_795_000_000, "cause": "idle"}},
+        {"pending": {"at": 1_795_000_000, "cause": "idle", "expected_by": 1_795_000_120}},
     ),
 }
 ALL_CALLS = pytest.mark.parametrize("name", CALLS)
@@ -219,7 +219,7 @@ def paths(document: Any, prefix: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
 
 
 # Members that the service may leave out or set to null.
-OPTIONAL = {"ip", "user_agent", "changed", "changed_count"}
+OPTIONAL = {"ip", "user_agent", "changed", "changed_count", "expected_by"}
 NULLABLE = {"user_id", "next_cursor", "pending", "actor", "request_id"} | OPTIONAL
 
 

@@ -4,6 +4,7 @@ error.
 
 from __future__ import annotations
 
+import html
 import re
 import time
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 
 from serverless_sessions import Client, NoCredentials, SessionNotFound, Sessions
 from tests.console.entry import ORIGIN, Entry, location, text_of
+from tests.support.functions import function
 from tests.support.service import Fault, Service, frozen, gateway, lose_answer, unavailable
 from tests.support.trail import WriteEvent
 
@@ -128,18 +130,35 @@ def test_hatched_bar_begins_at_the_expiry_and_ends_at_the_removal(
     assert width == pytest.approx(100 * 2500 / 10_600, abs=0.1)
 
 
-def test_expired_session_that_ttl_has_not_removed_is_shown_as_expired(
-    browser: TestClient, sessions: Sessions, service: Service, write_event: WriteEvent
+@pytest.mark.parametrize(
+    ("prompt_expiry", "outlook"),
+    [
+        (False, "The trail gets the event when DynamoDB's TTL deletes the session"),
+        (True, "The event is late: it was expected by"),
+    ],
+)
+def test_expired_session_that_is_not_deleted_is_shown_as_expired(
+    browser: TestClient,
+    sessions: Sessions,
+    service: Service,
+    write_event: WriteEvent,
+    monkeypatch: pytest.MonkeyPatch,
+    prompt_expiry: bool,
+    outlook: str,
 ) -> None:
     """The session is in no list, and its expiry is not in the trail yet."""
+    monkeypatch.setattr(function("session_api"), "prompt_expiry", prompt_expiry)
     id = sessions.create("ada").session.session_id
     now = int(time.time())
     write_event("created", id, recorded_at=now - HOUR)
     service.sdk.update_item(
         TableName=service.table,
         Key={"SessionId": {"S": id}},
-        UpdateExpression="SET ExpirationTime = :past",
-        ExpressionAttributeValues={":past": {"N": str(now - 600)}},
+        UpdateExpression="SET ExpirationTime = :past, CreatedAt = :earlier",
+        ExpressionAttributeValues={
+            ":past": {"N": str(now - 600)},
+            ":earlier": {"N": str(now - HOUR)},
+        },
     )
 
     [row] = row_labels(browser.get("/user?id=ada").text)
@@ -149,7 +168,8 @@ def test_expired_session_that_ttl_has_not_removed_is_shown_as_expired(
         text = text_of(browser.get(path).text)
         assert "expired" in text
         assert utc(now - 600) in text
-        assert "TTL has not removed it yet" in text
+        assert "not on record yet" in text
+        assert outlook in html.unescape(text)
 
 
 def test_time_window_limits_the_picture(browser: TestClient, write_event: WriteEvent) -> None:
@@ -188,12 +208,14 @@ def test_trail_shows_all_details_newest_first(browser: TestClient, write_event: 
     write_event("created", GONE, expires_at=now + 60)
     write_event("updated", GONE, changed=["cart", "theme"])
     write_event("revoked", GONE, reason="stolen")
+    write_event("purged", GONE, actor=None, removed_by="ttl")
     write_event("expired", "B" * 12, at=now - 60, cause="absolute", actor=None, removed_by="ttl")
 
     text = text_of(browser.get("/trail?user=ada").text)
 
     assert re.search(
-        rf"expired cause absolute .* removed by ttl on record .* "
+        rf"expired cause absolute [\d:UTC -]+ {'B' * 12} on record .* "
+        rf"purged [\d:UTC -]+ {GONE} removed by ttl "
         rf"revoked for stolen .* {GONE} by arn:aws:iam::111122223333:user/olga "
         rf"updated changed cart, theme .* created to expire ",
         text,

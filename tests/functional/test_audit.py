@@ -16,7 +16,7 @@ from msgspec import structs
 
 from dynamodb.errors import RequestRefused, TransientError
 from tests.support.api import NOW, Api
-from tests.support.backend import NOT_IN_MEMORY, ON_BOTH
+from tests.support.backend import IN_MEMORY, NOT_IN_MEMORY, ON_BOTH
 from tests.support.functions import function, lambda_context, sample
 from tests.support.seam import seam
 from tests.support.template import resources
@@ -648,7 +648,12 @@ def test_pending_shows_an_expiry_before_ttl_deletes_the_item(audit: ModuleType, 
     """TTL may take days, but the cause of the end is known before."""
     session_id = expire(api)
 
-    assert pending(api, session_id) == {"type": "expired", "at": NOW + 10, "cause": "idle"}
+    assert pending(api, session_id) == {
+        "type": "expired",
+        "at": NOW + 10,
+        "cause": "idle",
+        "expected_by": None,
+    }
     assert api.requests == ["GetItem", "Query"]
 
     removal = sample("stream_expired")
@@ -673,7 +678,67 @@ def test_end_by_not_before_is_pending_from_that_time_on(
     monkeypatch.setattr(api.handler.sessions, "_not_before", NOW + 60)
     api.clock.now = NOW + 60
 
-    assert pending(api, session_id) == {"type": "expired", "at": NOW + 60, "cause": "not_before"}
+    assert pending(api, session_id) == {
+        "type": "expired",
+        "at": NOW + 60,
+        "cause": "not_before",
+        "expected_by": None,
+    }
+
+
+@IN_MEMORY
+@pytest.mark.parametrize(
+    ("created", "end", "expected_by"),
+    [
+        (NOW, NOW + 79, NOW + 200),
+        (NOW, NOW + 81, NOW + 201),
+        (NOW + 1800, NOW + 1800, NOW + 2000),
+        (None, NOW + 1800, NOW + 1920),
+        (NOW + 1801, NOW + 1800, None),
+        (10**12, NOW + 1800, None),
+    ],
+)
+def test_pending_says_by_when_prompt_expiry_records_the_end(
+    audit: ModuleType,
+    api: Api,
+    tables: Any,
+    stored: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    created: int | None,
+    end: int,
+    expected_by: int | None,
+) -> None:
+    """The sweeper does not delete a session shortly after its creation.
+
+    A creation after the end was not written by the service, and puts the deletion off.
+    """
+    monkeypatch.setattr(api.handler, "prompt_expiry", True)
+    session_id = api.create()
+    item = stored(session_id) | {"ExpirationTime": {"N": str(end)}}
+    item["CreatedAt"] = {"N": str(created)} if created else {"S": "malformed"}
+    tables.client.put_item(TableName=tables.sessions, Item=item)
+    api.clock.now = end
+
+    assert pending(api, session_id) == {
+        "type": "expired",
+        "at": end,
+        "cause": "idle",
+        "expected_by": expected_by,
+    }
+
+
+@IN_MEMORY
+def test_end_by_not_before_is_not_expected_promptly(
+    audit: ModuleType, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its item stays until the end that the session would have had."""
+    monkeypatch.setattr(api.handler, "prompt_expiry", True)
+    session_id = api.create()
+    monkeypatch.setattr(api.handler.sessions, "_not_before", NOW + 60)
+    api.clock.now = NOW + 60
+
+    answer = pending(api, session_id)
+    assert (answer["cause"], answer["expected_by"]) == ("not_before", None)
 
 
 def test_only_the_first_page_of_a_session_reads_the_item(audit: ModuleType, api: Api) -> None:

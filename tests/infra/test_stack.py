@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import boto3
@@ -375,16 +376,30 @@ def test_sweeper_may_delete_sessions_and_change_none() -> None:
     }
 
 
+def _without_versions(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the template without the digests of functions in the ids of their versions."""
+    text = re.sub(r"(CurrentVersion[0-9A-F]{8})[0-9a-f]{32}", r"\1", json.dumps(document))
+    versionless: dict[str, Any] = json.loads(text)
+    return versionless
+
+
 def test_prompt_expiry_adds_to_the_template_and_changes_nothing() -> None:
     """Without the setting, the template is what it was before there was one.
 
-    With it, only the dashboard differs, which also shows the new metrics.
+    With it, only two things differ: the dashboard, which also shows the new metrics, and a variable
+    of the API's function, so that the API can say when an expiry will be recorded.
     """
-    without = document("local")
-    with_it = template("local", prompt_expiry=True).to_json()
+    without = _without_versions(document("local"))
+    with_it = _without_versions(template("local", prompt_expiry=True).to_json())
     added = with_it["Resources"].keys() - without["Resources"].keys()
 
     assert not re.search("timers|sweeper|prompt.?expiry", json.dumps(without), re.IGNORECASE)
+    [api] = [
+        resource["Properties"]["Environment"]["Variables"]
+        for resource in with_it["Resources"].values()
+        if resource["Properties"].get("Handler") == "session_api.handler.lambda_handler"
+    ]
+    assert api.pop("PROMPT_EXPIRY") == "true"
     changed = [
         resource["Type"]
         for name, resource in without["Resources"].items()
@@ -630,6 +645,7 @@ def test_functions_get_their_settings() -> None:
             "ROTATION_GRACE_SECONDS": "30",
             "NOT_BEFORE": "0",
             "RECORD_ANONYMOUS": "false",
+            "PROMPT_EXPIRY": "true",
         },
         "session_audit": {
             "DYNAMODB_CLIENT": "lean",

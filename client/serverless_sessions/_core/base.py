@@ -195,5 +195,5 @@ class BaseSessions(Generic[AnyTransport]):
         raise NotImplementedError
 
     def pending(self, session_id: str) -> Any:
-        """Return the expiry of a session that TTL has not removed yet, or None."""
+        """Return the expiry of a session that is not in its trail yet, or None."""
         raise NotImplementedError

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -46,7 +47,7 @@ from serverless_sessions.operate.deployment import Deployment, local_stack_hint
 from serverless_sessions.operate.redrive import buckets, redrive
 from serverless_sessions.operate.report import as_json, ask
 from serverless_sessions.operate.smoke import SETTLING_SECONDS, smoke
-from serverless_sessions.wording import UNITS, Moment, text
+from serverless_sessions.wording import UNITS, Moment, outlook, text
 
 _NOT_ALLOWED = 4
 _AGO = re.compile(r"([1-9][0-9]{0,5})([smhd])")
@@ -291,7 +292,7 @@ def trail(
     if (user is None) == (session_id is None):
         raise click.UsageError("Use either USER or --session ID.")
     with service.sessions() as sessions:
-        # The order matters. If TTL removes the session between the two calls, its expiry is in both
+        # The order matters. If the session is deleted between the two calls, its expiry is in both
         # results. In the other order it could be missing from both.
         pending = sessions.pending(session_id) if session_id else None
         events = sessions.events(
@@ -301,8 +302,9 @@ def trail(
     if pending:
         when = Moment(pending.at).in_words()
         notice(
-            f"It expired {when}, cause {pending.cause}. TTL has not removed it yet.",
-            pending={"at": pending.at, "cause": pending.cause},
+            f"It expired {when}, cause {pending.cause}. This is not on record yet."
+            f" {outlook(pending.cause, pending.expected_by)}",
+            pending=asdict(pending),
         )
     elif not count:
         raise Failed("The trail has no such events.")

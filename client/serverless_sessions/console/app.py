@@ -28,7 +28,7 @@ from serverless_sessions.console.inputs import InvalidInput
 from serverless_sessions.console.picture import WINDOWS, Window
 from serverless_sessions.console.timeline import Timeline, timelines
 from serverless_sessions.errors import SessionNotFound, SessionsError
-from serverless_sessions.wording import Moment, duration
+from serverless_sessions.wording import Moment, duration, outlook
 
 TYPES = (
     *("created", "renewed", "updated", "rotated", "confirmed", "revoked", "expired", "purged"),
@@ -77,7 +77,11 @@ class Console:
             "moment": Moment,
             "query": lambda values: urlencode(values, errors="surrogatepass"),
         }
-        self._templates.globals |= {"service": service, "operator": operator}
+        self._templates.globals |= {
+            "service": service,
+            "operator": operator,
+            "outlook": outlook,
+        }
         self.app = Starlette(
             routes=[
                 Route("/", self._start_page),
@@ -249,7 +253,7 @@ class Console:
             return None
 
     async def _history(self, session_id: str) -> tuple[Any, list[Event]]:
-        # The order matters. If TTL removes the session between the two calls, its expiry is in both
+        # The order matters. If the session is deleted between the two calls, its expiry is in both
         # results. In the other order it could be missing from both.
         pending = await self._sessions.pending(session_id)
         return pending, await _first(self._sessions.events(session_id=session_id), _EVENTS + 1)
