@@ -185,7 +185,8 @@ def _fact(name: str, fact: Any) -> Cell:
 EVENT_TITLES = ("at (utc)", "event", "session", "by", "details")
 # The usual widths of these columns, but for the details.
 EVENT_WIDTHS = (19, 10, 12, 24)
-# All other fields of an event are shown in the column "details".
+# All other fields of an event are shown in the column "details". The exception is `removed_by`,
+# which is shown only for `purged`: with prompt expiry, it is "unknown" for every expired session.
 _COMMON_FIELDS = {
     "event_id",
     "type",
@@ -203,7 +204,7 @@ def event_row(event: Event) -> Row:
     details = (
         f"{name}={','.join(fact) if isinstance(fact, list | tuple) else fact}"
         for name, fact in facts.items()
-        if name not in _COMMON_FIELDS
+        if name not in _COMMON_FIELDS and (name != "removed_by" or event.type == "purged")
     )
     at = Moment(event.at)
     # An actor is an ARN such as "arn:aws:iam::111122223333:user/backend".
