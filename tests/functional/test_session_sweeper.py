@@ -601,6 +601,42 @@ def test_lost_new_timer_ends_the_run(expiry: Expiry) -> None:
     assert (NOW + 600, ID) in expiry.due_times()
 
 
+def test_cursor_that_can_not_be_moved_ends_the_run(
+    expiry: Expiry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next run does the minute again, which does no harm."""
+    expiry.store(session(end=NOW - 20))
+    expiry.api.clock.now += 60
+
+    def fail() -> None:
+        if seam.calls[-1][0] == "UpdateItem":
+            raise TransientError("ThrottlingException")
+
+    seam.before = fail
+    assert expiry.sweep()["deleted"] == 0
+
+    assert expiry.operations()["UpdateItem"] == 1
+    assert [entry.message for entry in caplog.records] == ["timers set", "stopped"]
+    assert expiry.done_before() == NOW - 120
+    seam.before = lambda: None
+    assert expiry.sweep()["deleted"] == 1
+
+
+def test_metrics_of_a_run_that_fails_unexpectedly_are_logged(expiry: Expiry) -> None:
+    """The alarm on the cursor's age needs them."""
+
+    def fail() -> None:
+        if seam.calls[-1][0] == "BatchGetItem":
+            raise ZeroDivisionError
+
+    expiry.set_timer(NOW - 20)
+    seam.before = fail
+    with pytest.raises(ZeroDivisionError):
+        expiry.sweeper.lambda_handler({}, lambda_context())
+
+    assert json.loads(expiry._printed())["cursor_age_seconds"] == 20
+
+
 def test_cursor_that_can_not_be_read_gives_no_age(expiry: Expiry) -> None:
     """The alarm treats a missing age like one that is too high."""
 
@@ -622,9 +658,12 @@ def test_cursor_in_the_future_has_an_age(expiry: Expiry) -> None:
 
 
 def test_run_that_is_out_of_time_goes_on_a_minute_later(
-    expiry: Expiry, monkeypatch: pytest.MonkeyPatch
+    expiry: Expiry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The cursor moves within a minute as well, so even a minute with too many sessions ends."""
+    """The cursor moves within a minute as well, so even a minute with too many sessions ends.
+
+    This is not an error, whatever the run was doing at that time.
+    """
     start_cursor(expiry, NOW - 60)
     for number in range(300):
         put(expiry, session(number, end=NOW - 100))
@@ -647,18 +686,31 @@ def test_run_that_is_out_of_time_goes_on_a_minute_later(
         assert max(began, default=0) <= limit
 
     assert left == [150, 0, 0]
+    assert [(entry.levelname, entry.message) for entry in caplog.records] == [
+        ("WARNING", "out of time")
+    ]
     assert expiry.done_before() == NOW - 9
 
 
 def test_deletions_are_paced(expiry: Expiry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take write units from the table that requests use."""
-    monkeypatch.setattr("clock.monotonic", lambda: 0.0)
+    """They take write units from the table that requests use.
+
+    The time that their own requests take counts, so a slow run does not pause.
+    """
+    monotonic = [0.0]
+    monkeypatch.setattr("clock.monotonic", lambda: monotonic[0])
     expiry.store(*(session(i, end=NOW - 20) for i in range(250)))
     expiry.api.clock.now += 60
+    durations = iter([0.01] * 4 + [0.03] * 4 + [0.02] * 2)
 
+    def pass_time() -> None:
+        if seam.calls[-1][0] == "BatchExecuteStatement":
+            monotonic[0] += next(durations)
+
+    seam.after = pass_time
     expiry.sweep()
 
-    assert expiry.sleeps == [0.1, 0.1, 0.05]
+    assert expiry.sleeps == pytest.approx([0.1 - 4 * 0.01, 0.05 - 2 * 0.02])
 
 
 def test_metrics_are_those_of_the_alarms(expiry: Expiry) -> None:

@@ -165,10 +165,14 @@ def test_no_timer_is_set_for(timers: ModuleType, attributes: dict[str, Any]) -> 
     assert seam.calls == []
 
 
-def test_no_timer_is_set_for_a_removal(timers: ModuleType) -> None:
+def test_no_timer_is_set_for_a_removal(
+    timers: ModuleType, failed_events: Callable[[], list[Any]]
+) -> None:
+    """Nor is it a record that can't be read, which somebody would have to look at."""
     assert consume(timers, *sample("stream_expired")["Records"]) == ALL_DONE
 
     assert seam.calls == []
+    assert failed_events() == []
 
 
 def test_session_that_did_not_expire_gets_a_timer_once_it_does(
@@ -222,7 +226,7 @@ def test_100_records_take_four_requests(timers: ModuleType) -> None:
     ],
 )
 def test_batch_is_repeated_from_the_lowest_record_without_a_timer(
-    timers: ModuleType, tables: Any, failure: Exception
+    timers: ModuleType, tables: Any, caplog: pytest.LogCaptureFixture, failure: Exception
 ) -> None:
     """A missing permission or table may be back soon, as an outage ends."""
 
@@ -235,6 +239,10 @@ def test_batch_is_repeated_from_the_lowest_record_without_a_timer(
 
     assert answer == {"batchItemFailures": [{"itemIdentifier": "25"}]}
     assert len(due_times(tables.client)) == 25
+    [logged] = caplog.records
+    assert (logged.levelname, logged.message) == ("INFO", "timers set")
+    facts = vars(logged)
+    assert (facts["timers"], facts["missed"], facts["cause"]) == (25, 35, str(failure))
 
 
 def test_single_throttled_statement_is_repeated(
@@ -258,7 +266,10 @@ def test_single_throttled_statement_is_repeated(
 
 
 def test_record_that_can_not_be_read_is_kept_and_affects_no_other(
-    timers: ModuleType, tables: Any, failed_events: Callable[[], list[Any]]
+    timers: ModuleType,
+    tables: Any,
+    failed_events: Callable[[], list[Any]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     broken = [{"eventName": "INSERT", "dynamodb": {"SequenceNumber": "7"}}, {"eventName": "INSERT"}]
 
@@ -267,6 +278,9 @@ def test_record_that_can_not_be_read_is_kept_and_affects_no_other(
     assert len(due_times(tables.client)) == 2
     [kept] = failed_events()
     assert json.loads(kept["payload"])["Records"] == broken
+    refused, *_ = caplog.records
+    assert (refused.levelname, refused.message) == ("ERROR", "no timer for records")
+    assert vars(refused)["records"] == 2
 
 
 def test_record_whose_timer_is_refused_is_kept_and_affects_no_other(
