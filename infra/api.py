@@ -66,7 +66,7 @@ class Api(Construct):
                 "ROTATION_GRACE_SECONDS": str(settings.rotation_grace_seconds),
                 "NOT_BEFORE": str(settings.not_before),
                 "RECORD_ANONYMOUS": str(settings.record_anonymous).lower(),
-                # Without the setting, the template is what it was before there was one.
+                # It is left out by default, so that the setting does not change other templates.
                 **({"PROMPT_EXPIRY": "true"} if settings.prompt_expiry else {}),
             },
             # API Gateway gives up after 30 s.

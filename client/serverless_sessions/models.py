@@ -124,8 +124,8 @@ class Event:
 class PendingExpiry:
     """The session expired at `at`. Its `expired` event is recorded when the item is deleted.
 
-    `expected_by` is the time by which this should have happened, in epoch seconds. It is None if
-    only DynamoDB's TTL deletes the item, usually within a few days.
+    `expected_by` is the time by which prompt expiry promises this, in epoch seconds. It is None if
+    nothing is promised. DynamoDB's TTL then deletes the item, usually within a few days.
     """
 
     at: int
