@@ -288,6 +288,7 @@ def test_record_whose_timer_is_refused_is_kept_and_affects_no_other(
     tables: Any,
     failed_events: Callable[[], list[Any]],
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A bug of ours must neither lose a timer nor hold up a shard."""
     monkeypatch.setattr("expiry.timers._due", lambda time, now: time)
@@ -298,6 +299,8 @@ def test_record_whose_timer_is_refused_is_kept_and_affects_no_other(
     assert [session_id for _, session_id in due_times(tables.client)] == [f"{1:012d}", f"{3:012d}"]
     [kept] = failed_events()
     assert json.loads(kept["payload"])["Records"] == [endless]
+    _, logged, *_ = caplog.records
+    assert (vars(logged)["timers"], vars(logged)["missed"]) == (2, 0)
 
 
 def test_no_request_begins_after_the_deadline(
