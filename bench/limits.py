@@ -16,7 +16,15 @@ from bench.runtime import lambda_runtime
 from infra import bundle
 
 # All times are multiples of boto3's. A cold start is compared with creating a boto3 client.
-_COLD = {"session_api": 0.75, "session_authorizer": 0.40, "session_audit": 0.60}
+_COLD = {
+    "session_api": 0.75,
+    "session_authorizer": 0.40,
+    "session_audit": 0.60,
+    "session_timers": 0.60,
+    "session_sweeper": 0.60,
+    # It imports boto3, because nobody waits for it.
+    "session_events": 1.30,
+}
 # A warm call is compared with the boto3 calls that it needs. The second value is their number.
 _WARM = {
     "get": (0.45, 1),
@@ -32,6 +40,8 @@ _WARM = {
     "authorizer": (0.35, 1),
     "authorizer, first use": (0.50, 2),
     "audit of 100": (0.40, 4),
+    "timers of 100": (0.40, 4),
+    "sweep of 100": (0.35, 41),
 }
 _BUNDLE_MEGABYTES = {"unzipped": 8.0, "zipped": 2.7}
 

@@ -18,7 +18,8 @@ Json = dict[str, Any]
 class Operation(NamedTuple):
     """An event for a function, and DynamoDB's answer to each of its own operations, by name.
 
-    In these answers, values of type B are base64, as they come over the wire.
+    A list of answers is for a function that makes several requests of one operation. In these
+    answers, values of type B are base64, as they come over the wire.
     """
 
     function: str
@@ -54,7 +55,15 @@ def operations(now: int) -> dict[str, Operation]:
         "audit of 100": Operation(
             "session_audit",
             {"Records": _records(100)},
-            {"BatchExecuteStatement": {"Responses": [{"TableName": TABLE}] * 25}},
+            {"BatchExecuteStatement": _executed(25)},
+        ),
+        "timers of 100": Operation(
+            "session_timers",
+            {"Records": _creations(100, now)},
+            {"BatchExecuteStatement": _executed(25)},
+        ),
+        "sweep of 100": Operation(
+            "session_sweeper", _sample("sweeper_every_minute"), expired(100, now)
         ),
     }
 
@@ -127,6 +136,68 @@ def _page(item: Json, count: int) -> Json:
             "LastEvaluatedKey": keys[-1],
         },
         "BatchGetItem": {"Responses": {TABLE: items}, "UnprocessedKeys": {}},
+    }
+
+
+def _executed(count: int) -> Json:
+    """Return the answer to that many statements."""
+    return {"Responses": [{"TableName": TABLE}] * count}
+
+
+def _session_id(number: int) -> str:
+    return f"n2qXk8b{number:05}"
+
+
+def _creations(count: int, now: int) -> list[Json]:
+    """Return the records of new sessions, with different ids."""
+    [sample] = _sample("stream_created")["Records"]
+    records = [copy.deepcopy(sample) for _ in range(count)]
+    for i, record in enumerate(records):
+        session_id = {"S": _session_id(i)}
+        record["dynamodb"]["Keys"] = {"SessionId": session_id}
+        record["dynamodb"]["NewImage"] |= {
+            "SessionId": session_id,
+            "ExpirationTime": {"N": str(now + 1800)},
+        }
+        record["dynamodb"]["SequenceNumber"] = str(4421584500000000017450439 + i)
+    return records
+
+
+def expired(count: int, now: int) -> Json:
+    """Return the answers to a sweep at `now` that deletes this number of sessions.
+
+    They expired in the last 60 seconds. `now` is the middle of a minute, so half of the timers are
+    in the slots of the minute before.
+    """
+    cursor = now - 9 - 60
+    at_cursor = {"Slot": {"S": "cursor"}, "Due": {"S": "cursor"}}
+    pages = [[at_cursor | {"DoneBefore": {"N": str(cursor)}}]]
+    looks: list[list[Json]] = []
+    half = range(count // 2)
+    for due, group in ((cursor + 10, half), (now - 20, [half.stop + i for i in half])):
+        timers = [
+            {
+                "Slot": {"S": f"{due // 60:010d}#{i % 16}"},
+                "Due": {"S": f"{due:010d}#{_session_id(i)}"},
+                "ExpirationTime": {"N": str(due + 7 * 86_400)},
+            }
+            for i in group
+        ]
+        pages += [timers[shard::16] for shard in range(16)]
+        items = [
+            {
+                "SessionId": {"S": _session_id(i)},
+                "ExpirationTime": {"N": str(due)},
+                "CreatedAt": {"N": str(due - 1800)},
+            }
+            for i in group
+        ]
+        looks += [items[start : start + 100] for start in range(0, len(items), 100)]
+    return {
+        "Query": [{"Items": page, "Count": len(page), "ScannedCount": len(page)} for page in pages],
+        "BatchGetItem": [{"Responses": {TABLE: look}, "UnprocessedKeys": {}} for look in looks],
+        "BatchExecuteStatement": _executed(25),
+        "UpdateItem": {},
     }
 
 

@@ -19,7 +19,14 @@ from infra.bundle import LAMBDA, Target
 from infra.interpreter import Interpreter, find_interpreter
 from local.stack import ROOT
 
-FUNCTIONS = ("session_api", "session_authorizer", "session_audit")
+FUNCTIONS = (
+    "session_api",
+    "session_authorizer",
+    "session_audit",
+    "session_events",
+    "session_timers",
+    "session_sweeper",
+)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,18 @@ from typing import Any
 
 import boto3
 
+from bench.stores.worker import Worker
 from bench.template import resources
 from local.stack import REGION, ROOT
 
 COMMAND = (sys.executable, "-m", "bench.stores.ours")
-SESSIONS, AUDIT = "sessions", "audit"
+SESSIONS, AUDIT, TIMERS = "sessions", "audit", "timers"
+# DynamoDB accepts this many items at once.
+BATCH = 25
 # The audit trail names the authorizer by this ARN.
 _ROLE = "arn:aws:iam::111122223333:role/session-authorizer"
+# What a table of DynamoDB Local has of a table in the template.
+_MEMBERS = {"KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "BillingMode"}
 
 
 def dynamodb(endpoint: str) -> Any:
@@ -67,16 +72,28 @@ def _deployed_value(value: Any) -> str:
 
 
 def create_tables(client: Any) -> None:
-    """Create both tables as in the template."""
+    """Create the tables as in the template."""
     for logical_id, table in resources("AWS::DynamoDB::GlobalTable").items():
+        members = _MEMBERS & table.keys()
         client.create_table(
-            TableName=_table_name(logical_id),
-            KeySchema=table["KeySchema"],
-            AttributeDefinitions=table["AttributeDefinitions"],
-            GlobalSecondaryIndexes=table["GlobalSecondaryIndexes"],
-            BillingMode=table["BillingMode"],
+            TableName=_table_name(logical_id), **{name: table[name] for name in members}
         )
 
 
+def store(client: Any, worker: Worker, **session: Any) -> list[Any]:
+    """Store 25 sessions of a user directly in the table, in the form that the API uses.
+
+    Returns their items.
+    """
+    items: list[Any] = worker.do("items", {"count": BATCH, "ttl_seconds": 1800, **session}).answer
+    puts = [{"PutRequest": {"Item": item}} for item in items]
+    answer = client.batch_write_item(RequestItems={SESSIONS: puts})
+    if answer["UnprocessedItems"]:
+        raise RuntimeError("DynamoDB Local left items of a batch unprocessed")
+    return items
+
+
 def _table_name(logical_id: str) -> str:
+    if "Timers" in logical_id:
+        return TIMERS
     return AUDIT if "Audit" in logical_id else SESSIONS

@@ -1,7 +1,9 @@
-"""An HTTP server in place of DynamoDB, with a fixed answer to every operation.
+"""An HTTP server in place of DynamoDB, with fixed answers to every operation.
 
-It does as little as possible, so that it does not affect the measurements. `POST /` is DynamoDB's
-protocol, `PUT /` sets the answers by operation, and `GET /` returns the requests since then.
+It does as little as possible, so that it does not affect the measurements. Its argument is the
+time that DynamoDB takes for an answer, in milliseconds. `POST /` is DynamoDB's
+protocol, `PUT /` sets the answers by operation, and `GET /` returns the requests since then. An
+operation with a list of answers gets them in turn, and then from the first one on again.
 """
 
 from __future__ import annotations
@@ -9,13 +11,17 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 import zlib
+from collections.abc import Iterator
+from itertools import cycle
 
 HOST = "127.0.0.1"
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _TARGET = re.compile(rb"(?i)\r\nx-amz-target: *DynamoDB_20120810\.(\w+)")
 
-answers: dict[str, bytes] = {}
+seconds = int(sys.argv[1]) / 1000 if len(sys.argv) > 1 else 0
+answers: dict[str, Iterator[bytes]] = {}
 requests: list[tuple[str, str]] = []
 
 
@@ -24,6 +30,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._received = b""
 
@@ -34,7 +41,11 @@ class Connection(asyncio.Protocol):
         size = int(length[1]) if length else 0
         if end and len(rest) >= size:
             self._received = rest[size:]
-            self._transport.write(_answer(head, rest[:size]))
+            answer = _answer(head, rest[:size])
+            if seconds and head.startswith(b"POST"):
+                self._loop.call_later(seconds, self._transport.write, answer)
+            else:
+                self._transport.write(answer)
 
 
 def _answer(head: bytes, body: bytes) -> bytes:
@@ -43,12 +54,15 @@ def _answer(head: bytes, body: bytes) -> bytes:
         operation = target[1].decode() if target else ""
         if len(requests) < 100:
             requests.append((operation, body.decode()))
-        return answers[operation]
+        return next(answers[operation])
     if head.startswith(b"PUT"):
         requests.clear()
         answers.clear()
         for operation, answer in json.loads(body).items():
-            answers[operation] = _http(json.dumps(answer, separators=(",", ":")).encode())
+            in_turn = answer if isinstance(answer, list) else [answer]
+            answers[operation] = cycle(
+                [_http(json.dumps(one, separators=(",", ":")).encode()) for one in in_turn]
+            )
         return _http(b"{}")
     return _http(json.dumps(requests).encode())
 

@@ -1,4 +1,4 @@
-"""The resources of the stack with the settings of `cdk.json`, as they would be deployed."""
+"""The resources of the stack with the settings of `cdk.json` and with all of its functions."""
 
 from __future__ import annotations
 
@@ -23,8 +23,12 @@ def resources(kind: str) -> dict[str, Any]:
 
 @cache
 def _template() -> Template:
-    """Return the template of the stage `dev`, for which no functions are bundled."""
+    """Return the template of the stage `dev`, for which no functions are bundled.
+
+    These settings switch on the functions that are not in every stack. They change no other one.
+    """
     context = json.loads((ROOT / "cdk.json").read_text())["context"]
+    context["stages"]["dev"] |= {"event_bus": "default", "prompt_expiry": True}
     app = App(context={**context, "aws:cdk:bundling-stacks": []})
     stack = SessionsStack(app, "Sessions-dev", settings=Settings.of_stage("dev", context))
     return Template.from_stack(stack)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from bench.runtime import Runtime
@@ -16,8 +18,15 @@ def measure(runtime: Runtime, *, rounds: int) -> dict[str, dict[str, Any]]:
 
     The functions and boto3 send their requests to a local stub of DynamoDB.
     """
+    with running_stub() as port:
+        return _run_worker(runtime, port, rounds)
+
+
+@contextmanager
+def running_stub(*, milliseconds: int = 0) -> Iterator[int]:
+    """Start the stub, which takes this time for an answer. Yields its port."""
     stub = subprocess.Popen(
-        [sys.executable, "-m", "bench.stub"],
+        [sys.executable, "-m", "bench.stub", str(milliseconds)],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -25,14 +34,14 @@ def measure(runtime: Runtime, *, rounds: int) -> dict[str, dict[str, Any]]:
     )
     try:
         assert stub.stdout
-        return _run_worker(runtime, stub.stdout.readline().strip(), rounds)
+        yield int(stub.stdout.readline())
     finally:
         stub.terminate()
         stub.communicate()
 
 
-def _run_worker(runtime: Runtime, port: str, rounds: int) -> dict[str, dict[str, Any]]:
-    command = runtime.command("-m", "bench.warm_worker", port, str(rounds))
+def _run_worker(runtime: Runtime, port: int, rounds: int) -> dict[str, dict[str, Any]]:
+    command = runtime.command("-m", "bench.warm_worker", str(port), str(rounds))
     worker = subprocess.Popen(
         command,
         cwd=runtime.folder,

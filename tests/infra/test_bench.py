@@ -14,7 +14,7 @@ import pytest
 from bench import __main__ as bench
 from bench import chart, limits, template, warm
 from bench.runtime import lambda_runtime
-from tests.support.template import app_folder
+from tests.support.template import ROOT, app_folder
 
 
 @pytest.fixture
@@ -36,8 +36,10 @@ def default_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def test_each_operation_makes_the_expected_requests(result: dict[str, Any]) -> None:
     """Most make one request.
 
-    A renewal by `verify`, the first use of a rotated token and a list make two, and a batch of 100
-    events makes four.
+    A renewal by `verify`, the first use of a rotated token and a list make two. A batch of 100
+    events or timers makes four. A sweep makes a request for its cursor, and 16 for the timers of
+    each of two minutes. In each minute, it looks at 50 sessions with one request, deletes them with
+    two, and moves its cursor.
     """
     with lambda_runtime() as runtime:
         calls = warm.measure(runtime, rounds=1)
@@ -45,6 +47,13 @@ def test_each_operation_makes_the_expected_requests(result: dict[str, Any]) -> N
     assert {name: call["requests"] for name, call in calls.items()} == {
         name: call["requests"] for name, call in result["warm"].items()
     }
+
+
+def test_every_function_has_a_limit(result: dict[str, Any]) -> None:
+    table = limits.table(result)
+
+    for handler in (ROOT / "functions").glob("*/handler.py"):
+        assert f"cold start of `{handler.parent.name}`" in table
 
 
 def test_an_exceeded_limit_is_named(result: dict[str, Any]) -> None:
