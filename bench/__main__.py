@@ -8,7 +8,7 @@ import json
 import sys
 
 # Modules with the functions `measure`, `table` and `failures`.
-_PARTS = ("limits", "peers", "scale")
+_PARTS = ("limits", "peers", "scale", "sweeper")
 
 
 def main() -> int:

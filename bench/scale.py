@@ -13,7 +13,8 @@ from bench.stores.worker import Worker, running_worker
 from local.dynamodb import dynamodb_local
 
 DEAD = 10_000
-_BATCH = 25
+_BATCH = service.BATCH
+_SWEEP_SECONDS = 600
 # No request begins after 20 s, and one takes 7 s at most.
 _SIGN_OUT_SECONDS = 27
 
@@ -31,15 +32,23 @@ def measure(*, long: bool) -> dict[str, Any]:
         for size in (1_000, 100_000 if long else 10_000):
             print(f"  {size:,} sessions …", file=sys.stderr, flush=True)
             for user in range(loaded // _BATCH, size // _BATCH):
-                _store(client, worker, user_id=f"user-{user}", now=int(time.time()))
+                service.store(client, worker, user_id=f"user-{user}", now=int(time.time()))
             loaded = size
             by_size[str(size)] = _costs(worker, proxy, user_id=f"ada-{size}")
         print(f"  {DEAD:,} dead entries …", file=sys.stderr, flush=True)
         now = int(time.time())
-        _store(client, worker, user_id="dora", now=now - 7200, ttl_seconds=86_400)
-        for age in range(DEAD // _BATCH):
-            _store(client, worker, user_id="dora", now=now - 3600 - age, ttl_seconds=60)
-        behind_dead = {limit: _paging(worker, proxy, limit) for limit in ("25", "100")}
+        for user_id in ("dora", "lena"):
+            service.store(client, worker, user_id=user_id, now=now - 7200, ttl_seconds=86_400)
+        without_dead = _lists(worker, proxy, user_id="lena")
+        first = now - 3600 - DEAD // _BATCH
+        # The sweeper begins at its cursor, which its first run sets.
+        worker.do("sweep", {"now": first, "seconds": _SWEEP_SECONDS})
+        for created_at in range(first, now - 3600):
+            dead = service.store(client, worker, user_id="dora", now=created_at, ttl_seconds=60)
+            worker.do("timers", {"sessions": dead, "now": created_at})
+        behind_dead = _lists(worker, proxy, user_id="dora")
+        swept = worker.do("sweep", {"now": now, "seconds": _SWEEP_SECONDS}).answer["deleted"]
+        after_sweep = _lists(worker, proxy, user_id="dora")
         live = 5_000 if long else 500
         print(f"  signing out of {live:,} sessions …", file=sys.stderr, flush=True)
         sign_out = _sign_out(client, worker, proxy, live=live, dead=8 * live)
@@ -47,6 +56,9 @@ def measure(*, long: bool) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "by_size": by_size,
         "behind_dead": behind_dead,
+        "swept": swept,
+        "after_sweep": after_sweep,
+        "without_dead": without_dead,
         "sign_out": sign_out,
     }
 
@@ -63,11 +75,17 @@ def table(result: Mapping[str, Any]) -> str:
         lines.append(f"| {operation} | {' | '.join(costs)} |")
     lines += [
         "",
-        f"| 25 live sessions behind {DEAD:,} dead ones | calls of the API | cost of all |",
-        "| --- | --- | --- |",
+        "| a list of 25 live sessions | `limit` | calls of the API | cost of all |",
+        "| --- | --- | --- | --- |",
     ]
-    for limit, paging in result["behind_dead"].items():
-        lines.append(f"| `limit={limit}` | {paging['calls']} | {_format(paging['cost'])} |")
+    for what, lists in (
+        (f"behind {DEAD:,} dead ones", "behind_dead"),
+        ("after prompt expiry has deleted these", "after_sweep"),
+        ("of a user who never had others", "without_dead"),
+    ):
+        for limit, paging in result[lists].items():
+            cost = _format(paging["cost"])
+            lines.append(f"| {what} | {limit} | {paging['calls']} | {cost} |")
     sign_out = result["sign_out"]
     seconds = ", ".join(f"{duration:.1f} s" for duration in sign_out["seconds"])
     lines += [
@@ -81,13 +99,24 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def failures(result: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for everything that costs more in the larger table, or takes too long."""
+    """Return a sentence for everything that costs more in the larger table, or takes too long.
+
+    The same for lists that cost more after a sweep than if there never were dead entries.
+    """
     small, large = result["by_size"].values()
     sentences = [
         f"{operation} takes {large[operation]} in a large table and {cost} in a small one."
         for operation, cost in small.items()
         if large[operation] != cost
     ]
+    if result["swept"] != DEAD:
+        sentences.append(f"The sweeper deleted {result['swept']:,} of {DEAD:,} dead sessions.")
+    for limit, paging in result["after_sweep"].items():
+        expected = result["without_dead"][limit]
+        if paging != expected:
+            sentences.append(
+                f"After the sweep, a list with limit={limit} takes {paging} instead of {expected}."
+            )
     sign_out = result["sign_out"]
     if sign_out["left"]:
         sentences.append(f"{sign_out['left']} sessions outlived a sign-out.")
@@ -98,15 +127,6 @@ def failures(result: Mapping[str, Any]) -> list[str]:
 
 def _format(cost: Mapping[str, float]) -> str:
     return f"{cost['requests']}: {cost['reads']:g} + {cost['writes']:g}"
-
-
-def _store(client: Any, worker: Worker, **session: Any) -> None:
-    """Store 25 sessions of a user directly in the table, in the form that the API uses."""
-    items = worker.do("items", {"count": _BATCH, "ttl_seconds": 1800, **session}).answer
-    puts = [{"PutRequest": {"Item": item}} for item in items]
-    answer = client.batch_write_item(RequestItems={service.SESSIONS: puts})
-    if answer["UnprocessedItems"]:
-        raise RuntimeError("DynamoDB Local left items of a batch unprocessed")
 
 
 def _costs(worker: Worker, proxy: CountingProxy, *, user_id: str) -> dict[str, Any]:
@@ -128,9 +148,16 @@ def _costs(worker: Worker, proxy: CountingProxy, *, user_id: str) -> dict[str, A
     return costs
 
 
-def _paging(worker: Worker, proxy: CountingProxy, limit: str) -> dict[str, Any]:
+def _lists(worker: Worker, proxy: CountingProxy, *, user_id: str) -> dict[str, Any]:
+    """Return what it takes to list the 25 live sessions of a user, by `limit`."""
+    return {
+        limit: _paging(worker, proxy, {"user_id": user_id, "limit": limit})
+        for limit in ("25", "100")
+    }
+
+
+def _paging(worker: Worker, proxy: CountingProxy, query: dict[str, str]) -> dict[str, Any]:
     """Return the number of calls that list all 25 live sessions, and their cost."""
-    query = {"user_id": "dora", "limit": limit}
     calls = live = 0
     proxy.take()
     while live < 25:
@@ -152,7 +179,7 @@ def _sign_out(
     for batch in range((live + dead) // _BATCH):
         is_live = batch * live % (live + dead) < live
         ttl_seconds = 86_400 if is_live else 60
-        _store(client, worker, **query, now=now - 3600 - batch, ttl_seconds=ttl_seconds)
+        service.store(client, worker, **query, now=now - 3600 - batch, ttl_seconds=ttl_seconds)
     proxy.take()
     while not seconds or query["cursor"]:
         begin = time.monotonic()

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import re
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlencode
 
 from msgspec import UNSET
 
+import clock
 from bench.stores.serve import serve
+from expiry.sweep import Sweep
 from session_api import handler as api
 from session_audit import handler as audit
 from session_authorizer import handler as authorizer
+from session_sweeper import handler as sweeper
+from session_timers import handler as timers
 from sessions.limits import SESSION_ID
 from sessions.session import Session, new_session_id
 
@@ -97,6 +103,40 @@ def items(argument: dict[str, Any]) -> list[Any]:
     return [Session.start(session_id=new_session_id(), **session).to_item() for _ in range(count)]
 
 
+def set_timers(sessions: list[Any], now: int) -> None:
+    """Set timers as after the creation of these sessions at `now`, in epoch seconds."""
+    records = [
+        {
+            "eventName": "INSERT",
+            "dynamodb": {
+                "Keys": {"SessionId": item["SessionId"]},
+                "NewImage": item,
+                "SequenceNumber": str(number),
+            },
+        }
+        for number, item in enumerate(sessions)
+    ]
+    with patch.object(clock, "time", lambda: float(now)):
+        answer = timers.lambda_handler({"Records": records}, CONTEXT)
+    if answer["batchItemFailures"]:
+        raise RuntimeError("a timer was not set")
+
+
+def sweep(now: int, seconds: float, *, pauses: bool = True) -> dict[str, Any]:
+    """Run the sweeper at `now`, in epoch seconds, for at most `seconds`."""
+    with patch.object(clock, "time", lambda: float(now)), ExitStack() as stack:
+        if not pauses:
+            stack.enter_context(patch.object(clock, "sleep", lambda _: None))
+        run = Sweep(
+            sweeper.client,
+            sweeper.sessions_table,
+            sweeper.timers_table,
+            deadline=clock.monotonic() + seconds,
+        )
+        run.run()
+    return {"deleted": run.deleted, "failed": run.failed, "done_before": run.second}
+
+
 def operation(name: str, argument: Any) -> Any:
     match name:
         case "plain":
@@ -108,6 +148,10 @@ def operation(name: str, argument: Any) -> Any:
             return audit.lambda_handler(event, CONTEXT)
         case "items":
             return items(argument)
+        case "timers":
+            return set_timers(**argument)
+        case "sweep":
+            return sweep(**argument)
     return web_request(name, argument)
 
 

@@ -10,11 +10,11 @@ from types import ModuleType
 
 import pytest
 
-from bench import chart, limits, peers, prices, scale
+from bench import chart, limits, peers, prices, scale, sweeper
 from tests.support.template import ROOT
 
 RESULTS = json.loads(chart.RESULTS.read_text())
-PARTS = {"limits": limits, "peers": peers, "scale": scale}
+PARTS = {"limits": limits, "peers": peers, "scale": scale, "sweeper": sweeper}
 
 
 def test_dollars_of_a_thousand_web_requests_a_second() -> None:
@@ -56,6 +56,43 @@ def test_cost_that_grows_with_the_table_is_a_failure() -> None:
     [failure] = scale.failures(result)
 
     assert failure.startswith("renew takes")
+
+
+def test_dead_entries_that_still_cost_something_are_a_failure() -> None:
+    """A list after a sweep costs what it costs a user who never had dead entries."""
+    result = copy.deepcopy(RESULTS["scale"])
+    result["swept"] = 9_999
+    result["after_sweep"]["25"]["cost"]["reads"] += 1
+
+    swept, after = scale.failures(result)
+
+    assert swept == "The sweeper deleted 9,999 of 10,000 dead sessions."
+    assert after.startswith("After the sweep, a list with limit=25 takes ")
+
+
+def test_sessions_that_a_sweeper_leaves_over_are_a_failure() -> None:
+    result = copy.deepcopy(RESULTS["sweeper"])
+    result["kinds"]["expired"]["deleted"] -= 1
+    result["kinds"]["renewed"]["deleted"] += 1
+    result["overload"]["runs"][-1]["deleted"] -= 2
+
+    assert sweeper.failures(result) == [
+        "The sweeper deleted 1,999 of 2,000 expired sessions.",
+        "The sweeper deleted 1 of 0 expired sessions.",
+        "2 sessions are left over after the last run.",
+    ]
+
+
+def test_sweeper_that_is_too_slow_or_too_fast_is_a_failure() -> None:
+    """Lambda gives 0.29 cores to 512 MB, so 1,000 sessions a second take 3,455 a CPU second."""
+    result = copy.deepcopy(RESULTS["sweeper"])
+    result["kinds"]["renewed"] |= {"sessions": 3400, "cpu_seconds": 1.0}
+    result["by_latency"]["5"]["deleted"] = 1000 * result["run_seconds"] + 101
+
+    slow, fast = sweeper.failures(result)
+
+    assert slow == "The CPU of 512 MB is enough for 984 renewed a second."
+    assert fast.startswith("With answers after 5 ms, a run deletes ")
 
 
 def test_slow_or_unfinished_sign_out_is_a_failure() -> None:
