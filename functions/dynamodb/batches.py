@@ -97,8 +97,8 @@ def execute(
 ) -> Failures[T]:
     """Execute the PartiQL statement of each thing. The statements of a request have distinct keys.
 
-    `statement` is called again for every request, immediately before it is sent. No request begins
-    after `deadline`, by `clock.monotonic()`.
+    `statement` is called again for every request, immediately before it is sent. No request and no
+    pause begins after `deadline`, by `clock.monotonic()`.
     """
     outcome = Failures[T]([], [], [], "")
     waiting = list(things)
@@ -113,7 +113,7 @@ def execute(
             once.cause,
         )
         waiting = once.temporary
-        if not waiting:
+        if not waiting or clock.monotonic() > deadline:
             break
     return outcome
 

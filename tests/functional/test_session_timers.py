@@ -303,11 +303,12 @@ def test_record_whose_timer_is_refused_is_kept_and_affects_no_other(
     assert (vars(logged)["timers"], vars(logged)["missed"]) == (2, 0)
 
 
-def test_no_request_begins_after_the_deadline(
+def test_no_request_or_pause_begins_after_the_deadline(
     timers: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monotonic = [0.0]
+    monotonic, pauses = [0.0], list[float]()
     monkeypatch.setattr("clock.monotonic", lambda: monotonic[0])
+    monkeypatch.setattr("clock.sleep", pauses.append)
 
     def wait() -> None:
         monotonic[0] += timers.ADD_SECONDS + 1
@@ -316,4 +317,5 @@ def test_no_request_begins_after_the_deadline(
     answer = consume(timers, *map(inserted, range(60)))
 
     assert len(seam.calls) == 1
+    assert pauses == []
     assert answer == {"batchItemFailures": [{"itemIdentifier": "25"}]}
