@@ -1,11 +1,10 @@
-"""The authorizer for other APIs: HTTP and REST APIs, headers and cookies, and what it must
-reject.
-"""
+"""The authorizer of HTTP, REST and WebSocket APIs: headers and cookies, and what it must reject."""
 
 from __future__ import annotations
 
 import json
 import logging
+from fnmatch import fnmatchcase
 from types import ModuleType
 from typing import Any
 
@@ -81,6 +80,23 @@ def test_policy_covers_all_routes_of_a_rest_api(authorizer: ModuleType, api: Api
             "expires_at": NOW + 1800,
         },
     }
+
+
+def test_policy_covers_the_route_connect_of_a_websocket_api(
+    authorizer: ModuleType, api: Api
+) -> None:
+    """Its event is like that of a REST API, but its ARN has no HTTP method."""
+    token = api.log_in("ada")
+    event = sample("authorizer_websocket_api")
+    assert not allowed(authorizer, event)
+    event["multiValueHeaders"]["Cookie"] = [f"theme=dark; {COOKIE}={token}"]
+
+    answer = authorizer.lambda_handler(event, lambda_context())
+
+    [statement] = answer["policyDocument"]["Statement"]
+    assert statement["Effect"] == "Allow"
+    assert fnmatchcase(event["methodArn"], statement["Resource"])
+    assert answer["context"]["session_id"] == id_of(token)
 
 
 def test_anonymous_session_is_refused(authorizer: ModuleType, api: Api) -> None:
