@@ -180,6 +180,27 @@ def answer_without_waiting_for_logs() -> None:
     Worker._drain_stderr_bounded = partialmethod(drain, first_line_wait=0.002)
 
 
+def call_apis_on_this_machine() -> None:
+    """Replace the URLs of API Gateway's APIs in the environment variables of functions.
+
+    MiniStack itself leaves the URLs as they are on AWS.
+    """
+    from ministack.core.lambda_runtime import Worker
+
+    create = Worker.__init__
+    here = rf"http://{os.environ['BIND_HOST']}:{os.environ['GATEWAY_PORT']}/_aws/execute-api/\1"
+
+    def create_here(worker: Any, name: str, config: Any, *arguments: Any) -> None:
+        variables = {
+            variable: re.sub(r"^https://(\w+)\.execute-api\.[\w.-]+", here, value)
+            for variable, value in config.get("Environment", {}).get("Variables", {}).items()
+        }
+        config = {**config, "Environment": {"Variables": variables}}
+        create(worker, name, config, *arguments)
+
+    Worker.__init__ = create_here
+
+
 def end_with_parent() -> None:
     """End this process group, including the functions' processes, when the parent has ended."""
     parent = os.getppid()
@@ -199,6 +220,7 @@ if __name__ == "__main__":
     write_stream_records_of_partiql()
     name_the_default_stage()
     answer_without_waiting_for_logs()
+    call_apis_on_this_machine()
     from ministack.app import main
 
     main()

@@ -41,12 +41,16 @@ class LocalError(Exception):
 class LocalStack:
     """The stack at `port`, used with the rights of its root user. Its files are in `folder`.
 
-    It is deployed from the `cdk.json` in the folder `app`, which has the settings.
+    It is deployed from the `cdk.json` in the folder `app`, which has the settings. Without `ttl`,
+    TTL deletes nothing, as on AWS in the first hours or days after the expiry.
     """
 
-    def __init__(self, port: int, folder: Path | None = None, *, app: Path = ROOT) -> None:
+    def __init__(
+        self, port: int, folder: Path | None = None, *, app: Path = ROOT, ttl: bool = True
+    ) -> None:
         self.port = port
         self.app = app
+        self.ttl = ttl
         self.endpoint = f"http://{HOST}:{port}"
         self.folder = folder or ROOT / ".local" / str(port)
         self.outputs_file = self.folder / "outputs.json"
@@ -183,7 +187,16 @@ def _deploy(stack: LocalStack) -> None:
     for bucket in ("FailedEventsBucket", "UndeliveredEventsBucket", "FailedTimersBucket"):
         if bucket in outputs:
             _allow_plain_http(stack, outputs[bucket])
-    # MiniStack's CloudFormation ignores the TTL of a table. tests/infra check it in the template.
+    if stack.ttl:
+        _enable_ttl(stack)
+
+
+def _enable_ttl(stack: LocalStack) -> None:
+    """Enable the TTL of the tables, which MiniStack's CloudFormation ignores.
+
+    tests/infra check it in the template.
+    """
+    outputs = stack.outputs
     for table in ("SessionsTableName", "AuditTableName", "TimersTableName"):
         if table in outputs:
             stack.client("dynamodb").update_time_to_live(

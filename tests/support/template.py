@@ -68,11 +68,16 @@ def context() -> dict[str, Any]:
     return cdk_context() | {"settings": dict(SETTINGS), "stages": deepcopy(STAGES)}
 
 
-def app_folder(folder: Path) -> Path:
-    """Make `folder` one from which the CDK CLI deploys `app.py` with the settings of `context`."""
+def app_folder(folder: Path, **settings: Any) -> Path:
+    """Make `folder` one from which the CDK CLI deploys `app.py` with the settings of `context`.
+
+    `settings` are those that are different.
+    """
     folder.mkdir()
     app = shlex.join((sys.executable, str(ROOT / "app.py")))
-    (folder / "cdk.json").write_text(json.dumps({"app": app, "context": context()}))
+    values = context()
+    values["settings"].update(settings)
+    (folder / "cdk.json").write_text(json.dumps({"app": app, "context": values}))
     return folder
 
 

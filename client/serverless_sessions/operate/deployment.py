@@ -113,5 +113,6 @@ class Deployment:
 
 def execute_api_url(endpoint: str, aws_url: str) -> str:
     """Convert the URL that an API would have on AWS to the URL at which MiniStack serves it."""
-    api_id = aws_url.partition("//")[2].partition(".")[0]
-    return f"{endpoint}/_aws/execute-api/{api_id}/default"
+    _, host, path, *_ = urlsplit(aws_url)
+    stage = path.strip("/") or "default"
+    return f"{endpoint}/_aws/execute-api/{host.partition('.')[0]}/{stage}"
