@@ -26,7 +26,7 @@ demo: setup ## Do the same without serving, and exit with 0 if everything worked
 console: setup ## Open the console on the local stack, and start one if none runs (BROWSER=none)
 	@.venv/bin/python -m local console
 
-example: setup ## Run an example on its own local stack (APP=flask, django, fastapi, protected_api)
+example: setup ## Run an example on its own local stack (APP=flask, django, fastapi, protected_api, live_sockets)
 	@.venv/bin/python -m local example "$(APP)"
 
 invoke: setup ## Invoke a function of the running local stack with an event (EVENT=events/…)

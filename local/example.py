@@ -22,12 +22,16 @@ from serverless_sessions.operate.deployment import execute_api_url
 
 _WEB_APPS = ("django", "flask", "fastapi")
 _END_SECONDS = 10
+# The only origin whose pages may open live sockets.
+ORIGIN = "https://app.example.com"
 
 
 def run_example(stack: LocalStack, app: str) -> None:
     """Run `app` until it ends. Raises `LocalError`."""
     if app == "protected_api":
-        _deploy_protected_api(stack)
+        _show_protected_api(stack)
+    elif app == "live_sockets":
+        _show_live_sockets(stack)
     else:
         _serve(stack, app)
 
@@ -41,8 +45,10 @@ def _web_port() -> int:
 
 def require_example(app: str) -> None:
     """Raise `LocalError` if there is no such example, or its port can't be used."""
-    if app not in (*_WEB_APPS, "protected_api"):
-        raise LocalError(f"APP must be django, flask, fastapi or protected_api, not '{app}'.")
+    if app not in (*_WEB_APPS, "protected_api", "live_sockets"):
+        raise LocalError(
+            f"APP must be django, flask, fastapi, protected_api or live_sockets, not '{app}'."
+        )
     if app in _WEB_APPS:
         require_free(_web_port(), "WEB_PORT")
 
@@ -74,7 +80,7 @@ def _serve(stack: LocalStack, app: str) -> None:
         process.wait()
 
 
-def _deploy_protected_api(stack: LocalStack) -> None:
+def _show_protected_api(stack: LocalStack) -> None:
     folder = "examples/protected_api"
     arn = stack.outputs["AuthorizerArn"]
     outputs = cdk(
@@ -86,5 +92,32 @@ def _deploy_protected_api(stack: LocalStack) -> None:
     bearer = f"curl -H 'Authorization: Bearer {issued.token}'"
     print(f"\n{folder}/app.py is deployed. It requires a token:\n")
     print(f"  {bearer} {url}/whoami\n  curl {url}/whoami\n")
+    print("Serving until Ctrl-C.", flush=True)
+    signal.pause()
+
+
+def deploy_live_sockets(stack: LocalStack) -> str:
+    """Deploy this example, and return the HTTP URL of its sockets. Raises `LocalError`."""
+    outputs = cdk(
+        *(stack, ROOT / "examples/live_sockets", "deploy", "LiveSockets"),
+        *("--context", f"authorizer_arn={stack.outputs['AuthorizerArn']}"),
+        *("--context", f"origin={ORIGIN}"),
+    )
+    return execute_api_url(stack.endpoint, outputs["SocketUrl"])
+
+
+def _show_live_sockets(stack: LocalStack) -> None:
+    url = deploy_live_sockets(stack)
+    with stack.sessions(stack.credentials("web", "execute-api:Invoke")) as sessions:
+        issued = sessions.create("ada")
+    headers = (
+        *("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+        *("Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==", f"Origin: {ORIGIN}"),
+        f"Cookie: __Host-session={issued.token}",
+    )
+    curl = " \\\n    ".join(("curl -iN", *(f"-H '{header}'" for header in headers), url))
+    print("\nexamples/live_sockets/app.py is deployed. This opens a socket and waits:\n")
+    print(f"  {curl}\n\nIn a second terminal, end the session. The socket is then closed:\n")
+    print(f'  make sessions STAGE=local PORT={stack.port} ARGS="sign-out ada --reason logout"\n')
     print("Serving until Ctrl-C.", flush=True)
     signal.pause()

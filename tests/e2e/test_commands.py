@@ -87,7 +87,8 @@ def test_unknown_example_gives_a_message(app: str) -> None:
     done = local("example", app, port=free_port())
 
     assert done.returncode == 1
-    assert done.stderr == f"APP must be django, flask, fastapi or protected_api, not '{app}'.\n"
+    names = "django, flask, fastapi, protected_api or live_sockets"
+    assert done.stderr == f"APP must be {names}, not '{app}'.\n"
 
 
 @pytest.mark.parametrize(
