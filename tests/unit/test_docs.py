@@ -35,7 +35,10 @@ def test_named_test_exists(file: str, test: str) -> None:
 @pytest.mark.parametrize(
     "document",
     sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md"))
-    + ["README.md", "CONTRIBUTING.md", "SECURITY.md", "examples/protected_api/README.md"],
+    + [
+        *("README.md", "CONTRIBUTING.md", "SECURITY.md"),
+        *("examples/protected_api/README.md", "examples/live_sockets/README.md"),
+    ],
 )
 def test_links_lead_somewhere(document: str) -> None:
     path = ROOT / document
