@@ -80,7 +80,11 @@ class NoCredentials(SessionsError):
 
 
 class NotAllowed(SessionsError):
-    """API Gateway rejects the call: the credentials lack `execute-api:Invoke` for this API."""
+    """AWS rejects the call: the credentials lack the permission for it.
+
+    This is `execute-api:Invoke` for the API. A function URL needs both `lambda:InvokeFunctionUrl`
+    and `lambda:InvokeFunction`.
+    """
 
 
 class SessionNotFound(SessionsError):

@@ -362,7 +362,11 @@ def test_sample_events_run(
     answer = eventually(answer_of_function)
     match file.partition("_")[0]:
         case "api":
-            statuses = {"api_create_session.json": 201, "api_get_session.json": 404}
+            statuses = {
+                "api_create_session.json": 201,
+                "api_function_url.json": 201,
+                "api_get_session.json": 404,
+            }
             assert answer["statusCode"] == statuses.get(file, 200)
         case "authorizer":
             assert answer["context"] == {}

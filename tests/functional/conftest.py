@@ -18,7 +18,7 @@ from moto.dynamodb.models import DynamoDBBackend
 from dynamodb import client as lean
 from dynamodb.boto3_client import Boto3Client
 from sessions.store import SessionStore
-from tests.support.api import Api, Clock
+from tests.support.api import Api, Clock, through_api
 from tests.support.backend import (
     DEFAULT,
     MEMORY,
@@ -96,10 +96,11 @@ def failed_events(backend: Backend) -> Iterator[Callable[[], list[dict[str, Any]
 
 
 @pytest.fixture
-def api(tables: Any, monkeypatch: pytest.MonkeyPatch) -> Api:
+def api(tables: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Api:
+    """The API, called through API Gateway unless a test is marked with `THROUGH_BOTH`."""
     clock = Clock()
     monkeypatch.setattr("clock.time", lambda: clock.now + 0.9)
-    return Api(function("session_api"), clock)
+    return Api(function("session_api"), clock, getattr(request, "param", through_api))
 
 
 @pytest.fixture

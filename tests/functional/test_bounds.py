@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.api import Answer, Api
+from tests.support.api import THROUGH_BOTH, Answer, Api
 from tests.support.functions import lambda_context, sample
 from tests.support.gateway import api_event
 from tests.support.seam import seam
@@ -278,6 +278,7 @@ def test_bodies_of_rotate(api: Api, body: Any, status: int) -> None:
     assert api("POST", f"/sessions/{session_id}/rotate", body).status == status
 
 
+@THROUGH_BOTH
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -420,6 +421,7 @@ def test_absolute_timeout_below_the_default_window_shortens_it(api: Api) -> None
     assert answer["expires_at"] == answer["absolute_expires_at"]
 
 
+@THROUGH_BOTH
 @pytest.mark.parametrize(
     ("content_type", "status"),
     [
@@ -439,6 +441,7 @@ def test_content_type(api: Api, content_type: str, status: int) -> None:
     assert api("POST", "/sessions", {"user_id": "a"}, headers=headers).status == status
 
 
+@THROUGH_BOTH
 @pytest.mark.parametrize(
     ("encoded", "status"),
     [
@@ -450,9 +453,10 @@ def test_content_type(api: Api, content_type: str, status: int) -> None:
     ],
 )
 def test_base64_bodies(api: Api, encoded: str, status: int) -> None:
-    """API Gateway encodes bodies that it considers binary."""
+    """API Gateway and Lambda encode bodies that they consider binary."""
     event = sample("api_create_session")
     event["body"], event["isBase64Encoded"] = encoded, True
+    api.entrance(event)
 
     assert api.send(event).status == status
 

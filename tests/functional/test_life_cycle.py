@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.api import NOW, Api
+from tests.support.api import NOW, THROUGH_BOTH, Api
 from tests.support.functions import sample
 
 ABSENT = "AAAAAAAAAAAA"
@@ -226,6 +226,7 @@ def dead_sessions(api: Api, tables: Any) -> dict[str, str]:
     return {"expired": expired, "revoked": revoked, "tampered": tampered, "absent": ABSENT}
 
 
+@THROUGH_BOTH
 @pytest.mark.parametrize("why", ["expired", "revoked", "absent"])
 @pytest.mark.parametrize(
     ("method", "suffix", "body", "status"),
@@ -452,6 +453,7 @@ def test_malformed_if_match_costs_no_request(api: Api, state: str) -> None:
     assert (answer.status, api.requests) == (400, [])
 
 
+@THROUGH_BOTH
 def test_stale_tag_is_refused_after_a_change(api: Api) -> None:
     session_id = api.create()
     path = f"/sessions/{session_id}"

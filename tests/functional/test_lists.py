@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sessions.errors import Unavailable
-from tests.support.api import NOW, Api
+from tests.support.api import NOW, THROUGH_BOTH, Api
 from tests.support.backend import ON_BOTH, ON_DYNAMODB_LOCAL
 from tests.support.functions import sample
 from tests.support.seam import seam
@@ -69,6 +69,7 @@ def test_user_ids_of_any_kind_can_be_listed(api: Api, user_id: str) -> None:
     assert [item["session_id"] for item in answer.json["items"]] == [session_id]
 
 
+@THROUGH_BOTH
 def test_pages_contain_the_whole_list(api: Api) -> None:
     ids = create_in_turn(api, 7)
 

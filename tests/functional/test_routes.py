@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urljoin
 
 import pytest
 
-from tests.support.api import Answer, Api
+from tests.support.api import Answer, Api, Entrance, through_api
 from tests.support.functions import sample
-from tests.support.gateway import api_event, routes
+from tests.support.gateway import api_event, by_function_url, routes
 from tests.support.tokens import id_of
-
-Entrance = Callable[[dict[str, Any]], None]
 
 
 def behind(prefix: str) -> Entrance:
@@ -38,14 +35,8 @@ def mapped_to_stage(event: dict[str, Any]) -> None:
     behind("/internal")(event)
 
 
-def by_function_url(event: dict[str, Any]) -> None:
-    """A function URL has no routes."""
-    event["routeKey"] = event["requestContext"]["routeKey"] = "$default"
-    event.pop("pathParameters", None)
-
-
 ENTRANCES = {
-    "API": behind(""),
+    "API": through_api,
     "mapping key": behind("/auth"),
     "mapping key of two segments": behind("/auth/v1"),
     "mapping key like a route": behind("/sessions"),
@@ -148,6 +139,7 @@ UNKNOWN = (
     "POST /events",
     "POST /sessions/AAAAAAAAAAAA",
     "GET /sessions/a/b",
+    "GET /sessions/verify/renew",
     "DELETE /sessions/",
     "DELETE /sessions/AAAAAAAAAAAA/",
     "DELETE /sessions/AAAAAAAAAAAA/renew",
@@ -169,7 +161,10 @@ UNKNOWN = (
 
 
 def test_unknown_route_is_a_problem_too(api: Api) -> None:
-    """API Gateway sends no such event, but a function URL and `make invoke` can do so."""
+    """API Gateway sends no such event, but a function URL and `make invoke` can do so.
+
+    A function URL decodes `%2F`, so an id with a slash is two segments of the path.
+    """
     for route in UNKNOWN:
         answer = api(*route.split(" ", 1))
         assert (answer.status, answer.json["code"]) == (404, "route_not_found"), route
@@ -195,6 +190,17 @@ def test_route_without_a_session_id_uses_the_path(
     assert "RevokedAt" not in stored(session_id)
     assert revoke(path).status == 204
     assert "RevokedAt" in stored(session_id)
+
+
+def test_sample_of_a_function_url_is_a_creation(api: Api, stored: Any) -> None:
+    """Its writer is the caller whose signature Lambda has checked."""
+    event = sample("api_function_url")
+
+    answer = api.send(event)
+
+    assert answer.status == 201
+    caller = event["requestContext"]["authorizer"]["iam"]["userArn"]
+    assert stored(answer.json["session_id"])["Actor"] == {"S": caller}
 
 
 def test_sample_of_a_custom_domain_is_a_list(api: Api) -> None:

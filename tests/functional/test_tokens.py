@@ -21,7 +21,7 @@ from audit.classify import classify
 from dynamodb.client import Client, Transport
 from dynamodb.connection import Answer as HttpAnswer
 from sessions.token import Token
-from tests.support.api import BY_OTHER, NOW, Answer, Api
+from tests.support.api import BY_OTHER, NOW, THROUGH_BOTH, Answer, Api
 from tests.support.backend import ON_DYNAMODB_LOCAL
 from tests.support.functions import function, lambda_context
 from tests.support.gateway import api_event
@@ -72,6 +72,7 @@ def test_only_hashes_of_the_secret_and_of_its_family_are_stored(api: Api, stored
     assert secret[:12] not in repr(item)
 
 
+@THROUGH_BOTH
 def test_token_appears_in_no_other_answer(api: Api) -> None:
     token = api.log_in()
     path = f"/sessions/{token.partition('.')[0]}"
@@ -90,6 +91,7 @@ def test_token_appears_in_no_other_answer(api: Api) -> None:
         assert "token" not in answer.body.lower()
 
 
+@THROUGH_BOTH
 def test_good_token_returns_its_session(api: Api) -> None:
     token = api.log_in(data={"a": 1})
 
@@ -139,6 +141,7 @@ def bad_tokens(api: Api) -> dict[str, str]:
     }
 
 
+@THROUGH_BOTH
 def test_every_bad_token_gets_the_same_answer(api: Api) -> None:
     """Only `instance` differs, which is the request id."""
     answers = {why: verify(api, token) for why, token in bad_tokens(api).items()}
@@ -285,6 +288,7 @@ def test_hash_of_a_wrong_type_verifies_nothing(api: Api, tables: Any) -> None:
     assert verify(api, token).status == 401
 
 
+@THROUGH_BOTH
 @pytest.mark.parametrize(
     "spelled",
     [

@@ -8,10 +8,12 @@ from types import ModuleType
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+import pytest
+
 from sessions.table import Writer
 from tests.support.contract import assert_matches_contract, assert_request_matches_contract
 from tests.support.functions import lambda_context
-from tests.support.gateway import api_event
+from tests.support.gateway import api_event, by_function_url, match_route
 from tests.support.seam import seam
 
 NOW = 1_795_435_200
@@ -29,6 +31,19 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
+Entrance = Callable[[dict[str, Any]], None]
+
+
+def through_api(event: dict[str, Any]) -> None:
+    """Leave the event as API Gateway creates it."""
+
+
+# The mark of tests that run with events of API Gateway, and again with those of the function URL.
+THROUGH_BOTH = pytest.mark.parametrize(
+    "api", [through_api, by_function_url], ids=["API", "function URL"], indirect=True
+)
+
+
 class Clock:
     """The current time of the API."""
 
@@ -43,10 +58,10 @@ class Api:
     domain.
     """
 
-    def __init__(self, handler: ModuleType, clock: Clock) -> None:
+    def __init__(self, handler: ModuleType, clock: Clock, entrance: Entrance = through_api) -> None:
         self.handler = handler
         self.clock = clock
-        self.entrance: Callable[[dict[str, Any]], None] = lambda event: None
+        self.entrance = entrance
         self._count = 0
 
     def __call__(
@@ -96,9 +111,8 @@ class Api:
             )
         if not event["isBase64Encoded"] and not event["rawQueryString"]:
             sent = event.get("body", "").encode(errors="surrogatepass")
-            assert_request_matches_contract(
-                event["routeKey"], sent, answer.status, answer.body.encode()
-            )
+            route, _ = match_route(http["method"], path or http["path"])
+            assert_request_matches_contract(route, sent, answer.status, answer.body.encode())
         return answer
 
     def create(self, user_id: str | None = "ada", **fields: Any) -> str:

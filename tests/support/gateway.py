@@ -1,4 +1,4 @@
-"""Creates events for the API's function, with the route that API Gateway would match."""
+"""Creates events for the API's function, as API Gateway and the function URL would."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def api_event(method: str, path: str) -> dict[str, Any]:
 
     If no route of the API matches the path, the route is `$default`, as with a function URL.
     """
-    event: dict[str, Any] = json.loads(_sample())
+    event: dict[str, Any] = json.loads(_sample("api_get_session"))
     event["rawPath"] = path
     event["requestContext"]["http"] |= {"method": method, "path": path}
-    event["routeKey"], parameters = _match(method, path)
+    event["routeKey"], parameters = match_route(method, path)
     event["requestContext"]["routeKey"] = event["routeKey"]
     del event["pathParameters"]
     if parameters:
@@ -32,7 +32,19 @@ def api_event(method: str, path: str) -> dict[str, Any]:
     return event
 
 
-def _match(method: str, path: str) -> tuple[str, dict[str, str]]:
+def by_function_url(event: dict[str, Any]) -> None:
+    """Change an event of the API into one of the function URL, which has no routes."""
+    sample = json.loads(_sample("api_function_url"))
+    context = event["requestContext"]
+    for name in ("apiId", "domainName", "domainPrefix", "routeKey", "stage"):
+        context[name] = sample["requestContext"][name]
+    event["routeKey"] = sample["routeKey"]
+    event["headers"] |= {"host": context["domainName"]}
+    event.pop("pathParameters", None)
+
+
+def match_route(method: str, path: str) -> tuple[str, dict[str, str]]:
+    """Return the key of the route that API Gateway selects, and the parameters in its path."""
     # API Gateway treats several leading slashes as one when it selects the route.
     for route, pattern in _patterns():
         if match := pattern.fullmatch(f"{method} /{path.lstrip('/')}"):
@@ -50,5 +62,5 @@ def _patterns() -> list[tuple[str, re.Pattern[str]]]:
 
 
 @cache
-def _sample() -> str:
-    return (ROOT / "events" / "api_get_session.json").read_text()
+def _sample(name: str) -> str:
+    return (ROOT / "events" / f"{name}.json").read_text()

@@ -1,7 +1,7 @@
 """The service on a real socket: the real handler on DynamoDB Local, with simulated network faults.
 
-The server does the work of API Gateway: it checks the signature, creates the event and sends the
-answer.
+The server does the work of API Gateway and of a function URL: it checks the signature, creates the
+event and sends the answer.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from botocore.credentials import Credentials
 
 from local.stack import HOST
 from tests.support.functions import lambda_context
-from tests.support.gateway import api_event, routes
+from tests.support.gateway import api_event, by_function_url, routes
 
 REGION = "us-east-1"
 ACTOR = "arn:aws:iam::111122223333:user/backend"
+# The path at which the local stack has a function URL.
+_FUNCTION_URL = "/_aws/lambda-url/abcdef"
 
 
 class Reply(NamedTuple):
@@ -95,6 +97,7 @@ class Service:
         routes()
         self._server = self._listen(0)
         self.url = f"http://{HOST}:{self._server.server_port}"
+        self.function_url = f"{self.url}{_FUNCTION_URL}/"
 
     def plan(self, *faults: Fault, always: Fault | None = None) -> None:
         """Set a fault for each of the next calls, and one for all calls after them."""
@@ -129,11 +132,16 @@ class Service:
         return items
 
     def carry_out(self, call: Call) -> Reply:
-        """Return the answer of API Gateway and the function."""
-        if not self._is_signed(call):
-            return Reply(403, {"Content-Type": "application/json"}, b'{"message":"Forbidden"}')
-        event = api_event(call.method, unquote(call.path))
-        if event["routeKey"] == "$default":
+        """Return the answer of API Gateway, or of the function URL, and the function."""
+        path = call.path.removeprefix(_FUNCTION_URL)
+        through_url = path != call.path
+        if not self._is_signed(call, "lambda" if through_url else "execute-api"):
+            body = b'{"Message":"Forbidden"}' if through_url else b'{"message":"Forbidden"}'
+            return Reply(403, {"Content-Type": "application/json"}, body)
+        event = api_event(call.method, unquote(path))
+        if through_url:
+            by_function_url(event)
+        elif event["routeKey"] == "$default":
             return Reply(404, {"Content-Type": "application/json"}, b'{"message":"Not Found"}')
         context = event["requestContext"]
         context["requestId"] = f"request-{next(self._ids)}"
@@ -148,10 +156,10 @@ class Service:
             response = self.handler.lambda_handler(event, lambda_context())
         return Reply(response["statusCode"], response["headers"], response["body"].encode())
 
-    def _is_signed(self, call: Call) -> bool:
+    def _is_signed(self, call: Call, aws_service: str) -> bool:
         sent = call.http.headers
         match = re.fullmatch(
-            r"AWS4-HMAC-SHA256 Credential=testing/\d+/([^/]+)/execute-api/aws4_request, "
+            rf"AWS4-HMAC-SHA256 Credential=testing/\d+/([^/]+)/{aws_service}/aws4_request, "
             r"SignedHeaders=([^,]+), Signature=(\w+)",
             sent.get("Authorization", ""),
         )
@@ -160,7 +168,7 @@ class Service:
         headers = {name: sent[name] for name in match[2].split(";")}
         request = AWSRequest(call.method, f"{self.url}{call.http.path}", headers, call.body)
         request.context["timestamp"] = sent["X-Amz-Date"]
-        auth = SigV4Auth(self.credentials, "execute-api", match[1])
+        auth = SigV4Auth(self.credentials, aws_service, match[1])
         signed = auth.string_to_sign(request, auth.canonical_request(request))
         return bool(auth.signature(signed, request) == match[3])
 

@@ -39,7 +39,7 @@ class BaseSessions(Generic[AnyTransport]):
         sign_out_deadline_seconds: float = 30.0,
         reader: DirectReader | None = None,
     ) -> None:
-        """Create a client for the service at `url`, which is the stack's output `ApiUrl`.
+        """Create a client for the service at `url`, the stack's output `ApiUrl` or `FunctionUrl`.
 
         Calls are signed with `credentials`. Without them, botocore finds the credentials (of
         `profile`, if it is set). They are renewed before they expire. A call waits for them until

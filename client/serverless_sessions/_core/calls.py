@@ -232,10 +232,10 @@ def _unexpected(answer: Answer, reason: str | None) -> Failure:
 def _error(kind: type[SessionsError], answer: Answer, problem: Mapping[str, Any]) -> SessionsError:
     """Build the exception for an error response.
 
-    The service identifies its errors by `code`. API Gateway's own errors have only a `message`.
-    Members that are not as the service writes them are ignored.
+    The service identifies its errors by `code`. API Gateway's own errors have only a `message`, and
+    those of a function URL only a `Message`. Members of a wrong type are ignored.
     """
-    detail = _text(problem, "detail") or _text(problem, "message")
+    detail = _text(problem, "detail") or _text(problem, "message") or _text(problem, "Message")
     errors = problem.get("errors")
     fields = [
         FieldError(pointer, rule)
@@ -245,7 +245,9 @@ def _error(kind: type[SessionsError], answer: Answer, problem: Mapping[str, Any]
     return kind(
         detail or f"HTTP status {answer.status}",
         status=answer.status,
-        request_id=_text(problem, "instance") or answer.headers.get("apigw-requestid"),
+        request_id=_text(problem, "instance")
+        or answer.headers.get("apigw-requestid")
+        or answer.headers.get("x-amzn-requestid"),
         errors=fields,
     )
 

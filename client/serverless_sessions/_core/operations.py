@@ -26,6 +26,7 @@ from serverless_sessions._core.checks import check_text
 from serverless_sessions._core.client_details import normalize
 from serverless_sessions._core.direct import DirectReader
 from serverless_sessions._core.secret import Secret
+from serverless_sessions._core.signing import service_of
 from serverless_sessions._core.token import SESSION_ID, Token, new_session_id
 from serverless_sessions.errors import (
     InvalidToken,
@@ -72,6 +73,7 @@ class Operations:
     ) -> None:
         self._url = url
         self._region = region
+        self._aws_service = service_of(url)
         self._deadline_seconds = deadline_seconds
         self._verify_deadline_seconds = verify_deadline_seconds
         self._sign_out_deadline_seconds = sign_out_deadline_seconds
@@ -325,14 +327,14 @@ class Operations:
             check_text(name, value)
         if parameters:
             url += "?" + urlencode(parameters, quote_via=quote, safe="")
-        if body is None:
-            return Request(method, url, headers or {}, region=self._region, status=status)
+        content_type = {} if body is None else {"Content-Type": "application/json"}
         return Request(
             method,
             url,
-            {"Content-Type": "application/json"} | dict(headers or {}),
-            body.map(_encode),
+            content_type | dict(headers or {}),
+            Secret(b"") if body is None else body.map(_encode),
             region=self._region,
+            aws_service=self._aws_service,
             status=status,
         )
 

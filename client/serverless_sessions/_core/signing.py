@@ -1,4 +1,4 @@
-"""The region and the signature of a request, and its time. botocore computes the signature."""
+"""The signature of a request, its scope and its time. botocore computes the signature."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ from serverless_sessions._core.credentials import TIME_REFUSED, Keys
 from serverless_sessions._core.secret import Secret
 from serverless_sessions.errors import NoCredentials
 
-# The domain that follows depends on the partition of AWS.
-_API_HOST = re.compile(r"[^.]+\.execute-api\.([a-z]+(?:-[a-z]+)+-[0-9]+)\..+")
+# The host of an API, or of a function URL. The domain that follows depends on the partition of AWS.
+_HOST = re.compile(r"[^.]+\.(execute-api|lambda-url)\.([a-z]+(?:-[a-z]+)+-[0-9]+)\..+")
+# The path at which the local stack serves a function URL.
+_LOCAL_FUNCTION_URL = "/_aws/lambda-url/"
 # AWS accepts a signature for five minutes. Below this difference the clock is not the reason.
 _SKEW_SECONDS = 60
 
 
 def find_region(url: str, profile: str | None) -> str:
-    """Return the region in the API's host name, or else the configured region.
+    """Return the region in the host name of `url`, or else the configured region.
 
     Raises `ValueError` if there is neither.
     """
@@ -42,9 +44,22 @@ def find_region(url: str, profile: str | None) -> str:
 
 
 def region_of(url: str) -> str | None:
-    """Return the region in the API's host name, or None if there is none in it."""
-    host = _API_HOST.fullmatch(urlsplit(url).hostname or "")
-    return host[1] if host else None
+    """Return the region in the host name of `url`, or None if there is none in it."""
+    host = _HOST.fullmatch(urlsplit(url).hostname or "")
+    return host[2] if host else None
+
+
+def service_of(url: str) -> str:
+    """Return the AWS service that requests to `url` are signed for.
+
+    It is `lambda` for a function URL. Everything else is taken for an API of API Gateway.
+    """
+    parts = urlsplit(url)
+    host = _HOST.fullmatch(parts.hostname or "")
+    is_function_url = (
+        host[1] == "lambda-url" if host else parts.path.startswith(_LOCAL_FUNCTION_URL)
+    )
+    return "lambda" if is_function_url else "execute-api"
 
 
 def configured_region(session: BotocoreSession) -> str | None:

@@ -145,8 +145,11 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except NotAllowed as error:
-        sentence = f"Not allowed: {str(error).rstrip('.')}. May this caller do execute-api:Invoke?"
-        raise Failed(sentence, _NOT_ALLOWED) from error
+        raise Failed(
+            f"Not allowed: {str(error).rstrip('.')}. May this caller do execute-api:Invoke, or for"
+            " a function URL lambda:InvokeFunctionUrl and lambda:InvokeFunction?",
+            _NOT_ALLOWED,
+        ) from error
     except NoRegion as error:
         raise click.UsageError(str(error)) from error
     except SessionsError as error:

@@ -60,7 +60,8 @@ def error_message(error: SessionsError) -> tuple[int, str]:
         case NotAllowed():
             return 403, (
                 "Your AWS credentials are not allowed to make this call. It needs the permission "
-                f"execute-api:Invoke. The service says: {error}"
+                "execute-api:Invoke, or for a function URL lambda:InvokeFunctionUrl and "
+                f"lambda:InvokeFunction. The service says: {error}"
             )
         case OutcomeUnknown():
             return 503, f"The change may have been made or not. Look at the trail. ({error})"
