@@ -1,4 +1,7 @@
-"""The HTTP API: explicit routes to one function, for callers with IAM credentials."""
+"""The HTTP API: explicit routes to one function, for callers with IAM credentials.
+
+If the setting `function_url` is true, the function also has a URL of its own, for the same callers.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 
 from aws_cdk import ArnFormat, Duration, Stack
 from aws_cdk import aws_apigatewayv2 as apigw
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk.aws_apigatewayv2_authorizers import HttpIamAuthorizer
 from aws_cdk.aws_apigatewayv2_integrations import HttpLambdaIntegration
@@ -39,7 +43,10 @@ _ACCESS_LOG = {
 
 
 class Api(Construct):
-    """`url` is the base URL, `function` answers the requests, and `stage` has the metrics."""
+    """`url` is the base URL, `function` answers the requests, and `stage` has the metrics.
+
+    `function_url` is None without the setting.
+    """
 
     def __init__(
         self,
@@ -115,3 +122,13 @@ class Api(Construct):
             format=json.dumps(_ACCESS_LOG),
         )
         self.url = api.api_endpoint
+        self.function_url = (
+            lambda_.FunctionUrl(
+                self,
+                "FunctionUrl",
+                function=self.function.alias,
+                auth_type=lambda_.FunctionUrlAuthType.AWS_IAM,
+            )
+            if settings.function_url
+            else None
+        )

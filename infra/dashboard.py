@@ -51,6 +51,7 @@ class Dashboard(cloudwatch.Dashboard):
         *,
         alarms: Sequence[cloudwatch.Alarm],
         api: HttpStage,
+        function_url: PythonFunction | None,
         functions: Sequence[PythonFunction],
         consumers: Sequence[Consumer],
         audit: PythonFunction,
@@ -68,6 +69,7 @@ class Dashboard(cloudwatch.Dashboard):
                 [AlarmStatusWidget(title="Alarms", alarms=alarms, width=_WIDTH, height=4)],
                 _sessions(audit),
                 _api(api),
+                *([_function_url(function_url)] if function_url else []),
                 _tables(tables),
                 *([_expiry(expiry)] if expiry else []),
                 *(_function(function) for function in functions),
@@ -105,6 +107,26 @@ def _api(api: HttpStage) -> list[IWidget]:
             [
                 api.metric_latency(statistic=percentile, label=percentile)
                 for percentile in ("p50", "p99")
+            ],
+        ),
+    )
+
+
+def _function_url(function: PythonFunction) -> list[IWidget]:
+    calls = function_metric(function, "UrlRequestCount")
+    errors = {"Url4xxCount": "4xx", "Url5xxCount": "5xx"}
+    latency = {"Average": "average", "Maximum": "maximum"}
+    return _row(
+        _Graph("Function URL: calls", [_label(calls, "calls")]),
+        _Graph(
+            "Function URL: errors",
+            [_label(function_metric(function, name), label) for name, label in errors.items()],
+        ),
+        _Graph(
+            "Function URL: latency in ms",
+            [
+                _label(function_metric(function, "UrlRequestLatency", statistic), label)
+                for statistic, label in latency.items()
             ],
         ),
     )

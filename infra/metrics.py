@@ -30,6 +30,7 @@ def function_metric(function: PythonFunction, name: str, statistic: str = "Sum")
     """A metric of a function, for all its versions and aliases together.
 
     https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+    https://docs.aws.amazon.com/lambda/latest/dg/urls-monitoring.html
     """
     return Metric(
         namespace="AWS/Lambda",

@@ -35,6 +35,7 @@ class Monitoring(Construct):
         id: str,
         *,
         api: HttpStage,
+        function_url: PythonFunction | None = None,
         functions: Sequence[PythonFunction],
         audit: Consumer,
         other_consumers: Sequence[Consumer] = (),
@@ -42,7 +43,10 @@ class Monitoring(Construct):
         tables: Sequence[dynamodb.ITable],
         settings: Settings,
     ) -> None:
-        """`functions` are those that do not consume a stream. `tables` have the index by user."""
+        """`functions` are those that do not consume a stream. `tables` have the index by user.
+
+        `function_url` is the function that has a URL of its own, if there is one.
+        """
         super().__init__(scope, id)
         consumers = [audit, *other_consumers]
         if expiry:
@@ -51,6 +55,8 @@ class Monitoring(Construct):
         self.topic = self._topic(settings.alarm_email)
         self._alarms: list[Alarm] = []
         self._watch_api(api)
+        if function_url:
+            self._watch_function_url(function_url)
         for function in (*functions, *(consumer.function for consumer in consumers)):
             self._watch_function(function)
         for consumer in consumers:
@@ -66,6 +72,7 @@ class Monitoring(Construct):
             "Dashboard",
             alarms=self._alarms,
             api=api,
+            function_url=function_url,
             functions=functions,
             consumers=consumers,
             audit=audit.function,
@@ -114,6 +121,26 @@ class Monitoring(Construct):
             "At least 1 of 100 calls of the API takes 2 s or more.",
             api.metric_latency(statistic=Stats.percentile(99), period=Duration.minutes(5)),
             at_least=2000,
+            periods=3,
+        )
+
+    def _watch_function_url(self, function: PythonFunction) -> None:
+        # The metrics of the API do not include these calls. AWS documents the number of errors but
+        # no rate. In an outage, a few callers that retry get this many errors in a minute.
+        self._alarm(
+            "url-fails",
+            "At least 5 calls of the function URL a minute get a 5xx answer.",
+            metrics.function_metric(function, "Url5xxCount").with_(period=Duration.minutes(1)),
+            at_least=5,
+            periods=5,
+            breaching=3,
+        )
+        # AWS documents the average and the maximum. A single cold start exceeds a useful maximum.
+        self._alarm(
+            "url-slow",
+            "Calls of the function URL take 1 s or more on average.",
+            metrics.function_metric(function, "UrlRequestLatency", Stats.AVERAGE),
+            at_least=1000,
             periods=3,
         )
 

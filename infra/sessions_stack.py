@@ -66,6 +66,7 @@ class SessionsStack(Stack):
             self,
             "Monitoring",
             api=api.stage,
+            function_url=api.function if api.function_url else None,
             functions=[api.function, authorizer.function],
             audit=audit,
             other_consumers=[events] if events else [],
@@ -112,6 +113,9 @@ class SessionsStack(Stack):
         CfnOutput(self, "AuthorizerArn", value=authorizer.function.alias.function_arn)
         CfnOutput(self, "FailedEventsBucket", value=audit.failed_events.bucket_name)
         CfnOutput(self, "AlarmTopicArn", value=monitoring.topic.topic_arn)
+        if api.function_url:
+            CfnOutput(self, "FunctionUrl", value=api.function_url.url)
+            CfnOutput(self, "ApiFunctionArn", value=api.function.alias.function_arn)
         if events:
             CfnOutput(self, "EventsFunctionArn", value=events.function.alias.function_arn)
             CfnOutput(self, "UndeliveredEventsBucket", value=events.undelivered.bucket_name)

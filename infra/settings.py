@@ -69,6 +69,8 @@ class Settings:
     # is false, they are there until TTL deletes them.
     prompt_expiry: bool
     dynamodb_client: DynamoDBClient
+    # Whether the API's function also has a URL of its own, which bypasses API Gateway.
+    function_url: bool
     # The part of the account's concurrency that the API may use, or None for no limit. 100 of it
     # must stay unreserved, which the quota of a new account does not allow.
     reserved_concurrency: int | None

@@ -86,11 +86,14 @@ def test_every_alarm_has_a_metric_with_data() -> None:
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-metrics.html
     https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+    https://docs.aws.amazon.com/lambda/latest/dg/urls-monitoring.html
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/metrics-dimensions.html
     """
     expected = {
         "api-fails": Metric("AWS/ApiGateway", "5xx", API),
         "api-slow": Metric("AWS/ApiGateway", "Latency", API),
+        "url-fails": of_function("Url5xxCount", FUNCTIONS["session_api"]),
+        "url-slow": of_function("UrlRequestLatency", FUNCTIONS["session_api"]),
         "token-reused": logged("token_reuse"),
         "session-tampered": logged("tampered"),
         "session-deleted": logged("deleted"),

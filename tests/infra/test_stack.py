@@ -411,6 +411,46 @@ def test_prompt_expiry_adds_to_the_template_and_changes_nothing() -> None:
         assert re.match("Expiry|StorageTimers|Monitoring(session|Timers|sweeper|timers)", name)
 
 
+def test_function_url_is_for_callers_with_iam_credentials() -> None:
+    """No policy of the function lets anybody in, so each caller needs permissions of its own."""
+    [alias] = [name for name in resources("AWS::Lambda::Alias", FULL) if name.startswith("Api")]
+    function = resources("AWS::Lambda::Alias", FULL)[alias]["FunctionName"]["Ref"]
+    [(name, url)] = resources("AWS::Lambda::Url", FULL).items()
+    outputs = document(FULL)["Outputs"]
+    permissions = resources("AWS::Lambda::Permission", FULL).values()
+
+    assert url == {
+        "AuthType": "AWS_IAM",
+        "TargetFunctionArn": {"Fn::GetAtt": [function, "Arn"]},
+        "Qualifier": "live",
+    }
+    assert alias in document(FULL)["Resources"][name]["DependsOn"]
+    assert outputs["FunctionUrl"]["Value"] == {"Fn::GetAtt": [name, "FunctionUrl"]}
+    assert outputs["ApiFunctionArn"]["Value"] == {"Ref": alias}
+    principals = {permission["Principal"] for permission in permissions}
+    assert principals == {"apigateway.amazonaws.com", "events.amazonaws.com"}
+
+
+def test_function_url_adds_to_the_template_and_changes_nothing() -> None:
+    """With the setting, only the dashboard differs, which also shows the new metrics."""
+    without = document("dev")
+    with_it = template("dev", function_url=True).to_json()
+
+    assert not re.search("function.?url", json.dumps(without), re.IGNORECASE)
+    changed = [
+        resource["Type"]
+        for name, resource in without["Resources"].items()
+        if with_it["Resources"][name] != resource
+    ]
+    assert changed == ["AWS::CloudWatch::Dashboard"]
+    added = with_it["Resources"].keys() - without["Resources"].keys()
+    assert sorted(with_it["Resources"][name]["Type"] for name in added) == [
+        "AWS::CloudWatch::Alarm",
+        "AWS::CloudWatch::Alarm",
+        "AWS::Lambda::Url",
+    ]
+
+
 def test_no_role_may_change_or_delete_an_event() -> None:
     forbidden = ("Put", "Update", "Delete", "BatchWrite", "PartiQLUpdate", "PartiQLDelete", "*")
     for role in ("ApiSessionApiRole", "AuditSessionAuditRole"):
@@ -728,6 +768,8 @@ def test_outputs() -> None:
         "AlarmTopicArn",
     }
     assert set(template("local").find_outputs("*")) - set(template().find_outputs("*")) == {
+        "FunctionUrl",
+        "ApiFunctionArn",
         "EventsFunctionArn",
         "UndeliveredEventsBucket",
     }

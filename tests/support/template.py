@@ -39,6 +39,7 @@ SETTINGS: dict[str, Any] = {
     "record_anonymous": False,
     "prompt_expiry": False,
     "dynamodb_client": "lean",
+    "function_url": False,
     "memory_mb": 512,
     "snap_start": False,
     "throttle_rate_per_second": 500,
@@ -50,11 +51,15 @@ SETTINGS: dict[str, Any] = {
 STAGES: dict[str, dict[str, Any]] = {
     "dev": {},
     "prod": {"log_retention": "ONE_YEAR", "removal_policy": "RETAIN", "deletion_protection": True},
-    "local": {"event_bus": "default", "log_retention": "ONE_DAY"},
+    "local": {"event_bus": "default", "function_url": True, "log_retention": "ONE_DAY"},
 }
 # A stage of the tests with everything that can be switched on.
 FULL = "full"
-_FULL_SETTINGS: dict[str, Any] = {"event_bus": "default", "prompt_expiry": True}
+_FULL_SETTINGS: dict[str, Any] = {
+    "event_bus": "default",
+    "function_url": True,
+    "prompt_expiry": True,
+}
 
 
 def cdk_context() -> dict[str, Any]:

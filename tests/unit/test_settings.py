@@ -99,6 +99,7 @@ def test_whole_numbers_may_come_as_floats() -> None:
         ({"memory_mb": 0}, "'memory_mb' is 0; it must be positive"),
         ({"snap_start": 1}, "'snap_start' is 1; it must be of type bool"),
         ({"snap_start": "yes"}, "'snap_start' is 'yes'"),
+        ({"function_url": "AWS_IAM"}, "'function_url' is 'AWS_IAM'; it must be of type bool"),
         ({"unrecorded_events": "renewed"}, "'unrecorded_events' is 'renewed'; it must be a list"),
         ({"unrecorded_events": [1]}, "'unrecorded_events' is [1]; it must be a list"),
         (
