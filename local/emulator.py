@@ -164,6 +164,39 @@ def name_the_default_stage() -> None:
     app._parse_execute_api_url = parse_default
 
 
+def check_function_urls_like_aws() -> None:
+    """Check the second permission for function URLs, and the service that a call is signed for.
+
+    MiniStack itself only checks `lambda:InvokeFunctionUrl`. It does not name the caller in the
+    event either.
+    """
+    from ministack import app
+    from ministack.services import apigateway, lambda_svc
+
+    enforce, build = app._enforce_data_plane, lambda_svc._build_function_url_event
+
+    def enforce_both(
+        service: str, action: str, headers: Any, query: Any, *args: Any, **named: Any
+    ) -> Any:
+        denied = enforce(service, action, headers, query, *args, **named)
+        if denied or action != "lambda:InvokeFunctionUrl":
+            return denied
+        if "/lambda/aws4_request" not in headers.get("authorization", ""):
+            return 403, {"Content-Type": "application/json"}, b'{"Message":"Forbidden"}'
+        named["service_context"] = {"lambda:InvokedViaFunctionUrl": "true"}
+        return enforce(service, "lambda:InvokeFunction", headers, query, *args, **named)
+
+    def build_with_caller(*args: Any, **kwargs: Any) -> Any:
+        event = build(*args, **kwargs)
+        headers, query = args[5], args[7]
+        caller = apigateway._iam_caller_identity_v2(headers, query)
+        event["requestContext"]["authorizer"] = {"iam": caller}
+        return event
+
+    app._enforce_data_plane = enforce_both
+    lambda_svc._build_function_url_event = build_with_caller
+
+
 def answer_without_waiting_for_logs() -> None:
     """Wait only 2 ms for the log lines of a function.
 
@@ -219,6 +252,7 @@ if __name__ == "__main__":
     check_partiql_like_aws()
     write_stream_records_of_partiql()
     name_the_default_stage()
+    check_function_urls_like_aws()
     answer_without_waiting_for_logs()
     call_apis_on_this_machine()
     from ministack.app import main

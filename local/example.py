@@ -18,7 +18,7 @@ from local.stack import (
     environment,
     require_free,
 )
-from serverless_sessions.operate.deployment import execute_api_url
+from serverless_sessions.operate.deployment import local_url
 
 _WEB_APPS = ("django", "flask", "fastapi")
 _END_SECONDS = 10
@@ -86,7 +86,7 @@ def _show_protected_api(stack: LocalStack) -> None:
     outputs = cdk(
         stack, ROOT / folder, "deploy", "ProtectedApi", "--context", f"authorizer_arn={arn}"
     )
-    url = execute_api_url(stack.endpoint, outputs["ApiUrl"])
+    url = local_url(stack.endpoint, outputs["ApiUrl"])
     with stack.sessions(stack.credentials("web", "execute-api:Invoke")) as sessions:
         issued = sessions.create("ada")
     bearer = f"curl -H 'Authorization: Bearer {issued.token}'"
@@ -103,7 +103,7 @@ def deploy_live_sockets(stack: LocalStack) -> str:
         *("--context", f"authorizer_arn={stack.outputs['AuthorizerArn']}"),
         *("--context", f"origin={ORIGIN}"),
     )
-    return execute_api_url(stack.endpoint, outputs["SocketUrl"])
+    return local_url(stack.endpoint, outputs["SocketUrl"])
 
 
 def _show_live_sockets(stack: LocalStack) -> None:

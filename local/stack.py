@@ -18,7 +18,7 @@ import boto3
 from botocore.credentials import Credentials
 
 from serverless_sessions import Sessions
-from serverless_sessions.operate.deployment import execute_api_url
+from serverless_sessions.operate.deployment import local_url
 
 ROOT = Path(__file__).parent.parent
 HOST = "127.0.0.1"
@@ -83,7 +83,12 @@ class LocalStack:
     @property
     def url(self) -> str:
         """The session service's base URL."""
-        return execute_api_url(self.endpoint, self.outputs["ApiUrl"])
+        return local_url(self.endpoint, self.outputs["ApiUrl"])
+
+    @property
+    def function_url(self) -> str:
+        """The URL of the API's function."""
+        return local_url(self.endpoint, self.outputs["FunctionUrl"])
 
     def credentials(self, user: str, *actions: str) -> Credentials:
         """Create keys of an IAM user who may do `actions` and nothing else."""
@@ -97,10 +102,10 @@ class LocalStack:
         key = iam.create_access_key(UserName=user)["AccessKey"]
         return Credentials(key["AccessKeyId"], key["SecretAccessKey"])
 
-    def sessions(self, credentials: Credentials) -> Sessions:
-        """Return a client of the API that waits long enough for a busy machine."""
+    def sessions(self, credentials: Credentials, url: str | None = None) -> Sessions:
+        """Return a client of the API, or of `url`, that waits long enough for a busy machine."""
         return Sessions(
-            self.url,
+            url or self.url,
             region=REGION,
             credentials=credentials,
             deadline_seconds=_DEADLINE_SECONDS,

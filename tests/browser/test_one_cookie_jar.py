@@ -20,7 +20,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from local.stack import ROOT, LocalStack, cdk
-from serverless_sessions.operate.deployment import execute_api_url
+from serverless_sessions.operate.deployment import local_url
 from tests.browser.example_app import ExampleApp, Person, serving
 from tests.browser.second_stage import STACK
 from tests.support.template import SETTINGS
@@ -51,7 +51,7 @@ def second_stage(stack: LocalStack) -> str:
         *(stack, ROOT, "deploy", STACK, "--tags", f"ms-custom-id={_SECOND_API_ID}"),
         *("--app", f"{sys.executable} -m tests.browser.second_stage"),
     )
-    return execute_api_url(stack.endpoint, outputs["ApiUrl"])
+    return local_url(stack.endpoint, outputs["ApiUrl"])
 
 
 @pytest.fixture

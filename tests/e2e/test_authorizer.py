@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from local.stack import ROOT, LocalStack, cdk
-from serverless_sessions.operate.deployment import execute_api_url
+from serverless_sessions.operate.deployment import local_url
 from tests.e2e.calls import ContractCaller, log_in, log_in_and_rotate, rotate
 from tests.support.caller import Answer, Caller
 from tests.support.waiting import eventually
@@ -36,7 +36,7 @@ def protected(stack: LocalStack) -> Iterator[Protected]:
             *("--context", f"authorizer_arn={stack.outputs['AuthorizerArn']}"),
             *("--context", f"cache_seconds={cache_seconds}", "--context", f"stack={name}"),
         )
-        return Caller(execute_api_url(stack.endpoint, outputs["ApiUrl"]), None)
+        return Caller(local_url(stack.endpoint, outputs["ApiUrl"]), None)
 
     with ThreadPoolExecutor() as pool:
         yield Protected(*pool.map(deploy, [0, CACHE_SECONDS]))

@@ -6,7 +6,9 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from io import BytesIO
+from itertools import cycle
 from types import SimpleNamespace
 from typing import Any
 
@@ -216,6 +218,7 @@ class Service:
         self.calls: Counter[str] = Counter()
 
     def _call(self, method: str) -> None:
+        self.calls[method] += 1
         if method == self.wrong and self.error:
             raise self.error
 
@@ -412,6 +415,10 @@ EXPIRY_OUTPUTS = {
     "TimersFunctionArn": "arn:aws:lambda:eu-west-1:123456789012:function:timers:live",
     "SweeperFunctionArn": SWEEPER,
 }
+FUNCTION_URL_OUTPUTS = {
+    "FunctionUrl": "https://abc.lambda-url.eu-west-1.on.aws/",
+    "ApiFunctionArn": "arn:aws:lambda:eu-west-1:123456789012:function:api:live",
+}
 
 
 def deployed(more_outputs: Mapping[str, str] = {}, **answers: Any) -> Aws:
@@ -458,6 +465,7 @@ def deployed(more_outputs: Mapping[str, str] = {}, **answers: Any) -> Aws:
         },
         "ListRuleNamesByTarget": {"RuleNames": ["every-minute"]},
         "DescribeRule": {"State": "ENABLED"},
+        "GetFunctionUrlConfig": {"AuthType": "AWS_IAM"},
     }
     return Aws(**{**as_it_should_be, **answers})
 
@@ -554,18 +562,36 @@ def test_timers_without_ttl_fail() -> None:
         smoke(Deployment(aws.account, "prod"), service)
 
 
+class Services(dict[str, Service]):
+    """The services that `smoke` calls, by the output that has the URL. One of them is broken."""
+
+    broken: str | None = None
+
+    def open(self, output: str = "ApiUrl") -> Any:
+        service = Service("create", Unavailable("no answer") if output == self.broken else None)
+        service.trail = [SimpleNamespace(type="created"), SimpleNamespace(type="revoked")]
+        self[output] = service
+        return nullcontext(service)
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch) -> Services:
+    services = Services()
+    monkeypatch.setattr(Deployment, "sessions", lambda _, *output: services.open(*output))
+    return services
+
+
 def smoke_of_a_working_service(aws: Aws) -> None:
-    answers = [{"isAuthorized": True}, {"isAuthorized": False}]
-    aws.answers["Invoke"] = lambda: {"Payload": BytesIO(json.dumps(answers.pop(0)).encode())}
-    service: Any = Service()
-    service.trail = [SimpleNamespace(type="created"), SimpleNamespace(type="revoked")]
+    """The authorizer allows each session once, and denies it then."""
+    answers = cycle([{"isAuthorized": True}, {"isAuthorized": False}])
+    aws.answers["Invoke"] = lambda: {"Payload": BytesIO(json.dumps(next(answers)).encode())}
+    deployment = Deployment(aws.account, "prod")
 
-    smoke(Deployment(aws.account, "prod"), service)
+    with deployment.sessions() as service:
+        smoke(deployment, service)
 
-    assert not answers
 
-
-def test_prompt_expiry_is_confirmed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_prompt_expiry_is_confirmed(services: Services, capsys: pytest.CaptureFixture[str]) -> None:
     aws = deployed(EXPIRY_OUTPUTS)
 
     smoke_of_a_working_service(aws)
@@ -577,7 +603,7 @@ def test_prompt_expiry_is_confirmed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_stack_without_prompt_expiry_has_no_sweeper_to_check(
-    capsys: pytest.CaptureFixture[str],
+    services: Services, capsys: pytest.CaptureFixture[str]
 ) -> None:
     aws = deployed()
 
@@ -587,10 +613,46 @@ def test_stack_without_prompt_expiry_has_no_sweeper_to_check(
     assert "timers" not in capsys.readouterr().out
 
 
-def test_operations_name_the_permissions_that_the_smoke_takes() -> None:
+def test_second_session_goes_through_the_function_url(
+    services: Services, capsys: pytest.CaptureFixture[str]
+) -> None:
+    smoke_of_a_working_service(deployed(FUNCTION_URL_OUTPUTS))
+
+    calls = {"create": 1, "verify": 2, "change": 1, "revoke": 1, "get": 1}
+    assert services["FunctionUrl"].calls == calls
+    assert services["ApiUrl"].calls == calls | {"events": 1}
+    said = capsys.readouterr().out
+    assert "  the function URL accepts only signed calls\n" in said
+    assert said.count("revoked, and gone") == 2
+
+
+def test_stack_without_a_function_url_is_called_through_the_api_alone(services: Services) -> None:
+    smoke_of_a_working_service(deployed())
+
+    assert list(services) == ["ApiUrl"]
+
+
+def test_function_url_that_anybody_may_call_fails(services: Services) -> None:
+    """Somebody has changed it by hand. All other calls still succeed."""
+    aws = deployed(FUNCTION_URL_OUTPUTS, GetFunctionUrlConfig={"AuthType": "NONE"})
+
+    with pytest.raises(OperationError, match="accepts unsigned calls: its AuthType is NONE"):
+        smoke_of_a_working_service(aws)
+
+
+def test_broken_function_url_fails(services: Services, clock: Any) -> None:
+    """The API still works."""
+    services.broken = "FunctionUrl"
+
+    with pytest.raises(Unavailable):
+        smoke_of_a_working_service(deployed(FUNCTION_URL_OUTPUTS))
+
+
+def test_operations_name_the_permissions_that_the_smoke_takes(services: Services) -> None:
     """On AWS, where it also reads the policy of the audit table."""
-    aws = deployed(EXPIRY_OUTPUTS)
+    aws = deployed(EXPIRY_OUTPUTS | FUNCTION_URL_OUTPUTS)
 
     smoke_of_a_working_service(aws)
 
-    assert documented_actions("smoke") == aws.actions | {"execute-api:Invoke"}
+    calls = {"execute-api:Invoke", "lambda:InvokeFunctionUrl"}
+    assert documented_actions("smoke") == aws.actions | calls

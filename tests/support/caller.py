@@ -42,10 +42,17 @@ class Answer(NamedTuple):
 class Caller:
     """Calls the API at `url`. Without credentials the calls are not signed."""
 
-    def __init__(self, url: str, credentials: Credentials | None, region: str = REGION) -> None:
+    def __init__(
+        self,
+        url: str,
+        credentials: Credentials | None,
+        region: str = REGION,
+        aws_service: str = "execute-api",
+    ) -> None:
         self.url = url
         self.credentials = credentials
         self.region = region
+        self.aws_service = aws_service
         self._http = URLLib3Session(
             timeout=_TIMEOUT_SECONDS,
             socket_options=[_NO_DELAY],  # type: ignore[list-item]  # its stubs say str
@@ -80,7 +87,7 @@ class Caller:
     def send(self, request: AWSRequest) -> Answer:
         """Sign and send the request once."""
         if self.credentials:
-            SigV4Auth(self.credentials, "execute-api", self.region).add_auth(request)
+            SigV4Auth(self.credentials, self.aws_service, self.region).add_auth(request)
         response = self._http.send(request.prepare())
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, headers, response.content)

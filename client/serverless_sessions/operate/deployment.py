@@ -79,18 +79,21 @@ class Deployment:
     @property
     def url(self) -> str:
         """The base URL of the API."""
-        url, endpoint = self.output("ApiUrl"), os.environ.get("AWS_ENDPOINT_URL")
-        return execute_api_url(endpoint, url) if endpoint else url
+        return self._reachable(self.output("ApiUrl"))
 
-    def sessions(self) -> Sessions:
-        """Create a client of the API with the operator's credentials."""
+    def sessions(self, output: str = "ApiUrl") -> Sessions:
+        """Create a client with the operator's credentials. `output` has the service's URL."""
         return Sessions(
-            self.url,
+            self._reachable(self.output(output)),
             profile=self._account.profile,
             region=self.region,
             deadline_seconds=_DEADLINE_SECONDS,
             verify_deadline_seconds=_DEADLINE_SECONDS,
         )
+
+    def _reachable(self, url: str) -> str:
+        endpoint = os.environ.get("AWS_ENDPOINT_URL")
+        return local_url(endpoint, url) if endpoint else url
 
     def invoke(self, function: str, event: Any) -> Any:
         """Invoke the function whose ARN is `function`, and return its result.
@@ -111,8 +114,9 @@ class Deployment:
         raise OperationError(f"{function} failed {_TRIES} times ({kind}). Its log has the details.")
 
 
-def execute_api_url(endpoint: str, aws_url: str) -> str:
-    """Convert the URL that an API would have on AWS to the URL at which MiniStack serves it."""
+def local_url(endpoint: str, aws_url: str) -> str:
+    """Convert the URL of an API or of a function on AWS to the URL at which MiniStack serves it."""
     _, host, path, *_ = urlsplit(aws_url)
-    stage = path.strip("/") or "default"
-    return f"{endpoint}/_aws/execute-api/{host.partition('.')[0]}/{stage}"
+    id_, kind, _ = host.split(".", 2)
+    stage = f"/{path.strip('/') or 'default'}" if kind == "execute-api" else ""
+    return f"{endpoint}/_aws/{kind}/{id_}{stage}"

@@ -1,10 +1,11 @@
-"""Checks a deployment: its TTL, the policy of its audit table, and the calls of a short session."""
+"""Checks a deployment: its TTL, the policy of its audit table, and the calls of short sessions."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from serverless_sessions import SessionNotFound, Sessions, SessionsError
@@ -90,8 +91,15 @@ def smoke(
     if has_timers:
         _within(_MAPPING_SECONDS, lambda: confirm_mapping(deployment, "session_timers"))
         confirm_schedule(deployment)
-    settled = Settling(settling_seconds)
-    session_id = check_session(sessions, lambda token: _authorize(deployment, token), settled)
+    has_function_url = deployment.has_output("FunctionUrl")
+    if has_function_url:
+        confirm_function_url(deployment)
+    settled, authorize = Settling(settling_seconds), partial(_authorize, deployment)
+    session_id = check_session(sessions, authorize, settled)
+    if has_function_url:
+        _say("the same through the function URL:")
+        with deployment.sessions("FunctionUrl") as through_url:
+            check_session(through_url, authorize, settled)
     _within(trail_seconds, lambda: settled(lambda: confirm_trail(sessions, session_id)))
     say("It works.", stack=deployment.stack, works=True)
 
@@ -215,6 +223,20 @@ def confirm_schedule(deployment: Deployment) -> None:
         if state != "ENABLED":
             raise OperationError(f"The rule {rule}, which invokes session_sweeper, is {state}.")
     _say(f"session_sweeper is invoked by the rule {', '.join(states)}")
+
+
+def confirm_function_url(deployment: Deployment) -> None:
+    """Check that the function URL requires IAM credentials. Without them, anybody could call it."""
+    function, _, alias = deployment.output("ApiFunctionArn").rpartition(":")
+    config = deployment.client("lambda").get_function_url_config(
+        FunctionName=function, Qualifier=alias
+    )
+    if config["AuthType"] != "AWS_IAM":
+        raise OperationError(
+            f"The function URL accepts unsigned calls: its AuthType is {config['AuthType']} instead"
+            " of AWS_IAM."
+        )
+    _say("the function URL accepts only signed calls")
 
 
 def check_session(sessions: Sessions, authorize: Callable[[str], bool], settled: Settling) -> str:
