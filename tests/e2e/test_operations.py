@@ -91,18 +91,21 @@ def test_smoke_checks_the_deployment(
         f"the stream of {sessions_table} goes to session_audit, and alarms watch that",
         f"the stream of {audit_table} goes to session_events, and alarms watch that",
     ]
-    _, session_id, created = lines[5].split()
-    assert created == "created"
-    assert [line.strip() for line in lines[6:11]] == [
-        "verified by its token",
-        "changed",
-        "let in by the authorizer",
-        "revoked, and gone",
-        "refused by the authorizer",
-    ]
-    assert lines[11].strip().startswith("in the trail: created, updated, revoked")
-    assert end == "It works."
+    assert lines[5].strip() == "the function URL accepts only signed calls"
+    assert lines[12].strip() == "the same through the function URL:"
+    for first in (13, 6):
+        _, session_id, created = lines[first].split()
+        assert created == "created"
+        assert [line.strip() for line in lines[first + 1 : first + 6]] == [
+            "verified by its token",
+            "changed",
+            "let in by the authorizer",
+            "revoked, and gone",
+            "refused by the authorizer",
+        ]
     assert "smoke" in {event.get("reason") for event in trail(call, session_id=session_id)}
+    assert lines[19].strip().startswith("in the trail: created, updated, revoked")
+    assert end == "It works."
 
 
 def test_smoke_is_a_command(stack: LocalStack) -> None:
@@ -165,6 +168,7 @@ READS = (
     "cloudwatch:DescribeAlarms",
     "dynamodb:DescribeTable",
     "dynamodb:DescribeTimeToLive",
+    "lambda:GetFunctionUrlConfig",
     "lambda:ListEventSourceMappings",
 )
 
