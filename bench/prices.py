@@ -20,11 +20,15 @@ def dollars_a_month(*, read_units: float = 0, write_units: float = 0) -> float:
     return dollars_per_million * WEB_REQUESTS_A_MONTH / 1e6
 
 
+def gateway_dollars_a_month() -> float:
+    """Return the cost of API Gateway if every web request calls the service once."""
+    millions = WEB_REQUESTS_A_MONTH / 1e6
+    return 300 * FIRST_CALL_PRICE + (millions - 300) * FURTHER_CALL_PRICE
+
+
 def call_dollars_a_month() -> float:
     """Return the cost of API Gateway and Lambda if every web request calls the service once.
 
     Lambda's charge for duration is not included.
     """
-    millions = WEB_REQUESTS_A_MONTH / 1e6
-    gateway = 300 * FIRST_CALL_PRICE + (millions - 300) * FURTHER_CALL_PRICE
-    return gateway + millions * LAMBDA_REQUEST_PRICE
+    return gateway_dollars_a_month() + WEB_REQUESTS_A_MONTH / 1e6 * LAMBDA_REQUEST_PRICE

@@ -25,6 +25,14 @@ def test_dollars_of_a_thousand_web_requests_a_second() -> None:
     assert prices.call_dollars_a_month() == pytest.approx(300 + 2292 * 0.9 + 2592 * 0.2)
 
 
+def test_function_url_saves_the_price_of_api_gateway() -> None:
+    costs = (ROOT / "docs/costs.md").read_text()
+    saved = f"${prices.gateway_dollars_a_month():,.0f}"
+
+    assert f"this saves {saved} a month" in costs
+    assert f"DynamoDB, API Gateway, Lambda | $3 + $26 + $7 | $324 + {saved} + $691 |" in costs
+
+
 @pytest.mark.parametrize(("name", "part"), PARTS.items())
 def test_page_shows_the_results(name: str, part: ModuleType) -> None:
     assert part.table(RESULTS[name]) in (ROOT / "docs/performance.md").read_text()
