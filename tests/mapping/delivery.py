@@ -28,7 +28,6 @@ from tests.support.tables import created_tables, sdk
 from tests.support.template import resources
 
 _S3_FAULT_SHARE = 0.3
-_ITEM_BYTES = 400 * 1024
 
 
 class AuditTable(Protocol):
@@ -45,25 +44,13 @@ class AuditTable(Protocol):
 
 
 class _Tables(Tables):
-    """The in-memory tables, which also enforce rules of DynamoDB that a correct insert never
-    violates.
-    """
+    """The in-memory tables, which also enforce a rule that a correct insert never violates."""
 
     def _BatchExecuteStatement(self, request: Any) -> Any:  # noqa: N802
-        keys = set()
         for statement in request["Statements"]:
-            item = insert(statement)
-            keys.add(_key(item))
-            if any(len(value.get("N", "")) > 38 for value in item.values()):
+            if any(len(value.get("N", "")) > 38 for value in insert(statement).values()):
                 raise Invalid("DynamoDB only supports precision up to 38 digits")
-        if len(keys) < len(request["Statements"]):
-            raise Invalid("Provided list of item keys contains duplicates")
         return super()._BatchExecuteStatement(request)
-
-    def _insert(self, statement: Any) -> Any:
-        if len(json.dumps(insert(statement))) > _ITEM_BYTES:
-            return {"Error": {"Code": "ValidationError", "Message": "Item size has exceeded"}}
-        return super()._insert(statement)
 
 
 class InMemory:

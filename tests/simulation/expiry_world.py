@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dynamodb.connection import Answer
-from serverless_sessions.serve.expressions import Invalid, Item, Unknown, holds, updated
+from serverless_sessions.serve.expressions import Item, Unknown, holds, updated
 from serverless_sessions.serve.tables import Refused, Tables
 from tests.simulation.world import Call, Request, World
 from tests.support.functions import lambda_context
@@ -70,18 +70,15 @@ class TimerTables(Tables):
         self.timers.setdefault(slot, {})[due] = new
         return {}
 
-    def _BatchExecuteStatement(self, request: Any) -> Any:  # noqa: N802
-        keys = [str(statement["Parameters"][:2]) for statement in request["Statements"]]
-        if len(set(keys)) < len(keys):
-            raise Invalid("Provided list of item keys contains duplicates")
-        return super()._BatchExecuteStatement(request)
+    def _key_of(self, statement: Any) -> Any:
+        return str(statement["Parameters"][:2])
 
-    def _insert(self, statement: Any) -> Any:
+    def _execute(self, statement: Any) -> Any:
         if delete := _DELETE.fullmatch(statement["Statement"]):
             return self._delete(delete[1], *statement["Parameters"])
         insert = _INSERT.fullmatch(statement["Statement"])
         if not insert:
-            return super()._insert(statement)
+            return super()._execute(statement)
         names = re.findall(r"'(\w+)': \?", insert[1])
         item = dict(zip(names, statement["Parameters"], strict=True))
         slot = self.timers.setdefault(item["Slot"]["S"], {})

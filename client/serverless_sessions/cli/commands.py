@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -45,8 +46,10 @@ from serverless_sessions.errors import NotAllowed, SessionNotFound, SessionsErro
 from serverless_sessions.operate.account import Account, NoRegion
 from serverless_sessions.operate.deployment import Deployment, local_stack_hint
 from serverless_sessions.operate.redrive import buckets, redrive
-from serverless_sessions.operate.report import as_json, ask
+from serverless_sessions.operate.report import as_json, ask, say
 from serverless_sessions.operate.smoke import SETTLING_SECONDS, smoke
+from serverless_sessions.serve import add_functions_to_path
+from serverless_sessions.serve.settings import Settings
 from serverless_sessions.wording import UNITS, Moment, outlook, text
 
 _NOT_ALLOWED = 4
@@ -370,6 +373,15 @@ def tail(service: Service, user: str) -> None:
         show_live(EVENT_TITLES, EVENT_WIDTHS, map(event_row, events))
 
 
+@contextmanager
+def _translated_port_errors(port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = "is taken" if error.errno == errno.EADDRINUSE else f"can't be used ({error})"
+        raise Failed(f"Port {port} {reason}; choose another one with --port.") from error
+
+
 @command
 @click.option("--stage", help="The deployed stage to use. It can also precede the command.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="By default any free port.")
@@ -386,12 +398,49 @@ def console(service: Service, stage: str | None, port: int, no_browser: bool) ->
     sessions = AsyncSessions(url, profile=account.profile, region=service.region)
     name = f"{service.stage} · {url}" if service.stage else url
     operator = account.arn()
-    try:
+    with _translated_port_errors(port):
         listener = listen(port)
-    except OSError as error:
-        reason = "is taken" if error.errno == errno.EADDRINUSE else f"can't be used ({error})"
-        raise Failed(f"Port {port} {reason}; choose another one with --port.") from error
     serve(listener, sessions, service=name, operator=operator, browse=not no_browser)
+
+
+def _settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for each setting of the embedded service."""
+    for field in reversed(fields(Settings)):
+        name = field.name.replace("_", "-")
+        function = click.option(
+            f"--{name}/--no-{name}" if field.default is False else f"--{name}",
+            default=field.default,
+            show_default=True,
+            help=field.metadata["help"],
+        )(function)
+    return function
+
+
+@command
+@click.option("--port", type=click.IntRange(0, 65535), default=4560, show_default=True)
+@_settings_options
+def serve(_: Service, port: int, **settings: Any) -> None:
+    """Serve the embedded service on this machine, until Ctrl-C. It is for development only."""
+    add_functions_to_path()
+    from serverless_sessions.serve.server import environment_for, serving
+
+    with ExitStack() as stack:
+        with _translated_port_errors(port):
+            url = stack.enter_context(serving(Settings(**settings), port))
+        stack.enter_context(suppress(KeyboardInterrupt))
+        say(
+            "For development and tests, never for production: all data is in memory, and"
+            " signatures are not checked."
+        )
+        environment = environment_for(url)
+        exports = "\n".join(f"export {name}={value}" for name, value in environment.items())
+        say(
+            "In other terminals, for your app and for this command line:\n\n"
+            f"unset AWS_PROFILE AWS_SESSION_TOKEN\n{exports}\n",
+            environment=environment,
+        )
+        say("It serves until Ctrl-C.")
+        threading.Event().wait()
 
 
 @command
