@@ -35,9 +35,10 @@ from serverless_sessions import (
 )
 from serverless_sessions._core import calls
 from serverless_sessions._core.client_details import normalize
+from serverless_sessions.serve.gateway import Reply
 from tests.support import service as faults
 from tests.support.functions import function
-from tests.support.service import Reply, Service
+from tests.support.service import Service
 from tests.support.template import ROOT
 
 UNKNOWN_ID = "A" * 12

@@ -18,7 +18,7 @@ from serverless_sessions import DirectReader, NotAllowed, Sessions, Unavailable
 from serverless_sessions._core import clock
 from serverless_sessions._core.token import Token
 from serverless_sessions.flask import ServerlessSessions
-from tests.support.service import Reply
+from serverless_sessions.serve.gateway import Reply
 from tests.support.stand_in import SESSION, TOKEN, Received, StandIn, reply, stand_in, verified
 
 HOUR = 3600

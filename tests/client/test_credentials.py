@@ -19,8 +19,8 @@ from botocore.credentials import Credentials, ReadOnlyCredentials, RefreshableCr
 from botocore.exceptions import ClientError
 
 from serverless_sessions import AsyncSessions, NoCredentials, Session, Sessions, Unavailable
+from serverless_sessions.serve.gateway import Reply
 from tests.support.ports import free_port
-from tests.support.service import Reply
 from tests.support.stand_in import TOKEN, Received, StandIn, reply, silence, stand_in
 from tests.support.waiting import eventually
 

@@ -28,7 +28,8 @@ from serverless_sessions._core.calls import Answer, Deadline, NoAnswer, Plan, Re
 from serverless_sessions._core.operations import Operations
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.token import Token
-from tests.support.service import Call, Reply, Service
+from serverless_sessions.serve.gateway import Reply
+from tests.support.service import Call, Service
 
 TOKEN = Token("A" * 12, "B" * 27)
 SESSION: dict[str, Any] = {

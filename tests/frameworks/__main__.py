@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from local.stack import ROOT
 from tests.frameworks import postgres
-from tests.frameworks.service import running_service
 from tests.frameworks.suites import SUITES, Suite
+from tests.support.embedded import Embedded, embedded_service
 
 HERE = Path(__file__).parent
 # `make` installs the environment, and downloads the source distributions.
@@ -45,14 +45,14 @@ def main(names: list[str]) -> int:
         return 2
     expected = tomllib.loads((HERE / "differences.toml").read_text())
     passed = failed = 0
-    with running_service() as service:
+    with embedded_service() as service:
         for name in names or SUITES:
             print(f"{SUITES[name].title} …", flush=True)
             if SUITES[name].on_postgres and (reason := postgres.missing()):
                 print(f"  skipped: {reason}")
                 continue
             began = time.monotonic()
-            outcomes, problems = run(SUITES[name], service.url)
+            outcomes, problems = run(SUITES[name], service)
             problems += compare(outcomes, expected.get(name, {}))
             counts = [outcome.result for outcome in outcomes.values()]
             ran = len(counts) - counts.count("skipped")
@@ -71,20 +71,20 @@ def main(names: list[str]) -> int:
     return 1 if failed else 0
 
 
-def run(suite: Suite, url: str) -> tuple[dict[str, Outcome], list[str]]:
-    """Run a suite against the service at `url`. Return the outcomes by test, and the problems."""
+def run(suite: Suite, service: Embedded) -> tuple[dict[str, Outcome], list[str]]:
+    """Run a suite against the service. Return the outcomes by test, and the problems."""
     folder = unpack(suite.sdist) / suite.folder
     results, log = SDISTS / "outcomes.jsonl", SDISTS / "output.log"
     results.unlink(missing_ok=True)
     environment = {
         name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TMPDIR") if name in os.environ
     } | {
-        "AWS_ACCESS_KEY_ID": os.environ["AWS_ACCESS_KEY_ID"],
-        "AWS_SECRET_ACCESS_KEY": os.environ["AWS_SECRET_ACCESS_KEY"],
-        "AWS_DEFAULT_REGION": os.environ["AWS_DEFAULT_REGION"],
+        "AWS_ACCESS_KEY_ID": service.credentials.access_key,
+        "AWS_SECRET_ACCESS_KEY": service.credentials.secret_key,
+        "AWS_DEFAULT_REGION": service.region,
         "OUTCOMES": str(results),
         "PYTHONPATH": os.pathsep.join(map(str, (HERE / "inside", ROOT / "client"))),
-        "SESSIONS_URL": url,
+        "SESSIONS_URL": service.url,
     }
     command = [str(ENVIRONMENT / "bin/python"), *suite.command]
     try:

@@ -13,7 +13,7 @@ import pytest
 from sessions.table import Writer
 from tests.support.contract import assert_matches_contract, assert_request_matches_contract
 from tests.support.functions import lambda_context
-from tests.support.gateway import api_event, by_function_url, match_route
+from tests.support.gateway import api_event, by_function_url
 from tests.support.seam import seam
 
 NOW = 1_795_435_200
@@ -111,7 +111,7 @@ class Api:
             )
         if not event["isBase64Encoded"] and not event["rawQueryString"]:
             sent = event.get("body", "").encode(errors="surrogatepass")
-            route, _ = match_route(http["method"], path or http["path"])
+            route = api_event(http["method"], path or http["path"])["routeKey"]
             assert_request_matches_contract(route, sent, answer.status, answer.body.encode())
         return answer
 

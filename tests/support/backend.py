@@ -13,8 +13,9 @@ from moto.dynamodb.models.dynamo_type import DynamoType
 
 from dynamodb import boto3_client
 from dynamodb import client as lean
+from serverless_sessions.serve.service import REGION, InMemory
 from serverless_sessions.serve.tables import Tables
-from tests.support.memory import InMemory, MemorySdk
+from tests.support.memory import MemorySdk
 
 MOTO = "boto3 on moto"
 DYNAMODB_LOCAL = "lean on DynamoDB Local"
@@ -26,7 +27,7 @@ DEFAULT = os.environ.get("BACKEND", DYNAMODB_LOCAL)
 # Marks for modules and tests. The mark of a test replaces the mark of its module.
 ON_BOTH = pytest.mark.backends(MOTO, DEFAULT)
 ON_DYNAMODB_LOCAL = pytest.mark.backends(DYNAMODB_LOCAL)
-# The tables in memory accept values that DynamoDB rejects.
+# The tables in memory have only the operations of the service.
 NOT_IN_MEMORY = pytest.mark.backends(MOTO, DYNAMODB_LOCAL)
 IN_MEMORY = pytest.mark.backends(MEMORY)
 
@@ -48,7 +49,7 @@ def on_moto() -> Backend:
 def in_memory() -> Backend:
     """Return a backend with both tables, which are empty."""
     tables = Tables(lambda: 0.0, lambda: 0.0, lambda old, new: None)
-    return Backend(lean.Client(InMemory(tables), region="us-east-1"), MemorySdk(tables))
+    return Backend(lean.Client(InMemory(tables), region=REGION), MemorySdk(tables))
 
 
 def insert_statements(

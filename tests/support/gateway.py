@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import cache
 from typing import Any
 
+from serverless_sessions.serve.gateway import match
 from tests.support.template import ROOT, resources
 
 
@@ -24,7 +24,8 @@ def api_event(method: str, path: str) -> dict[str, Any]:
     event: dict[str, Any] = json.loads(_sample("api_get_session"))
     event["rawPath"] = path
     event["requestContext"]["http"] |= {"method": method, "path": path}
-    event["routeKey"], parameters = match_route(method, path)
+    route, parameters = match(method, path)
+    event["routeKey"] = route or "$default"
     event["requestContext"]["routeKey"] = event["routeKey"]
     del event["pathParameters"]
     if parameters:
@@ -41,24 +42,6 @@ def by_function_url(event: dict[str, Any]) -> None:
     event["routeKey"] = sample["routeKey"]
     event["headers"] |= {"host": context["domainName"]}
     event.pop("pathParameters", None)
-
-
-def match_route(method: str, path: str) -> tuple[str, dict[str, str]]:
-    """Return the key of the route that API Gateway selects, and the parameters in its path."""
-    # API Gateway treats several leading slashes as one when it selects the route.
-    for route, pattern in _patterns():
-        if match := pattern.fullmatch(f"{method} /{path.lstrip('/')}"):
-            return route, match.groupdict()
-    return "$default", {}
-
-
-@cache
-def _patterns() -> list[tuple[str, re.Pattern[str]]]:
-    """Return the patterns of all routes. Routes without a parameter come first."""
-    return [
-        (route, re.compile(re.sub(r"{(\w+)}", "(?P<\\1>[^/]+)", route)))
-        for route in sorted(routes(), key=lambda route: "{" in route)
-    ]
 
 
 @cache

@@ -1,43 +1,22 @@
-"""Both tables in memory, for the functions and for the tests."""
+"""Both tables in memory, for the tests."""
 
 from __future__ import annotations
 
 import json
-import threading
 from typing import Any
 
 from dynamodb import client as lean
-from dynamodb.connection import Answer
+from serverless_sessions.serve.service import REGION, InMemory
 from serverless_sessions.serve.tables import Tables
 
-_REGION = "us-east-1"
 _ALWAYS = {"ConditionExpression": "attribute_not_exists(Absent)"}
-
-
-class InMemory:
-    """A transport of the functions' client that sends requests to tables in this process."""
-
-    host = f"dynamodb.{_REGION}.amazonaws.com"
-
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-        self._lock = threading.Lock()
-
-    def exchange(self, headers: dict[str, str], body: bytes, deadline: float) -> Answer:
-        operation = headers["x-amz-target"].partition(".")[2]
-        with self._lock:
-            status, answer = self._tables.answer(operation, body)
-        return Answer(status, None, answer)
-
-    def close(self) -> None:
-        """Do nothing, because there are no connections."""
 
 
 class MemorySdk(lean.Client):
     """The part of boto3's client that tests use, on tables in memory."""
 
     def __init__(self, tables: Tables) -> None:
-        super().__init__(InMemory(tables), region=_REGION)
+        super().__init__(InMemory(tables), region=REGION)
         self._tables = tables
 
     def get_item(self, **request: Any) -> dict[str, Any]:

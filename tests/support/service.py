@@ -1,7 +1,7 @@
 """The service on a real socket: the real handler on DynamoDB Local, with simulated network faults.
 
-The server does the work of API Gateway and of a function URL: it checks the signature, creates the
-event and sends the answer.
+The server also does the work of a function URL. Unlike the embedded service, it checks the
+signatures.
 """
 
 from __future__ import annotations
@@ -15,29 +15,23 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import count
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote, urlsplit
+from uuid import uuid4
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from local.stack import HOST
+from serverless_sessions.serve.gateway import Reply, actor, answer, message
 from tests.support.functions import lambda_context
-from tests.support.gateway import api_event, by_function_url, routes
+from tests.support.gateway import api_event, by_function_url
 
 REGION = "us-east-1"
-ACTOR = "arn:aws:iam::111122223333:user/backend"
 # The path at which the local stack has a function URL.
 _FUNCTION_URL = "/_aws/lambda-url/abcdef"
-
-
-class Reply(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
 
 
 class Call:
@@ -91,10 +85,8 @@ class Service:
         self._always: Fault | None = None
         # Lambda gives each environment one event at a time, and Powertools relies on this.
         self._one_at_a_time = threading.Lock()
-        self._ids = count()
         self._stopped = False
         self._open: set[socket.socket] = set()
-        routes()
         self._server = self._listen(0)
         self.url = f"http://{HOST}:{self._server.server_port}"
         self.function_url = f"{self.url}{_FUNCTION_URL}/"
@@ -133,28 +125,33 @@ class Service:
 
     def carry_out(self, call: Call) -> Reply:
         """Return the answer of API Gateway, or of the function URL, and the function."""
-        path = call.path.removeprefix(_FUNCTION_URL)
-        through_url = path != call.path
-        if not self._is_signed(call, "lambda" if through_url else "execute-api"):
-            body = b'{"Message":"Forbidden"}' if through_url else b'{"message":"Forbidden"}'
-            return Reply(403, {"Content-Type": "application/json"}, body)
-        event = api_event(call.method, unquote(path))
-        if through_url:
-            by_function_url(event)
-        elif event["routeKey"] == "$default":
-            return Reply(404, {"Content-Type": "application/json"}, b'{"message":"Not Found"}')
-        context = event["requestContext"]
-        context["requestId"] = f"request-{next(self._ids)}"
-        context["authorizer"]["iam"]["userArn"] = ACTOR
-        event["rawQueryString"] = call.query
-        event["headers"] = {name.lower(): value for name, value in call.http.headers.items()}
+        headers = {name.lower(): value for name, value in call.http.headers.items()}
+        if call.path.startswith(_FUNCTION_URL):
+            return self._answer_of_function_url(call, headers)
+        # Only this server checks the signature.
+        if headers.get("authorization") and not self._is_signed(call, "execute-api"):
+            return message(403, "Forbidden")
+        return answer(self._invoke, call.method, call.http.path, headers, call.body)
+
+    def _answer_of_function_url(self, call: Call, headers: dict[str, str]) -> Reply:
+        if not self._is_signed(call, "lambda"):
+            return Reply(403, {"Content-Type": "application/json"}, b'{"Message":"Forbidden"}')
+        event = api_event(call.method, unquote(call.path.removeprefix(_FUNCTION_URL)))
+        by_function_url(event)
+        event["requestContext"]["authorizer"]["iam"]["userArn"] = actor(headers, "lambda")
+        event["requestContext"]["requestId"] = str(uuid4())
+        event |= {"rawQueryString": call.query, "headers": headers}
         if call.body:
             event["body"] = call.body.decode()
+        result = self._invoke(event)
+        return Reply(result["statusCode"], result["headers"], result["body"].encode())
+
+    def _invoke(self, event: dict[str, Any]) -> dict[str, Any]:
         with self._one_at_a_time:
             if self._stopped:
                 raise ConnectionAbortedError
-            response = self.handler.lambda_handler(event, lambda_context())
-        return Reply(response["statusCode"], response["headers"], response["body"].encode())
+            response: dict[str, Any] = self.handler.lambda_handler(event, lambda_context())
+        return response
 
     def _is_signed(self, call: Call, aws_service: str) -> bool:
         sent = call.http.headers

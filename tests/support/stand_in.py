@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 from local.stack import HOST
-from tests.support.service import Reply
+from serverless_sessions.serve.gateway import Reply
 
 TOKEN = "A" * 12 + "." + "B" * 27
 SESSION: dict[str, Any] = {

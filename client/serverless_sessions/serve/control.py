@@ -13,18 +13,20 @@ from serverless_sessions.serve.service import Service
 PREFIX = "/_control/"
 # A page in a browser can't send this header to another site without that site's permission.
 HEADER = "x-sessions-control"
+_KINDS = ("none", "unavailable", "slow", "lost", "refused")
 
 
 class Fault(NamedTuple):
     """What happens to a call of the API.
 
+    none: it is performed and answered.
     unavailable: it is not performed, and the answer is 503.
     slow: it is performed, and the answer comes `seconds` later.
     lost: it is performed, and the connection is closed without an answer.
     refused: it is not performed, and the connection is closed without an answer.
     """
 
-    kind: str
+    kind: str = "none"
     seconds: float = 0.0
 
 
@@ -34,62 +36,63 @@ class Control:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._lock = Lock()
-        self._fault: Fault | None = None
-        # How many calls the fault is still for. None is for all of them.
-        self._calls: int | None = 0
+        self._fault = Fault()
+        # For how many more calls. None is for all calls.
+        self._calls: int | None = None
 
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         if HEADER not in headers:
             return message(403, f"The header {HEADER} is missing.")
-        operation = getattr(self, f"_{path.removeprefix(PREFIX)}", None)
-        if method != "POST" or path not in _PATHS or operation is None:
+        if method != "POST" or path not in _PATHS:
             return message(404, f"There is POST {', '.join(_PATHS)}.")
         try:
-            result = operation(**json.loads(body or b"{}"))
-        except (TypeError, ValueError, OverflowError) as error:
+            result = getattr(self, f"_{path.removeprefix(PREFIX)}")(**json.loads(body or b"{}"))
+        except (TypeError, ValueError) as error:
             return message(422, str(error))
         return Reply(200, {"Content-Type": "application/json"}, json.dumps(result).encode())
 
-    def next_fault(self) -> Fault | None:
-        """Return the fault of a call of the API, and count the call."""
-        if self._fault is None:
-            return None
+    def next_fault(self) -> Fault:
+        """Return what happens to a call of the API, and count the call."""
         with self._lock:
             fault = self._fault
             if self._calls is not None:
                 self._calls -= 1
-                if self._calls <= 0:
-                    self._fault = None
-            return fault
+                if self._calls == 0:
+                    self._fault, self._calls = Fault(), None
+        return fault
 
     def _clock(self, advance: float = 0) -> dict[str, Any]:
-        """Move the service's time. The trail is complete when this is answered."""
-        if not 0 <= float(advance) < 10**9:
-            raise ValueError("advance is a number of seconds from 0 to 10**9")
+        """Move the service's time by `advance` seconds, and settle everything.
+
+        Then all sessions that have expired are deleted, and the trail is complete.
+        """
+        _check_number("advance", advance, most=10**9)
         advanced = self._service.advance(advance)
         return {"advanced": advanced, "time": self._service.time()}
 
     def _reset(self) -> dict[str, Any]:
         """Delete everything, end all faults, and return to the time of this host."""
-        with self._lock:
-            self._fault = None
+        self._faults()
         self._service.reset()
         return {}
 
     def _faults(
-        self, fault: str | None = None, calls: int | None = None, seconds: float = 0
+        self, kind: str = "none", calls: int | None = None, seconds: float = 0
     ) -> dict[str, Any]:
-        """Set the fault of the next `calls` calls, or of all if it is null. Without one, end it."""
-        if fault not in (None, "unavailable", "slow", "lost", "refused"):
-            raise ValueError("fault is null, unavailable, slow, lost or refused")
-        if calls is not None and not (isinstance(calls, int) and calls > 0):
+        """Set what happens to the next `calls` calls, or to all calls until this is set again."""
+        if kind not in _KINDS:
+            raise ValueError(f"kind is one of {', '.join(_KINDS)}")
+        if calls is not None and not (type(calls) is int and calls > 0):
             raise ValueError("calls is null or a positive integer")
-        if not 0 <= float(seconds) < 1000:
-            raise ValueError("seconds is a number from 0 to 1000")
+        _check_number("seconds", seconds, most=1000)
         with self._lock:
-            self._fault = Fault(fault, seconds) if fault else None
-            self._calls = calls
+            self._fault, self._calls = Fault(kind, seconds), calls
         return {}
+
+
+def _check_number(name: str, value: object, *, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise ValueError(f"{name} is a number of seconds from 0 to {most}")
 
 
 _PATHS = tuple(f"{PREFIX}{name}" for name in ("clock", "faults", "reset"))

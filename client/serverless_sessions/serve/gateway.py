@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 from uuid import uuid4
 
-from serverless_sessions.serve.service import ACCOUNT, Service
-
+ACCOUNT = "000000000000"
 ROUTES = (
     "POST /sessions",
     "GET /sessions",
@@ -40,10 +39,10 @@ _SIGNATURE = re.compile(
 
 
 class Reply(NamedTuple):
-    """An answer over HTTP. The names of the headers are those of the function."""
+    """An answer over HTTP."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: dict[str, str]
     body: bytes
 
 
@@ -64,68 +63,55 @@ def actor(headers: Mapping[str, str], aws_service: str) -> str | None:
     return f"arn:aws:iam::{ACCOUNT}:user/{signature[1]}"
 
 
-class Gateway:
-    def __init__(self, service: Service) -> None:
-        self._service = service
+def answer(
+    invoke: Callable[[dict[str, Any]], dict[str, Any]],
+    method: str,
+    target: str,
+    headers: Mapping[str, str],
+    body: bytes,
+) -> Reply:
+    """Return the answer to a request. `invoke` is the function behind all routes.
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Answer a request. `target` is the path with the query, as sent.
-
-        The names in `headers` are in lower case.
-        """
-        head = len(method) + len(target) + sum(len(name) + len(headers[name]) for name in headers)
-        if head > _MAX_HEAD_BYTES:
-            return message(431, "Request Header Fields Too Large")
-        raw_path, _, query = target.partition("?")
-        path = unquote(raw_path)
-        route, parameters = match(method, path)
-        if route is None:
-            return message(404, "Not Found")
-        caller = actor(headers, "execute-api")
-        if caller is None:
-            return message(403, "Forbidden")
-        request_id = str(uuid4())
-        event: dict[str, Any] = {
-            "version": "2.0",
+    `target` is the path with the query, as sent. The names in `headers` are in lower case.
+    """
+    head = len(method) + len(target) + sum(len(name) + len(headers[name]) for name in headers)
+    if head > _MAX_HEAD_BYTES:
+        return message(431, "Request Header Fields Too Large")
+    raw_path, _, query = target.partition("?")
+    path = unquote(raw_path)
+    route, parameters = match(method, path)
+    if route is None:
+        return message(404, "Not Found")
+    caller = actor(headers, "execute-api")
+    if caller is None:
+        return message(403, "Forbidden")
+    request_id = str(uuid4())
+    event: dict[str, Any] = {
+        "version": "2.0",
+        "routeKey": route,
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": headers,
+        "requestContext": {
+            "accountId": ACCOUNT,
+            "authorizer": {"iam": {"accountId": ACCOUNT, "userArn": caller}},
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1"},
+            "requestId": request_id,
             "routeKey": route,
-            "rawPath": path,
-            "rawQueryString": query,
-            "headers": headers,
-            "requestContext": {
-                "accountId": ACCOUNT,
-                "apiId": "serve",
-                "authorizer": {"iam": {"accountId": ACCOUNT, "userArn": caller}},
-                "domainName": headers["host"],
-                "domainPrefix": "serve",
-                "http": {
-                    "method": method,
-                    "path": path,
-                    "protocol": "HTTP/1.1",
-                    "sourceIp": "127.0.0.1",
-                    "userAgent": headers.get("user-agent", ""),
-                },
-                "requestId": request_id,
-                "routeKey": route,
-                "stage": "$default",
-                "timeEpoch": int(self._service.time() * 1000),
-            },
-            "isBase64Encoded": False,
-        }
-        if parameters:
-            event["pathParameters"] = parameters
-        if body:
-            event |= _body(body)
-        return _reply(self._service.call(event), request_id)
-
-    def unavailable(self) -> Reply:
-        """Return the answer of the API's function if it can't reach DynamoDB."""
-        request_id = str(uuid4())
-        return _reply(self._service.unavailable(request_id), request_id)
-
-
-def _reply(result: Mapping[str, Any], request_id: str) -> Reply:
-    headers = result["headers"] | {"Apigw-Requestid": request_id}
-    return Reply(result["statusCode"], headers, result["body"].encode())
+            "stage": "$default",
+        },
+        "isBase64Encoded": False,
+    }
+    if parameters:
+        event["pathParameters"] = parameters
+    if body:
+        event |= _body(body)
+    result = invoke(event)
+    return Reply(
+        result["statusCode"],
+        result["headers"] | {"Apigw-Requestid": request_id},
+        result["body"].encode(),
+    )
 
 
 def match(method: str, path: str) -> tuple[str | None, dict[str, str]]:

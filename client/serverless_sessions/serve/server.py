@@ -12,9 +12,10 @@ from threading import Event, Thread
 from urllib.parse import parse_qs
 
 from serverless_sessions._core import clock
+from serverless_sessions.serve import gateway
 from serverless_sessions.serve.control import PREFIX, Control
-from serverless_sessions.serve.gateway import MAX_BODY_BYTES, Gateway, Reply, actor, message
-from serverless_sessions.serve.service import ACCOUNT, REGION, Service
+from serverless_sessions.serve.gateway import ACCOUNT, MAX_BODY_BYTES, Reply, actor, message
+from serverless_sessions.serve.service import REGION, Service
 from serverless_sessions.serve.settings import Settings
 
 HOST = "127.0.0.1"
@@ -47,7 +48,6 @@ def serving(settings: Settings, port: int) -> Iterator[str]:
     server = _Server((HOST, port), _Handler)
     server.service = Service(settings)
     server.control = Control(server.service)
-    server.gateway = Gateway(server.service)
     stopped = Event()
     threads = [
         Thread(target=server.serve_forever, args=(0.05,), daemon=True),
@@ -73,7 +73,6 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
     service: Service
     control: Control
-    gateway: Gateway
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -133,16 +132,14 @@ class _Handler(BaseHTTPRequestHandler):
             return self.server.control.answer(self.command, path, headers, body)
         if self.command == "POST" and path == "/":
             return self._aws(headers, body)
-        fault = self.server.control.next_fault()
-        kind = fault.kind if fault else ""
-        if kind == "refused":
+        service, fault = self.server.service, self.server.control.next_fault()
+        if fault.kind == "refused":
             return None
-        if kind == "unavailable":
-            return self.server.gateway.unavailable()
-        reply = self.server.gateway.answer(self.command, self.path, headers, body)
-        if fault and kind == "slow":
+        invoke = service.refuse if fault.kind == "unavailable" else service.call
+        reply = gateway.answer(invoke, self.command, self.path, headers, body)
+        if fault.kind == "slow":
             clock.sleep(fault.seconds)
-        return None if kind == "lost" else reply
+        return None if fault.kind == "lost" else reply
 
     def _aws(self, headers: Mapping[str, str], body: bytes) -> Reply | None:
         """Answer the two requests to AWS that the client and the command line make."""

@@ -21,11 +21,11 @@ from dynamodb import client as lean
 from dynamodb.connection import Answer
 from serverless_sessions._core import clock
 from serverless_sessions.serve.expressions import Item
+from serverless_sessions.serve.gateway import ACCOUNT
 from serverless_sessions.serve.settings import Settings
 from serverless_sessions.serve.tables import Tables
 
 REGION = "us-east-1"
-ACCOUNT = "000000000000"
 # The same as in the stack's event source mapping.
 _BATCH_SIZE = 100
 _CONTEXT: Any = SimpleNamespace(
@@ -82,12 +82,12 @@ class Service:
             result: dict[str, Any] = self._api(event, _CONTEXT)
         return result
 
-    def unavailable(self, request_id: str) -> dict[str, Any]:
-        """Return the result of the API's function if it can't reach DynamoDB."""
+    def refuse(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Return what `call` would return if DynamoDB were not available."""
         from session_api import problems
         from sessions.errors import Unavailable
 
-        answer = problems.answer(Unavailable("a fault of the test"), request_id)
+        answer = problems.answer(Unavailable("simulated"), event["requestContext"]["requestId"])
         return {
             "statusCode": answer.status_code,
             "headers": answer.headers,
