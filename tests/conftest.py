@@ -12,6 +12,7 @@ import pytest
 from dynamodb import client as lean
 from local.dynamodb import dynamodb_local
 from local.stack import ROOT, LocalStack, running
+from tests.support.embedded import Embedded, embedded_service
 from tests.support.environment import replace_aws_settings
 from tests.support.functions import function
 from tests.support.ports import free_port
@@ -33,6 +34,20 @@ def dynamodb() -> Iterator[str]:
         )
     with dynamodb_local() as endpoint:
         yield endpoint
+
+
+@pytest.fixture(scope="session")
+def embedded_process() -> Iterator[Embedded]:
+    """The embedded service, one for the whole run."""
+    with embedded_service() as service:
+        yield service
+
+
+@pytest.fixture
+def embedded(embedded_process: Embedded) -> Embedded:
+    """The embedded service, empty, at the present time and without faults."""
+    embedded_process.control("reset")
+    return embedded_process
 
 
 @pytest.fixture

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from botocore.awsrequest import AWSRequest
 
 from serverless_sessions._core.token import Token
 from tests.support.caller import Answer, Caller
 from tests.support.contract import assert_matches_contract
+
+# The mark of tests for which the embedded service has to answer as the deployed stack does.
+ON_BOTH = pytest.mark.parametrize("call", ["deployed", "embedded"], indirect=True)
 
 
 class ContractCaller(Caller):

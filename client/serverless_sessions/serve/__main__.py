@@ -16,7 +16,7 @@ from serverless_sessions.serve import add_functions_to_path
 from serverless_sessions.serve.settings import SESSIONS, Settings
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m serverless_sessions.serve", description=__doc__, allow_abbrev=False
     )
@@ -42,11 +42,13 @@ def main() -> int:
     from serverless_sessions.serve.server import serving
     from serverless_sessions.serve.service import REGION
 
-    with serving(settings, port) as url, suppress(KeyboardInterrupt):
-        print(json.dumps({"url": url, "region": REGION, "table": SESSIONS}), flush=True)
-        sys.stdin.read()
-    return 0
+    try:
+        with serving(settings, port) as url, suppress(KeyboardInterrupt):
+            print(json.dumps({"url": url, "region": REGION, "table": SESSIONS}), flush=True)
+            sys.stdin.read()
+    except OSError as error:
+        sys.exit(f"Port {port} can't be used: {error}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
