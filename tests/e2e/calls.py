@@ -12,7 +12,7 @@ from tests.support.caller import Answer, Caller
 from tests.support.contract import assert_matches_contract
 
 # The mark of tests for which the embedded service has to answer as the deployed stack does.
-ON_BOTH = pytest.mark.parametrize("call", ["deployed", "embedded"], indirect=True)
+ALSO_EMBEDDED = pytest.mark.parametrize("call", ["deployed", "embedded"], indirect=True)
 
 
 class ContractCaller(Caller):

@@ -11,7 +11,7 @@ from tests.support.embedded import Embedded
 
 @pytest.fixture(scope="session")
 def call(request: pytest.FixtureRequest) -> ContractCaller:
-    """A test runs on the embedded service as well if it is marked with `ON_BOTH`."""
+    """A test runs on the embedded service as well if it is marked with `ALSO_EMBEDDED`."""
     if getattr(request, "param", "deployed") == "embedded":
         embedded: Embedded = request.getfixturevalue("embedded_process")
         return ContractCaller(embedded.url, embedded.credentials)

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from local.demo import COMMANDS, exports
 from local.invoke import invoke
 from local.stack import LocalError, LocalStack
-from tests.e2e.calls import ON_BOTH, ContractCaller
+from tests.e2e.calls import ALSO_EMBEDDED, ContractCaller
 from tests.support.caller import Answer, Caller
 from tests.support.template import ROOT, SETTINGS
 from tests.support.waiting import eventually
@@ -85,7 +85,7 @@ def listed(call: ContractCaller, user_id: str) -> list[str]:
     return [item["session_id"] for item in page["items"]]
 
 
-@ON_BOTH
+@ALSO_EMBEDDED
 def test_life_of_a_session(call: ContractCaller) -> None:
     """The session is created, read, changed, renewed and revoked. The trail has every step."""
     user_id = "auth0|a/b@c +&,%😀"
@@ -113,7 +113,7 @@ def test_life_of_a_session(call: ContractCaller) -> None:
     assert by_session == [purged, revoked, updated, created]
 
 
-@ON_BOTH
+@ALSO_EMBEDDED
 @pytest.mark.parametrize(
     ("cause", "fields"),
     [("idle", {"ttl_seconds": 1}), ("absolute", {"ttl_seconds": 1, "absolute_ttl_seconds": 1})],
@@ -178,7 +178,7 @@ def test_every_item_has_a_number_of_seconds_as_expiration_time(
         assert ttl == {"TimeToLiveStatus": "ENABLED", "AttributeName": "ExpirationTime"}
 
 
-@ON_BOTH
+@ALSO_EMBEDDED
 def test_one_of_twenty_concurrent_changes_wins(call: ContractCaller) -> None:
     """The condition of the write decides, not the order in which the requests arrive."""
     path = f"/sessions/{create(call, 'racers')['session_id']}"
@@ -197,7 +197,7 @@ def test_one_of_twenty_concurrent_changes_wins(call: ContractCaller) -> None:
     assert [answer.status for answer in answers] == [412] * 19
 
 
-@ON_BOTH
+@ALSO_EMBEDDED
 def test_renewals_that_race_a_revocation_never_undo_it(call: ContractCaller) -> None:
     path = f"/sessions/{create(call, 'race')['session_id']}"
 
@@ -223,7 +223,7 @@ def test_revocation_with_a_doubled_slash_ends_the_session(
     assert call("GET", f"/sessions/{session_id}").status == 404
 
 
-@ON_BOTH
+@ALSO_EMBEDDED
 def test_data_above_the_limit_of_an_item_is_413(call: ContractCaller) -> None:
     """DynamoDB's limit is 400 KB. The stored data does not change."""
     path = f"/sessions/{create(call, 'grows')['session_id']}"

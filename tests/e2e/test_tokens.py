@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from local.stack import LocalStack
-from tests.e2e.calls import ON_BOTH, ContractCaller, log_in, log_in_and_rotate, parsed, rotate
+from tests.e2e.calls import ALSO_EMBEDDED, ContractCaller, log_in, log_in_and_rotate, parsed, rotate
 from tests.support.caller import Answer
 from tests.support.waiting import eventually
 
@@ -34,7 +34,7 @@ def test_former_token_verifies_in_its_grace_and_no_rotation_cuts_it_short(
     assert verify(call, former) == 200
 
 
-@ON_BOTH
+@ALSO_EMBEDDED
 def test_stolen_token_is_detected_and_recorded(call: ContractCaller) -> None:
     """The grace of the former token begins with the first use of the new one."""
     session_id, former, new = log_in_and_rotate(call, "robbed", grace_seconds=1)
@@ -61,7 +61,7 @@ def test_old_token_of_a_frequently_rotated_session_ends_it(call: ContractCaller)
     assert call("GET", f"/sessions/{session_id}").status == 404
 
 
-@ON_BOTH
+@ALSO_EMBEDDED
 def test_token_whose_answer_was_lost_is_replaced(call: ContractCaller) -> None:
     """Nobody has used it during its grace period, and the user still has the former token."""
     session_id, former, lost = log_in_and_rotate(call, "unlucky", grace_seconds=1)
@@ -73,7 +73,7 @@ def test_token_whose_answer_was_lost_is_replaced(call: ContractCaller) -> None:
     assert [verify(call, token) for token in (lost, former, new, former)] == [401, 200, 200, 200]
 
 
-@ON_BOTH
+@ALSO_EMBEDDED
 @pytest.mark.parametrize("by_token", [True, False])
 def test_one_of_many_concurrent_rotations_wins(call: ContractCaller, by_token: bool) -> None:
     """The other rotations get a 409, and only the winner's token is new.

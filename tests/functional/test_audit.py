@@ -309,7 +309,6 @@ def unwritable(audit: ModuleType, monkeypatch: pytest.MonkeyPatch, *sessions: in
     monkeypatch.setattr(audit, "events_in", wrong)
 
 
-@NOT_IN_MEMORY
 def test_permanently_rejected_event_is_unreadable_and_its_record_kept(
     audit: ModuleType,
     tables: Any,
@@ -376,7 +375,6 @@ def test_missing_permission_or_table_is_an_outage(
     assert failed_events() == []
 
 
-@NOT_IN_MEMORY
 def test_record_that_lambda_repeats_is_not_kept_yet(
     audit: ModuleType, tables: Any, failed_events: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,7 +389,6 @@ def test_record_that_lambda_repeats_is_not_kept_yet(
     assert json.loads(kept["payload"])["Records"] == [batch["Records"][3]]
 
 
-@NOT_IN_MEMORY
 def test_failing_bucket_is_an_outage(
     audit: ModuleType, tables: Any, monkeypatch: pytest.MonkeyPatch, logged: StringIO
 ) -> None:
