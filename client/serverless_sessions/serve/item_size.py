@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCal
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from serverless_sessions.serve.expressions import Item
@@ -24,8 +25,7 @@ def _value(value: Any) -> int:
     if kind == "S":
         return _text(content)
     if kind == "N":
-        digits: str = content.strip("-0.").replace(".", "")
-        return len(digits) // 2 + 2
+        return _number(content)
     if kind == "B":
         return int(len(content) // 4 * 3 - content[-2:].count("="))
     # Each member of a map or a list takes a byte more.
@@ -34,6 +34,21 @@ def _value(value: Any) -> int:
     if kind == "L":
         return 3 + sum(1 + _value(element) for element in content)
     return 1
+
+
+def _number(text: str) -> int:
+    """Two digits take a byte, counted from the decimal point, without zeros at either end."""
+    is_negative, digits, exponent = False, text, 0
+    if not text.isdecimal():
+        number = Decimal(text)
+        is_negative, exponent = number.is_signed(), int(number.as_tuple().exponent)
+        digits = "".join(map(str, number.as_tuple().digits))
+    significant = digits.rstrip("0")
+    if not significant:
+        return 1
+    exponent += len(digits) - len(significant)
+    pairs = (len(significant.lstrip("0")) + exponent % 2 + 1) // 2
+    return 1 + pairs + is_negative
 
 
 def _text(text: str) -> int:

@@ -100,6 +100,7 @@ class Service:
             self._delete_expired()
             while records := self.tables.take_records(_BATCH_SIZE):
                 self._audit({"Records": records}, _CONTEXT)
+            self.tables.forget()
 
     def advance(self, seconds: float) -> float:
         """Move the service's time, and return by how many seconds it has been moved in all."""
