@@ -1,4 +1,4 @@
-"""Tries an installed distribution: its public modules, a call, the commands.
+"""Tries an installed distribution: its public modules, a call, the commands, the services.
 
 `make test-wheels` runs it in clean environments, with the lowest and the newest dependencies.
 """
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.request import HTTPCookieProcessor, build_opener
 
@@ -66,6 +67,7 @@ def main() -> None:
     try_commands(url)
     try_console(url)
     server.shutdown()
+    try_embedded_service()
 
 
 def try_commands(url: str) -> None:
@@ -73,7 +75,7 @@ def try_commands(url: str) -> None:
     from serverless_sessions.cli.commands import main as group
 
     show = "--url", url, "show", SESSION_ID
-    assert len(group.commands) == 10
+    assert len(group.commands) == 11
     for name in group.commands:
         run([name, "--help"])
     run(["--version"])
@@ -106,6 +108,28 @@ def try_console(url: str) -> None:
         console.send_signal(signal.SIGINT)
         console.communicate(timeout=60)
     assert console.returncode == 0
+
+
+def try_embedded_service() -> None:
+    """It runs the functions of the wheel, which an app can't import by accident."""
+    for name in ("sessions", "session_api", "dynamodb", "clock", "boto3"):
+        assert find_spec(name) is None, name
+    command = [sys.executable, "-m", "serverless_sessions.serve"]
+    with subprocess.Popen(  # noqa: S603
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        service = json.loads(process.stdout.readline())
+
+        from serverless_sessions import Sessions
+
+        with Sessions(service["url"], region=service["region"]) as sessions:
+            issued = sessions.create("ada")
+            assert sessions.verify(issued.token) == issued.session
+            assert [session.user_id for session in sessions.list("ada")] == ["ada"]
+        process.stdin.close()
+        assert process.wait(60) == 0
 
 
 def run(arguments: list[str], code: int = 0, stream: str = "stdout", **environment: str) -> str:

@@ -13,8 +13,11 @@ from serverless_sessions.cli.commands import main
 from tests.support.template import ROOT
 
 
-def test_wheel_contains_only_the_package(tmp_path: Path) -> None:
-    """The wheel is built without a network, and contains the types and the licence."""
+def test_wheel_contains_only_the_package_and_the_functions(tmp_path: Path) -> None:
+    """The wheel is built without a network, and contains the types and the licence.
+
+    The embedded service runs the functions, which are not importable under their own names.
+    """
     uv = Path(sys.executable).parent / "uv"
     subprocess.run(
         [str(uv), "build", "--offline", "--no-build-isolation", "--wheel"]
@@ -34,7 +37,12 @@ def test_wheel_contains_only_the_package(tmp_path: Path) -> None:
     assert "serverless_sessions/py.typed" in names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     assert not any("test" in name or name.endswith(".pyc") for name in names)
+    functions = {
+        f"serverless_sessions/serve/_functions/{path.relative_to(ROOT / 'functions')}"
+        for path in (ROOT / "functions").rglob("*.py")
+    }
+    assert {name for name in names if "/_functions/" in name} == functions
     lines = metadata.splitlines()
     extras = [line.split(": ")[1] for line in lines if line.startswith("Provides-Extra")]
-    assert sorted(extras) == ["cli", "console", "django", "flask", "starlette"]
+    assert sorted(extras) == ["cli", "console", "django", "flask", "serve", "starlette"]
     assert resolve_name(commands["console_scripts"]["sessions"]) is main

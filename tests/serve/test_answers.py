@@ -149,6 +149,10 @@ def test_only_reads_of_an_item_are_allowed(embedded: Embedded) -> None:
     with pytest.raises(ClientError, match="AccessDeniedException"):
         client.delete_item(TableName=embedded.table, Key=key)
     with pytest.raises(ClientError, match="ValidationException"):
+        client.get_item(TableName=embedded.table, Key=key)
+    with pytest.raises(ClientError, match="ValidationException"):
+        client.get_item(TableName="absent", Key=key, ConsistentRead=True)
+    with pytest.raises(ClientError, match="ValidationException"):
         client.get_item(TableName=embedded.table, Key={"SessionId": {"S": ""}}, ConsistentRead=True)
 
 

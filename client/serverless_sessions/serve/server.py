@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 from serverless_sessions._core import clock
 from serverless_sessions.serve import gateway
 from serverless_sessions.serve.control import PREFIX, Control
+from serverless_sessions.serve.expressions import Unknown
 from serverless_sessions.serve.gateway import ACCOUNT, MAX_BODY_BYTES, Reply, actor, message
 from serverless_sessions.serve.service import REGION, Service
 from serverless_sessions.serve.settings import Settings
@@ -145,9 +146,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer the two requests to AWS that the client and the command line make."""
         if target := headers.get("x-amz-target"):
             if target != "DynamoDB_20120810.GetItem" or not actor(headers, "dynamodb"):
-                error = {"__type": "#AccessDeniedException", "Message": "only GetItem is allowed"}
-                return Reply(400, _JSON, json.dumps(error).encode())
-            status, answer = self.server.service.tables.answer("GetItem", body)
+                return _dynamodb_error("AccessDeniedException", "only GetItem is allowed")
+            try:
+                status, answer = self.server.service.tables.answer("GetItem", body)
+            except (Unknown, LookupError, TypeError, ValueError, AttributeError) as error:
+                return _dynamodb_error("ValidationException", repr(error))
             return Reply(status, _JSON | {"x-amz-crc32": str(zlib.crc32(answer))}, answer)
         arn = actor(headers, "sts")
         if not arn or parse_qs(body.decode("latin-1")).get("Action") != ["GetCallerIdentity"]:
@@ -170,3 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing."""
+
+
+def _dynamodb_error(code: str, message: str) -> Reply:
+    return Reply(400, _JSON, json.dumps({"__type": f"#{code}", "message": message}).encode())

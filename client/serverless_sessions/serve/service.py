@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from contextlib import redirect_stdout
 from heapq import heappop, heappush
 from threading import Lock
@@ -99,7 +100,11 @@ class Service:
         with self._delivering:
             self._delete_expired()
             while records := self.tables.take_records(_BATCH_SIZE):
-                self._audit({"Records": records}, _CONTEXT)
+                try:
+                    self._audit({"Records": records}, _CONTEXT)
+                except Exception:
+                    # Later records are recorded all the same.
+                    traceback.print_exc()
             self.tables.forget()
 
     def advance(self, seconds: float) -> float:
