@@ -8,7 +8,7 @@ import json
 import sys
 
 # Modules with the functions `measure`, `table` and `failures`.
-_PARTS = ("limits", "peers", "scale", "sweeper")
+_PARTS = ("limits", "peers", "scale", "sweeper", "embedded")
 
 
 def main() -> int:

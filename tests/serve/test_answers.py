@@ -124,9 +124,12 @@ def test_an_access_key_that_can_be_no_name_is_refused(embedded: Embedded) -> Non
         sessions.create("ada")
 
 
-def test_a_direct_reader_reads_the_table(embedded: Embedded) -> None:
+def test_a_direct_reader_reads_the_table(
+    embedded: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The API does not answer any more, so the session comes from the table."""
-    reader = DirectReader(embedded.table, endpoint=embedded.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", embedded.url)
+    reader = DirectReader(embedded.table)
     with sessions_of(embedded, reader=reader, verify_deadline_seconds=60) as sessions:
         issued = sessions.create("ada", data={"theme": "dark"})
         assert sessions.verify(issued.token)

@@ -54,7 +54,8 @@ class DirectReader:
     API.
 
     The reader needs the permission `dynamodb:GetItem` on the table, and no other. By default the
-    table is in the region of the API, and `endpoint` is DynamoDB's endpoint in that region.
+    table is in the region of the API. `endpoint` is by default the one in the environment, which
+    AWS's SDKs read as well, or else DynamoDB's endpoint in that region.
     """
 
     def __init__(
@@ -62,7 +63,8 @@ class DirectReader:
     ) -> None:
         self._table = table
         self._region = region and check_region(region)
-        endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_DYNAMODB")
+        for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"):
+            endpoint = endpoint or os.environ.get(name)
         self._endpoint = endpoint and check_url(endpoint, "the endpoint of DynamoDB")
         self._policy: _Policy | None = None
         # The last policy for whose refresh a call has gone to the API.
