@@ -375,7 +375,7 @@ def test_trail_reads_oldest_first(run: Run) -> None:
 
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert [line[1] for line in lines] == ["created", "updated", "revoked"]
-    assert [line[3] for line in lines] == ["user/testing"] * 3
+    assert [line[3] for line in lines] == ["user/backend"] * 3
     assert lines[1][4] == "changed=cart,theme"
     assert lines[2][4] == "reason=logout"
     [record] = sample("stream_created")["Records"]
