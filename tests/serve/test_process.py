@@ -115,10 +115,11 @@ def test_the_routes_are_those_of_the_template() -> None:
 
 
 def test_the_command_prints_what_a_shell_needs(tmp_path: Path) -> None:
-    """The app in the current folder may have a package with the name of one of the functions."""
+    """An app on the path may have modules with the names of the functions'."""
     (tmp_path / "sessions.py").write_text("raise AssertionError")
     command = Path(sys.executable).parent / "sessions"
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "client"), "AWS_PROFILE": "other"}
+    path = os.pathsep.join((str(tmp_path), str(ROOT / "client")))
+    environment = os.environ | {"PYTHONPATH": path, "AWS_PROFILE": "other"}
     with subprocess.Popen(
         [str(command), "serve", "--port", "0"],
         cwd=tmp_path,

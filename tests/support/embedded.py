@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,9 +35,12 @@ class Embedded(NamedTuple):
 
 @contextmanager
 def started(*options: str, **pipes: Any) -> Iterator[subprocess.Popen[str]]:
-    """Start the process with these options, and end it after the block."""
+    """Start the process with these options, without AWS's settings. End it after the block."""
+    environment = {name: os.environ[name] for name in os.environ if not name.startswith("AWS_")}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True} | pipes
-    with subprocess.Popen([*_COMMAND, *options], cwd=ROOT / "client", **pipes) as process:
+    with subprocess.Popen(
+        [*_COMMAND, *options], cwd=ROOT / "client", env=environment, **pipes
+    ) as process:
         try:
             yield process
         finally:
