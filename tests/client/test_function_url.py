@@ -11,7 +11,8 @@ from serverless_sessions import SessionNotFound, Sessions
 from serverless_sessions._core.signing import find_region, region_of, service_of
 from serverless_sessions.cli.commands import main
 from serverless_sessions.errors import NotAllowed, RouteNotFound
-from tests.support.service import Call, Reply, Service, gateway
+from serverless_sessions.serve.gateway import Reply
+from tests.support.service import Call, Service, gateway
 
 HOST = "abcdefghijklmnopqrstuvwxyz012345.lambda-url"
 
