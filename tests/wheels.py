@@ -49,7 +49,10 @@ class Service(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    for name in ("errors", "models", "flask", "starlette", "django.middleware", "cli.commands"):
+    for name in (
+        *("errors", "models", "flask", "starlette", "django.middleware", "cli.commands"),
+        "testing",
+    ):
         importlib.import_module(f"serverless_sessions.{name}")
     server = HTTPServer(("127.0.0.1", 0), Service)
     threading.Thread(target=server.serve_forever, daemon=True).start()
