@@ -7,6 +7,8 @@ still needs protection against CSRF.
 """
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -18,8 +20,16 @@ from fastapi.templating import Jinja2Templates
 from serverless_sessions import AsyncSessions, SessionNotFound, Unavailable
 from serverless_sessions.starlette import SessionMiddleware, StarletteSession, load_session
 
-app = FastAPI()
 sessions = AsyncSessions(os.environ["SESSIONS_URL"])
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    await sessions.aclose()
+
+
+app = FastAPI(lifespan=lifespan)
 app.add_middleware(
     SessionMiddleware,
     sessions=sessions,
