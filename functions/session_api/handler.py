@@ -60,8 +60,9 @@ limits = Limits(
 )
 renewal_fraction = float(os.environ["RENEWAL_FRACTION"])
 record_anonymous = os.environ["RECORD_ANONYMOUS"] == "true"
-# The stack sets this variable only if the setting is on.
+# The stack sets these variables only if the settings are used. Without a limit, the latter is 0.
 prompt_expiry = os.environ.get("PROMPT_EXPIRY") == "true"
+max_sessions_per_user = int(os.environ.get("MAX_SESSIONS_PER_USER", 0))
 default_grace_seconds = int(os.environ["ROTATION_GRACE_SECONDS"])
 # Clients that read the table themselves need these settings. The number must not have an exponent.
 _fraction = f"{Decimal(os.environ['RENEWAL_FRACTION']):f}"
@@ -98,6 +99,10 @@ def create_session() -> Response[str]:
             # another id.
             raise Unavailable("ended before its creation was answered") from exists
         raise
+    if session.user_id is not None and (most := _max_sessions(body)):
+        failure = user_sessions.enforce_limit(session.user_id, most=most, new=session, by=_writer())
+        if failure:
+            _log_failure("session limit not enforced", failure)
     # Relative to the URL of the request, because only the caller knows what precedes `/sessions`.
     location = {"Location": f"sessions/{session.session_id}"}
     return _answer(201, _with_token(session, token), location | _etag(session))
@@ -121,11 +126,7 @@ def verify_token() -> Response[str]:
         by=_writer(),
     )
     if failure:
-        logger.warning(
-            "renewal or first use not written",
-            cause=str(failure) or type(failure).__name__,
-            api_request_id=app.current_event.request_context.request_id,
-        )
+        _log_failure("renewal or first use not written", failure)
     return _answer(200, session, policy | _etag(session))
 
 
@@ -280,6 +281,15 @@ def _problem(error: Exception) -> Response[str]:
     return problems.answer(error, app.current_event.request_context.request_id)
 
 
+def _log_failure(message: str, failure: Exception) -> None:
+    """Log a failure that the answer does not show."""
+    logger.warning(
+        message,
+        cause=str(failure) or type(failure).__name__,
+        api_request_id=app.current_event.request_context.request_id,
+    )
+
+
 def _writer() -> Writer:
     context = app.current_event.request_context
     return Writer(actor=context["authorizer"]["iam"]["userArn"], request_id=context.request_id)
@@ -304,6 +314,16 @@ def _checked_window(ttl_seconds: int) -> int:
     if not 1 <= ttl_seconds <= most:
         raise InvalidField("/ttl_seconds", f"1 to {most} seconds")
     return ttl_seconds
+
+
+def _max_sessions(body: requests.CreateSession) -> int:
+    """Return the limit for the sessions of the user, or 0 if there is none.
+
+    A call can only lower the limit of the setting.
+    """
+    if body.max_sessions is UNSET:
+        return max_sessions_per_user
+    return min(body.max_sessions, max_sessions_per_user or body.max_sessions)
 
 
 def _presented_token(session_id: str, body: requests.RotateToken) -> Token | None:

@@ -25,7 +25,15 @@ from session_api.problems import (
 )
 from sessions.document import read_number
 from sessions.errors import InvalidField, member
-from sessions.limits import MAX_GRACE_SECONDS, MAX_SECONDS, MAX_USER_AGENT, REASON, SESSION_ID
+from sessions.limits import (
+    MAX_GRACE_SECONDS,
+    MAX_SECONDS,
+    MAX_SESSIONS,
+    MAX_USER_AGENT,
+    OWN_REASONS,
+    REASON,
+    SESSION_ID,
+)
 from sessions.session import check_user_id
 
 MAX_BODY_BYTES = 128 * 1024
@@ -83,9 +91,12 @@ class CreateSession(HashedSecret, kw_only=True):
     absolute_ttl_seconds: int | UnsetType = UNSET
     data: dict[str, Any] = {}
     client: Client = Client()
+    max_sessions: Annotated[int, Meta(ge=1, le=MAX_SESSIONS)] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.max_sessions is not UNSET and self.user_id is None:
+            raise InvalidField("/max_sessions", "requires user_id")
         if len({self.session_id is UNSET, *_missing(self)}) > 1:
             raise InvalidField("", "all or none of session_id, family_sha256, token_sha256")
         if self.session_id is not UNSET and not SESSION_ID.fullmatch(self.session_id):
@@ -197,9 +208,10 @@ class ReadEvents(Struct, forbid_unknown_fields=True):
 
 
 def _check_reason(reason: str) -> None:
-    # Only the service itself uses the reason `token_reuse`.
-    if not REASON.fullmatch(reason) or reason == "token_reuse":
-        raise InvalidField("/reason", "1 to 64 of a-z 0-9 _ . -, and not token_reuse")
+    if not REASON.fullmatch(reason) or reason in OWN_REASONS:
+        raise InvalidField(
+            "/reason", f"1 to 64 of a-z 0-9 _ . -, and not {' or '.join(OWN_REASONS)}"
+        )
 
 
 def read_body(event: APIGatewayProxyEventV2, form: type[Form], *, optional: bool = False) -> Form:

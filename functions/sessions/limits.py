@@ -9,6 +9,10 @@ SESSION_ID = re.compile(r"[A-Za-z0-9_-]{12}")
 # surrogates, which have no UTF-8 form.
 USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}")
 REASON = re.compile(r"[a-z0-9_.-]{1,64}")
+# The reasons that only the service itself uses.
+OWN_REASONS = ("token_reuse", "session_limit")
+# The largest limit for the sessions of a user. A creation reads as many entries in one request.
+MAX_SESSIONS = 100
 # The longest user agent that a caller may report, and the longest that a session stores for its
 # last client. The shorter one still names the browser and its version. It keeps a session of
 # ordinary size within 1 KB, so that a renewal costs one write unit.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from decimal import Decimal
@@ -13,10 +13,11 @@ from msgspec import Meta, Struct
 import clock
 from dynamodb import batches
 from dynamodb.batches import KEYS_PER_REQUEST, OutOfTime, check_time
+from dynamodb.errors import DynamoDBError
 from sessions.cursor import Position
 from sessions.document import check_number
 from sessions.dynamodb import DynamoDB, Item, translated_errors
-from sessions.errors import InvalidField, SessionNotFound, Unavailable
+from sessions.errors import InvalidField, SessionNotFound, SessionsError, Unavailable
 from sessions.lifetime import NUMBERS
 from sessions.session import Session
 from sessions.store import SessionStore
@@ -24,6 +25,8 @@ from sessions.table import Writer, is_revocable
 
 # The attributes that a list shows. The data and the token hashes are not read.
 _SUMMARY = ", ".join(("SessionId", "UserId", *NUMBERS, "Client", "LastClient", "RevokedAt"))
+# The attributes that decide whether a session counts towards a limit.
+_LIVENESS = ", ".join(("SessionId", *NUMBERS, "RevokedAt", "Impersonator"))
 # The attributes that decide whether a session can be revoked.
 _REVOCABILITY = "SessionId, ExpirationTime, RevokedAt"
 # A session that was created within this time before the first look may not be in the index yet.
@@ -31,6 +34,7 @@ _INDEX_LAG_SECONDS = 60
 _BATCH = KEYS_PER_REQUEST
 _LIST_ROUNDS = 4
 _LIST_SECONDS = 10
+_LIMIT_SECONDS = 2
 _PARALLEL_WRITES = 10
 
 
@@ -142,13 +146,7 @@ class UserSessions:
         start = after or SignOutPosition(clock.now(), second_look=False, after=None)
         position = start
         revoked: list[str] = []
-
-        def end(session_id: str) -> None:
-            check_time(deadline)
-            with suppress(SessionNotFound):
-                self._store.revoke(session_id, reason=reason, by=by)
-                revoked.append(session_id)
-
+        end = self._ending(revoked, reason=reason, deadline=deadline, by=by)
         try:
             with ThreadPoolExecutor(_PARALLEL_WRITES) as pool:
                 while True:
@@ -169,6 +167,57 @@ class UserSessions:
             if isinstance(trouble, Unavailable) and not revoked and position == start:
                 raise
             return SignOut(len(revoked), position)
+
+    def enforce_limit(
+        self, user_id: str, *, most: int, new: Session, by: Writer
+    ) -> Exception | None:
+        """Revoke the sessions of a user that have at least `most` newer live ones.
+
+        `new` is the session that has just been created. It counts even if the index does not show
+        it yet. It is never revoked, so one session more than `most` is left if others rank before
+        it. Sessions rank by their time of creation, then by their id. Sessions in which somebody
+        else acts as the user do not count and are not revoked.
+
+        No request begins after two seconds. Returns the failure that left sessions over, or None.
+        The next creation revokes them.
+        """
+        deadline = clock.monotonic() + _LIMIT_SECONDS
+        end = self._ending([], reason="session_limit", deadline=deadline, by=by)
+        newest, after = {(new.created_at, new.session_id)}, None
+        try:
+            with ThreadPoolExecutor(_PARALLEL_WRITES) as pool:
+                while True:
+                    check_time(deadline)
+                    ids, after = self._index_page(user_id, _BATCH, after)
+                    items, now = list(self._batch_get(ids, _LIVENESS, deadline)), clock.now()
+                    sessions = (
+                        Session.from_item(item, now, self._not_before, with_data=False)
+                        for item in items
+                        if "Impersonator" not in item
+                    )
+                    live = {(s.created_at, s.session_id) for s in sessions if s}
+                    ranking = sorted(newest | live, reverse=True)
+                    newest = set(ranking[:most])
+                    excess = [session_id for _, session_id in ranking[most:]]
+                    # Building the list raises the errors of the threads here.
+                    list(pool.map(end, [id for id in excess if id != new.session_id]))
+                    if after is None:
+                        return None
+        except (OutOfTime, SessionsError, DynamoDBError) as failure:
+            return failure
+
+    def _ending(
+        self, revoked: list[str], *, reason: str, deadline: float, by: Writer
+    ) -> Callable[[str], None]:
+        """Return the function that revokes a session in time, and adds its id to `revoked`."""
+
+        def end(session_id: str) -> None:
+            check_time(deadline)
+            with suppress(SessionNotFound):
+                self._store.revoke(session_id, reason=reason, by=by)
+                revoked.append(session_id)
+
+        return end
 
     def _index_page(
         self, user_id: str, limit: int, after: SessionPosition | None, *, since: int = 0

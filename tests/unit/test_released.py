@@ -12,6 +12,14 @@ from tests.support.template import ROOT
 
 RELEASED = sorted((ROOT / "tests/unit/released").glob("openapi-*.yaml"))
 CURRENT = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())
+# What was taken back on purpose, by the release. The changelog has it below "To upgrade".
+TAKEN_BACK = {
+    # `session_limit` is reserved, as `token_reuse` is.
+    "openapi-0.1.0": [
+        f"//sessions{path}/delete/parameters/reason/schema/not/const is gone"
+        for path in ("", "/{session_id}")
+    ]
+}
 
 
 def breaches(
@@ -80,7 +88,8 @@ def _names(required: Any) -> list[str]:
 def test_released_contract_still_holds(path: Any) -> None:
     released = yaml.safe_load(path.read_text())
 
-    assert [*breaches(released["paths"], CURRENT["paths"], (released, CURRENT))] == []
+    taken_back = sorted(breaches(released["paths"], CURRENT["paths"], (released, CURRENT)))
+    assert taken_back == TAKEN_BACK.get(path.stem, [])
 
 
 def test_there_is_a_released_contract() -> None:
