@@ -58,6 +58,7 @@ class Api(Construct):
         settings: Settings,
     ) -> None:
         super().__init__(scope, id)
+        limit = settings.max_sessions_per_user
         self.function = PythonFunction(
             self,
             "SessionApi",
@@ -73,8 +74,9 @@ class Api(Construct):
                 "ROTATION_GRACE_SECONDS": str(settings.rotation_grace_seconds),
                 "NOT_BEFORE": str(settings.not_before),
                 "RECORD_ANONYMOUS": str(settings.record_anonymous).lower(),
-                # It is left out by default, so that the setting does not change other templates.
+                # They are left out by default, so that the settings do not change other templates.
                 **({"PROMPT_EXPIRY": "true"} if settings.prompt_expiry else {}),
+                **({"MAX_SESSIONS_PER_USER": str(limit)} if limit else {}),
             },
             # API Gateway gives up after 30 s.
             timeout=Duration.seconds(29),

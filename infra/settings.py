@@ -14,7 +14,11 @@ from aws_cdk import RemovalPolicy
 from aws_cdk.aws_logs import RetentionDays
 
 # The largest values that settings may have. They are the same as in `functions/sessions/limits.py`.
-_MAXIMUMS = {"rotation_grace_seconds": 3600, "max_absolute_ttl_seconds": 400 * 24 * 3600}
+_MAXIMUMS = {
+    "rotation_grace_seconds": 3600,
+    "max_absolute_ttl_seconds": 400 * 24 * 3600,
+    "max_sessions_per_user": 100,
+}
 # The types of events that need not be recorded. The beginning and the end of a session are always
 # recorded, and so are changes that the API did not make.
 _OPTIONAL_EVENTS = {"confirmed", "renewed", "rotated", "updated"}
@@ -52,6 +56,8 @@ class Settings:
     rotation_grace_seconds: int
     # Sessions that were created before this time are dead, in epoch seconds. It is never lowered.
     not_before: int
+    # How many sessions a user may have. A creation ends the oldest ones beyond it. None is no limit.
+    max_sessions_per_user: int | None
     # The name of the cookie in which the authorizer looks for a token.
     session_cookie: str
     # Whether the authorizer allows anonymous sessions. If so, "allowed" does not mean "logged in".
@@ -129,7 +135,7 @@ class Settings:
                 " an event bus."
             )
         for name, maximum in _MAXIMUMS.items():
-            if getattr(self, name) > maximum:
+            if (getattr(self, name) or 0) > maximum:
                 raise SettingsError(f"The setting '{name}' must be at most {maximum}.")
         if not re.fullmatch("[!#$%&'*+.^_`|~0-9A-Za-z-]+", self.session_cookie):
             raise SettingsError("The setting 'session_cookie' must be the name of a cookie.")

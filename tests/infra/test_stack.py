@@ -686,6 +686,7 @@ def test_functions_get_their_settings() -> None:
             "NOT_BEFORE": "0",
             "RECORD_ANONYMOUS": "false",
             "PROMPT_EXPIRY": "true",
+            "MAX_SESSIONS_PER_USER": "3",
         },
         "session_audit": {
             "DYNAMODB_CLIENT": "lean",
@@ -726,6 +727,12 @@ def test_functions_get_their_settings() -> None:
             "TIMERS_TABLE": "Timers",
         },
     }
+
+
+def test_without_a_limit_the_functions_know_of_none() -> None:
+    """So the setting changes nothing in a stack that does not use it."""
+    for function in resources("AWS::Lambda::Function").values():
+        assert "MAX_SESSIONS_PER_USER" not in function["Environment"]["Variables"]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ FULL = "full"
 _FULL_SETTINGS: dict[str, Any] = {
     "event_bus": "default",
     "function_url": True,
+    "max_sessions_per_user": 3,
     "prompt_expiry": True,
 }
 

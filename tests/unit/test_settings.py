@@ -68,6 +68,12 @@ def test_concurrency_is_not_limited_unless_it_is_set() -> None:
     assert settings(reserved_concurrency=20).reserved_concurrency == 20
 
 
+def test_sessions_of_a_user_are_not_limited_unless_it_is_set() -> None:
+    assert settings().max_sessions_per_user is None
+    assert settings(max_sessions_per_user=None).max_sessions_per_user is None
+    assert settings(max_sessions_per_user=1).max_sessions_per_user == 1
+
+
 def test_events_are_sent_only_if_a_bus_is_set() -> None:
     assert settings().event_bus is None
     assert settings(event_bus=None).event_bus is None
@@ -108,6 +114,8 @@ def test_whole_numbers_may_come_as_floats() -> None:
         ),
         ({"reserved_concurrency": 0}, "'reserved_concurrency' is 0; it must be positive"),
         ({"reserved_concurrency": "9"}, "'reserved_concurrency' is '9'; it must be of type int"),
+        ({"max_sessions_per_user": 0}, "'max_sessions_per_user' is 0; it must be positive"),
+        ({"max_sessions_per_user": 101}, "'max_sessions_per_user' must be at most 100"),
         ({"event_bus": 7}, "'event_bus' is 7; it must be of type str"),
         ({"event_bus": ""}, "'event_bus' is ''; it must be the name or the ARN of an event bus"),
         ({"event_bus": "a b"}, "'event_bus' is 'a b'; it must be the name"),
@@ -156,10 +164,12 @@ def test_bounds_are_those_of_the_functions() -> None:
     settings(
         rotation_grace_seconds=limits.MAX_GRACE_SECONDS,
         max_absolute_ttl_seconds=limits.MAX_LIFETIME_SECONDS,
+        max_sessions_per_user=limits.MAX_SESSIONS,
     )
     for name, most in (
         ("rotation_grace_seconds", limits.MAX_GRACE_SECONDS),
         ("max_absolute_ttl_seconds", limits.MAX_LIFETIME_SECONDS),
+        ("max_sessions_per_user", limits.MAX_SESSIONS),
     ):
         with pytest.raises(SettingsError, match=f"at most {most}"):
             settings("dev", **{name: most + 1})
