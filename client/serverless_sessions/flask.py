@@ -3,10 +3,11 @@
     app.config["SERVERLESS_SESSIONS"] = {"url": os.environ["SESSIONS_URL"]}
     ServerlessSessions(app)
 
-`app.config["SERVERLESS_SESSIONS"]` contains the arguments of `Sessions`, and three more options:
+`app.config["SERVERLESS_SESSIONS"]` contains the arguments of `Sessions`, and four more options:
 
 - `user_key`: the key of `flask.session` for the user's id, by default Flask-Login's `_user_id`
 - `absolute_ttl_seconds`: the maximum lifetime of a permanent session, by default 400 days
+- `max_sessions`: how many sessions a user may have; a log-in ends the oldest ones beyond it
 - `insecure_cookie`: for development over HTTP; removes `Secure` and `__Host-` from the cookie
 
 Flask's own settings determine all other attributes of the cookie, and its lifetime. Visitors who
@@ -33,7 +34,7 @@ from serverless_sessions.errors import Unavailable
 from serverless_sessions.models import Client
 
 _EXTENSION = "serverless_sessions"
-_ADAPTER_OPTIONS = {"user_key", "absolute_ttl_seconds", "insecure_cookie"}
+_ADAPTER_OPTIONS = {"user_key", "absolute_ttl_seconds", "max_sessions", "insecure_cookie"}
 logger = logging.getLogger(__name__)
 
 # Headers of the view's response that describe its body or set its cookies. They are removed when a
@@ -145,6 +146,7 @@ class ServerlessSessions(SessionInterface):
             read_tokens(header, self.get_visitor_cookie_name(app)),
             client=Client(request.remote_addr, request.user_agent.string or None),
             user_key=_option(app, "user_key", "_user_id"),
+            max_sessions=_option(app, "max_sessions", None),
             dumps=self.serializer.dumps,
             loads=self.serializer.loads,
         )

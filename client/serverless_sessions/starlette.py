@@ -140,7 +140,7 @@ class SessionMiddleware:
 
     `user_key` is the session's key for the user's id. Visitors without a user id have a separate
     cookie. Its name is `visitor`, or `<session_cookie>_visitor` if `session_cookie` is not the
-    default.
+    default. A log-in ends the user's oldest sessions beyond `max_sessions`.
     """
 
     def __init__(
@@ -153,6 +153,7 @@ class SessionMiddleware:
         session_cookie: str = "session",
         max_age: int | None = 14 * 24 * 60 * 60,
         absolute_ttl_seconds: int = LONGEST_SECONDS,
+        max_sessions: int | None = None,
         path: str = "/",
         same_site: Literal["lax", "strict", "none"] = "lax",
         https_only: bool = True,
@@ -172,6 +173,7 @@ class SessionMiddleware:
         )
         self.max_age = max_age
         self.absolute_ttl_seconds = None if max_age is None else absolute_ttl_seconds
+        self.max_sessions = max_sessions
         self.path = path
         self.flags = f"httponly; samesite={same_site}"
         if https_only:
@@ -228,6 +230,7 @@ class SessionMiddleware:
                 connection.headers.get("user-agent"),
             ),
             user_key=self.user_key,
+            max_sessions=self.max_sessions,
             dumps=json.dumps,
             loads=json.loads,
         )

@@ -184,7 +184,7 @@ urlpatterns = [path("do/read in tasks", ado), path("do/<name>", do)]
 
 
 @contextmanager
-def _django(service: Service) -> Iterator[Browser]:
+def _django(service: Service, **options: Any) -> Iterator[Browser]:
     from serverless_sessions.django import _sessions
 
     with override_settings(
@@ -194,7 +194,7 @@ def _django(service: Service) -> Iterator[Browser]:
             "django.contrib.auth.middleware.AuthenticationMiddleware",
         ],
         ROOT_URLCONF=__name__,
-        SERVERLESS_SESSIONS={"url": service.url, "region": service.region} | _DEADLINES,
+        SERVERLESS_SESSIONS={"url": service.url, "region": service.region} | _DEADLINES | options,
         SESSION_COOKIE_NAME="__Host-sessionid",
         SESSION_COOKIE_SECURE=True,
         SESSION_ENGINE="serverless_sessions.django",
@@ -206,9 +206,10 @@ def _django(service: Service) -> Iterator[Browser]:
 
 
 @contextmanager
-def _flask(service: Service) -> Iterator[Browser]:
+def _flask(service: Service, **options: Any) -> Iterator[Browser]:
     app = Flask(__name__)
-    app.config["SERVERLESS_SESSIONS"] = {"url": service.url, "region": service.region} | _DEADLINES
+    known = {"url": service.url, "region": service.region} | _DEADLINES
+    app.config["SERVERLESS_SESSIONS"] = known | options
     ServerlessSessions(app)
 
     @app.get("/do/<name>")
@@ -221,7 +222,7 @@ def _flask(service: Service) -> Iterator[Browser]:
 
 
 @contextmanager
-def _starlette(service: Service) -> Iterator[Browser]:
+def _starlette(service: Service, **options: Any) -> Iterator[Browser]:
     sessions = AsyncSessions(
         service.url, region=service.region, deadline_seconds=60.0, verify_deadline_seconds=60.0
     )
@@ -247,7 +248,7 @@ def _starlette(service: Service) -> Iterator[Browser]:
 
     app = Starlette(
         routes=[Route("/do/{name}", view)],
-        middleware=[Middleware(SessionMiddleware, sessions=sessions)],
+        middleware=[Middleware(SessionMiddleware, sessions=sessions, **options)],
         lifespan=lifespan,
     )
     with TestClient(app, base_url="https://testserver") as client:
@@ -270,7 +271,8 @@ def _act(session: Any, name: str, user_key: str) -> str:
     return ""
 
 
-FRAMEWORKS: dict[str, Callable[[Service], AbstractContextManager[Browser]]] = {
+# By the name of a framework: opens a browser for the site. It accepts options of the adapter.
+FRAMEWORKS: dict[str, Callable[..., AbstractContextManager[Browser]]] = {
     "Django": _django,
     "Flask": _flask,
     "Starlette": _starlette,

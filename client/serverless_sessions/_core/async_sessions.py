@@ -43,6 +43,7 @@ class AsyncSessions(BaseSessions[AsyncTransport]):
         ttl_seconds: int | None = None,
         absolute_ttl_seconds: int | None = None,
         client: Client | None = None,
+        max_sessions: int | None = None,
     ) -> IssuedSession:
         plan = self.operations.create(
             user_id,
@@ -50,6 +51,7 @@ class AsyncSessions(BaseSessions[AsyncTransport]):
             ttl_seconds=ttl_seconds,
             absolute_ttl_seconds=absolute_ttl_seconds,
             client=client,
+            max_sessions=max_sessions,
         )
         del data
         return await self.run(plan)

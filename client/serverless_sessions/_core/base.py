@@ -90,8 +90,14 @@ class BaseSessions(Generic[AnyTransport]):
         ttl_seconds: int | None = None,
         absolute_ttl_seconds: int | None = None,
         client: Client | None = None,
+        max_sessions: int | None = None,
     ) -> Any:
-        """Create a session. Without `user_id` it is anonymous."""
+        """Create a session. Without `user_id` it is anonymous.
+
+        With `max_sessions`, which requires `user_id`, the user's oldest sessions beyond this number
+        end. The new session counts and does not end. If the service has a limit of its own, the
+        lower one applies.
+        """
         raise NotImplementedError
 
     def verify(self, token: str, *, renew: bool = True, client: Client | None = None) -> Any:

@@ -87,6 +87,7 @@ class Operations:
         ttl_seconds: int | None,
         absolute_ttl_seconds: int | None,
         client: Client | None,
+        max_sessions: int | None = None,
         token: Token | None = None,
     ) -> Plan[IssuedSession]:
         """`token` must be a new token that an adapter has generated, never one from an end user."""
@@ -98,6 +99,7 @@ class Operations:
                 "ttl_seconds": ttl_seconds,
                 "absolute_ttl_seconds": absolute_ttl_seconds,
                 "client": normalize(client) or None,
+                "max_sessions": max_sessions,
                 "session_id": token.session_id,
                 "token_sha256": token.token_sha256,
                 "family_sha256": token.family_sha256,

@@ -48,6 +48,7 @@ class Sessions(BaseSessions[Transport]):
         ttl_seconds: int | None = None,
         absolute_ttl_seconds: int | None = None,
         client: Client | None = None,
+        max_sessions: int | None = None,
     ) -> IssuedSession:
         plan = self.operations.create(
             user_id,
@@ -55,6 +56,7 @@ class Sessions(BaseSessions[Transport]):
             ttl_seconds=ttl_seconds,
             absolute_ttl_seconds=absolute_ttl_seconds,
             client=client,
+            max_sessions=max_sessions,
         )
         del data
         return self.run(plan)

@@ -48,6 +48,7 @@ class SessionValues(_Values):
         user_key: str,
         dumps: Dumps,
         loads: Callable[[Any], Any],
+        max_sessions: int | None = None,
     ) -> None:
         super().__init__()
 
@@ -64,6 +65,7 @@ class SessionValues(_Values):
             dumps=dumps,
             loads=loads,
             trivial={PERMANENT},
+            max_sessions=max_sessions,
         )
         self.is_loaded = False
         self._was_permanent = False

@@ -53,6 +53,8 @@ class WebSession:
     `user_of` returns the id of the user to whom the given values belong. No new session is
     stored for values whose names are all in `trivial`.
 
+    The creation of a user's session ends the user's oldest sessions beyond `max_sessions`.
+
     `token` and `session` are the current token and session. Both are None while there is no
     session.
     """
@@ -68,6 +70,7 @@ class WebSession:
         dumps: Dumps,
         loads: Callable[[Any], Any],
         trivial: Collection[str] = (),
+        max_sessions: int | None = None,
     ) -> None:
         self.client = client
         self.token: str | None = None
@@ -80,6 +83,7 @@ class WebSession:
         self._dumps = dumps
         self._loads = loads
         self._trivial = frozenset(trivial)
+        self._max_sessions = max_sessions
         # The data and the user at the last load or save.
         self._saved: Values = {}
         self._user_id: str | None = None
@@ -243,6 +247,7 @@ class WebSession:
             ttl_seconds=ttl_seconds,
             absolute_ttl_seconds=absolute_ttl_seconds,
             client=self.client,
+            max_sessions=None if user_id is None else self._max_sessions,
             token=token,
         )
         for part in rest:

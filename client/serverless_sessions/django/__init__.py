@@ -49,6 +49,8 @@ from serverless_sessions.models import Client
 
 Result = TypeVar("Result")
 
+# Options of SERVERLESS_SESSIONS that are no arguments of `Sessions`.
+_ADAPTER_OPTIONS = {"absolute_ttl_seconds", "max_sessions"}
 _EXPIRY = "_session_expiry"  # Django's key for the argument of `set_expiry`
 
 logger = logging.getLogger(__name__)
@@ -85,6 +87,7 @@ class SessionStore(SessionBase):
             _operations(),
             [key for key in [self.session_key or "", *self.other_keys] if Token.parse(key)],
             client=self.client,
+            max_sessions=settings.SERVERLESS_SESSIONS.get("max_sessions"),
             user_of=_user_of,
             dumps=serializer.dumps,
             loads=lambda content: serializer.loads(
@@ -377,7 +380,7 @@ def _max_seconds() -> int:
 def _options() -> dict[str, Any]:
     """Return the arguments for `Sessions`."""
     options = settings.SERVERLESS_SESSIONS
-    return {name: options[name] for name in options if name != "absolute_ttl_seconds"}
+    return {name: options[name] for name in options if name not in _ADAPTER_OPTIONS}
 
 
 @cache
