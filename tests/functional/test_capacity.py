@@ -181,6 +181,45 @@ def test_dead_entries_cost_what_the_readme_says(api: Api, meter: Meter) -> None:
     assert [meter.units, meter.dollars] == row("100 dead entries")[1:3]
 
 
+def test_limit_costs_what_the_readme_says(api: Api, meter: Meter) -> None:
+    """The user has ten entries, with the new one. Some of their sessions have ended."""
+    for number in range(9):
+        session_id = api.create("u" * 36, client=CLIENT, data={"theme": "dark"})
+        if number % 2:
+            api("DELETE", f"/sessions/{session_id}")
+    creation = [0.0, 0.0]
+
+    def after_creation() -> None:
+        if api.requests == ["PutItem"]:
+            creation[:] = meter.table, meter.index
+            meter.reset()
+
+    seam.after = after_creation
+    meter.reset()
+    api.create("u" * 36, client=CLIENT, data={"theme": "dark"}, max_sessions=6)
+
+    assert creation == [1, 1]
+    assert api.requests == ["PutItem", "Query", "BatchGetItem"]
+    assert [meter.units, meter.dollars] == row("apply a limit to 10 entries")[1:3]
+
+
+def test_end_by_a_limit_costs_what_a_revocation_costs(api: Api, meter: Meter) -> None:
+    for _ in range(3):
+        api.create("u" * 36, client=CLIENT, data={"theme": "dark"})
+        api.clock.now += 1
+
+    def before_the_end() -> None:
+        if api.requests == ["PutItem", "Query", "BatchGetItem"]:
+            meter.reset()
+
+    seam.after = before_the_end
+    api.create("u" * 36, max_sessions=2)
+
+    assert api.requests[3:] == ["UpdateItem"] * 2
+    assert (meter.table, meter.index) == (2, 0)
+    assert row("revoke")[1] == "1 write"
+
+
 def test_audit_event_costs_what_the_readme_says(api: Api, tables: Any, meter: Meter) -> None:
     """The test writes the event again under another key, because DynamoDB Local counts nothing for
     a PartiQL INSERT.
