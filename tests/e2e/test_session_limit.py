@@ -67,24 +67,30 @@ def live(tables: Any) -> list[str]:
     return [session_id for _, session_id in sorted(ranking, reverse=True)]
 
 
-@pytest.mark.parametrize("between", [0, 100])
-def test_fifty_log_ins_at_once_leave_the_newest(at_once: AtOnce, tables: Any, between: int) -> None:
-    """In the second case, 100 log-ins and log-outs follow before the last two log-ins."""
+def test_fifty_log_ins_at_once_leave_the_newest(at_once: AtOnce, tables: Any) -> None:
+    """Two log-ins later, exactly three sessions are left. 100 log-ins and log-outs change nothing.
+
+    Of these, two run at the same time, so one of the earlier sessions always stays.
+    """
+
+    def log_in_twice(after: float) -> list[str]:
+        """Log in twice, seconds apart. Return the sessions that must be left, newest first."""
+        before, new = live(tables), [new_session_id(), new_session_id()]
+        for number, session_id in enumerate(new):
+            [[answer]] = at_once([[log_in(session_id)]], after + 10 * number)
+            assert answer["statusCode"] == 201
+        return [*reversed(new), before[0]]
+
     answers = at_once([[log_in(new_session_id())] for _ in range(_PROCESSES)], 0)
     assert {answer["statusCode"] for [answer] in answers} <= _LOGGED_IN
     assert len(live(tables)) >= _LIMIT
+    left = log_in_twice(after=10)
+    assert live(tables) == left
 
-    # Two at a time always leave one of the earlier sessions.
-    ids = [[new_session_id() for _ in range(between // 2)] for _ in range(2)]
+    ids = [[new_session_id() for _ in range(50)] for _ in range(2)]
     sequences = [[call(id) for id in own for call in (log_in, log_out)] for own in ids]
-    for answers in at_once(sequences, 10) if between else []:
+    for answers in at_once(sequences, 30):
         assert {answer["statusCode"] for answer in answers[::2]} <= _LOGGED_IN
         assert {answer["statusCode"] for answer in answers[1::2]} == {204}
-    before = live(tables)
-
-    first, second = new_session_id(), new_session_id()
-    for session_id, after in ((first, 20), (second, 30)):
-        [[answer]] = at_once([[log_in(session_id)]], after)
-        assert answer["statusCode"] == 201
-
-    assert live(tables) == [second, first, before[0]]
+    left = log_in_twice(after=40)
+    assert live(tables) == left
