@@ -56,7 +56,8 @@ class Settings:
     rotation_grace_seconds: int
     # Sessions that were created before this time are dead, in epoch seconds. It is never lowered.
     not_before: int
-    # How many sessions a user may have. A creation ends the oldest ones beyond it. None is no limit.
+    # How many sessions a user may have, or None for no limit. A creation ends the oldest ones
+    # beyond it.
     max_sessions_per_user: int | None
     # The name of the cookie in which the authorizer looks for a token.
     session_cookie: str
