@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from typing import Any
@@ -17,11 +18,13 @@ _TRIES = 10
 _started: Barrier
 
 
-def call_api(sequences: list[list[dict[str, Any]]], clock_errors: list[float]) -> list[list[Any]]:
+def call_api(
+    sequences: list[list[dict[str, Any]]], clock_errors: list[float], is_limited: bool
+) -> list[list[Any]]:
     """Handle every sequence of calls in a process of its own, and return the answers.
 
-    `clock_errors` are those of the processes, in seconds. The processes are copies of this one, so
-    the functions are loaded only once.
+    `clock_errors` are those of the processes, in seconds. Unless `is_limited`, they have no limit
+    for the sessions of a user. The processes are copies of this one, which has loaded the function.
     """
     importlib.import_module("session_api.handler")
     module: Any = importlib.import_module("sessions.user_sessions")
@@ -30,7 +33,7 @@ def call_api(sequences: list[list[dict[str, Any]]], clock_errors: list[float]) -
     context = get_context("fork")
     started = context.Barrier(len(sequences))
     with ProcessPoolExecutor(len(sequences), context, _share, (started,)) as processes:
-        return list(processes.map(_call_api, sequences, clock_errors))
+        return list(processes.map(_call_api, sequences, clock_errors, repeat(is_limited)))
 
 
 def _share(started: Barrier) -> None:
@@ -38,7 +41,10 @@ def _share(started: Barrier) -> None:
     _started = started
 
 
-def _call_api(events: list[dict[str, Any]], clock_error: float) -> list[Any]:
+def _call_api(events: list[dict[str, Any]], clock_error: float, is_limited: bool) -> list[Any]:
+    if not is_limited:
+        handler: Any = importlib.import_module("session_api.handler")
+        handler.max_sessions_per_user = 0
     clock.time = lambda: time.time() + clock_error
     _started.wait(60)
     return [_repeated(event) for event in events]
