@@ -56,8 +56,11 @@ def test_environment_is_set_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_options_are_those_of_the_command() -> None:
-    with SessionsService("--default-ttl-seconds=60") as service:
-        assert service.sessions.create("ada").session.ttl_seconds == 60
+    with SessionsService("--default-ttl-seconds=60", "--max-sessions-per-user=1") as service:
+        for _ in range(2):
+            assert service.sessions.create("ada").session.ttl_seconds == 60
+            service.advance(1)
+        assert len(list(service.sessions.list("ada"))) == 1
 
 
 def test_wrong_option_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:

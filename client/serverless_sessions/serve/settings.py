@@ -26,6 +26,7 @@ class Settings:
     max_data_bytes: int = _setting(65_536, "Limit for the data of one request.")
     renewal_fraction: float = _setting(0.1, "Part of the idle timeout after which verify renews.")
     rotation_grace_seconds: int = _setting(30, "How long a former token stays valid.")
+    max_sessions_per_user: int = _setting(0, "Limit of a user's sessions, or 0 for none.")
     not_before: int = _setting(0, "Sessions created before this time (epoch seconds) are dead.")
     unrecorded_events: str = _setting("renewed,confirmed", "Types of events that are not kept.")
     record_anonymous: bool = _setting(False, "Record the events of sessions without a user.")
@@ -34,6 +35,8 @@ class Settings:
         for name in ("default_ttl_seconds", "max_data_bytes", "rotation_grace_seconds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive")
+        if not 0 <= self.max_sessions_per_user <= 100:
+            raise ValueError("max_sessions_per_user must be between 1 and 100, or 0 for none")
         longest = self.default_absolute_ttl_seconds, self.max_absolute_ttl_seconds
         if not self.default_ttl_seconds <= longest[0] <= longest[1]:
             raise ValueError(
