@@ -93,14 +93,14 @@ def failures(result: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each value that is out of bounds."""
     values = result["values"]
     reads = values["reads a second, 4 connections"]
-    found = [
+    sentences = [
         f"embedded: {name} is {values[name]:.2f}, at most {limit}"
         for name, limit in _LIMITS.items()
         if values[name] > limit
     ]
     if reads < _LEAST_READS:
-        found.append(f"embedded: {reads:.0f} reads a second, at least {_LEAST_READS}")
-    return found
+        sentences.append(f"embedded: {reads:.0f} reads a second, at least {_LEAST_READS}")
+    return sentences
 
 
 def _install(folder: Path) -> Path:

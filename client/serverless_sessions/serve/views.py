@@ -91,7 +91,7 @@ class View:
         position of that item.
         """
         entries = self._partitions.get(partition, [])
-        found: list[Item] = []
+        page: list[Item] = []
         if backwards:
             end = bisect_left(entries, self._position(after), key=_position) if after else None
             span = range((len(entries) if end is None else end) - 1, -1, -1)
@@ -103,12 +103,12 @@ class View:
             if not entry.since <= now < entry.until:
                 continue
             if matches(entry.item):
-                found.append(entry.item)
-                if len(found) == limit:
+                page.append(entry.item)
+                if len(page) == limit:
                     break
-            elif found:
+            elif page:
                 break
-        return found
+        return page
 
     def _position(self, item: Item) -> Any:
         return order(item[self._sort]), order(item["SessionId"])
