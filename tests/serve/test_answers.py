@@ -108,6 +108,14 @@ def test_a_connection_is_kept(embedded: Embedded, connection: HTTPConnection) ->
     assert connection.sock is first
 
 
+def test_a_connection_of_http_1_0_is_closed(embedded: Embedded) -> None:
+    url = urlsplit(embedded.url)
+    with socket.create_connection((url.hostname, url.port), 60) as client:
+        client.sendall(f"GET /nothing HTTP/1.0\r\nHost: {url.netloc}\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 404 ")
+
+
 def test_the_access_key_names_the_actor(embedded: Embedded) -> None:
     with sessions_of(embedded, credentials=Credentials("web-shop", "any")) as sessions:
         session_id = sessions.create("ada").session.session_id

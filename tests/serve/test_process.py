@@ -75,6 +75,8 @@ def test_it_listens_on_127_0_0_1_only(embedded: Embedded) -> None:
         ({"default_ttl_seconds": 90_000}, "must not be in a falling order"),
         ({"rotation_grace_seconds": 0}, "rotation_grace_seconds must be positive"),
         ({"max_sessions_per_user": 101}, "max_sessions_per_user must be between 1 and 100"),
+        ({"rotation_grace_seconds": 3601}, "rotation_grace_seconds must be at most 3600"),
+        ({"max_absolute_ttl_seconds": 34_560_001}, "max_absolute_ttl_seconds must be at most"),
         ({"renewal_fraction": 1.5}, "renewal_fraction must be between 0 and 1"),
         ({"unrecorded_events": "created"}, "unrecorded_events may name"),
     ],

@@ -282,6 +282,18 @@ def test_nothing_that_has_been_removed_is_kept() -> None:
     assert tables.take_records(100) == []
 
 
+def test_an_id_that_is_used_again_without_a_user_is_in_no_index() -> None:
+    now = 0.0
+    tables = Tables(lambda: now, lambda: 1.0, lambda old, new: None)
+    for attributes in ({"UserId": {"S": "ada"}, "CreatedAt": _TIME}, {"CreatedAt": _TIME}):
+        operation, request = _put(**attributes)
+        assert tables.answer(operation, json.dumps(request).encode())[0] == 200
+        tables.remove_expired("n2qXk8bVQ0mF")
+    now = 2.0
+    tables.forget()
+    assert not tables.shows("n2qXk8bVQ0mF", 0.9)
+
+
 @pytest.mark.parametrize(
     "expression",
     ["size(A) > :a", "begins_with(A, :a)", "A", "A = :a AND", "NOT A = :a", "A = :a)", "A[0] = :a"],

@@ -6,7 +6,7 @@ import json
 from functools import cache
 from typing import Any
 
-from serverless_sessions.serve.gateway import match
+from serverless_sessions.serve.gateway import find_route
 from tests.support.template import ROOT, resources
 
 
@@ -24,7 +24,7 @@ def api_event(method: str, path: str) -> dict[str, Any]:
     event: dict[str, Any] = json.loads(_sample("api_get_session"))
     event["rawPath"] = path
     event["requestContext"]["http"] |= {"method": method, "path": path}
-    route, parameters = match(method, path)
+    route, parameters = find_route(method, path)
     event["routeKey"] = route or "$default"
     event["requestContext"]["routeKey"] = event["routeKey"]
     del event["pathParameters"]

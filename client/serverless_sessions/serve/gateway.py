@@ -79,7 +79,7 @@ def answer(
         return message(431, "Request Header Fields Too Large")
     raw_path, _, query = target.partition("?")
     path = unquote(raw_path)
-    route, parameters = match(method, path)
+    route, parameters = find_route(method, path)
     if route is None:
         return message(404, "Not Found")
     caller = actor(headers, "execute-api")
@@ -114,12 +114,12 @@ def answer(
     )
 
 
-def match(method: str, path: str) -> tuple[str | None, dict[str, str]]:
+def find_route(method: str, path: str) -> tuple[str | None, dict[str, str]]:
     """Return the route of a request and its path parameters. The path is decoded."""
     # API Gateway treats several leading slashes as one when it selects the route.
     for route, pattern in _PATTERNS:
-        if found := pattern.fullmatch(f"{method} /{path.lstrip('/')}"):
-            return route, found.groupdict()
+        if match := pattern.fullmatch(f"{method} /{path.lstrip('/')}"):
+            return route, match.groupdict()
     return None, {}
 
 

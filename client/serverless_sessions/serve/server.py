@@ -94,7 +94,9 @@ class _Handler(BaseHTTPRequestHandler):
             key = name.lower()
             headers[key] = f"{headers[key]},{value}" if key in headers else value
         reply = self._refusal(headers)
-        if reply is None:
+        if reply:
+            self.close_connection = True
+        else:
             body = self.rfile.read(int(headers.get("content-length") or 0))
             reply = self._reply(headers, body)
         if reply:
@@ -110,7 +112,6 @@ class _Handler(BaseHTTPRequestHandler):
         A page of any site can send requests to this port. With a host name of its own that
         resolves to this address, it could even send any header and read the answers.
         """
-        self.close_connection = True
         port = self.server.server_port
         if headers.get("host") not in (f"{HOST}:{port}", f"localhost:{port}"):
             return message(421, f"This service only answers at http://{HOST}:{port}.")
@@ -123,7 +124,6 @@ class _Handler(BaseHTTPRequestHandler):
             return message(400, "Bad Request")
         if int(length) > MAX_BODY_BYTES:
             return message(413, "Request Entity Too Large")
-        self.close_connection = headers.get("connection", "").lower() == "close"
         return None
 
     def _reply(self, headers: Mapping[str, str], body: bytes) -> Reply | None:

@@ -9,6 +9,7 @@ from serverless_sessions._core import clock
 
 SESSIONS, AUDIT = "sessions", "audit"
 _RETENTION_SECONDS = 400 * 24 * 3600
+_MAXIMUMS = {"rotation_grace_seconds": 3600, "max_absolute_ttl_seconds": 400 * 24 * 3600}
 _OPTIONAL_EVENTS = ("confirmed", "renewed", "rotated", "updated")
 
 
@@ -37,6 +38,9 @@ class Settings:
                 raise ValueError(f"{name} must be positive")
         if not 0 <= self.max_sessions_per_user <= 100:
             raise ValueError("max_sessions_per_user must be between 1 and 100, or 0 for none")
+        for name, maximum in _MAXIMUMS.items():
+            if getattr(self, name) > maximum:
+                raise ValueError(f"{name} must be at most {maximum}")
         longest = self.default_absolute_ttl_seconds, self.max_absolute_ttl_seconds
         if not self.default_ttl_seconds <= longest[0] <= longest[1]:
             raise ValueError(

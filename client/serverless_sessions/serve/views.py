@@ -55,7 +55,7 @@ class View:
         elif old and (shown := self._entries.get(key)):
             if new and not self._keep:
                 shown.item = new
-            elif not new:
+            elif not new and shown.until == float("inf"):
                 shown.until = max(at, shown.since)
                 self._removed.append(shown)
 
@@ -71,7 +71,8 @@ class View:
                 del self._entries[entry.key]
             partition = entry.item[self.partition]["S"]
             entries = self._partitions[partition]
-            entries.remove(entry)
+            start = bisect_left(entries, entry.position, key=_position)
+            del entries[entries.index(entry, start)]
             if not entries:
                 del self._partitions[partition]
 
