@@ -36,7 +36,7 @@ def test_wheel_contains_only_the_package_and_the_functions(tmp_path: Path) -> No
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"serverless_sessions"}
     assert "serverless_sessions/py.typed" in names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
-    assert not any("test" in name or name.endswith(".pyc") for name in names)
+    assert not any("/test_" in name or name.endswith(".pyc") for name in names)
     functions = {
         f"serverless_sessions/serve/_functions/{path.relative_to(ROOT / 'functions')}"
         for path in (ROOT / "functions").rglob("*.py")
@@ -44,5 +44,6 @@ def test_wheel_contains_only_the_package_and_the_functions(tmp_path: Path) -> No
     assert {name for name in names if "/_functions/" in name} == functions
     lines = metadata.splitlines()
     extras = [line.split(": ")[1] for line in lines if line.startswith("Provides-Extra")]
-    assert sorted(extras) == ["cli", "console", "django", "flask", "serve", "starlette"]
+    expected = ["cli", "console", "django", "flask", "serve", "starlette", "testing"]
+    assert sorted(extras) == expected
     assert resolve_name(commands["console_scripts"]["sessions"]) is main
