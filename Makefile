@@ -108,7 +108,7 @@ format: setup ## Format the code and fix what can be fixed
 	@.venv/bin/ruff format .
 
 # The CDK and the smoke go to the same region, and to none that nobody has chosen.
-IN_REGION = AWS_REGION=$$(.venv/bin/python -m infra.region) || exit; export AWS_REGION;
+IN_REGION = AWS_REGION=$$(.venv/bin/python -m deploy.region) || exit; export AWS_REGION;
 
 bootstrap: setup ## Prepare the AWS account and region of your credentials for the CDK
 	@$(IN_REGION) node_modules/.bin/cdk bootstrap
@@ -166,9 +166,10 @@ setup: .venv/.client .venv-local/.ready node_modules/.ready
 	@.venv/bin/uv pip sync --quiet --python .venv requirements/uv.txt requirements/development.txt
 	@touch $@
 
-# The client itself, which is installed again when pyproject.toml may have changed its commands.
-.venv/.client: pyproject.toml .venv/.ready
-	@.venv/bin/uv pip install --quiet --python .venv --no-deps --no-build-isolation --offline --editable .
+# The client and the construct, which are installed again when their pyproject.toml has changed.
+.venv/.client: pyproject.toml infra/pyproject.toml .venv/.ready
+	@.venv/bin/uv pip install --quiet --python .venv --no-deps --no-build-isolation --offline \
+	  --editable . --editable infra
 	@touch $@
 
 node_modules/.ready: package.json package-lock.json .venv/.ready

@@ -5,8 +5,8 @@ import sys
 from aws_cdk import App, Validations
 from cdk_nag import AwsSolutionsChecks, ServerlessChecks
 
-from infra.sessions_stack import SessionsStack
-from infra.settings import Settings, SettingsError
+from serverless_sessions_cdk import SessionsStack
+from serverless_sessions_cdk._settings import Settings, SettingsError
 
 app = App()
 try:

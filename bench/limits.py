@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from bench import cold, warm
 from bench.runtime import lambda_runtime
-from infra import bundle
+from deploy import bundle
 
 # All times are multiples of boto3's. A cold start is compared with creating a boto3 client.
 _COLD = {

@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 
 from bench.operations import TABLE
 from bench.template import resources
-from infra import bundle
-from infra.bundle import LAMBDA, Target
-from infra.interpreter import Interpreter, find_interpreter
+from deploy import bundle
+from deploy.bundle import LAMBDA, Target
+from deploy.interpreter import Interpreter, find_interpreter
 from local.stack import ROOT
 
 FUNCTIONS = (

@@ -9,9 +9,8 @@ from typing import Any
 from aws_cdk import App
 from aws_cdk.assertions import Template
 
-from infra.sessions_stack import SessionsStack
-from infra.settings import Settings
 from local.stack import ROOT
+from serverless_sessions_cdk import SessionsStack, Settings
 
 
 def resources(kind: str) -> dict[str, Any]:

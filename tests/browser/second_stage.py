@@ -2,8 +2,7 @@
 
 from aws_cdk import App
 
-from infra.sessions_stack import SessionsStack
-from infra.settings import Settings
+from serverless_sessions_cdk import SessionsStack, Settings
 from tests.support.template import context
 
 STACK = "Sessions-second"

@@ -16,7 +16,6 @@ import boto3
 import moto
 import pytest
 
-from infra import promises as stack
 from serverless_sessions import Event, SessionNotFound, Unavailable
 from serverless_sessions.errors import InternalError, NotAllowed, RouteNotFound
 from serverless_sessions.operate import promises
@@ -32,6 +31,7 @@ from serverless_sessions.operate.smoke import (
     confirm_ttl,
     smoke,
 )
+from serverless_sessions_cdk import _promises as stack
 from tests.support.aws import Aws, documented_actions
 from tests.support.template import FULL, resources
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from aws_cdk.assertions import Annotations, Match
 
-from infra import bundle, interpreter
-from infra.bundle import LAMBDA, THIS_MACHINE, Target
-from infra.interpreter import find_interpreter
+from deploy import bundle, interpreter
+from deploy.bundle import LAMBDA, THIS_MACHINE, Target
+from deploy.interpreter import find_interpreter
 from tests.support.template import synthesize
 
 MEGABYTE = 10**6

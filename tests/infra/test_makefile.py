@@ -22,7 +22,7 @@ class Checkout:
         self.folder = folder
         self.calls = folder / "calls"
         shutil.copy(ROOT / "Makefile", folder)
-        (folder / "infra").symlink_to(ROOT / "infra")
+        (folder / "deploy").symlink_to(ROOT / "deploy")
         self._command("node_modules/.bin/cdk", 'echo "$AWS_REGION cdk $*" >> calls; exit $FAIL')
         self._command(".venv/bin/sessions", 'echo "$AWS_REGION sessions $*" >> calls')
         self._command(".venv/bin/python", f'exec {sys.executable} "$@"')

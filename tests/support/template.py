@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aws_cdk import App
     from aws_cdk.assertions import Template
 
-    from infra.sessions_stack import SessionsStack
+    from serverless_sessions_cdk import SessionsStack
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,8 +94,7 @@ def synthesize(stage: str = "dev", **settings: Any) -> tuple[App, SessionsStack]
     """Create the app and its stack as `app.py` does, with some changed settings."""
     from aws_cdk import App
 
-    from infra.sessions_stack import SessionsStack
-    from infra.settings import Settings
+    from serverless_sessions_cdk import SessionsStack, Settings
 
     values = context()
     app = App(context={**values, "aws:cdk:bundling-stacks": []})

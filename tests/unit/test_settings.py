@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aws_cdk import RemovalPolicy
 
-from infra.settings import Settings, SettingsError
+from serverless_sessions_cdk._settings import Settings, SettingsError
 from sessions import limits
 from tests.support import template
 from tests.support.template import ROOT, SETTINGS, STAGES, cdk_context, context

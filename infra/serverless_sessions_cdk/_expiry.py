@@ -11,9 +11,9 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from constructs import Construct
 
-from infra.python_function import PythonFunction
-from infra.settings import Settings
-from infra.stream_consumer import FailedEvents, consume_stream
+from serverless_sessions_cdk._python_function import PythonFunction
+from serverless_sessions_cdk._settings import Settings
+from serverless_sessions_cdk._stream_consumer import FailedEvents, consume_stream
 
 _INTERVAL = Duration.minutes(1)
 

@@ -6,15 +6,15 @@ from aws_cdk import CfnOutput, Stack, Tags
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from infra.api import Api
-from infra.audit import Audit
-from infra.authorizer import Authorizer
-from infra.events import Events
-from infra.expiry import Expiry
-from infra.monitoring import Monitoring
-from infra.promises import append_only
-from infra.settings import Settings
-from infra.storage import USER_INDEX, Storage
+from serverless_sessions_cdk._api import Api
+from serverless_sessions_cdk._audit import Audit
+from serverless_sessions_cdk._authorizer import Authorizer
+from serverless_sessions_cdk._events import Events
+from serverless_sessions_cdk._expiry import Expiry
+from serverless_sessions_cdk._monitoring import Monitoring
+from serverless_sessions_cdk._promises import append_only
+from serverless_sessions_cdk._settings import Settings
+from serverless_sessions_cdk._storage import USER_INDEX, Storage
 
 
 class SessionsStack(Stack):

@@ -6,9 +6,9 @@ from aws_cdk import Duration
 from aws_cdk import aws_dynamodb as dynamodb
 from constructs import Construct
 
-from infra.python_function import PythonFunction
-from infra.settings import Settings
-from infra.stream_consumer import FailedEvents, consume_stream
+from serverless_sessions_cdk._python_function import PythonFunction
+from serverless_sessions_cdk._settings import Settings
+from serverless_sessions_cdk._stream_consumer import FailedEvents, consume_stream
 
 
 class Audit(Construct):

@@ -14,8 +14,8 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk.aws_lambda_event_sources import DynamoEventSource
 from constructs import Construct
 
-from infra.python_function import PythonFunction
-from infra.settings import Settings
+from serverless_sessions_cdk._python_function import PythonFunction
+from serverless_sessions_cdk._settings import Settings
 
 # Failed events contain session data and token hashes, so they are kept only as long as it may take
 # to play them back.

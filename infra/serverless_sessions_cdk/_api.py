@@ -15,8 +15,8 @@ from aws_cdk.aws_apigatewayv2_authorizers import HttpIamAuthorizer
 from aws_cdk.aws_apigatewayv2_integrations import HttpLambdaIntegration
 from constructs import Construct
 
-from infra.python_function import PythonFunction
-from infra.settings import Settings
+from serverless_sessions_cdk._python_function import PythonFunction
+from serverless_sessions_cdk._settings import Settings
 
 _ROUTES = {
     "/sessions": ("POST", "GET", "DELETE"),

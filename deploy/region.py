@@ -1,4 +1,4 @@
-"""`python -m infra.region` prints the AWS region to deploy to.
+"""`python -m deploy.region` prints the AWS region to deploy to.
 
 It fails if a deployment could not work: without a region or credentials, and in a shell whose
 exports are those of the local stack. The CDK would choose a region itself, and its messages about

@@ -6,8 +6,8 @@ from aws_cdk import ArnFormat, Duration, Stack
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from infra.python_function import PythonFunction
-from infra.settings import Settings
+from serverless_sessions_cdk._python_function import PythonFunction
+from serverless_sessions_cdk._settings import Settings
 
 
 class Authorizer(Construct):

@@ -14,13 +14,13 @@ from aws_cdk.aws_cloudwatch_actions import SnsAction
 from aws_cdk.aws_sns_subscriptions import EmailSubscription
 from constructs import Construct
 
-from infra import metrics
-from infra.dashboard import Dashboard
-from infra.expiry import Expiry
-from infra.metrics import Consumer
-from infra.python_function import PythonFunction
-from infra.settings import Settings
-from infra.storage import USER_INDEX
+from serverless_sessions_cdk import _metrics
+from serverless_sessions_cdk._dashboard import Dashboard
+from serverless_sessions_cdk._expiry import Expiry
+from serverless_sessions_cdk._metrics import Consumer
+from serverless_sessions_cdk._python_function import PythonFunction
+from serverless_sessions_cdk._settings import Settings
+from serverless_sessions_cdk._storage import USER_INDEX
 
 
 class Monitoring(Construct):
@@ -150,14 +150,14 @@ class Monitoring(Construct):
         self._alarm(
             f"{function.package}-errors",
             f"{function.package} crashed or ran out of time.",
-            metrics.function_metric(function, "Errors"),
+            _metrics.function_metric(function, "Errors"),
         )
         # The caller of a throttled function gets no answer. Even one throttle means that a limit
         # must be raised.
         self._alarm(
             f"{function.package}-throttled",
             f"{function.package} was throttled: no concurrency was left for it.",
-            metrics.function_metric(function, "Throttles"),
+            _metrics.function_metric(function, "Throttles"),
         )
 
     def _watch_consumer(self, consumer: Consumer) -> None:
@@ -167,25 +167,25 @@ class Monitoring(Construct):
         self._alarm(
             f"{name}-behind",
             f"{name} is 15 minutes or more behind the stream.",
-            metrics.iterator_age(consumer),
+            _metrics.iterator_age(consumer),
             at_least=15 * 60 * 1000,
         )
         # These three alarms are about records that were not processed. Even one is too many.
         self._alarm(
             f"{name}-gave-up",
             f"Records that {name} could not handle were put into the bucket for failed events.",
-            metrics.mapping_metric(consumer, "OnFailureDestinationDeliveredEventCount"),
+            _metrics.mapping_metric(consumer, "OnFailureDestinationDeliveredEventCount"),
         )
         self._alarm(
             f"{name}-dropped",
             f"Records that {name} could not handle are lost.",
-            metrics.mapping_metric(consumer, "DroppedEventCount"),
+            _metrics.mapping_metric(consumer, "DroppedEventCount"),
         )
         # This metric is not in the group `EventCount`. Its dimension is the function.
         self._alarm(
             f"{name}-undelivered",
             f"Lambda could not write failed events of {name} into their bucket.",
-            metrics.function_metric(consumer.function, "DestinationDeliveryFailures"),
+            _metrics.function_metric(consumer.function, "DestinationDeliveryFailures"),
         )
 
     def _watch_table(self, table: dynamodb.ITable, *indexes: str) -> None:
@@ -197,7 +197,7 @@ class Monitoring(Construct):
                 self._alarm(
                     f"{name}-{what.lower()}s-throttled",
                     f"DynamoDB refuses {what.lower()}s of {name}.",
-                    metrics.table_metric(table, f"{what}ThrottleEvents", index=index),
+                    _metrics.table_metric(table, f"{what}ThrottleEvents", index=index),
                     at_least=10,
                 )
 
@@ -209,13 +209,13 @@ class Monitoring(Construct):
             ("session-deleted", "deleted", "A session was deleted, but not by the API."),
             ("record-unreadable", "unreadable", "A change of a session could not be read."),
         ):
-            self._alarm(name, description, metrics.logged_metric(audit, event))
+            self._alarm(name, description, _metrics.logged_metric(audit, event))
         # DynamoDB promises a deletion "within a few days". Sessions end in time even without TTL,
         # but the table grows, and `expired` events are late.
         self._alarm(
             "ttl-late",
             "TTL deleted a session 3 days or more after its end.",
-            metrics.logged_metric(audit, "ttl_lag_seconds", Stats.MAXIMUM),
+            _metrics.logged_metric(audit, "ttl_lag_seconds", Stats.MAXIMUM),
             at_least=3 * 86_400,
         )
 
@@ -226,7 +226,7 @@ class Monitoring(Construct):
         self._alarm(
             "sweeper-late",
             "session_sweeper does not run, or is 10 minutes or more behind.",
-            metrics.logged_metric(sweeper, "cursor_age_seconds", Stats.MAXIMUM).with_(
+            _metrics.logged_metric(sweeper, "cursor_age_seconds", Stats.MAXIMUM).with_(
                 period=Duration.minutes(10)
             ),
             at_least=10 * 60,
@@ -237,7 +237,7 @@ class Monitoring(Construct):
         self._alarm(
             "timers-failed",
             "DynamoDB refuses requests for sessions that are due to be deleted.",
-            metrics.logged_metric(sweeper, "timers_failed"),
+            _metrics.logged_metric(sweeper, "timers_failed"),
         )
 
     def _alarm(

@@ -21,9 +21,9 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from infra import bundle
-from infra.bundle import Target
-from infra.settings import Settings
+from deploy import bundle
+from deploy.bundle import Target
+from serverless_sessions_cdk._settings import Settings
 
 _RUNTIME = lambda_.Runtime.PYTHON_3_13
 

@@ -6,8 +6,8 @@ from aws_cdk import Acknowledgment, RemovalPolicy, Validations
 from aws_cdk import aws_dynamodb as dynamodb
 from constructs import Construct
 
-from infra.promises import TTL_ATTRIBUTE
-from infra.settings import Settings
+from serverless_sessions_cdk._promises import TTL_ATTRIBUTE
+from serverless_sessions_cdk._settings import Settings
 
 USER_INDEX = "UserIndex"
 

@@ -12,8 +12,8 @@ from aws_cdk.aws_apigatewayv2 import HttpStage
 from aws_cdk.aws_cloudwatch import AlarmStatusWidget, GraphWidget, IWidget, Metric
 from constructs import Construct
 
-from infra.expiry import Expiry
-from infra.metrics import (
+from serverless_sessions_cdk._expiry import Expiry
+from serverless_sessions_cdk._metrics import (
     Consumer,
     function_metric,
     iterator_age,
@@ -21,8 +21,8 @@ from infra.metrics import (
     mapping_metric,
     table_metric,
 )
-from infra.python_function import PythonFunction
-from infra.storage import USER_INDEX
+from serverless_sessions_cdk._python_function import PythonFunction
+from serverless_sessions_cdk._storage import USER_INDEX
 
 _WIDTH = 24
 _CAUSES = {

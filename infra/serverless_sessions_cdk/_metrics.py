@@ -13,7 +13,7 @@ from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk.aws_cloudwatch import Metric
 from aws_cdk.aws_lambda_event_sources import DynamoEventSource
 
-from infra.python_function import PythonFunction
+from serverless_sessions_cdk._python_function import PythonFunction
 
 
 class Consumer(Protocol):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from uv import find_uv_bin
 
-from infra.interpreter import Interpreter, find_interpreter
+from deploy.interpreter import Interpreter, find_interpreter
 
 SOURCE = Path(__file__).parent.parent / "functions"
 _REQUIREMENTS = SOURCE.parent / "requirements" / "functions.txt"
