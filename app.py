@@ -2,20 +2,22 @@
 
 import sys
 
-from aws_cdk import App, Validations
+from aws_cdk import App, Tags, Validations
 from cdk_nag import AwsSolutionsChecks, ServerlessChecks
 
+from deploy import bundle
+from deploy.stages import settings_of
 from serverless_sessions_cdk import SessionsStack
-from serverless_sessions_cdk._settings import Settings, SettingsError
 
 app = App()
+stage = app.node.try_get_context("stage") or "dev"
+if not app.node.try_get_context(bundle.CONTEXT):
+    app.node.set_context(bundle.CONTEXT, str(bundle.archive(bundle.LAMBDA)))
 try:
-    settings = Settings.of_stage(
-        app.node.try_get_context("stage") or "dev",
-        {name: app.node.try_get_context(name) or {} for name in ("settings", "stages")},
-    )
-except SettingsError as error:
+    settings = settings_of(stage, app.node.get_all_context())
+except ValueError as error:
     sys.exit(str(error))
-SessionsStack(app, f"Sessions-{settings.stage}", settings=settings)
+SessionsStack(app, f"Sessions-{stage}", settings=settings)
+Tags.of(app).add("stage", stage)
 Validations.of(app).add_plugins(AwsSolutionsChecks(app), ServerlessChecks(app))
 app.synth()

@@ -9,8 +9,10 @@ from typing import Any
 from aws_cdk import App
 from aws_cdk.assertions import Template
 
+from deploy import bundle
+from deploy.stages import settings_of
 from local.stack import ROOT
-from serverless_sessions_cdk import SessionsStack, Settings
+from serverless_sessions_cdk import SessionsStack
 
 
 def resources(kind: str) -> dict[str, Any]:
@@ -22,12 +24,13 @@ def resources(kind: str) -> dict[str, Any]:
 
 @cache
 def _template() -> Template:
-    """Return the template of the stage `dev`, for which no functions are bundled.
+    """Return the template of the stage `dev`.
 
     These settings switch on the functions that are not in every stack. They change no other one.
     """
     context = json.loads((ROOT / "cdk.json").read_text())["context"]
     context["stages"]["dev"] |= {"event_bus": "default", "prompt_expiry": True}
-    app = App(context={**context, "aws:cdk:bundling-stacks": []})
-    stack = SessionsStack(app, "Sessions-dev", settings=Settings.of_stage("dev", context))
-    return Template.from_stack(stack)
+    app = App(context={**context, bundle.CONTEXT: str(bundle.archive(bundle.THIS_MACHINE))})
+    return Template.from_stack(
+        SessionsStack(app, "Sessions-dev", settings=settings_of("dev", context))
+    )

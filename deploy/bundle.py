@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from uv import find_uv_bin
 
 from deploy.interpreter import Interpreter, find_interpreter
 
+# The construct takes the path of a bundle from this value of the CDK's context.
+CONTEXT = "serverless-sessions:bundle"
 SOURCE = Path(__file__).parent.parent / "functions"
 _REQUIREMENTS = SOURCE.parent / "requirements" / "functions.txt"
+_ARCHIVES = SOURCE.parent / ".local" / "bundles"
 
 
 class Target(NamedTuple):
@@ -48,6 +54,40 @@ def digest(target: Target) -> str:
     for file in (Path(__file__), _REQUIREMENTS, *sorted(SOURCE.rglob("*.py"))):
         sha256.update(f"{file.relative_to(SOURCE.parent)}\n".encode() + file.read_bytes())
     return sha256.hexdigest()
+
+
+def archive(target: Target) -> Path:
+    """Return a bundle as a zip file. It is built unless there is one of the same sources."""
+    if not target.compiler:
+        print(
+            f"Found no Python {target.python} to compile the functions with, so a cold start of the"
+            f" API takes twice as long; name one with PYTHON_{target.python.replace('.', '_')}.",
+            file=sys.stderr,
+        )
+    prefix = f"{target.python}-{target.platform or 'this-machine'}"
+    file = _ARCHIVES / f"{prefix}-{digest(target)}.zip"
+    if not file.exists():
+        _ARCHIVES.mkdir(parents=True, exist_ok=True)
+        for outdated in _ARCHIVES.glob(f"{prefix}-*.zip"):
+            outdated.unlink(missing_ok=True)
+        # Another process may write the same file at the same time.
+        written = file.with_suffix(f".{os.getpid()}")
+        with TemporaryDirectory() as folder:
+            build(Path(folder), target)
+            pack(Path(folder), written, comment=digest(target))
+        written.replace(file)
+    return file
+
+
+def pack(folder: Path, file: Path, *, comment: str) -> None:
+    """Write the files of `folder` into a zip file, always with the same bytes."""
+    with ZipFile(file, "w", ZIP_DEFLATED) as packed:
+        packed.comment = comment.encode()
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            entry = ZipInfo(path.relative_to(folder).as_posix())  # of 1980-01-01
+            entry.compress_type = ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            packed.writestr(entry, path.read_bytes())
 
 
 def build(folder: Path, target: Target) -> None:

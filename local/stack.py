@@ -17,6 +17,7 @@ from typing import Any
 import boto3
 from botocore.credentials import Credentials
 
+from deploy import bundle
 from serverless_sessions import Sessions
 from serverless_sessions.operate.deployment import local_url
 
@@ -239,6 +240,9 @@ def cdk(stack: LocalStack, folder: Path, command: str, *arguments: str) -> dict[
     if command == "deploy":
         arguments += ("--output", str(work / "cdk.out"), "--outputs-file", str(outputs))
         arguments += ("--require-approval", "never")
+        # This machine runs the functions, which those of a deployment are not built for.
+        archive = bundle.archive(bundle.THIS_MACHINE)
+        arguments += ("--context", f"{bundle.CONTEXT}={archive}")
     process = subprocess.run(  # noqa: S603
         [tool(ROOT / "node_modules/.bin/cdk"), command, *arguments],
         cwd=folder,

@@ -18,7 +18,7 @@ from constructs import Construct
 from serverless_sessions_cdk._python_function import PythonFunction
 from serverless_sessions_cdk._settings import Settings
 
-_ROUTES = {
+_METHODS = {
     "/sessions": ("POST", "GET", "DELETE"),
     "/sessions/verify": ("POST",),
     "/sessions/{session_id}": ("GET", "PATCH", "PUT", "DELETE"),
@@ -26,6 +26,7 @@ _ROUTES = {
     "/sessions/{session_id}/rotate": ("POST",),
     "/events": ("GET",),
 }
+ROUTES = frozenset(f"{method} {path}" for path, methods in _METHODS.items() for method in methods)
 # The access log names callers and outcomes. Paths contain session ids, which are not secret, but
 # never tokens.
 _ACCESS_LOG = {
@@ -43,9 +44,9 @@ _ACCESS_LOG = {
 
 
 class Api(Construct):
-    """`url` is the base URL, `function` answers the requests, and `stage` has the metrics.
+    """`function` answers the requests to `api` at `url`, and `stage` has the metrics.
 
-    `function_url` is None without the setting.
+    The ARN of a route begins with `arn`. `function_url` is None without the setting.
     """
 
     def __init__(
@@ -83,11 +84,11 @@ class Api(Construct):
             settings=settings,
             reserved_concurrency=settings.reserved_concurrency,
         )
-        api = apigw.HttpApi(self, "HttpApi", create_default_stage=False)
+        self.api = api = apigw.HttpApi(self, "HttpApi", create_default_stage=False)
         integration = HttpLambdaIntegration(
             "Integration", self.function.alias, scope_permission_to_route=False
         )
-        for path, methods in _ROUTES.items():
+        for path, methods in _METHODS.items():
             api.add_routes(
                 path=path,
                 methods=[apigw.HttpMethod(method) for method in methods],
@@ -133,4 +134,7 @@ class Api(Construct):
             )
             if settings.function_url
             else None
+        )
+        self.arn = Stack.of(self).format_arn(
+            service="execute-api", resource=api.api_id, resource_name="$default"
         )

@@ -49,6 +49,7 @@ class Dashboard(cloudwatch.Dashboard):
         scope: Construct,
         id: str,
         *,
+        name: str,
         alarms: Sequence[cloudwatch.Alarm],
         api: HttpStage,
         function_url: PythonFunction | None,
@@ -62,8 +63,8 @@ class Dashboard(cloudwatch.Dashboard):
             scope,
             id,
             # All regions of an account share the names of dashboards. With the region in the name,
-            # the same stack can have a dashboard in each region.
-            dashboard_name=f"{Stack.of(scope).stack_name}-{Stack.of(scope).region}",
+            # the same service can have a dashboard in each region.
+            dashboard_name=f"{name}-{Stack.of(scope).region}",
             default_interval=Duration.days(1),
             widgets=[
                 [AlarmStatusWidget(title="Alarms", alarms=alarms, width=_WIDTH, height=4)],

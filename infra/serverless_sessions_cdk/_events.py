@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aws_cdk import Duration
+from aws_cdk import Duration, Token
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_events as events
 from aws_cdk import aws_lambda as lambda_
@@ -16,7 +16,7 @@ from serverless_sessions_cdk._stream_consumer import FailedEvents, consume_strea
 class Events(Construct):
     """`function` puts events on `bus`. `undelivered` keeps the records that it could not send.
 
-    The bus must already exist. `event_bus` is its name or ARN.
+    The bus must already exist. `event_bus` is its name or ARN, and only an ARN can be a token.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Events(Construct):
         super().__init__(scope, id)
         self.bus = (
             events.EventBus.from_event_bus_arn(self, "Bus", event_bus)
-            if event_bus.startswith("arn:")
+            if event_bus.startswith("arn:") or Token.is_unresolved(event_bus)
             else events.EventBus.from_event_bus_name(self, "Bus", event_bus)
         )
         self.undelivered = FailedEvents(self, "Undelivered", settings=settings)

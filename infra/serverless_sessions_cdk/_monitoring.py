@@ -34,6 +34,7 @@ class Monitoring(Construct):
         scope: Construct,
         id: str,
         *,
+        name: str,
         api: HttpStage,
         function_url: PythonFunction | None = None,
         functions: Sequence[PythonFunction],
@@ -43,8 +44,9 @@ class Monitoring(Construct):
         tables: Sequence[dynamodb.ITable],
         settings: Settings,
     ) -> None:
-        """`functions` are those that do not consume a stream. `tables` have the index by user.
+        """`name` is unique in the region, and the names of alarms begin with it.
 
+        `functions` are those that do not consume a stream. `tables` have the index by user.
         `function_url` is the function that has a URL of its own, if there is one.
         """
         super().__init__(scope, id)
@@ -53,6 +55,7 @@ class Monitoring(Construct):
             functions = [*functions, expiry.sweeper]
             consumers.append(expiry)
         self.topic = self._topic(settings.alarm_email)
+        self._name = name
         self._alarms: list[Alarm] = []
         self._watch_api(api)
         if function_url:
@@ -70,6 +73,7 @@ class Monitoring(Construct):
         Dashboard(
             self,
             "Dashboard",
+            name=name,
             alarms=self._alarms,
             api=api,
             function_url=function_url,
@@ -259,7 +263,7 @@ class Monitoring(Construct):
         alarm = Alarm(
             self,
             name,
-            alarm_name=f"{Stack.of(self).stack_name}-{name}",
+            alarm_name=f"{self._name}-{name}",
             alarm_description=f"{description} What to do: docs/operations.md, {name}.",
             metric=metric,
             threshold=at_least,

@@ -1,31 +1,22 @@
-"""A Lambda function from `functions/`, built without Docker, with a role of its own."""
+"""A Lambda function from the bundle, with a role of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from zipfile import ZipFile
 
-import jsii
-from aws_cdk import (
-    Acknowledgment,
-    Annotations,
-    AssetHashType,
-    BundlingOptions,
-    Duration,
-    ILocalBundling,
-    Stack,
-    Validations,
-)
+from aws_cdk import Acknowledgment, Duration, Stack, Validations
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from deploy import bundle
-from deploy.bundle import Target
 from serverless_sessions_cdk._settings import Settings
 
-_RUNTIME = lambda_.Runtime.PYTHON_3_13
+RUNTIME = lambda_.Runtime.PYTHON_3_13
+# The key of a context value: the path of another bundle than that of the wheel.
+BUNDLE = "serverless-sessions:bundle"
 
 
 class PythonFunction(Construct):
@@ -49,13 +40,6 @@ class PythonFunction(Construct):
         super().__init__(scope, id)
         self.package = package
         stack = Stack.of(self)
-        target = bundle.THIS_MACHINE if settings.stage == "local" else bundle.LAMBDA
-        if not target.compiler:
-            Annotations.of(stack).add_warning_v2(
-                "serverless-sessions:no-byte-code",
-                f"Found no Python {target.python} to compile the functions with, so a cold start"
-                " of the API takes twice as long; name one with PYTHON_3_13.",
-            )
         log_group = logs.LogGroup(
             self,
             "Logs",
@@ -67,9 +51,9 @@ class PythonFunction(Construct):
         self.resource = function = lambda_.Function(
             self,
             "Function",
-            code=_code(target),
+            code=_code(self),
             handler=f"{package}.handler.lambda_handler",
-            runtime=_RUNTIME,
+            runtime=RUNTIME,
             architecture=lambda_.Architecture.ARM_64,
             memory_size=settings.memory_mb,
             timeout=timeout,
@@ -81,7 +65,7 @@ class PythonFunction(Construct):
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if settings.snap_start else None,
             environment={
                 "POWERTOOLS_SERVICE_NAME": package,
-                "DYNAMODB_CLIENT": settings.dynamodb_client.name,
+                "DYNAMODB_CLIENT": settings.dynamodb_client,
                 "DYNAMODB_ENDPOINT": f"https://dynamodb.{stack.region}.{stack.url_suffix}",
                 **environment,
             },
@@ -106,22 +90,8 @@ class PythonFunction(Construct):
         )
 
 
-def _code(target: Target) -> lambda_.Code:
-    return lambda_.Code.from_asset(
-        str(bundle.SOURCE),
-        asset_hash=bundle.digest(target),
-        asset_hash_type=AssetHashType.CUSTOM,
-        bundling=BundlingOptions(image=_RUNTIME.bundling_image, local=_Bundling(target)),  # type: ignore[arg-type]
-    )
-
-
-@jsii.implements(ILocalBundling)
-class _Bundling:
-    """Builds a bundle for `target` without Docker, which the CDK would use otherwise."""
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-
-    def try_bundle(self, output_dir: str, _: BundlingOptions) -> bool:
-        bundle.build(Path(output_dir), self._target)
-        return True
+def _code(scope: Construct) -> lambda_.Code:
+    """Return the bundle. Its comment, if it has one, is a digest of what it was built from."""
+    path = scope.node.try_get_context(BUNDLE) or str(Path(__file__).with_name("bundle.zip"))
+    with ZipFile(path) as bundle:
+        return lambda_.Code.from_asset(path, asset_hash=bundle.comment.decode() or None)

@@ -2,12 +2,13 @@
 
 from aws_cdk import App
 
-from serverless_sessions_cdk import SessionsStack, Settings
+from deploy.stages import settings_of
+from serverless_sessions_cdk import SessionsStack
 from tests.support.template import context
 
 STACK = "Sessions-second"
 
 if __name__ == "__main__":
     app = App()
-    SessionsStack(app, STACK, settings=Settings.of_stage("local", context()))
+    SessionsStack(app, STACK, settings=settings_of("local", context()))
     app.synth()

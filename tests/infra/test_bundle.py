@@ -8,14 +8,14 @@ import sys
 from collections.abc import Iterator
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
-from aws_cdk.assertions import Annotations, Match
 
 from deploy import bundle, interpreter
 from deploy.bundle import LAMBDA, THIS_MACHINE, Target
 from deploy.interpreter import find_interpreter
-from tests.support.template import synthesize
+from serverless_sessions_cdk._python_function import RUNTIME
 
 MEGABYTE = 10**6
 
@@ -105,13 +105,54 @@ def test_without_an_interpreter_a_bundle_has_no_byte_code(tmp_path: Path) -> Non
     assert not list(tmp_path.rglob("*.pyc"))
 
 
-@pytest.mark.usefixtures("without_interpreter")
-def test_without_an_interpreter_the_deployment_warns_of_slower_cold_starts() -> None:
-    """It prints one warning for all functions."""
-    _, stack = synthesize()
+@pytest.mark.usefixtures("without_interpreter", "own_archives")
+def test_without_an_interpreter_the_deployment_warns_of_slower_cold_starts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bundle.archive(LAMBDA)
 
-    [warning] = Annotations.from_stack(stack).find_warning("*", Match.any_value())
-    assert str(warning.entry.data).startswith("Found no Python 3.13 to compile the functions with")
+    warning = capsys.readouterr().err
+    assert warning.startswith("Found no Python 3.13 to compile the functions with, so a cold start")
+    assert "name one with PYTHON_3_13.\n" in warning
+
+
+@pytest.fixture
+def own_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "archives"
+    monkeypatch.setattr(bundle, "_ARCHIVES", folder)
+    return folder
+
+
+def test_archive_is_built_once_and_replaces_an_outdated_one(
+    own_archives: Path, built: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the same bytes as any other archive of the same sources."""
+    builds = []
+
+    def build(folder: Path, target: Target) -> None:
+        builds.append(target)
+        shutil.copytree(built, folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(bundle, "build", build)
+    first = bundle.archive(target)
+    content = first.read_bytes()
+    assert bundle.archive(target) == first
+    outdated = first.rename(first.with_name(first.name.replace(bundle.digest(target), "0" * 64)))
+
+    assert bundle.archive(target).read_bytes() == content
+    assert builds == [target, target]
+    assert not outdated.exists()
+    assert list(own_archives.iterdir()) == [first]
+    with ZipFile(first) as packed:
+        assert packed.comment.decode() == bundle.digest(target)
+        assert packed.testzip() is None
+        assert set(packed.namelist()) == {
+            path.relative_to(built).as_posix() for path in built.rglob("*") if path.is_file()
+        }
+
+
+def test_bundle_is_built_for_the_runtime_of_the_functions() -> None:
+    assert RUNTIME.name == f"python{LAMBDA.python}"
 
 
 def fake_python(folder: Path, version: str) -> str:

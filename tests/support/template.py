@@ -1,4 +1,4 @@
-"""The synthesized CloudFormation template, without bundling."""
+"""The synthesized CloudFormation template, without the code of the functions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
+
+from deploy.bundle import CONTEXT
 
 if TYPE_CHECKING:
     from aws_cdk import App
@@ -92,15 +96,33 @@ def app_folder(folder: Path, **settings: Any) -> Path:
 
 def synthesize(stage: str = "dev", **settings: Any) -> tuple[App, SessionsStack]:
     """Create the app and its stack as `app.py` does, with some changed settings."""
-    from aws_cdk import App
+    from aws_cdk import Tags
 
-    from serverless_sessions_cdk import SessionsStack, Settings
+    from deploy.stages import settings_of
+    from serverless_sessions_cdk import SessionsStack
 
     values = context()
-    app = App(context={**values, "aws:cdk:bundling-stacks": []})
     values["stages"][FULL] = _FULL_SETTINGS
     values["settings"].update(settings)
-    return app, SessionsStack(app, f"Sessions-{stage}", settings=Settings.of_stage(stage, values))
+    app = app_without_bundle(cdk_context())
+    stack = SessionsStack(app, f"Sessions-{stage}", settings=settings_of(stage, values))
+    Tags.of(app).add("stage", stage)
+    return app, stack
+
+
+def app_without_bundle(values: Mapping[str, Any]) -> App:
+    """Create an app with this context, whose functions have no code."""
+    from aws_cdk import App
+
+    file = ROOT / ".local/templates/empty.zip"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Another test process may write the same file at the same time.
+        written = file.with_suffix(f".{os.getpid()}")
+        with ZipFile(written, "w"):
+            pass
+        written.replace(file)
+    return App(context={**values, CONTEXT: str(file)})
 
 
 @cache
@@ -141,9 +163,7 @@ def _digest() -> str:
     """Return a digest of all sources of the template."""
     sources = [
         *sorted((ROOT / "infra").rglob("*.py")),
-        *sorted((ROOT / "functions").rglob("*.py")),
-        *sorted((ROOT / "requirements").glob("*.txt")),
-        *(ROOT / "cdk.json", Path(__file__)),
+        *(ROOT / "deploy/stages.py", ROOT / "cdk.json", Path(__file__)),
     ]
     digest = hashlib.sha256(version("aws-cdk-lib").encode())
     for source in sources:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_cdk import RemovalPolicy
+from aws_cdk import RemovalPolicy, Token
 
-from serverless_sessions_cdk._settings import Settings, SettingsError
+from deploy.stages import settings_of
+from serverless_sessions_cdk import Settings
 from sessions import limits
 from tests.support import template
 from tests.support.template import ROOT, SETTINGS, STAGES, cdk_context, context
@@ -18,10 +20,8 @@ from tests.support.template import ROOT, SETTINGS, STAGES, cdk_context, context
 
 def settings(stage: str = "dev", **overrides: Any) -> Settings:
     values = context()
-    values["settings"] = {
-        name: value for name, value in (values["settings"] | overrides).items() if value is not ...
-    }
-    return Settings.of_stage(stage, values)
+    values["settings"] |= overrides
+    return settings_of(stage, values)
 
 
 def test_defaults_are_those_that_tests_rely_on() -> None:
@@ -93,69 +93,110 @@ def test_whole_numbers_may_come_as_floats() -> None:
     assert settings(memory_mb=256.0).memory_mb == 256
 
 
+WRONG: list[tuple[str, Any, str]] = [
+    ("memory_mb", "512", "an integer from 128 to 10240"),
+    ("memory_mb", 512.5, "an integer from 128 to 10240"),
+    ("memory_mb", True, "an integer from 128 to 10240"),
+    ("memory_mb", None, "an integer from 128 to 10240"),
+    ("memory_mb", 127, "an integer from 128 to 10240"),
+    ("memory_mb", 10_241, "an integer from 128 to 10240"),
+    ("default_ttl_seconds", 0, "a positive integer"),
+    ("throttle_burst", -1, "a positive integer"),
+    ("snap_start", 1, "true or false"),
+    ("snap_start", "yes", "true or false"),
+    ("function_url", "AWS_IAM", "true or false"),
+    ("unrecorded_events", "renewed", "a list of renewed, confirmed, updated and rotated"),
+    ("unrecorded_events", [1], "a list of renewed, confirmed, updated and rotated"),
+    ("unrecorded_events", ["revoked", "renewed"], "a list of renewed, confirmed, updated"),
+    ("reserved_concurrency", 0, "a positive integer"),
+    ("reserved_concurrency", "9", "a positive integer"),
+    ("max_sessions_per_user", 0, "an integer from 1 to 100"),
+    ("max_sessions_per_user", 101, "an integer from 1 to 100"),
+    ("event_bus", 7, "the name or the ARN of an event bus"),
+    ("event_bus", "", "the name or the ARN of an event bus"),
+    ("event_bus", "a b", "the name or the ARN of an event bus"),
+    ("event_bus", "default\n", "the name or the ARN of an event bus"),
+    ("event_bus", "arn:aws:sqs:us-east-1:111122223333:queue", "the name or the ARN of"),
+    ("alarm_email", 7, "an e-mail address"),
+    ("alarm_email", "", "an e-mail address"),
+    ("alarm_email", "ops", "an e-mail address"),
+    ("log_retention", "FOREVER", "one of ONE_DAY"),
+    ("dynamodb_client", "botocore", "one of lean and boto3"),
+    ("removal_policy", 7, "one of DESTROY, RETAIN"),
+    ("removal_policy", [], "one of DESTROY, RETAIN"),
+    ("renewal_fraction", 1.5, "a number from 0 to 1"),
+    ("renewal_fraction", -0.1, "a number from 0 to 1"),
+    ("renewal_fraction", "0.1", "a number from 0 to 1"),
+    ("rotation_grace_seconds", 3601, "an integer from 1 to 3600"),
+    ("max_absolute_ttl_seconds", 34_560_001, "an integer from 1 to 34560000"),
+    ("not_before", -1, "a time in the past, in epoch seconds"),
+    ("not_before", 10**10 - 1, "a time in the past, in epoch seconds"),
+    ("session_cookie", "a;b", "the name of a cookie"),
+    ("session_cookie", "", "the name of a cookie"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), WRONG)
+def test_wrong_setting_is_named_in_a_sentence(name: str, value: Any, expected: str) -> None:
+    """The sentence is the same for settings in `cdk.json` and in Python."""
+    sentence = re.escape(f"The setting '{name}' is {value!r}; it must be {expected}") + ".*[.]$"
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        settings(**{name: value})
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        Settings(**{name: value})
+
+
 @pytest.mark.parametrize(
-    ("overrides", "culprit"),
+    ("values", "larger"),
     [
-        ({"ttl": 5}, "'ttl' of stage 'dev' is unknown"),
-        ({"memory_mb": ...}, "'memory_mb' of stage 'dev' is missing"),
-        ({"memory_mb": "512"}, "'memory_mb' is '512'; it must be of type int"),
-        ({"memory_mb": 512.5}, "'memory_mb' is 512.5"),
-        ({"memory_mb": True}, "'memory_mb' is True"),
-        ({"memory_mb": None}, "'memory_mb' is None"),
-        ({"memory_mb": 0}, "'memory_mb' is 0; it must be positive"),
-        ({"snap_start": 1}, "'snap_start' is 1; it must be of type bool"),
-        ({"snap_start": "yes"}, "'snap_start' is 'yes'"),
-        ({"function_url": "AWS_IAM"}, "'function_url' is 'AWS_IAM'; it must be of type bool"),
-        ({"unrecorded_events": "renewed"}, "'unrecorded_events' is 'renewed'; it must be a list"),
-        ({"unrecorded_events": [1]}, "'unrecorded_events' is [1]; it must be a list"),
-        (
-            {"unrecorded_events": ["revoked", "renewed"]},
-            "'unrecorded_events' names revoked; it may name confirmed, renewed, rotated, updated",
-        ),
-        ({"reserved_concurrency": 0}, "'reserved_concurrency' is 0; it must be positive"),
-        ({"reserved_concurrency": "9"}, "'reserved_concurrency' is '9'; it must be of type int"),
-        ({"max_sessions_per_user": 0}, "'max_sessions_per_user' is 0; it must be positive"),
-        ({"max_sessions_per_user": 101}, "'max_sessions_per_user' must be at most 100"),
-        ({"event_bus": 7}, "'event_bus' is 7; it must be of type str"),
-        ({"event_bus": ""}, "'event_bus' is ''; it must be the name or the ARN of an event bus"),
-        ({"event_bus": "a b"}, "'event_bus' is 'a b'; it must be the name"),
-        ({"event_bus": "arn:aws:sqs:us-east-1:111122223333:queue"}, "it must be the name"),
-        ({"alarm_email": 7}, "'alarm_email' is 7; it must be of type str"),
-        ({"alarm_email": ""}, "'alarm_email' must be an e-mail address"),
-        ({"alarm_email": "ops"}, "'alarm_email' must be an e-mail address"),
-        ({"log_retention": "FOREVER"}, "'log_retention' is 'FOREVER'; it must be one of ONE_DAY"),
-        (
-            {"dynamodb_client": "botocore"},
-            "'dynamodb_client' is 'botocore'; it must be one of lean, boto3",
-        ),
-        ({"removal_policy": 7}, "'removal_policy' is 7; it must be one of"),
-        ({"removal_policy": []}, "'removal_policy' is []"),
-        ({"renewal_fraction": 1.5}, "'renewal_fraction' must be between 0 and 1"),
-        ({"renewal_fraction": -0.1}, "'renewal_fraction' must be between 0 and 1"),
-        ({"renewal_fraction": "0.1"}, "'renewal_fraction' is '0.1'; it must be of type float"),
-        ({"rotation_grace_seconds": 3601}, "'rotation_grace_seconds' must be at most 3600"),
-        (
-            {"max_absolute_ttl_seconds": 34_560_001},
-            "'max_absolute_ttl_seconds' must be at most 34560000",
-        ),
-        ({"not_before": -1}, "'not_before' is -1; it must be a time in the past"),
-        ({"not_before": 10**10 - 1}, "'not_before' is 9999999999; it must be a time in the past"),
-        ({"session_cookie": "a;b"}, "'session_cookie' must be the name of a cookie"),
-        ({"session_cookie": ""}, "'session_cookie' must be the name of a cookie"),
-        ({"default_ttl_seconds": 86_401}, "'default_ttl_seconds' exceeds"),
-        ({"default_absolute_ttl_seconds": 34_560_001}, "'default_absolute_ttl_seconds' exceeds"),
+        ({"default_ttl_seconds": 86_401}, "default_absolute_ttl_seconds"),
+        ({"default_absolute_ttl_seconds": 34_560_001}, "max_absolute_ttl_seconds"),
     ],
 )
-def test_wrong_settings_are_named(overrides: dict[str, Any], culprit: str) -> None:
-    with pytest.raises(SettingsError) as error:
-        settings(**overrides)
+def test_timeout_that_exceeds_a_longer_one_is_named(values: Any, larger: str) -> None:
+    [smaller] = values
+    for make in (settings, Settings):
+        with pytest.raises(ValueError, match=f"^The setting '{smaller}' exceeds '{larger}'.$"):
+            make(**values)
 
-    assert culprit in str(error.value)
+
+def test_unknown_setting_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^The setting 'ttl' is unknown\.$"):
+        settings(ttl=5)
+    with pytest.raises(TypeError, match="'ttl'"):
+        Settings(ttl=5)  # type: ignore[call-arg]
+
+
+def test_each_setting_describes_what_it_must_be() -> None:
+    """An object is the right value of no setting."""
+    for field in fields(Settings):
+        wrong: dict[str, Any] = {field.name: object()}
+        with pytest.raises(ValueError, match=f"'{field.name}' is <object .*; it must be [a-z -]+"):
+            Settings(**wrong)
+
+
+def test_defaults_are_those_of_the_checkout_but_keep_the_data() -> None:
+    """The tables of a construct stay when somebody deletes it from their app by mistake."""
+    defaults = Settings.from_context(SETTINGS | {"removal_policy": "RETAIN"})
+
+    assert defaults == Settings()
+    assert SETTINGS.keys() == {
+        field.name for field in fields(Settings) if getattr(defaults, field.name) is not None
+    }
+
+
+def test_text_that_only_cloudformation_knows_is_not_checked() -> None:
+    """The bus may be a resource of the same stack, and the address a parameter."""
+    bus, email = (Token.as_string({"Ref": name}) for name in ("Bus", "Email"))
+
+    assert Settings(event_bus=bus, alarm_email=email).event_bus == bus
+    with pytest.raises(ValueError, match="'session_cookie'"):
+        Settings(session_cookie=bus)
 
 
 @pytest.mark.parametrize("stage", ["test", "", "settings"])
 def test_unknown_stage_is_named_with_the_known_stages(stage: str) -> None:
-    with pytest.raises(SettingsError, match=f"no stage '{stage}'; it has dev, prod, local"):
+    with pytest.raises(ValueError, match=f"no stage '{stage}'; it has dev, prod, local"):
         settings(stage)
 
 
@@ -171,5 +212,5 @@ def test_bounds_are_those_of_the_functions() -> None:
         ("max_absolute_ttl_seconds", limits.MAX_LIFETIME_SECONDS),
         ("max_sessions_per_user", limits.MAX_SESSIONS),
     ):
-        with pytest.raises(SettingsError, match=f"at most {most}"):
+        with pytest.raises(ValueError, match=f"from 1 to {most}"):
             settings("dev", **{name: most + 1})
