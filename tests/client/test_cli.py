@@ -636,13 +636,91 @@ def test_stage_that_is_not_deployed_gives_a_message(arguments: tuple[str, ...]) 
     assert done.stderr == "Error: There is no stack Sessions-dev in us-east-1 of this account.\n"
 
 
+@pytest.fixture
+def shop() -> Iterator[None]:
+    """A stack of another CDK app with two services, whose outputs are as the CDK names them."""
+    outputs = {
+        f"{service}{name}{digit * 8}": f"https://{service.lower()}.example"
+        for digit, service in (("1", "Admins"), ("2", "BackendSessions"))
+        for name in ("ApiUrl", "FailedEventsBucket")
+    }
+    with moto.mock_aws():
+        boto3.client("cloudformation").create_stack(
+            StackName="Shop",
+            TemplateBody=json.dumps(
+                {
+                    "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
+                    "Outputs": {name: {"Value": value} for name, value in outputs.items()}
+                    | {"SessionsApiUrl": {"Value": "the shop's own"}},
+                }
+            ),
+        )
+        yield
+
+
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize(
+    ("service", "url"),
+    [
+        ("Admins", "https://admins.example"),
+        ("BackendSessions", "https://backendsessions.example"),
+        ("Backend/Sessions", "https://backendsessions.example"),
+    ],
+)
+def test_service_of_a_stack_is_selected_by_the_path_of_its_construct(
+    service: str, url: str
+) -> None:
+    done = CliRunner().invoke(main, ["--stack", "Shop", "--service", service, "whoami"])
+
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.endswith(f"\n{url}\n")
+
+
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (
+            ["--stack", "Shop"],
+            1,
+            "Shop has several services: Admins, BackendSessions. Use --service.",
+        ),
+        (
+            ["--stack", "Shop", "--service", "Sessions"],
+            1,
+            "Shop has no service Sessions; it has Admins, BackendSessions.",
+        ),
+        (["--stack", "Shop", "--stage", "dev"], 2, "Use either --stage or --stack."),
+        (["--service", "Admins"], 2, "--service needs --stack."),
+    ],
+)
+def test_service_that_is_not_selected_gives_a_message(
+    options: list[str], code: int, message: str
+) -> None:
+    done = CliRunner().invoke(main, [*options, "smoke"])
+
+    assert done.exit_code == code
+    assert f"Error: {message}\n" in done.stderr
+
+
+@pytest.mark.usefixtures("stacks")
+@pytest.mark.parametrize("options", [["--stage", "dev"], ["--stack", "Sessions-dev"]])
+@pytest.mark.parametrize("service", [[], ["--service", "Default"]])
+def test_single_service_of_a_stack_need_not_be_named(
+    options: list[str], service: list[str]
+) -> None:
+    done = CliRunner().invoke(main, [*options, *service, "--region", "us-west-2", "whoami"])
+
+    assert done.exit_code == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", ["smoke", "redrive"])
 def test_deployment_needs_a_stage(run: Run, name: str) -> None:
     """The tables and functions cannot be looked up by the API's URL."""
     done = run(name)
 
     assert done.exit_code == 2
-    assert "Select a deployment with --stage." in done.stderr
+    assert "Select a deployment with --stage or --stack." in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from botocore.credentials import Credentials
 
-from local.stack import REGION, LocalStack
+from local.stack import REGION, STACK, LocalStack
 from serverless_sessions import IssuedSession, SessionNotFound
 from serverless_sessions.operate import smoke
 from serverless_sessions.operate.account import Account
@@ -59,7 +59,7 @@ def operate(*arguments: str, env: dict[str, str], stage: str = "local") -> tuple
 def deployment(stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> Deployment:
     for name, value in operator(stack).items():
         monkeypatch.setenv(name, value)
-    return Deployment(Account(), "local")
+    return Deployment(Account(), STACK)
 
 
 def trail(call: ContractCaller, **owner: str) -> list[dict[str, Any]]:

@@ -358,12 +358,12 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
         boto3.client("cloudformation").create_stack(
             StackName="Sessions-dev", TemplateBody=json.dumps(template)
         )
-        yield Deployment(Account(), "dev")
+        yield Deployment(Account(), "Sessions-dev")
 
 
 def test_missing_stack_is_a_clear_error(deployed: Deployment) -> None:
     with pytest.raises(OperationError, match="There is no stack Sessions-prod in us-east-1"):
-        Deployment(Account(), "prod")
+        Deployment(Account(), "Sessions-prod")
 
 
 def test_stack_of_an_older_version_is_a_clear_error(deployed: Deployment) -> None:
@@ -481,7 +481,7 @@ def test_operations_name_the_permissions_that_playing_back_takes() -> None:
         DeleteObject={},
     )
 
-    for failed in buckets(Deployment(aws.account, "prod")):
+    for failed in buckets(Deployment(aws.account, "Sessions-prod")):
         assert redrive(failed, dry_run=False, yes=True) == 0
 
     assert documented_actions("redrive") == aws.actions

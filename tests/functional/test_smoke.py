@@ -404,9 +404,16 @@ def test_answer_that_is_wrong_is_not_waited_for(clock: Any) -> None:
 STREAM = "arn:aws:dynamodb:eu-west-1:123456789012:table/sessions/stream/2026-11-26T00:00:00.000"
 
 
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:alarms"
+
+
 def alarm(name: str, mapping: str, package: str = "session_audit") -> dict[str, Any]:
     dimension = {"Name": "EventSourceMappingUUID", "Value": mapping}
-    return {"AlarmName": f"Sessions-prod-{package}-{name}", "Dimensions": [dimension]}
+    return {
+        "AlarmName": f"Sessions-prod-{package}-{name}",
+        "AlarmActions": [TOPIC],
+        "Dimensions": [dimension],
+    }
 
 
 SWEEPER = "arn:aws:lambda:eu-west-1:123456789012:function:sweeper:live"
@@ -428,6 +435,8 @@ def deployed(more_outputs: Mapping[str, str] = {}, **answers: Any) -> Aws:
         "AuditTableName": "audit",
         "AuditFunctionArn": "arn:aws:lambda:eu-west-1:123456789012:function:audit:live",
         "AuthorizerArn": "arn:aws:lambda:eu-west-1:123456789012:function:authorizer:live",
+        "AlarmTopicArn": TOPIC,
+        "FailedEventsBucket": "failed-events",
         **more_outputs,
     }
     policy = {"Version": "2012-10-17", "Statement": promises.append_only(writer=WRITER)}
@@ -487,12 +496,12 @@ def mappings(state: str, stream: str = STREAM) -> dict[str, Any]:
         ({"ListEventSourceMappings": mappings("Creating")}, "m1 of session_audit is Creating", 60),
         (
             {"DescribeAlarms": {"MetricAlarms": [alarm("gave-up", "m1"), alarm("dropped", "old")]}},
-            "alarm Sessions-prod-session_audit-dropped does not watch the mapping m1",
+            "alarm session_audit-dropped does not watch the mapping m1",
             0,
         ),
         (
             {"DescribeAlarms": {"MetricAlarms": [alarm("dropped", "m1")]}},
-            "alarm Sessions-prod-session_audit-gave-up does not watch the mapping m1",
+            "alarm session_audit-gave-up does not watch the mapping m1",
             0,
         ),
     ],
@@ -505,13 +514,28 @@ def test_mapping_that_no_alarm_would_miss_fails(
     service: Any = Service()
 
     with pytest.raises(OperationError, match=said):
-        smoke(Deployment(deployed(**answers).account, "prod"), service)
+        smoke(Deployment(deployed(**answers).account, "Sessions-prod"), service)
 
     assert seconds <= clock.now <= seconds + 1
 
 
+def test_alarms_of_another_service_do_not_count() -> None:
+    """Another service of the account has its own topic, and on the local stack all are listed."""
+    others = [
+        alarm(name, "m2") | {"AlarmActions": ["arn:other"]} for name in ("gave-up", "dropped")
+    ]
+    answer = {"MetricAlarms": [*others, alarm("gave-up", "m1"), alarm("dropped", "m1")]}
+
+    aws = deployed(DescribeAlarms=answer)
+    confirm_mapping(Deployment(aws.account, "Sessions-prod"), "session_audit")
+
+    aws.answers["DescribeAlarms"] = {"MetricAlarms": others}
+    with pytest.raises(OperationError, match="alarm session_audit-gave-up does not watch"):
+        confirm_mapping(Deployment(aws.account, "Sessions-prod"), "session_audit")
+
+
 def test_mapping_of_the_stack_is_confirmed(capsys: pytest.CaptureFixture[str]) -> None:
-    confirm_mapping(Deployment(deployed().account, "prod"), "session_audit")
+    confirm_mapping(Deployment(deployed().account, "Sessions-prod"), "session_audit")
 
     said = capsys.readouterr().out
     assert said == "  the stream of sessions goes to session_audit, and alarms watch that\n"
@@ -527,7 +551,7 @@ def test_mapping_of_the_stack_is_confirmed(capsys: pytest.CaptureFixture[str]) -
 def test_sweeper_that_is_never_invoked_fails(answers: dict[str, Any], said: str) -> None:
     """The alarm also notices this, but only ten minutes later."""
     with pytest.raises(OperationError, match=said):
-        confirm_schedule(Deployment(deployed(EXPIRY_OUTPUTS, **answers).account, "prod"))
+        confirm_schedule(Deployment(deployed(EXPIRY_OUTPUTS, **answers).account, "Sessions-prod"))
 
 
 @pytest.mark.parametrize(
@@ -535,7 +559,7 @@ def test_sweeper_that_is_never_invoked_fails(answers: dict[str, Any], said: str)
     [
         (
             {"DescribeAlarms": {"MetricAlarms": [alarm("gave-up", "m1"), alarm("dropped", "m1")]}},
-            "alarm Sessions-prod-session_timers-gave-up does not watch",
+            "alarm session_timers-gave-up does not watch",
         ),
         ({"DescribeRule": {"State": "DISABLED"}}, "The rule every-minute"),
     ],
@@ -544,7 +568,7 @@ def test_broken_prompt_expiry_fails(clock: Any, answers: dict[str, Any], said: s
     service: Any = Service()
 
     with pytest.raises(OperationError, match=said):
-        smoke(Deployment(deployed(EXPIRY_OUTPUTS, **answers).account, "prod"), service)
+        smoke(Deployment(deployed(EXPIRY_OUTPUTS, **answers).account, "Sessions-prod"), service)
 
 
 def test_timers_without_ttl_fail() -> None:
@@ -559,7 +583,7 @@ def test_timers_without_ttl_fail() -> None:
     service: Any = Service()
 
     with pytest.raises(OperationError, match="TTL of timers is DISABLED"):
-        smoke(Deployment(aws.account, "prod"), service)
+        smoke(Deployment(aws.account, "Sessions-prod"), service)
 
 
 class Services(dict[str, Service]):
@@ -585,7 +609,7 @@ def smoke_of_a_working_service(aws: Aws) -> None:
     """The authorizer allows each session once, and denies it then."""
     answers = cycle([{"isAuthorized": True}, {"isAuthorized": False}])
     aws.answers["Invoke"] = lambda: {"Payload": BytesIO(json.dumps(next(answers)).encode())}
-    deployment = Deployment(aws.account, "prod")
+    deployment = Deployment(aws.account, "Sessions-prod")
 
     with deployment.sessions() as service:
         smoke(deployment, service)

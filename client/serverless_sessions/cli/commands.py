@@ -113,19 +113,26 @@ class Time(click.ParamType[Any]):
 class Service:
     """The service that the global options select. AWS is called only if a command needs it."""
 
-    def __init__(self, account: Account, stage: str | None, url: str | None) -> None:
+    def __init__(
+        self,
+        account: Account,
+        stack: str | None,
+        url: str | None,
+        name: str | None = None,
+    ) -> None:
         self.account = account
-        self.stage = stage
+        self.stack = stack
+        self._name = name
         self._url = url
 
     @property
     def url(self) -> str:
         if not self._url:
-            if not self.stage:
+            if not self.stack:
                 raise click.UsageError(
-                    "Select a service: use --stage or --url, or set SESSIONS_URL."
+                    "Select a service: use --stage, --stack or --url, or set SESSIONS_URL."
                 )
-            self._url = Deployment(self.account, self.stage).url
+            self._url = self.deployment().url
         return self._url
 
     @property
@@ -137,9 +144,9 @@ class Service:
         return Sessions(self.url, profile=self.account.profile, region=self.region)
 
     def deployment(self) -> Deployment:
-        if not self.stage:
-            raise click.UsageError("Select a deployment with --stage.")
-        return Deployment(self.account, self.stage)
+        if not self.stack:
+            raise click.UsageError("Select a deployment with --stage or --stack.")
+        return Deployment(self.account, self.stack, self._name)
 
 
 @contextmanager
@@ -223,7 +230,9 @@ def _json_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--stage", help="The deployed stage to use.")
+@click.option("--stage", help="The deployed stage to use: its stack is Sessions-STAGE.")
+@click.option("--stack", help="The stack to use, instead of --stage.")
+@click.option("--service", "name", help="The construct to use, if the stack has several services.")
 @click.option(
     "--url", envvar="SESSIONS_URL", help="The API's URL, instead of --stage (or SESSIONS_URL)."
 )
@@ -235,6 +244,8 @@ def _json_option(function: Callable[..., Any]) -> Callable[..., Any]:
 def main(
     context: click.Context,
     stage: str | None,
+    stack: str | None,
+    name: str | None,
     url: str | None,
     profile: str | None,
     region: str | None,
@@ -244,8 +255,17 @@ def main(
     Times are in UTC. The trail records every change with your ARN.
     """
     account = Account(profile=profile, region=region)
-    # `--stage` takes precedence over SESSIONS_URL.
-    context.obj = Service(account, stage, None if stage else url)
+    if stage and stack:
+        raise click.UsageError("Use either --stage or --stack.")
+    stack = stack or stack_of(stage)
+    if name and not stack:
+        raise click.UsageError("--service needs --stack.")
+    # The stack takes precedence over SESSIONS_URL.
+    context.obj = Service(account, stack, None if stack else url, name)
+
+
+def stack_of(stage: str | None) -> str | None:
+    return f"Sessions-{stage}" if stage else None
 
 
 def command(function: Callable[..., int | None]) -> click.Command:
@@ -393,10 +413,10 @@ def console(service: Service, stage: str | None, port: int, no_browser: bool) ->
     except ImportError as error:
         raise Failed("The console needs the extra 'console' of serverless-sessions.") from error
     if stage:
-        service = Service(service.account, stage, None)
+        service = Service(service.account, stack_of(stage), None)
     account, url = service.account, service.url
     sessions = AsyncSessions(url, profile=account.profile, region=service.region)
-    name = f"{service.stage} · {url}" if service.stage else url
+    name = f"{service.stack} · {url}" if service.stack else url
     operator = account.arn()
     with _translated_port_errors(port):
         listener = listen(port)

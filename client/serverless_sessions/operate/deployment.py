@@ -1,9 +1,11 @@
-"""Access to a deployed stack, on AWS or on the local stack, with the operator's credentials."""
+"""Access to a deployed service, on AWS or on the local stack, with the operator's credentials."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,16 +20,25 @@ _TRIES = 3
 _PAUSE_SECONDS = 1
 # A new deployment can respond slowly at first.
 _DEADLINE_SECONDS = 60
+# An output that every service has, and that is hardly the name of anything else.
+_MARK = "FailedEventsBucket"
+# The CDK adds this to the names of outputs, except to those at the top of a stack.
+_HASH = "[0-9A-F]{8}"
+
+
+def is_local() -> bool:
+    """Return whether this shell uses a local stack instead of AWS."""
+    endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
+    return endpoint.hostname in ("127.0.0.1", "localhost", "::1")
 
 
 def local_stack_hint() -> str:
     """Return sentences to append to an error if this shell uses a local stack, else nothing."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
-    if urlsplit(endpoint).hostname not in ("127.0.0.1", "localhost", "::1"):
+    if not is_local():
         return ""
     return (
-        f" AWS_ENDPOINT_URL is {endpoint}, so this shell uses the local stack instead of AWS. Leave"
-        " out --stage to use SESSIONS_URL. For AWS, use another terminal."
+        f" AWS_ENDPOINT_URL is {os.environ['AWS_ENDPOINT_URL']}, so this shell uses the local stack"
+        " instead of AWS. Leave out --stage to use SESSIONS_URL. For AWS, use another terminal."
     )
 
 
@@ -36,16 +47,17 @@ class OperationError(SessionsError):
 
 
 class Deployment:
-    """The stack of `stage` in the account and region of `account`.
+    """A service in the stack `stack`, in the account and region of `account`.
 
-    Raises `OperationError` if there is no such stack. botocore's errors are not translated.
+    `service` is the path of its construct in the stack, which may be omitted if there is only one.
+    Raises `OperationError` if there is no such stack or service, or if there are several services.
+    botocore's errors are not translated.
     """
 
-    def __init__(self, account: Account, stage: str) -> None:
+    def __init__(self, account: Account, stack: str, service: str | None = None) -> None:
         self._account = account
         self._clients: dict[str, Any] = {}
-        self.stage = stage
-        self.stack = f"Sessions-{stage}"
+        self.stack = stack
         self.region = account.region
         try:
             answer = self.client("cloudformation").describe_stacks(StackName=self.stack)
@@ -56,10 +68,35 @@ class Deployment:
                 f"There is no stack {self.stack} in {self.region} of this account."
                 + local_stack_hint()
             ) from error
-        [stack] = answer["Stacks"]
-        self._outputs = {
-            output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", ())
+        [described] = answer["Stacks"]
+        outputs = {
+            output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", ())
         }
+        prefix = self._select(service, outputs)
+        self.name = f"{stack}, {prefix}" if prefix else stack
+        name = re.compile(f"{prefix}(.+){_HASH}" if prefix else "(.+)")
+        self._outputs = {
+            match[1]: value for key, value in outputs.items() if (match := name.fullmatch(key))
+        }
+
+    def _select(self, service: str | None, outputs: Mapping[str, str]) -> str:
+        """Return what the names of the service's outputs begin with."""
+        pattern = re.compile(f"(.+){_MARK}{_HASH}")
+        prefixes = [match[1] for output in outputs if (match := pattern.fullmatch(output))]
+        names = {prefix: prefix for prefix in prefixes}
+        if _MARK in outputs or not prefixes:
+            names["Default"] = ""
+        listed = ", ".join(sorted(names))
+        if service is None:
+            if len(names) > 1:
+                raise OperationError(f"{self.stack} has several services: {listed}. Use --service.")
+            [service] = names
+        service = re.sub("[^A-Za-z0-9]", "", service)
+        if service not in names:
+            raise OperationError(f"{self.stack} has no service {service}; it has {listed}.")
+        if prefixes.count(service) > 1:
+            raise OperationError(f"{self.stack} has several services {service}; rename one.")
+        return names[service]
 
     def client(self, service: str) -> Any:
         """Return a client of an AWS service in the stack's region. It is created only once."""
@@ -73,7 +110,7 @@ class Deployment:
     def output(self, name: str) -> str:
         """Return the stack's output `name`. Raises `OperationError` if there is no such output."""
         if not self.has_output(name):
-            raise OperationError(f"{self.stack} has no output {name}; deploy it again.")
+            raise OperationError(f"{self.name} has no output {name}; deploy it again.")
         return str(self._outputs[name])
 
     @property

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from serverless_sessions import SessionNotFound, Sessions, SessionsError
 from serverless_sessions._core import clock
 from serverless_sessions.errors import NotAllowed, RouteNotFound, Unavailable
-from serverless_sessions.operate.deployment import Deployment, OperationError
+from serverless_sessions.operate.deployment import Deployment, OperationError, is_local
 from serverless_sessions.operate.promises import MAPPING_ALARMS, TTL_ATTRIBUTE, append_only
 from serverless_sessions.operate.report import say
 
@@ -73,7 +73,7 @@ def smoke(
 ) -> None:
     """Print a line for every check that succeeds. The first failure raises `OperationError`."""
     say(
-        f"{deployment.stack} in {deployment.region}:",
+        f"{deployment.name} in {deployment.region}:",
         stack=deployment.stack,
         region=deployment.region,
     )
@@ -81,7 +81,7 @@ def smoke(
     has_timers = deployment.has_output("TimersFunctionArn")
     for output in ("SessionsTableName", "AuditTableName", *(["TimersTableName"] * has_timers)):
         confirm_ttl(dynamodb, deployment.output(output))
-    if deployment.stage == "local":
+    if is_local():
         _say("the policy of the audit table: not checked, the local stack keeps no table policies")
     else:
         _confirm_policy(deployment, dynamodb)
@@ -200,15 +200,20 @@ def confirm_mapping(deployment: Deployment, package: str) -> None:
     if state != "Enabled":
         kind = OperationError if state == "Disabled" else NotYet
         raise kind(f"The event source mapping {mapping} of {package} is {state}.")
-    alarms = [f"{deployment.stack}-{package}-{name}" for name in MAPPING_ALARMS]
-    answer = deployment.client("cloudwatch").describe_alarms(AlarmNames=alarms)
+    topic = deployment.output("AlarmTopicArn")
+    pages = deployment.client("cloudwatch").get_paginator("describe_alarms")
     watched = {
         alarm["AlarmName"]: [dimension["Value"] for dimension in alarm.get("Dimensions", ())]
-        for alarm in answer["MetricAlarms"]
+        for page in pages.paginate(ActionPrefix=topic)
+        for alarm in page["MetricAlarms"]
+        if topic in alarm.get("AlarmActions", ())
     }
-    for alarm in alarms:
-        if watched.get(alarm) != [mapping]:
-            raise OperationError(f"The alarm {alarm} does not watch the mapping {mapping}.")
+    for name in MAPPING_ALARMS:
+        alarms = [alarm for alarm in watched if alarm.endswith(f"-{package}-{name}")]
+        if [watched[alarm] for alarm in alarms] != [[mapping]]:
+            raise OperationError(
+                f"The alarm {package}-{name} does not watch the mapping {mapping}."
+            )
     _say(f"the stream of {table} goes to {package}, and alarms watch that")
 
 
