@@ -239,12 +239,14 @@ class Sessions(Construct):
 
         sessions.grant_read_directly(backend_role)
         """
-        return iam.Grant.add_to_principal(
+        grant = iam.Grant.add_to_principal(
             grantee=grantee,
             actions=["dynamodb:GetItem"],
             resource_arns=[self.sessions_table.table_arn],
             scope=self,
         )
+        grant.assert_success()
+        return grant
 
 
 def _allow(role: iam.Role, resource: str, *actions: str) -> None:
