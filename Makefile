@@ -63,18 +63,29 @@ coverage: setup .venv-dynamodb/.ready ## Measure the covered branches of functio
 	  tests/unit tests/functional tests/console tests/client $(SLOW:%=--ignore=%)
 	@.venv/bin/coverage report
 
-wheels: setup ## Build the client's wheel and source distribution into dist/, reproducibly
+wheels: setup ## Build the client and the construct as distributions into dist/, reproducibly
 	@rm -rf dist
-	@.venv/bin/uv build --quiet --offline --no-build-isolation --python .venv --out-dir dist .
+	@.venv/bin/python -m deploy.wheel
+	@for project in . infra; do \
+	  .venv/bin/uv build --quiet --offline --no-build-isolation --python .venv --out-dir dist \
+	    $$project || exit; \
+	done
 
-test-wheels: wheels ## Test the wheel in clean environments, with the lowest and the newest dependencies
+test-wheels: wheels ## Test the wheels in clean environments, with the lowest and the newest dependencies
 	@for resolution in lowest-direct highest; do \
-	  echo "Testing the wheel with the $$resolution dependencies …"; \
+	  echo "Testing the wheels with the $$resolution dependencies …"; \
 	  .venv/bin/uv venv --quiet --clear --python .venv .local/wheel && \
 	  .venv/bin/uv pip install --quiet --python .local/wheel --resolution $$resolution \
 	    --requirement pyproject.toml --all-extras && \
-	  .venv/bin/uv pip install --quiet --python .local/wheel --no-deps dist/*.whl && \
-	  .local/wheel/bin/python tests/wheels.py || exit 1; \
+	  .venv/bin/uv pip install --quiet --python .local/wheel --no-deps \
+	    dist/serverless_sessions-*.whl && \
+	  .local/wheel/bin/python tests/wheels.py && \
+	  .venv/bin/uv venv --quiet --clear --python .venv .local/wheel && \
+	  .venv/bin/uv pip install --quiet --python .local/wheel --resolution $$resolution \
+	    --requirement infra/pyproject.toml && \
+	  .venv/bin/uv pip install --quiet --python .local/wheel --no-deps \
+	    dist/serverless_sessions_cdk-*.whl && \
+	  .local/wheel/bin/python tests/construct_wheel.py || exit 1; \
 	done
 
 fuzz: setup ## Generate calls from docs/openapi.yaml and check the answers (EXAMPLES=200, SEED=…)

@@ -232,7 +232,7 @@ class Sessions(Construct):
 
         Raises `ValueError` if the API has no such route.
         """
-        return _grants.grant_call(self, grantee, self._api, routes)
+        return _grants.grant_call(grantee, self._api, routes)
 
     def grant_read_directly(self, grantee: iam.IGrantable) -> iam.Grant:
         """Allow to read single sessions from the table, as the client's `DirectReader` does.
@@ -243,7 +243,6 @@ class Sessions(Construct):
             grantee=grantee,
             actions=["dynamodb:GetItem"],
             resource_arns=[self.sessions_table.table_arn],
-            scope=self,
         )
         grant.assert_success()
         return grant

@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
@@ -16,6 +17,7 @@ from deploy import bundle, interpreter
 from deploy.bundle import LAMBDA, THIS_MACHINE, Target
 from deploy.interpreter import find_interpreter
 from serverless_sessions_cdk._python_function import RUNTIME
+from tests.support.template import ROOT
 
 MEGABYTE = 10**6
 
@@ -149,6 +151,15 @@ def test_archive_is_built_once_and_replaces_an_outdated_one(
         assert set(packed.namelist()) == {
             path.relative_to(built).as_posix() for path in built.rglob("*") if path.is_file()
         }
+
+
+def test_distributions_of_a_release_have_the_same_version() -> None:
+    versions = {
+        tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]["version"]
+        for folder in ("", "infra")
+    }
+
+    assert len(versions) == 1
 
 
 def test_bundle_is_built_for_the_runtime_of_the_functions() -> None:

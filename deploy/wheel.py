@@ -1,0 +1,43 @@
+"""`python -m deploy.wheel` adds to infra/ what its distribution has beyond the sources.
+
+These are the bundle of the functions, the same as that of a deployment, and the licences of what is
+in it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from zipfile import ZipFile
+
+from deploy import bundle
+
+ROOT = Path(__file__).parent.parent
+_PROJECT = ROOT / "infra"
+
+
+def main() -> None:
+    if not bundle.LAMBDA.compiler:
+        sys.exit(f"The distribution has byte code; install Python {bundle.LAMBDA.python} for it.")
+    archive = bundle.archive(bundle.LAMBDA)
+    shutil.copyfile(archive, _PROJECT / "serverless_sessions_cdk" / "bundle.zip")
+    licenses = _PROJECT / "licenses"
+    shutil.rmtree(licenses, ignore_errors=True)
+    _copy(ROOT / "LICENSE", licenses / "serverless-sessions")
+    with TemporaryDirectory() as folder, ZipFile(archive) as packed:
+        packed.extractall(folder)
+        for metadata in Path(folder).glob("*.dist-info"):
+            package = metadata.name.partition("-")[0]
+            for file in metadata.rglob("LICENSE*"):
+                _copy(file, licenses / package)
+
+
+def _copy(file: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, folder / file.name)
+
+
+if __name__ == "__main__":
+    main()
