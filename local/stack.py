@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -189,24 +190,20 @@ def _deploy(stack: LocalStack) -> None:
             *("--tags", f"ms-custom-id={_API_ID}"),
         )
         stack.outputs_file.write_text(json.dumps(outputs))
-    outputs = stack.outputs
-    for bucket in ("FailedEventsBucket", "UndeliveredEventsBucket", "FailedTimersBucket"):
-        if bucket in outputs:
-            _allow_plain_http(stack, outputs[bucket])
-    if stack.ttl:
-        _enable_ttl(stack)
+    complete(stack, outputs)
 
 
-def _enable_ttl(stack: LocalStack) -> None:
-    """Enable the TTL of the tables, which MiniStack's CloudFormation ignores.
+def complete(stack: LocalStack, outputs: Mapping[str, str]) -> None:
+    """Do what MiniStack's CloudFormation does not, for all services that have these outputs.
 
-    tests/infra check it in the template.
+    It ignores the TTL of a table, which tests/infra check in the template.
     """
-    outputs = stack.outputs
-    for table in ("SessionsTableName", "AuditTableName", "TimersTableName"):
-        if table in outputs:
+    for name, value in outputs.items():
+        if re.search("(FailedEvents|UndeliveredEvents|FailedTimers)Bucket", name):
+            _allow_plain_http(stack, value)
+        if stack.ttl and re.search("(Sessions|Audit|Timers)TableName", name):
             stack.client("dynamodb").update_time_to_live(
-                TableName=outputs[table],
+                TableName=value,
                 TimeToLiveSpecification={"Enabled": True, "AttributeName": "ExpirationTime"},
             )
 
