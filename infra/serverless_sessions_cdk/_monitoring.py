@@ -134,7 +134,7 @@ class Monitoring(Construct):
         self._alarm(
             "url-fails",
             "At least 5 calls of the function URL a minute get a 5xx answer.",
-            metrics.function_metric(function, "Url5xxCount").with_(period=Duration.minutes(1)),
+            _metrics.function_metric(function, "Url5xxCount").with_(period=Duration.minutes(1)),
             at_least=5,
             periods=5,
             breaching=3,
@@ -143,7 +143,7 @@ class Monitoring(Construct):
         self._alarm(
             "url-slow",
             "Calls of the function URL take 1 s or more on average.",
-            metrics.function_metric(function, "UrlRequestLatency", Stats.AVERAGE),
+            _metrics.function_metric(function, "UrlRequestLatency", Stats.AVERAGE),
             at_least=1000,
             periods=3,
         )

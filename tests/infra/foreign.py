@@ -37,7 +37,7 @@ class Shop(Stack):
         self.customers = Sessions(
             self,
             "Customers",
-            settings=Settings(event_bus=bus.event_bus_arn, prompt_expiry=True),
+            settings=Settings(event_bus=bus.event_bus_arn, function_url=True, prompt_expiry=True),
         )
         self.admins = Sessions(self, "Admins")
 

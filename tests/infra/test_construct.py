@@ -88,6 +88,8 @@ def test_names_of_outputs_begin_with_the_path_of_the_construct() -> None:
     assert outputs - admins == {name.replace("Admins", "Customers", 1) for name in admins} | {
         f"Customers{name}"
         for name in (
+            "FunctionUrl",
+            "ApiFunctionArn",
             "EventsFunctionArn",
             "UndeliveredEventsBucket",
             "TimersTableName",
