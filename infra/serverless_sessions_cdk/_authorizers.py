@@ -20,12 +20,15 @@ Header: TypeAlias = Literal["Authorization", "Cookie"]
 
 @jsii.implements(apigw.IHttpRouteAuthorizer)
 class HttpAuthorizer:
-    """The authorizer of any number of HTTP APIs, with one resource for each of them."""
+    """The authorizer of any number of HTTP APIs, with one resource for each of them.
+
+    API Gateway allows ten authorizers of an API, so routes with the same arguments share one.
+    """
 
     def __init__(
         self, service: Construct, function: lambda_.IFunction, *, header: Header, cache: Duration
     ) -> None:
-        self._id = _id(service, header)
+        self._id = _id(service, header, cache)
         self._function = function
         self._source = f"$request.header.{header}"
         self._cache = cache
@@ -82,8 +85,8 @@ def rest_authorizer(
     header: Header,
     cache: Duration,
 ) -> apigateway.RequestAuthorizer:
-    """Return the authorizer of `api`, which is created only once."""
-    id = _id(service, header)
+    """Return the authorizer of `api`, which is created only once for these arguments."""
+    id = _id(service, header, cache)
     if authorizer := api.node.try_find_child(id):
         assert isinstance(authorizer, apigateway.RequestAuthorizer)  # noqa: S101
         return authorizer
@@ -98,8 +101,9 @@ def rest_authorizer(
     )
 
 
-def _id(service: Construct, header: Header) -> str:
-    return f"{Names.unique_id(service)}{header}"
+def _id(service: Construct, header: Header, cache: Duration | None = None) -> str:
+    seconds = f"{cache.to_seconds():.0f}" if cache else ""
+    return f"{Names.unique_id(service)}{header}{seconds}"
 
 
 def _uri(function: lambda_.IFunction) -> str:

@@ -17,6 +17,7 @@ from serverless_sessions_cdk._api import ROUTES, Api
 
 
 def grant_call(grantee: iam.IGrantable, api: Api, routes: Sequence[str]) -> iam.Grant:
+    """Allow calls of `routes`, or of all routes if there are none."""
     if unknown := [route for route in routes if route not in ROUTES]:
         raise ValueError(
             f"The API has no route '{unknown[0]}'; it has {', '.join(sorted(ROUTES))}."

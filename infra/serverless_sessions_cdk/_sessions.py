@@ -204,9 +204,11 @@ class Sessions(Construct):
         header: Header = "Authorization",
         cache: Duration = _NO_CACHE,
     ) -> apigateway.RequestAuthorizer:
-        """Return an authorizer for the methods of a REST API. `http_authorizer` has the arguments.
+        """Return an authorizer for the methods of a REST API.
 
-        orders.add_method("GET", integration, authorizer=sessions.rest_authorizer(api))
+            orders.add_method("GET", integration, authorizer=sessions.rest_authorizer(api))
+
+        `header` and `cache` are those of `http_authorizer`.
         """
         return _authorizers.rest_authorizer(
             self, api, self.authorizer_function, header=header, cache=cache
@@ -219,8 +221,8 @@ class Sessions(Construct):
                 authorizer=sessions.web_socket_authorizer(header="Cookie"), integration=…
             )
 
-        Browsers can send no `Authorization` header here. A page of another site can open a
-        WebSocket, so let the cookie have `SameSite`. A connection outlives its session.
+        Browsers cannot send an `Authorization` header here. Pages of other sites can open a
+        WebSocket, so the cookie needs `SameSite`. A connection stays open when its session ends.
         """
         return WebSocketAuthorizer(self, self.authorizer_function, header=header)
 
@@ -237,7 +239,9 @@ class Sessions(Construct):
     def grant_read_directly(self, grantee: iam.IGrantable) -> iam.Grant:
         """Allow to read single sessions from the table, as the client's `DirectReader` does.
 
-        sessions.grant_read_directly(backend_role)
+            sessions.grant_read_directly(backend_role)
+
+        The reader also has to call the API, for what it cannot decide.
         """
         grant = iam.Grant.add_to_principal(
             grantee=grantee,

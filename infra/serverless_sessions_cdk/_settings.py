@@ -115,9 +115,11 @@ class Settings:
 
     @classmethod
     def from_context(cls, values: Mapping[str, Any]) -> Settings:
-        """Return settings from JSON, such as the context of `cdk.json`.
+        """Return settings from JSON, such as a value in the context of `cdk.json`.
 
-        Settings.from_context(self.node.get_context("sessions"))
+            Settings.from_context(self.node.get_context("sessions"))
+
+        Raises a `ValueError` that names the first wrong setting.
         """
         for name in values.keys() - {field.name for field in fields(cls)}:
             raise ValueError(f"The setting '{name}' is unknown.")

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_cdk import Stack
+from aws_cdk import Duration, Stack
+from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_apigatewayv2 as apigw
 from aws_cdk import aws_iam as iam
+from aws_cdk.assertions import Template
+from aws_cdk.aws_apigatewayv2_integrations import HttpUrlIntegration
 
 from serverless_sessions_cdk import Sessions, SessionsStack
 from tests.infra import foreign
@@ -201,6 +205,30 @@ def test_grant_to_nobody_in_particular_fails() -> None:
         sessions.grant_call(iam.AccountPrincipal("111122223333"))
     with pytest.raises(RuntimeError, match="could not be added"):
         sessions.grant_read_directly(iam.AccountPrincipal("111122223333"))
+
+
+def test_authorizers_with_different_caches_are_different() -> None:
+    """A route that needs the truth must not get answers that another route keeps."""
+    stack = Stack(app_without_bundle({}), "Shop")
+    sessions = Sessions(stack, "Sessions")
+    http, rest = apigw.HttpApi(stack, "Http"), apigateway.RestApi(stack, "Rest")
+    for path, cache in (("orders", 60), ("payments", 0), ("refunds", 0)):
+        http.add_routes(
+            path=f"/{path}",
+            integration=HttpUrlIntegration("Site", "https://example.com"),
+            authorizer=sessions.http_authorizer(cache=Duration.seconds(cache)),
+        )
+        rest.root.add_resource(path).add_method(
+            "GET", authorizer=sessions.rest_authorizer(rest, cache=Duration.seconds(cache))
+        )
+    template = Template.from_stack(stack)
+
+    for kind in ("AWS::ApiGatewayV2::Authorizer", "AWS::ApiGateway::Authorizer"):
+        authorizers = template.find_resources(kind).values()
+        caches = [
+            resource["Properties"]["AuthorizerResultTtlInSeconds"] for resource in authorizers
+        ]
+        assert sorted(caches) == [0, 60], kind
 
 
 def test_every_api_has_one_authorizer_for_a_service() -> None:
