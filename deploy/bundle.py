@@ -120,9 +120,12 @@ def install(folder: Path, target: Target, *arguments: str) -> None:
         check=True,
     )
     # A bundle does not need uv's lock file. It does not need the packages' commands either, and
-    # they contain the path of this machine's Python.
+    # they contain the path of this machine's Python, of which their record has a hash.
     (folder / ".lock").unlink(missing_ok=True)
     shutil.rmtree(folder / "bin", ignore_errors=True)
+    for record in folder.glob("*.dist-info/RECORD"):
+        lines = record.read_text().splitlines(keepends=True)
+        record.write_text("".join(line for line in lines if not line.startswith("bin/")))
 
 
 def compile_sources(folder: Path, compiler: Interpreter) -> None:

@@ -90,6 +90,14 @@ def test_no_file_contains_a_path_of_this_machine(built: Path) -> None:
             assert str(Path(sys.prefix)).encode() not in content
 
 
+def test_records_of_packages_name_no_command(built: Path) -> None:
+    """They would have a hash of it, and it contains this machine's paths."""
+    records = [record.read_text() for record in built.glob("*.dist-info/RECORD")]
+
+    assert len(records) == 4
+    assert not [line for record in records for line in record.splitlines() if "bin/" in line]
+
+
 def test_two_builds_are_the_same(built: Path, target: Target, tmp_path: Path) -> None:
     bundle.build(tmp_path, target)
 
