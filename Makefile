@@ -164,7 +164,7 @@ lock: setup ## Compile the dependencies of pyproject.toml into requirements/
 	  --constraint requirements/frameworks.txt -o requirements/frameworks-sdists.txt
 
 clean: ## Remove environments, caches and build output
-	rm -rf dist .cache .venv .venv-local .venv-dynamodb .venv-browser .venv-bench .venv-docs .venv-frameworks .local node_modules bench/stores/node_modules website/node_modules docs/api-reference.html docs/redoc.standalone.js cdk.out .mypy_cache .pytest_cache .ruff_cache
+	rm -rf dist infra/licenses infra/serverless_sessions_cdk/bundle.zip .cache .venv .venv-local .venv-dynamodb .venv-browser .venv-bench .venv-docs .venv-frameworks .local node_modules bench/stores/node_modules website/node_modules docs/api-reference.html docs/redoc.standalone.js cdk.out .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -exec rm -rf {} +
 
 setup: .venv/.client .venv-local/.ready node_modules/.ready
