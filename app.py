@@ -11,12 +11,13 @@ from serverless_sessions_cdk import SessionsStack
 
 app = App()
 stage = app.node.try_get_context("stage") or "dev"
-if not app.node.try_get_context(bundle.CONTEXT):
-    app.node.set_context(bundle.CONTEXT, str(bundle.archive(bundle.LAMBDA)))
 try:
     settings = settings_of(stage, app.node.get_all_context())
 except ValueError as error:
     sys.exit(str(error))
+# The local stack runs a bundle of its own, and names it.
+if not app.node.try_get_context(bundle.CONTEXT):
+    app.node.set_context(bundle.CONTEXT, str(bundle.archive(bundle.LAMBDA)))
 SessionsStack(app, f"Sessions-{stage}", settings=settings)
 Tags.of(app).add("stage", stage)
 Validations.of(app).add_plugins(AwsSolutionsChecks(app), ServerlessChecks(app))
