@@ -1,13 +1,13 @@
 """`python -m deploy.wheel` adds to infra/ what its distribution has beyond the sources.
 
 These are the bundle of the functions, the same as that of a deployment, and the licences of what is
-in it.
+in it. Without an interpreter of the runtime's version, the bundle has no byte code. A release needs
+one.
 """
 
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
@@ -19,8 +19,6 @@ _PROJECT = ROOT / "infra"
 
 
 def main() -> None:
-    if not bundle.LAMBDA.compiler:
-        sys.exit(f"The distribution has byte code; install Python {bundle.LAMBDA.python} for it.")
     archive = bundle.archive(bundle.LAMBDA)
     shutil.copyfile(archive, _PROJECT / "serverless_sessions_cdk" / "bundle.zip")
     licenses = _PROJECT / "licenses"

@@ -76,7 +76,10 @@ def synthesize(folder: Path) -> float:
 
 
 def check_code(assets: Path, resources: dict[str, Any]) -> None:
-    """All functions have the one bundle, with a handler for each and with byte code."""
+    """All functions have the one bundle, with a handler for each.
+
+    It has byte code if a Python of the runtime's version was there to compile it.
+    """
     functions = [
         resource["Properties"]
         for resource in resources.values()
@@ -93,7 +96,8 @@ def check_code(assets: Path, resources: dict[str, Any]) -> None:
         assert f"{module}.py" in names
         tag = function["Runtime"].replace("python", "cpython-").replace(".", "")
         package, _, name = module.rpartition("/")
-        assert f"{package}/__pycache__/{name}.{tag}.pyc" in names
+        byte_code = f"{package}/__pycache__/{name}.{tag}.pyc"
+        assert byte_code in names or not any(name.endswith(".pyc") for name in names)
         assert function["Architectures"] == ["arm64"]
     assert any(name.endswith("aarch64-linux-gnu.so") for name in names)
 
