@@ -479,6 +479,32 @@ def deployed(more_outputs: Mapping[str, str] = {}, **answers: Any) -> Aws:
     return Aws(**{**as_it_should_be, **answers})
 
 
+def stack_with(*outputs: str) -> Aws:
+    listed = [{"OutputKey": name, "OutputValue": f"value of {name}"} for name in outputs]
+    return Aws(DescribeStacks={"Stacks": [{"Outputs": listed}]})
+
+
+def test_service_at_the_top_of_a_stack_is_called_default() -> None:
+    """Its outputs have no prefix, so those of the others must not be mistaken for its own."""
+    outputs = "FailedEventsBucket", "ApiUrl", "AFailedEventsBucket0123ABCD", "AApiUrl0123ABCD"
+    account = stack_with(*outputs).account
+
+    assert Deployment(account, "Shop", "Default").output("ApiUrl") == "value of ApiUrl"
+    assert Deployment(account, "Shop", "A").output("ApiUrl") == "value of AApiUrl0123ABCD"
+    with pytest.raises(
+        OperationError, match="Shop has several services: A, Default. Use --service"
+    ):
+        Deployment(account, "Shop")
+
+
+def test_services_with_the_same_letters_cannot_be_told_apart() -> None:
+    """The constructs are A-B and AB. A command for one of them must not reach the other."""
+    account = stack_with("ABFailedEventsBucket0123ABCD", "ABFailedEventsBucket4567ABCD").account
+
+    with pytest.raises(OperationError, match="Shop has several services AB; rename one."):
+        Deployment(account, "Shop", "A-B")
+
+
 def mappings(state: str, stream: str = STREAM) -> dict[str, Any]:
     return {"EventSourceMappings": [{"UUID": "m1", "EventSourceArn": stream, "State": state}]}
 
