@@ -38,9 +38,9 @@ VERIFY, CREATE = "POST /sessions/verify", "POST /sessions"
 def guide_settings() -> dict[str, Any]:
     """Return the settings that docs/integrating/django.md recommends."""
     page = (ROOT / "docs/integrating/django.md").read_text()
-    [snippet] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    first, *_ = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
-    snippet = re.sub(r"os\.environ\[.*?\]", '""', snippet)
+    snippet = re.sub(r"os\.environ\[.*?\]", '""', first)
     exec(compile(snippet, "docs/integrating/django.md", "exec"), names)  # noqa: S102
     return {name: value for name, value in names.items() if name.isupper()}
 

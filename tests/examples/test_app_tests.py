@@ -1,4 +1,4 @@
-"""Runs the tests of the example apps and those in docs/integrating/, as a developer does."""
+"""Runs the tests of the example apps and of docs/integrating/, and the README's first snippet."""
 
 from __future__ import annotations
 
@@ -51,18 +51,35 @@ _DJANGO = """
 """
 
 
+def without_aws() -> dict[str, str]:
+    """Return an environment without the settings of AWS and of this run of pytest."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PYTEST_"))}
+    return own | {"PYTHONPATH": str(ROOT / "client"), "AWS_PROFILE": "absent"}
+
+
 def run_tests(folder: Path, *options: str) -> str:
     """Run pytest in a folder, without the settings of this repository and of AWS."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PYTEST_"))}
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "--rootdir", folder, *options, folder],
         cwd=folder,
-        env=environment | {"PYTHONPATH": str(ROOT / "client"), "AWS_PROFILE": "absent"},
+        env=without_aws(),
         capture_output=True,
         text=True,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
+
+
+def test_first_snippet_of_the_readme() -> None:
+    snippet, *_ = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", snippet], env=without_aws(), capture_output=True, text=True
+    )
+    assert run.stderr == ""
+    assert run.stdout.splitlines() == ["lin", "None", "created None", "expired idle"]
+    assert re.findall("# (.*)", snippet) == ["lin", "None", "created None, then expired idle"]
 
 
 def snippets(page: str) -> str:
