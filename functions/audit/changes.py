@@ -19,14 +19,17 @@ from audit.images import (
     number,
     text,
 )
-from sessions.dynamodb import Item
+from sessions.authentication import AUTHENTICATION_ATTRIBUTES, has_previous, methods_attribute
+from sessions.dynamodb import Attribute, Item
 from sessions.lifetime import is_live
 from sessions.lifetime import seconds as time_in
 from sessions.limits import (
     MAX_GRACE_SECONDS,
     MAX_LAST_USER_AGENT,
     MAX_LIFETIME_SECONDS,
+    MAX_METHODS,
     MAX_USER_AGENT,
+    METHOD,
     REASON,
     SESSION_ID,
     USER_ID,
@@ -34,7 +37,7 @@ from sessions.limits import (
 )
 from sessions.table import TOKEN_ATTRIBUTES
 
-# The attributes that a creation writes, besides the optional `UserId` and `Client`.
+# The attributes that every creation writes.
 _CREATED = {
     "SessionId",
     "ExpirationTime",
@@ -50,8 +53,9 @@ _CREATED = {
     "Actor",
     "RequestId",
 }
+_CREATED_OPTIONALLY = {"UserId", "Client", "AuthenticatedAt", "Methods", "Impersonator"}
 # The attributes that a write may change, besides `Actor` and `RequestId`.
-_ROTATED = set(TOKEN_ATTRIBUTES)
+_ROTATED = {*TOKEN_ATTRIBUTES, *AUTHENTICATION_ATTRIBUTES}
 _REMOVED_BY_REVOCATION = {"Data", "Client", "LastClient"} | _ROTATED
 _REVOKED = {"ExpirationTime", "RevokedAt", "RevokedReason"} | _REMOVED_BY_REVOCATION
 _UPDATED = {"Data", "Version"}
@@ -107,11 +111,12 @@ def _creation(new: Item, recorded_at: int) -> Facts:
     at, window = _integer(new, "CreatedAt"), _integer(new, "TtlSeconds")
     expires_at, end = _integer(new, "ExpirationTime"), _integer(new, "AbsoluteExpirationTime")
     _require(
-        new.keys() - {"UserId", "Client"} == _CREATED
+        new.keys() - _CREATED_OPTIONALLY == _CREATED
         and SESSION_ID.fullmatch(new["SessionId"].get("S", ""))
         and new["SessionId"] != {"S": UNKNOWN_SESSION}
         and ("UserId" not in new or USER_ID.fullmatch(new["UserId"].get("S", "")))
         and ("Client" not in new or is_client(new["Client"], MAX_USER_AGENT))
+        and _names_who_acts(new)
         and is_json(new["Data"])
         and "M" in new["Data"]
         and _names_its_writer(new)
@@ -169,10 +174,28 @@ def _rotation(old: Item, new: Item, changed: set[str], recorded_at: int, not_bef
     # Either the newest token was presented, which is allowed during a grace period too. Or the
     # newest token was lost on its way, and the holder of the former one gets a replacement.
     was_lost = "PreviousTokenGrace" in old and time_in(old, "PreviousTokenUntil") <= at
+    by_newest = shift == (newest, former or newest)
+    _require(by_newest or (former and was_lost and shift == (former, newest)))
+    return _proof(old, new, at, by_newest=by_newest)
+
+
+def _proof(old: Item, new: Item, at: int, *, by_newest: bool) -> Facts:
+    """Accepts what a plain rotation or a step-up by the presented token leaves of the proofs."""
+    after = tuple(new.get(name) for name in AUTHENTICATION_ATTRIBUTES)
+    shown = old.get("AuthenticatedAt"), old.get("Methods")
+    if not by_newest and has_previous(old):
+        shown = old["PreviousAuthenticatedAt"], old["PreviousMethods"]
+    if after == (*shown, None, None):
+        return {"type": "rotated"}
+    # A session may have been created before these attributes existed.
+    previous = shown[0] or old["CreatedAt"], shown[1] or methods_attribute([])
     _require(
-        shift == (newest, former or newest) or (former and was_lost and shift == (former, newest))
+        "UserId" in new
+        and "Impersonator" not in new
+        and after == ({"N": str(at)}, new.get("Methods"), *previous)
+        and _are_methods(new.get("Methods", {}))
     )
-    return {"type": "rotated"}
+    return {"type": "authenticated", "methods": [name["S"] for name in new["Methods"]["L"]]}
 
 
 def _update(old: Item, new: Item, changed: set[str], recorded_at: int, not_before: int) -> Facts:
@@ -238,6 +261,36 @@ def _renewal(old: Item, new: Item, changed: set[str], recorded_at: int, not_befo
 def _require(condition: object) -> None:
     if not condition:
         raise _NotByApi
+
+
+def _names_who_acts(new: Item) -> bool:
+    """Whether a new session names its impersonator, or else when and how its user proved who they
+    are. An earlier version of the service did not write the latter.
+    """
+    proof = new.keys() & {"AuthenticatedAt", "Methods"}
+    if "Impersonator" in new:
+        named = members(new, "Impersonator")
+        agent, reason = (named.get(name, {}).get("S", "") for name in ("id", "reason"))
+        return bool(
+            "UserId" in new
+            and not proof
+            and len(named) == 2
+            and USER_ID.fullmatch(agent)
+            and REASON.fullmatch(reason)
+        )
+    if not proof:
+        return True
+    age = _integer(new, "CreatedAt") - _integer(new, "AuthenticatedAt")
+    return (
+        "UserId" in new
+        and 0 <= age <= MAX_LIFETIME_SECONDS
+        and _are_methods(new.get("Methods", {}))
+    )
+
+
+def _are_methods(attribute: Attribute) -> bool:
+    names = [member.get("S", "") for member in attribute.get("L", [{}])]
+    return len(names) == len(set(names)) <= MAX_METHODS and all(map(METHOD.fullmatch, names))
 
 
 def _require_live(old: Item, at: int, not_before: int) -> None:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from audit.changes import creation, modification
 from audit.event import UNKNOWN_SESSION, AuditEvent, event_id
-from audit.images import key, text
+from audit.images import impersonator, key, text
 from sessions.dynamodb import Item, fits_key
 from sessions.lifetime import expiry
 from sessions.lifetime import seconds as time_in
@@ -160,6 +160,9 @@ def _read(record: Mapping[str, Any], not_before: int, enforced_since: int) -> Au
             raise ValueError("unknown event name")
     # Only the API's own writes have a reliable `Actor` and `RequestId`.
     trusted = {} if facts["type"] in _WITHOUT_ACTOR else new
+    # As with the `UserId`, a change that removes the impersonator still names them.
+    if agent := impersonator(new) or impersonator(old):
+        facts["impersonator"] = agent if facts["type"] == "created" else {"id": agent["id"]}
     return AuditEvent(
         event_id=event_id(seconds, sequence_number),
         session_id=session_id,

@@ -32,6 +32,8 @@ class AuditEvent(Struct, frozen=True):
     expires_at: int | UnsetType = UNSET
     expired_at: int | UnsetType = UNSET
     ttl_lag_seconds: int | UnsetType = UNSET
+    methods: list[str] | UnsetType = UNSET
+    impersonator: dict[str, str] | UnsetType = UNSET
 
 
 def event_id(seconds: int, sequence_number: str) -> str:

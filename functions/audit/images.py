@@ -95,6 +95,13 @@ def members(image: Item, name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def impersonator(image: Item) -> dict[str, str]:
+    """Return the `id` of who acts as the user, and the `reason`, or {} if the item names nobody."""
+    named = members(image, "Impersonator")
+    agent, reason = text(named, "id"), text(named, "reason")
+    return {"id": agent} | ({"reason": reason} if reason else {}) if agent else {}
+
+
 def changed_names(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sorted names whose values differ, as the field `changed` of an event.
 

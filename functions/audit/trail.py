@@ -216,6 +216,8 @@ def _to_item(event: AuditEvent, expiration_time: int) -> Item:
             item[name] = {"N": str(value)}
         elif kind is list:
             item[name] = {"L": [{"S": text} for text in value]}
+        elif kind is dict:
+            item[name] = {"M": {member: {"S": text} for member, text in value.items()}}
     return item
 
 
@@ -230,4 +232,6 @@ def from_item(item: Item) -> AuditEvent:
                 facts[field] = int(number)
             case {"L": names}:
                 facts[field] = [text["S"] for text in names]
+            case {"M": members}:
+                facts[field] = {member: text["S"] for member, text in members.items()}
     return AuditEvent(**facts)

@@ -56,6 +56,7 @@ limits = Limits(
     default_ttl_seconds=int(os.environ["DEFAULT_TTL_SECONDS"]),
     default_absolute_ttl_seconds=int(os.environ["DEFAULT_ABSOLUTE_TTL_SECONDS"]),
     max_absolute_ttl_seconds=int(os.environ["MAX_ABSOLUTE_TTL_SECONDS"]),
+    max_impersonation_seconds=int(os.environ["MAX_IMPERSONATION_SECONDS"]),
     max_data_bytes=int(os.environ["MAX_DATA_BYTES"]),
 )
 renewal_fraction = float(os.environ["RENEWAL_FRACTION"])
@@ -87,6 +88,11 @@ def create_session() -> Response[str]:
         client=msgspec.to_builtins(body.client),
         ttl_seconds=body.ttl_seconds,
         absolute_ttl_seconds=body.absolute_ttl_seconds,
+        authenticated_at=body.authenticated_at,
+        methods=None if body.methods is UNSET else body.methods,
+        impersonator=(
+            None if body.impersonator is UNSET else msgspec.structs.asdict(body.impersonator)
+        ),
         limits=limits,
         now=clock.now(),
     )
@@ -178,12 +184,29 @@ def renew_session(session_id: str) -> Response[str]:
 def rotate_token(session_id: str) -> Response[str]:
     read_query(app.current_event, requests.NoParameters)
     body = read_body(app.current_event, requests.RotateToken, optional=True)
+    return _rotate(session_id, body, methods=None)
+
+
+@app.post("/sessions/<session_id>/authenticate")
+def authenticate(session_id: str) -> Response[str]:
+    read_query(app.current_event, requests.NoParameters)
+    body = read_body(app.current_event, requests.Authenticate)
+    return _rotate(session_id, body, methods=body.methods)
+
+
+def _rotate(
+    session_id: str, body: requests.RotateToken, *, methods: list[str] | None
+) -> Response[str]:
     presented = _presented_token(_checked_id(session_id), body)
     fresh = presented.successor() if presented else Token.issue(session_id)
     token, hashes = _secret(fresh, body)
     grace = default_grace_seconds if body.grace_seconds is UNSET else body.grace_seconds
     rotation = Rotation(
-        hashes, presented, grace_seconds=grace, retired_seconds=default_grace_seconds
+        hashes,
+        presented,
+        grace_seconds=grace,
+        retired_seconds=default_grace_seconds,
+        methods=methods,
     )
     session = sessions.rotate(session_id, rotation, by=_writer())
     return _answer(200, _with_token(session, token), _etag(session))

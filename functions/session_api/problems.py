@@ -52,6 +52,12 @@ _IN_GRACE = Kind(
 _NOT_ANONYMOUS = Kind(
     409, "Conflict", "not_anonymous", "Only an anonymous session can be given a last window."
 )
+_ANONYMOUS = Kind(
+    409, "Conflict", "anonymous", "The session has no user who could prove who they are."
+)
+_IMPERSONATED = Kind(
+    409, "Conflict", "impersonated", "Somebody else acts as the user of this session."
+)
 _SESSION_EXISTS = Kind(
     409,
     "Conflict",
@@ -59,7 +65,7 @@ _SESSION_EXISTS = Kind(
     "There is or was a session with this id that this token_sha256 does not prove.",
 )
 _SUPERSEDED = Kind(
-    409, "Conflict", "token_superseded", "A later rotation has taken the place of this token."
+    409, "Conflict", "token_superseded", "Another rotation has used or replaced this token."
 )
 _NO_TOKEN = Kind(409, "Conflict", "no_token", "The session has no token to rotate.")
 _MISMATCH = Kind(
@@ -81,6 +87,8 @@ _KINDS: dict[type[Exception], Kind] = {
     errors.SessionExists: _SESSION_EXISTS,
     errors.RotationInGrace: _IN_GRACE,
     errors.NotAnonymous: _NOT_ANONYMOUS,
+    errors.IsAnonymous: _ANONYMOUS,
+    errors.Impersonated: _IMPERSONATED,
     errors.TokenSuperseded: _SUPERSEDED,
     errors.NoToken: _NO_TOKEN,
     errors.VersionMismatch: _MISMATCH,

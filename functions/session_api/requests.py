@@ -27,9 +27,11 @@ from sessions.document import read_number
 from sessions.errors import InvalidField, member
 from sessions.limits import (
     MAX_GRACE_SECONDS,
+    MAX_METHODS,
     MAX_SECONDS,
     MAX_SESSIONS,
     MAX_USER_AGENT,
+    METHOD,
     OWN_REASONS,
     REASON,
     SESSION_ID,
@@ -57,6 +59,15 @@ class Client(Struct, frozen=True, forbid_unknown_fields=True):
                 ipaddress.ip_address(self.ip)
             except ValueError:
                 raise InvalidField("/client/ip", "an IPv4 or IPv6 address") from None
+
+
+class Impersonator(Struct, forbid_unknown_fields=True):
+    id: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        check_user_id(self.id, "/impersonator/id")
+        _check_reason(self.reason, "/impersonator/reason")
 
 
 _HASH = re.compile("[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")  # 32 bytes: the last 2 bits are zero
@@ -92,11 +103,20 @@ class CreateSession(HashedSecret, kw_only=True):
     data: dict[str, Any] = {}
     client: Client = Client()
     max_sessions: Annotated[int, Meta(ge=1, le=MAX_SESSIONS)] | UnsetType = UNSET
+    methods: list[str] | UnsetType = UNSET
+    authenticated_at: int | UnsetType = UNSET
+    impersonator: Impersonator | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_sessions is not UNSET and self.user_id is None:
-            raise InvalidField("/max_sessions", "requires user_id")
+        for name in ("max_sessions", "methods", "authenticated_at", "impersonator"):
+            if getattr(self, name) is not UNSET and self.user_id is None:
+                raise InvalidField(f"/{name}", "requires user_id")
+        for name in ("methods", "authenticated_at"):
+            if getattr(self, name) is not UNSET and self.impersonator is not UNSET:
+                raise InvalidField(f"/{name}", "not allowed with impersonator")
+        if self.methods is not UNSET:
+            _check_methods(self.methods)
         if len({self.session_id is UNSET, *_missing(self)}) > 1:
             raise InvalidField("", "all or none of session_id, family_sha256, token_sha256")
         if self.session_id is not UNSET and not SESSION_ID.fullmatch(self.session_id):
@@ -150,6 +170,14 @@ class RotateToken(HashedSecret, kw_only=True):
             raise InvalidField(
                 "", "both or neither of family_sha256 and token_sha256, if token is absent"
             )
+
+
+class Authenticate(RotateToken, kw_only=True):
+    methods: list[str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_methods(self.methods)
 
 
 class RevokeSession(Struct, forbid_unknown_fields=True):
@@ -207,10 +235,16 @@ class ReadEvents(Struct, forbid_unknown_fields=True):
             raise InvalidField("/since", "must not be later than until")
 
 
-def _check_reason(reason: str) -> None:
+def _check_reason(reason: str, pointer: str = "/reason") -> None:
     if not REASON.fullmatch(reason) or reason in OWN_REASONS:
+        raise InvalidField(pointer, f"1 to 64 of a-z 0-9 _ . -, and not {' or '.join(OWN_REASONS)}")
+
+
+def _check_methods(methods: list[str]) -> None:
+    are_names = all(METHOD.fullmatch(method) for method in methods)
+    if len(methods) > MAX_METHODS or len(set(methods)) < len(methods) or not are_names:
         raise InvalidField(
-            "/reason", f"1 to 64 of a-z 0-9 _ . -, and not {' or '.join(OWN_REASONS)}"
+            "/methods", f"up to {MAX_METHODS} different names, each 1 to 32 of a-z 0-9 _ . -"
         )
 
 

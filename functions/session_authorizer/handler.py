@@ -16,7 +16,12 @@ from typing import Any
 import clock
 from dynamodb.errors import DynamoDBError
 from session_authorizer.credentials import find_token
-from sessions.dynamodb import Item, connect
+from sessions.authentication import (
+    AUTHENTICATION_ATTRIBUTES,
+    authentication,
+    impersonator,
+)
+from sessions.dynamodb import connect
 from sessions.errors import InvalidToken, SessionsError
 from sessions.lifetime import NUMBERS, seconds
 from sessions.table import TOKEN_ATTRIBUTES, Proof, SessionTable, Writer
@@ -33,7 +38,12 @@ table = SessionTable(
     not_before=int(os.environ["NOT_BEFORE"]),
 )
 # The data is not read, because no answer contains it.
-_ATTRIBUTES = ", ".join(("UserId", "RevokedAt", *NUMBERS, *TOKEN_ATTRIBUTES))
+_ATTRIBUTES = ", ".join(
+    (
+        *("UserId", "Impersonator", "RevokedAt", *NUMBERS),
+        *(*TOKEN_ATTRIBUTES, *AUTHENTICATION_ATTRIBUTES),
+    )
+)
 
 
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -57,17 +67,26 @@ def _session(event: dict[str, Any], by: Writer) -> dict[str, Any] | None:
         return None
     try:
         proof = table.prove(token, attributes=_ATTRIBUTES, by=by)
-        item = _record_first_use(proof, by) if proof.is_first_use else proof.item
+        if proof.is_first_use:
+            proof = _record_first_use(proof, by)
     except InvalidToken:
         return None
+    item = proof.item
     if not ("UserId" in item or authorize_anonymous):
         return None
-    user = {"user_id": item["UserId"]["S"]} if "UserId" in item else {}
-    expires_at = seconds(item, "ExpirationTime")
-    return {"session_id": token.session_id, **user, "expires_at": expires_at}
+    # API Gateway passes on scalars only, and no nulls.
+    session = {"session_id": token.session_id, "expires_at": seconds(item, "ExpirationTime")}
+    if "UserId" in item:
+        session["user_id"] = item["UserId"]["S"]
+    at, methods = authentication(item, former=proof.is_former)
+    if at is not None:
+        session |= {"authenticated_at": at, "methods": " ".join(methods)}
+    if agent := impersonator(item):
+        session["impersonator"] = agent["id"]
+    return session
 
 
-def _record_first_use(proof: Proof, by: Writer) -> Item:
+def _record_first_use(proof: Proof, by: Writer) -> Proof:
     """Record the first use of a token. After a failure, the next use is recorded instead."""
     try:
         return table.record_use(proof, now=clock.now(), by=by)
@@ -76,7 +95,7 @@ def _record_first_use(proof: Proof, by: Writer) -> Item:
     except (SessionsError, DynamoDBError) as failure:
         cause = str(failure) or type(failure).__name__
         logger.warning("first use not marked", extra={"cause": cause})
-        return proof.item
+        return proof
 
 
 def _policy(method_arn: str, session: dict[str, Any] | None) -> dict[str, Any]:

@@ -7,7 +7,9 @@ SessionsError
 ├── SessionExists     another session has or had this id
 ├── RotationInGrace   another request has just rotated the token
 ├── NotAnonymous      the session has a user
-├── TokenSuperseded   a later rotation has replaced this token
+├── IsAnonymous       the session has no user
+├── Impersonated      somebody else acts as the user
+├── TokenSuperseded   another rotation has used or replaced this token
 ├── NoToken           the session has no token to rotate
 ├── VersionMismatch   the data changed since the caller read it
 ├── DocumentTooLarge  the data exceeds the limit of a request or an item
@@ -57,8 +59,16 @@ class NotAnonymous(SessionsError):
     """The session has a user, but only an anonymous session can get a last window."""
 
 
+class IsAnonymous(SessionsError):
+    """The session has no user, so nobody can prove that they are its user."""
+
+
+class Impersonated(SessionsError):
+    """Somebody else acts as the user of the session, and can't prove to be that user."""
+
+
 class TokenSuperseded(SessionsError):
-    """The session once had the caller's secret, but a later rotation has replaced it."""
+    """The session has or had the caller's secret, but another rotation has used or replaced it."""
 
 
 class NoToken(SessionsError):

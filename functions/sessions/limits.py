@@ -13,6 +13,9 @@ REASON = re.compile(r"[a-z0-9_.-]{1,64}")
 OWN_REASONS = ("token_reuse", "session_limit")
 # The largest limit for the sessions of a user. A creation reads as many entries in one request.
 MAX_SESSIONS = 100
+# The name of a way to prove who one is, such as those of RFC 8176: pwd, otp, hwk.
+METHOD = re.compile(r"[a-z0-9_.-]{1,32}")
+MAX_METHODS = 8
 # The longest user agent that a caller may report, and the longest that a session stores for its
 # last client. The shorter one still names the browser and its version. It keeps a session of
 # ordinary size within 1 KB, so that a renewal costs one write unit.

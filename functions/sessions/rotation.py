@@ -3,14 +3,25 @@
 A session has the hashes of three tokens. A rotation shifts them: the newest token becomes the
 former one, and the former one becomes the retired one. `sessions.token.judge` decides which of them
 are valid.
+
+A *step-up* is a rotation that also says that the user has just proved who they are. The former
+token still shows what it showed before (`sessions.authentication`).
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from sessions.authentication import authentication, has_previous, methods_attribute
 from sessions.dynamodb import Item
-from sessions.errors import InvalidToken, NoToken, RotationInGrace, TokenSuperseded
+from sessions.errors import (
+    Impersonated,
+    InvalidToken,
+    IsAnonymous,
+    NoToken,
+    RotationInGrace,
+    TokenSuperseded,
+)
 from sessions.lifetime import seconds
 from sessions.table import Update, unchanged
 from sessions.token import Hashes, Token, Verdict, is_replaced, is_unseen, judge
@@ -23,12 +34,15 @@ class Rotation(NamedTuple):
     rotates by the session's id alone. The former token stays valid until `grace_seconds` after the
     first use of the new one. If `grace_seconds` is 0, the former token is refused at once, and its
     use counts as a theft only after `retired_seconds`.
+
+    `methods` are the methods of a step-up. They are None in a plain rotation.
     """
 
     hashes: Hashes
     presented: Token | None
     grace_seconds: int
     retired_seconds: int
+    methods: list[str] | None = None
 
     def first_try(self, now: int) -> Update:
         """Return the write that succeeds unless another rotation came first."""
@@ -39,7 +53,7 @@ class Rotation(NamedTuple):
                 "RetiredTokenHash = if_not_exists(PreviousTokenHash, TokenHash)",
             ]
         )
-        return shift | self._new_token(now) | self._permission()
+        return shift | self._new_token(now) | self._authentication(None) | self._permission()
 
     def second_try(self, item: Item, now: int, not_before: int) -> Update:
         """Return the write that replaces a newest token that was lost together with its answer.
@@ -47,8 +61,13 @@ class Rotation(NamedTuple):
         `item` is the session after the first try was refused. The answer counts as lost if the
         presented token is the former one, and the newest one has been unseen for longer than the
         grace period. Otherwise another request has just rotated the token: raises
-        `RotationInGrace`.
+        `RotationInGrace`. Raises `IsAnonymous` and `Impersonated` if the session allows no step-up.
         """
+        if self.methods is not None:
+            if "UserId" not in item:
+                raise IsAnonymous
+            if "Impersonator" in item:
+                raise Impersonated
         presented = self.presented
         if presented is None:
             raise RotationInGrace
@@ -61,25 +80,67 @@ class Rotation(NamedTuple):
             conditions=["PreviousTokenHash = :presented"],
             values={":presented": {"B": presented.hashes.secret}},
         )
-        return shift | self._new_token(now) | same_state
+        return shift | self._new_token(now) | self._authentication(item) | same_state
 
-    def was_made(self, item: Item, now: int, not_before: int) -> bool:
-        """Whether the live session in `item` shows that this call has made the rotation before.
+    def earlier_verdict(self, item: Item, now: int, not_before: int) -> Verdict | None:
+        """Return what the new token is by now if this call has made the rotation before, or None.
 
-        Raises `InvalidToken` if the presented token is not valid, `NoToken` if the session has no
-        token, and `TokenSuperseded` if a later rotation has replaced this hash.
+        `item` is a live session. Raises `InvalidToken` if the presented token is not valid,
+        `NoToken` if the session has no token, and `TokenSuperseded` if a later rotation has
+        replaced this hash, or if a rotation of the other kind has used it.
         """
         if "TokenHash" not in item:
             raise NoToken
         # This check comes first because a repeated call may present a token that is no longer
         # valid: the first call has replaced it, and other rotations may have followed.
-        if judge(self.hashes, item, now, not_before).is_valid:
-            return True
+        verdict = judge(self.hashes, item, now, not_before)
+        if verdict.is_valid:
+            if not self.has_effect(item, verdict):
+                raise TokenSuperseded
+            return verdict
         if is_replaced(self.hashes.secret, item):
             raise TokenSuperseded
         if self.presented and not judge(self.presented.hashes, item, now, not_before).is_valid:
             raise InvalidToken
-        return False
+        return None
+
+    def has_effect(self, item: Item, verdict: Verdict) -> bool:
+        """Whether the session in `item`, which has this hash, looks as this call leaves it.
+
+        A step-up and a plain rotation are not taken for each other as long as the token is the
+        newest one. Later, a step-up is recognised by the methods that its token shows.
+        """
+        if verdict is Verdict.NEWEST and has_previous(item) is (self.methods is None):
+            return False
+        _, shown = authentication(item, former=verdict is Verdict.FORMER)
+        return self.methods in (None, shown)
+
+    def _authentication(self, item: Item | None) -> Update:
+        """Return the clauses that keep or put back what the presented token shows.
+
+        `item` is None if that is the newest token. Otherwise it is the session as read, whose
+        former token may show other values than its newest one.
+        """
+        previous = "PreviousAuthenticatedAt", "PreviousMethods"
+        differs = item is not None and has_previous(item)
+        if self.methods is None:
+            back = ["AuthenticatedAt = PreviousAuthenticatedAt", "Methods = PreviousMethods"]
+            return Update(sets=back if differs else [], removes=previous)
+        # A session may have been created before these attributes existed.
+        newest = "if_not_exists(AuthenticatedAt, CreatedAt)", "if_not_exists(Methods, :none)"
+        shown = previous if differs else newest
+        return Update(
+            sets=[
+                "AuthenticatedAt = :now",
+                "Methods = :methods",
+                *(f"{name} = {value}" for name, value in zip(previous, shown, strict=True)),
+            ],
+            conditions=["attribute_exists(UserId)", "attribute_not_exists(Impersonator)"],
+            values={
+                ":methods": methods_attribute(self.methods),
+                **({} if differs else {":none": methods_attribute([])}),
+            },
+        )
 
     def _permission(self) -> Update:
         if self.presented:

@@ -8,11 +8,19 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
+from sessions.authentication import authentication, impersonator, methods_attribute
 from sessions.document import from_attributes, to_attributes
 from sessions.dynamodb import Attribute, Item
 from sessions.errors import InvalidField
 from sessions.lifetime import is_live, seconds
-from sessions.limits import MAX_LAST_USER_AGENT, MAX_USER_AGENT, SESSION_ID, USER_ID
+from sessions.limits import (
+    MAX_LAST_USER_AGENT,
+    MAX_LIFETIME_SECONDS,
+    MAX_USER_AGENT,
+    SESSION_ID,
+    USER_ID,
+    WRITE_SECONDS,
+)
 
 
 def new_session_id() -> str:
@@ -26,6 +34,7 @@ class Limits(Struct, frozen=True):
     default_ttl_seconds: int
     default_absolute_ttl_seconds: int
     max_absolute_ttl_seconds: int
+    max_impersonation_seconds: int
     max_data_bytes: int
 
 
@@ -33,7 +42,9 @@ class Session(Struct, frozen=True):
     """A live session as callers see it. Encoded, it is the JSON of the API.
 
     Times are Unix epoch seconds. `user_id` is None in an anonymous session, and `data` is unset if
-    it was not read, as in lists.
+    it was not read, as in lists. `authenticated_at` and `methods` say when and how the user last
+    proved who they are. Nobody has done so in an anonymous session, nor in one with an
+    `impersonator`, in which somebody else acts as the user: there the time is None.
     """
 
     session_id: str
@@ -46,6 +57,9 @@ class Session(Struct, frozen=True):
     version: int
     client: dict[str, str]
     last_client: dict[str, str]
+    authenticated_at: int | None
+    methods: list[str]
+    impersonator: dict[str, str] | None
     data: dict[str, Any] | UnsetType = UNSET
 
     @classmethod
@@ -58,27 +72,33 @@ class Session(Struct, frozen=True):
         client: dict[str, str],
         ttl_seconds: int | UnsetType,
         absolute_ttl_seconds: int | UnsetType,
+        authenticated_at: int | UnsetType = UNSET,
+        methods: list[str] | None = None,
+        impersonator: dict[str, str] | None = None,
         limits: Limits,
         now: int,
     ) -> Session:
         """Return a new session. Raises `InvalidField`.
 
         `ttl_seconds` defaults to the default window, or to the absolute timeout if that is shorter.
+        `authenticated_at` defaults to `now`. The absolute timeout of an impersonated session has a
+        limit of its own.
         """
         if user_id is not None:
             check_user_id(user_id)
-        absolute = absolute_ttl_seconds
+        most, absolute = limits.max_absolute_ttl_seconds, absolute_ttl_seconds
+        if impersonator:
+            most = min(most, limits.max_impersonation_seconds)
         if absolute is UNSET:
-            absolute = limits.default_absolute_ttl_seconds
-        if not 1 <= absolute <= limits.max_absolute_ttl_seconds:
-            raise InvalidField(
-                "/absolute_ttl_seconds", f"1 to {limits.max_absolute_ttl_seconds} seconds"
-            )
+            absolute = min(limits.default_absolute_ttl_seconds, most)
+        if not 1 <= absolute <= most:
+            raise InvalidField("/absolute_ttl_seconds", f"1 to {most} seconds")
         sliding = ttl_seconds
         if sliding is UNSET:
             sliding = min(limits.default_ttl_seconds, absolute)
         if not 1 <= sliding <= absolute:
             raise InvalidField("/ttl_seconds", f"1 to {absolute} seconds, the absolute timeout")
+        proves_user = user_id is not None and impersonator is None
         return cls(
             session_id=session_id,
             user_id=user_id,
@@ -90,6 +110,9 @@ class Session(Struct, frozen=True):
             version=1,
             client=client,
             last_client={},
+            authenticated_at=_authenticated_at(authenticated_at, now) if proves_user else None,
+            methods=methods or [],
+            impersonator=impersonator,
             data=data,
         )
 
@@ -110,22 +133,35 @@ class Session(Struct, frozen=True):
         }
         if self.user_id is not None:
             item["UserId"] = {"S": self.user_id}
+        if self.authenticated_at is not None:
+            item["AuthenticatedAt"] = {"N": str(self.authenticated_at)}
+            item["Methods"] = methods_attribute(self.methods)
+        if self.impersonator:
+            item["Impersonator"] = {"M": to_attributes(self.impersonator, "/impersonator")}
         if self.client:
             item["Client"] = {"M": to_attributes(self.client, "/client")}
         return item
 
     @classmethod
     def from_item(
-        cls, item: Item, now: int, not_before: int, *, with_data: bool = True
+        cls,
+        item: Item,
+        now: int,
+        not_before: int,
+        *,
+        with_data: bool = True,
+        former: bool = False,
     ) -> Session | None:
         """Return the session in `item`, or None if it is not live by `now` and `not_before`.
 
         Also returns None if the session id is malformed or, `with_data`, if `Data` is missing.
+        `former` says whether the session is shown to its former token.
         """
         if not is_live(item, now, not_before) or not SESSION_ID.fullmatch(item["SessionId"]["S"]):
             return None
         if with_data and "M" not in item.get("Data", {}):
             return None
+        authenticated_at, methods = authentication(item, former=former)
         return cls(
             session_id=item["SessionId"]["S"],
             user_id=item["UserId"]["S"] if "UserId" in item else None,
@@ -137,6 +173,9 @@ class Session(Struct, frozen=True):
             version=seconds(item, "Version"),
             client=_client(item, "Client"),
             last_client=_client(item, "LastClient"),
+            authenticated_at=authenticated_at,
+            methods=methods,
+            impersonator=impersonator(item),
             data=from_attributes(item["Data"]["M"]) if with_data else UNSET,
         )
 
@@ -154,7 +193,19 @@ def last_client(client: Mapping[str, str]) -> Attribute:
     return {"M": to_attributes(texts, "/client")}
 
 
-def check_user_id(user_id: str) -> None:
+def _authenticated_at(reported: int | UnsetType, now: int) -> int:
+    """Return when the user has proved who they are, according to the caller, or else `now`.
+
+    A time in the near future means that the caller's clock is ahead.
+    """
+    if reported is UNSET:
+        return now
+    if not now - MAX_LIFETIME_SECONDS <= reported <= now + WRITE_SECONDS:
+        raise InvalidField("/authenticated_at", "a time of the last 400 days")
+    return min(reported, now)
+
+
+def check_user_id(user_id: str, pointer: str = "/user_id") -> None:
     """Raise `InvalidField` unless `user_id` has 1 to 256 characters and no control characters."""
     if not USER_ID.fullmatch(user_id):
-        raise InvalidField("/user_id", "1 to 256 characters, none of them a control character")
+        raise InvalidField(pointer, "1 to 256 characters, none of them a control character")

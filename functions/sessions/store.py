@@ -67,9 +67,10 @@ class SessionStore(SessionTable):
         except ConditionFailed as failed:
             now, item = clock.now(), failed.item
             verdict = judge(hashes, item, now, self._not_before)
-            if not verdict.is_valid or item.get("UserId") != new.get("UserId"):
+            same = all(item.get(name) == new.get(name) for name in ("UserId", "Impersonator"))
+            if not verdict.is_valid or not same:
                 raise SessionExists from failed
-            return self._require_live(item, now)
+            return self._require_live(item, now, former=verdict is Verdict.FORMER)
         # Return the data in its stored form, so that numbers look the same in every answer.
         return replace(session, data=from_attributes(new["Data"]["M"]))
 
@@ -126,7 +127,7 @@ class SessionStore(SessionTable):
         """
         proof = self.prove(token, by=by)
         try:
-            session = self._require_live(proof.item, proof.now)
+            session = self._require_live(proof.item, proof.now, former=proof.is_former)
         except SessionNotFound as malformed:
             raise InvalidToken from malformed
         is_due = renew and _is_renewal_due(session, renewal_fraction, proof.now)
@@ -151,8 +152,9 @@ class SessionStore(SessionTable):
                     sets=["LastClient = :client"], values={":client": last_client(client)}
                 )
         try:
-            item = self.record_use(proof, renewal, now=now, by=by)
-            return Verification(self._require_live(item, now), None)
+            proof = self.record_use(proof, renewal, now=now, by=by)
+            session = self._require_live(proof.item, now, former=proof.is_former)
+            return Verification(session, None)
         except SessionNotFound as ended:
             raise InvalidToken from ended
         except InvalidToken:
@@ -171,7 +173,8 @@ class SessionStore(SessionTable):
 
         Raises `InvalidToken` if the presented token is not valid, which does not end the session.
         Raises `NoToken` if the session has no token. Raises `TokenSuperseded` if another rotation
-        has already replaced this hash.
+        has already used or replaced this hash. For a step-up, raises `IsAnonymous` or
+        `Impersonated` if nobody can prove to be the user.
 
         Raises `RotationInGrace` if another request has just rotated the token. A rotation without a
         presented token also raises it while the newest token is unseen or a grace period runs,
@@ -182,15 +185,19 @@ class SessionStore(SessionTable):
             item = self._update(
                 session_id,
                 update,
-                has_effect=lambda item: item.get("TokenHash") == {"B": rotation.hashes.secret},
+                has_effect=lambda item: (
+                    item.get("TokenHash") == {"B": rotation.hashes.secret}
+                    and rotation.has_effect(item, Verdict.NEWEST)
+                ),
                 now=now,
                 by=by,
             )
             return self._require_live(item, now)
 
         def earlier_result(item: Item, now: int) -> Session | None:
-            session = self._require_live(item, now)
-            return session if rotation.was_made(item, now, self._not_before) else None
+            self._require_live(item, now)
+            verdict = rotation.earlier_verdict(item, now, self._not_before)
+            return verdict and self._require_live(item, now, former=verdict is Verdict.FORMER)
 
         now = clock.now()
         try:
@@ -346,8 +353,8 @@ class SessionStore(SessionTable):
             by=by,
         )
 
-    def _require_live(self, item: Item, now: int) -> Session:
-        session = Session.from_item(item, now, self._not_before)
+    def _require_live(self, item: Item, now: int, *, former: bool = False) -> Session:
+        session = Session.from_item(item, now, self._not_before, former=former)
         if session is None:
             raise SessionNotFound
         return session

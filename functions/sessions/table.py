@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 import clock
+from sessions.authentication import AUTHENTICATION_ATTRIBUTES
 from sessions.dynamodb import Attribute, ConditionFailed, DynamoDB, Item, translated_errors
 from sessions.errors import InvalidToken, SessionNotFound, Unavailable
 from sessions.lifetime import NUMBERS, seconds
@@ -68,6 +69,11 @@ class Proof(NamedTuple):
         """Whether this is the newest token, and nobody has presented it before."""
         return self.verdict is Verdict.NEWEST and is_unseen(self.item)
 
+    @property
+    def is_former(self) -> bool:
+        """Whether this is the former token, which shows what it showed before a step-up."""
+        return self.verdict is Verdict.FORMER
+
 
 class Update(NamedTuple):
     """Clauses of an UpdateItem request, with the names and values that they use."""
@@ -124,9 +130,9 @@ class SessionTable:
 
     def record_use(
         self, proof: Proof, renewal: Update | None = None, *, now: int, by: Writer
-    ) -> Item:
+    ) -> Proof:
         """Record the first use of the newest token, and make a `renewal` as of `now` in the same
-        write.
+        write. Returns the proof with the new item.
 
         The grace period of the former token begins with that first use. Raises `InvalidToken` if
         the token has become invalid since it was judged. This does not count as theft, because the
@@ -145,7 +151,7 @@ class SessionTable:
             update |= renewal
             effect["RenewedAt"] = _number(now)
         try:
-            return self._update(
+            item = self._update(
                 proof.token.session_id,
                 update,
                 has_effect=lambda item: all(
@@ -154,18 +160,20 @@ class SessionTable:
                 now=now,
                 by=by,
             )
+            return proof._replace(item=item)
         except ConditionFailed as failed:
             verdict = judge(proof.token.hashes, failed.item, clock.now(), self._not_before)
             if not verdict.is_valid:
                 raise InvalidToken from failed
-            return failed.item
+            return proof._replace(verdict=verdict, item=failed.item)
 
     def revoke(self, session_id: str, *, reason: str, by: Writer) -> None:
         """End a session immediately and permanently, even if it has just expired.
 
         This is an update rather than a delete. It costs half as much, and its stream record says
-        who ended the session and why. It removes the user's data and the token hashes, and TTL
-        removes the rest later. Raises `SessionNotFound` if there is no session to end.
+        who ended the session and why. It removes the user's data, the token hashes and when the
+        user has proved who they are, and TTL removes the rest later. Raises `SessionNotFound` if
+        there is no session to end.
         """
         now = clock.now()
         try:
@@ -173,7 +181,13 @@ class SessionTable:
                 session_id,
                 Update(
                     sets=["ExpirationTime = :now", "RevokedAt = :now", "RevokedReason = :reason"],
-                    removes=["#data", "Client", "LastClient", *TOKEN_ATTRIBUTES],
+                    removes=[
+                        "#data",
+                        "Client",
+                        "LastClient",
+                        *TOKEN_ATTRIBUTES,
+                        *AUTHENTICATION_ATTRIBUTES,
+                    ],
                     conditions=_REVOCABLE,
                     values={
                         ":now": _number(now),

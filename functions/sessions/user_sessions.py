@@ -24,7 +24,12 @@ from sessions.store import SessionStore
 from sessions.table import Writer, is_revocable
 
 # The attributes that a list shows. The data and the token hashes are not read.
-_SUMMARY = ", ".join(("SessionId", "UserId", *NUMBERS, "Client", "LastClient", "RevokedAt"))
+_SUMMARY = ", ".join(
+    (
+        *("SessionId", "UserId", *NUMBERS, "Client", "LastClient", "RevokedAt"),
+        *("AuthenticatedAt", "Methods", "Impersonator"),
+    )
+)
 # The attributes that decide whether a session counts towards a limit.
 _LIVENESS = ", ".join(("SessionId", *NUMBERS, "RevokedAt", "Impersonator"))
 # The attributes that decide whether a session can be revoked.

@@ -24,6 +24,7 @@ _METHODS = {
     "/sessions/{session_id}": ("GET", "PATCH", "PUT", "DELETE"),
     "/sessions/{session_id}/renew": ("POST",),
     "/sessions/{session_id}/rotate": ("POST",),
+    "/sessions/{session_id}/authenticate": ("POST",),
     "/events": ("GET",),
 }
 ROUTES = frozenset(f"{method} {path}" for path, methods in _METHODS.items() for method in methods)
@@ -70,6 +71,7 @@ class Api(Construct):
                 "DEFAULT_TTL_SECONDS": str(settings.default_ttl_seconds),
                 "DEFAULT_ABSOLUTE_TTL_SECONDS": str(settings.default_absolute_ttl_seconds),
                 "MAX_ABSOLUTE_TTL_SECONDS": str(settings.max_absolute_ttl_seconds),
+                "MAX_IMPERSONATION_SECONDS": str(settings.max_impersonation_seconds),
                 "MAX_DATA_BYTES": str(settings.max_data_bytes),
                 "RENEWAL_FRACTION": str(settings.renewal_fraction),
                 "ROTATION_GRACE_SECONDS": str(settings.rotation_grace_seconds),

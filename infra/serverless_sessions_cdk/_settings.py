@@ -35,6 +35,8 @@ class Settings:
     max_absolute_ttl_seconds: Annotated[
         int, Meta(ge=1, le=34_560_000, description="an integer from 1 to 34560000")
     ] = 34_560_000
+    # The longest absolute timeout of a session in which somebody else acts as the user.
+    max_impersonation_seconds: _Positive = 3600
     # The largest size of the data in one request, as compact JSON.
     max_data_bytes: _Positive = 65_536
     # `verify` renews once this part of the sliding window has passed since the last renewal.

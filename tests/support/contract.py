@@ -23,6 +23,7 @@ RULES_IN_WORDS = (
     "either session_id or user_id",
     "must not be later than until",
     "seconds, the absolute timeout",
+    "a time of the last 400 days",
     "a number has at most 38 digits",
     "data nests at most 30 levels deep",
     "the body nests too deep",
