@@ -4,9 +4,11 @@ from serverless_sessions._core.async_sessions import AsyncSessions
 from serverless_sessions._core.direct import DirectReader
 from serverless_sessions._core.sessions import Sessions
 from serverless_sessions.errors import (
+    AnonymousSession,
     BodyTooLarge,
     DataTooLarge,
     FieldError,
+    ImpersonatedSession,
     InternalError,
     InvalidIfMatch,
     InvalidJson,
@@ -28,9 +30,17 @@ from serverless_sessions.errors import (
     UnsupportedMediaType,
     VersionMismatch,
 )
-from serverless_sessions.models import Client, Event, IssuedSession, PendingExpiry, Session
+from serverless_sessions.models import (
+    Client,
+    Event,
+    Impersonator,
+    IssuedSession,
+    PendingExpiry,
+    Session,
+)
 
 __all__ = [
+    "AnonymousSession",
     "AsyncSessions",
     "BodyTooLarge",
     "Client",
@@ -38,6 +48,8 @@ __all__ = [
     "DirectReader",
     "Event",
     "FieldError",
+    "ImpersonatedSession",
+    "Impersonator",
     "InternalError",
     "InvalidIfMatch",
     "InvalidJson",

@@ -8,7 +8,9 @@ SessionsError
 ├── SessionExists         the id is, or was, the id of another session
 ├── RotationInGrace       another request has just rotated the token
 ├── NotAnonymous          the session has a user
-├── TokenSuperseded       another rotation has already replaced the new token
+├── AnonymousSession      the session has no user
+├── ImpersonatedSession   somebody else acts as the user of the session
+├── TokenSuperseded       another rotation has already used or replaced the new token
 ├── NoToken               the session has no token to rotate
 ├── VersionMismatch       the data has changed since the caller read it
 ├── DataTooLarge          the data exceeds the limit of a request or of an item
@@ -117,8 +119,20 @@ class NotAnonymous(SessionsError):
     code = "not_anonymous"
 
 
+class AnonymousSession(SessionsError):
+    """The session has no user who could prove who they are."""
+
+    code = "anonymous"
+
+
+class ImpersonatedSession(SessionsError):
+    """Somebody else acts as the user of the session, and cannot prove to be that user."""
+
+    code = "impersonated"
+
+
 class TokenSuperseded(SessionsError):
-    """Another rotation has already replaced the new token of this call."""
+    """Another rotation has already used or replaced the new token of this call."""
 
     code = "token_superseded"
 

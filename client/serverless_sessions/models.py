@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
+
+from serverless_sessions._core.clock import now
 
 # A JSON object. `BaseSessions` documents the types of its numbers.
 Data = dict[str, Any]
@@ -23,12 +26,26 @@ class Client:
 
 
 @dataclass(frozen=True)
+class Impersonator:
+    """Somebody who acts as the user of a session, for example a support agent, and the reason.
+
+    A reason is 1 to 64 of a-z 0-9 _ . - and is None only in events other than `created`.
+    """
+
+    id: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Session:
     """A session, as it was when the service answered.
 
     `user_id` is None for an anonymous visitor. `version` increases with every change of `data`.
     `data` is None in lists. `client` was recorded when the session was created, and `last_client`
     at the last renewal that included a client.
+
+    `authenticated_at` and `methods` say when and how the user last proved who they are. The time is
+    None in an anonymous session, and in one with an `impersonator`.
     """
 
     session_id: str
@@ -42,6 +59,19 @@ class Session:
     data: Data | None = field(repr=False)
     client: Client
     last_client: Client
+    authenticated_at: int | None = None
+    methods: tuple[str, ...] = ()
+    impersonator: Impersonator | None = None
+
+    def authenticated_within(self, seconds: float, *, methods: Collection[str] = ()) -> bool:
+        """Whether the user proved who they are within the last `seconds`, with all of `methods`.
+
+        An anonymous session and an impersonated one are never recent.
+        """
+        if self.authenticated_at is None or self.user_id is None or self.impersonator:
+            return False
+        is_recent = now() - self.authenticated_at <= seconds
+        return is_recent and set(methods) <= set(self.methods)
 
     @classmethod
     def from_json(cls, document: Any) -> Session:
@@ -58,6 +88,10 @@ class Session:
             data=member(document, "data", dict) if "data" in document else None,
             client=_client(member(document, "client", dict)),
             last_client=_client(member(document, "last_client", dict)),
+            # A service of version 0.1 does not have these members.
+            authenticated_at=_optional(document, "authenticated_at", int),
+            methods=_texts(document, "methods") or (),
+            impersonator=_impersonator(document),
         )
 
 
@@ -93,13 +127,12 @@ class Event:
     expires_at: int | None = None
     expired_at: int | None = None
     ttl_lag_seconds: int | None = None
+    methods: tuple[str, ...] | None = None
+    impersonator: Impersonator | None = None
 
     @classmethod
     def from_json(cls, document: Any) -> Event:
         """Parse an event of an answer. Raises `ValueError` if it is none."""
-        changed = _optional(document, "changed", list)
-        if not all(isinstance(name, str) for name in changed or ()):
-            raise ValueError("changed has another type")
         return cls(
             event_id=member(document, "event_id", str),
             type=member(document, "type", str),
@@ -112,11 +145,13 @@ class Event:
             reason=_optional(document, "reason", str),
             cause=_optional(document, "cause", str),
             removed_by=_optional(document, "removed_by", str),
-            changed=None if changed is None else tuple(changed),
+            changed=_texts(document, "changed"),
             changed_count=_optional(document, "changed_count", int),
             expires_at=_optional(document, "expires_at", int),
             expired_at=_optional(document, "expired_at", int),
             ttl_lag_seconds=_optional(document, "ttl_lag_seconds", int),
+            methods=_texts(document, "methods"),
+            impersonator=_impersonator(document),
         )
 
 
@@ -161,6 +196,21 @@ def _optional(document: Any, name: str, kind: type) -> Any:
     """Return a member of a JSON object, or None if it is missing or null."""
     is_null = isinstance(document, dict) and document.get(name) is None
     return None if is_null else member(document, name, kind)
+
+
+def _texts(document: Any, name: str) -> tuple[str, ...] | None:
+    """Return a list of strings in a JSON object, or None if it is missing or null."""
+    texts = _optional(document, name, list)
+    if not all(isinstance(text, str) for text in texts or ()):
+        raise ValueError(f"{name} has another type")
+    return None if texts is None else tuple(texts)
+
+
+def _impersonator(document: Any) -> Impersonator | None:
+    named = _optional(document, "impersonator", dict)
+    if named is None:
+        return None
+    return Impersonator(member(named, "id", str), _optional(named, "reason", str))
 
 
 def _client(document: dict[str, Any]) -> Client:

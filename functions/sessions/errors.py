@@ -7,8 +7,8 @@ SessionsError
 ├── SessionExists     another session has or had this id
 ├── RotationInGrace   another request has just rotated the token
 ├── NotAnonymous      the session has a user
-├── IsAnonymous       the session has no user
-├── Impersonated      somebody else acts as the user
+├── AnonymousSession  the session has no user
+├── ImpersonatedSession  somebody else acts as the user
 ├── TokenSuperseded   another rotation has used or replaced this token
 ├── NoToken           the session has no token to rotate
 ├── VersionMismatch   the data changed since the caller read it
@@ -59,11 +59,11 @@ class NotAnonymous(SessionsError):
     """The session has a user, but only an anonymous session can get a last window."""
 
 
-class IsAnonymous(SessionsError):
+class AnonymousSession(SessionsError):
     """The session has no user, so nobody can prove that they are its user."""
 
 
-class Impersonated(SessionsError):
+class ImpersonatedSession(SessionsError):
     """Somebody else acts as the user of the session, and can't prove to be that user."""
 
 

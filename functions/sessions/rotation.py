@@ -15,9 +15,9 @@ from typing import NamedTuple
 from sessions.authentication import authentication, has_previous, methods_attribute
 from sessions.dynamodb import Item
 from sessions.errors import (
-    Impersonated,
+    AnonymousSession,
+    ImpersonatedSession,
     InvalidToken,
-    IsAnonymous,
     NoToken,
     RotationInGrace,
     TokenSuperseded,
@@ -61,13 +61,14 @@ class Rotation(NamedTuple):
         `item` is the session after the first try was refused. The answer counts as lost if the
         presented token is the former one, and the newest one has been unseen for longer than the
         grace period. Otherwise another request has just rotated the token: raises
-        `RotationInGrace`. Raises `IsAnonymous` and `Impersonated` if the session allows no step-up.
+        `RotationInGrace`. A step-up raises `AnonymousSession` and `ImpersonatedSession` if nobody
+        can prove to be the user.
         """
         if self.methods is not None:
             if "UserId" not in item:
-                raise IsAnonymous
+                raise AnonymousSession
             if "Impersonator" in item:
-                raise Impersonated
+                raise ImpersonatedSession
         presented = self.presented
         if presented is None:
             raise RotationInGrace

@@ -173,8 +173,8 @@ class SessionStore(SessionTable):
 
         Raises `InvalidToken` if the presented token is not valid, which does not end the session.
         Raises `NoToken` if the session has no token. Raises `TokenSuperseded` if another rotation
-        has already used or replaced this hash. For a step-up, raises `IsAnonymous` or
-        `Impersonated` if nobody can prove to be the user.
+        has already used or replaced this hash. For a step-up, raises `AnonymousSession` or
+        `ImpersonatedSession` if nobody can prove to be the user.
 
         Raises `RotationInGrace` if another request has just rotated the token. A rotation without a
         presented token also raises it while the newest token is unseen or a grace period runs,

@@ -48,6 +48,7 @@ def all_calls(sessions: Sessions, issued: IssuedSession) -> dict[str, Callable[[
         "update": lambda: sessions.update(session_id, lambda data: {"a": 2}),
         "renew": lambda: sessions.renew(session_id),
         "rotate": lambda: sessions.rotate(session_id),
+        "authenticate": lambda: sessions.authenticate(session_id, methods=["otp"]),
         "revoke": lambda: sessions.revoke(session_id),
         "revoke_all": lambda: sessions.revoke_all("ada"),
         "list": lambda: list(sessions.list("ada")),

@@ -44,6 +44,9 @@ SESSION: dict[str, Any] = {
     "data": {"a": 1},
     "client": {"ip": "192.0.2.1", "user_agent": "Firefox"},
     "last_client": {},
+    "authenticated_at": 1_794_990_000,
+    "methods": ["pwd"],
+    "impersonator": {"id": "grace", "reason": "support"},
 }
 SUMMARY = {name: value for name, value in SESSION.items() if name != "data"}
 EVENT: dict[str, Any] = {
@@ -57,6 +60,8 @@ EVENT: dict[str, Any] = {
     "request_id": "request-1",
     "changed": ["cart"],
     "changed_count": 10,
+    "methods": ["pwd"],
+    "impersonator": {"id": "grace"},
 }
 OPERATIONS = Operations(
     "http://localhost",
@@ -112,6 +117,13 @@ CALLS: dict[str, tuple[Callable[[], Plan[object]], int, Any]] = {
     "renew": (lambda: OPERATIONS.renew(TOKEN.session_id, ttl_seconds=None), 200, SESSION),
     "rotate": (
         lambda: OPERATIONS.rotate(TOKEN.session_id, token=Secret(TOKEN.text), grace_seconds=None),
+        200,
+        SESSION,
+    ),
+    "authenticate": (
+        lambda: OPERATIONS.authenticate(
+            TOKEN.session_id, methods=["otp"], token=Secret(TOKEN.text), grace_seconds=None
+        ),
         200,
         SESSION,
     ),
@@ -220,7 +232,10 @@ def paths(document: Any, prefix: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
 
 
 # Members that the service may leave out or set to null.
-OPTIONAL = {"ip", "user_agent", "changed", "changed_count", "expected_by"}
+OPTIONAL = {
+    *("ip", "user_agent", "changed", "changed_count", "expected_by"),
+    *("authenticated_at", "methods", "impersonator", "reason"),
+}
 NULLABLE = {"user_id", "next_cursor", "pending", "actor", "request_id"} | OPTIONAL
 
 
@@ -310,7 +325,7 @@ def test_readable_part_of_an_error_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["create", "verify", "inspect", "get", "change", "renew", "rotate"]
+    "name", ["create", "verify", "inspect", "get", "change", "renew", "rotate", "authenticate"]
 )
 def test_session_of_somebody_else_is_no_answer(name: str) -> None:
     """A cache or a confused proxy could return another call's answer."""
@@ -329,7 +344,7 @@ def test_members_of_a_newer_service_are_ignored() -> None:
     newer: Mapping[str, Any] = {
         **SESSION,
         "client": {"ip": "192.0.2.1", "device": "phone"},
-        "methods": ["pwd"],
+        "colour": ["red"],
     }
     make, status, _ = CALLS["verify"]
     assert run(make(), Answer(status, {}, encode(newer)))

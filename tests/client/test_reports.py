@@ -264,6 +264,9 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "update in place": lambda sessions: sessions.update(SESSION_ID, lambda data: data.clear()),
     "renew": lambda sessions: sessions.renew(SESSION_ID),
     "rotate": lambda sessions: sessions.rotate(SESSION_ID, token=TOKEN),
+    "authenticate": lambda sessions: sessions.authenticate(
+        SESSION_ID, methods=["otp"], token=TOKEN
+    ),
     "rotate by id": lambda sessions: sessions.rotate(SESSION_ID),
     "malformed token": lambda sessions: sessions.rotate(SESSION_ID, token=TOKEN + "\n"),
     "token of another": lambda sessions: sessions.rotate("B" * 12, token=TOKEN),
@@ -287,7 +290,7 @@ def test_report_of_a_call_has_no_secret(client: Callable[..., Any], name: str) -
             check(error)
 
 
-@pytest.mark.parametrize("name", ["create", "verify", "change", "update", "rotate"])
+@pytest.mark.parametrize("name", ["create", "verify", "change", "update", "rotate", "authenticate"])
 def test_report_has_our_frames(client: Callable[..., Any], name: str) -> None:
     """The other tests would prove nothing if they looked at no frames."""
     with pytest.raises(SessionsError) as raised:
@@ -297,7 +300,7 @@ def test_report_has_our_frames(client: Callable[..., Any], name: str) -> None:
     assert {"run", "call"} <= {*functions}
 
 
-@pytest.mark.parametrize("name", ["create", "verify", "change", "rotate"])
+@pytest.mark.parametrize("name", ["create", "verify", "change", "rotate", "authenticate"])
 @pytest.mark.parametrize("kind", [Interrupted, ValueError])
 def test_report_of_a_signature_that_fails(
     client: Callable[..., Any], name: str, kind: type[BaseException], monkeypatch: Any
@@ -326,13 +329,13 @@ def test_djangos_page_has_no_secret(client: Callable[..., Any]) -> None:
             return ExceptionReporter(None, kind, error, trace).get_traceback_html()
         raise AssertionError
 
-    for name in ("create", "verify", "change", "replace", "rotate"):
+    for name in ("create", "verify", "change", "replace", "rotate", "authenticate"):
         page = call(name)
         assert "Secret()" in page
         assert not is_secret(page), [line for line in page.splitlines() if is_secret(line)]
 
 
-@pytest.mark.parametrize("name", ["create", "verify", "change", "rotate"])
+@pytest.mark.parametrize("name", ["create", "verify", "change", "rotate", "authenticate"])
 def test_report_of_a_real_request_has_no_secret(
     service: Service, connect: Callable[..., Any], name: str
 ) -> None:
@@ -354,7 +357,7 @@ def test_report_of_an_interrupted_request_has_no_secret(
 
     monkeypatch.setattr("httpcore2._backends.sync.SyncStream.read", interrupt)
     with Sessions(service.url, region=service.region, credentials=credentials()) as sessions:
-        for name in ("create", "verify", "change", "rotate"):
+        for name in ("create", "verify", "change", "rotate", "authenticate"):
             with pytest.raises(Interrupted) as raised:
                 CALLS[name](sessions)
             check(raised.value)
@@ -378,7 +381,7 @@ def test_report_of_a_cancelled_request_has_no_secret(service: Service) -> None:
                 return error
         raise AssertionError
 
-    for name in ("create", "verify", "change", "rotate"):
+    for name in ("create", "verify", "change", "rotate", "authenticate"):
         check(asyncio.run(cancel(name)))
 
 

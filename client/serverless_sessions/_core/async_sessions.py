@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +12,15 @@ from serverless_sessions._core.base import BaseSessions
 from serverless_sessions._core.calls import Outcome, Plan, Result, Wait
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.transport import AsyncTransport
-from serverless_sessions.models import Client, Data, Event, IssuedSession, PendingExpiry, Session
+from serverless_sessions.models import (
+    Client,
+    Data,
+    Event,
+    Impersonator,
+    IssuedSession,
+    PendingExpiry,
+    Session,
+)
 
 
 class AsyncSessions(BaseSessions[AsyncTransport]):
@@ -44,6 +52,9 @@ class AsyncSessions(BaseSessions[AsyncTransport]):
         absolute_ttl_seconds: int | None = None,
         client: Client | None = None,
         max_sessions: int | None = None,
+        methods: Collection[str] | None = None,
+        authenticated_at: int | None = None,
+        impersonator: Impersonator | None = None,
     ) -> IssuedSession:
         plan = self.operations.create(
             user_id,
@@ -52,6 +63,9 @@ class AsyncSessions(BaseSessions[AsyncTransport]):
             absolute_ttl_seconds=absolute_ttl_seconds,
             client=client,
             max_sessions=max_sessions,
+            methods=methods,
+            authenticated_at=authenticated_at,
+            impersonator=impersonator,
         )
         del data
         return await self.run(plan)
@@ -100,6 +114,23 @@ class AsyncSessions(BaseSessions[AsyncTransport]):
     ) -> IssuedSession:
         plan = self.operations.rotate(
             session_id,
+            token=None if token is None else Secret(token),
+            grace_seconds=grace_seconds,
+        )
+        del token
+        return await self.run(plan)
+
+    async def authenticate(
+        self,
+        session_id: str,
+        *,
+        methods: Collection[str],
+        token: str | None = None,
+        grace_seconds: int | None = None,
+    ) -> IssuedSession:
+        plan = self.operations.authenticate(
+            session_id,
+            methods=methods,
             token=None if token is None else Secret(token),
             grace_seconds=grace_seconds,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from typing import Any, Generic, TypeVar
 
 from botocore.credentials import Credentials
@@ -13,7 +13,7 @@ from serverless_sessions._core.checks import check_region, check_url
 from serverless_sessions._core.direct import DirectReader
 from serverless_sessions._core.operations import Operations
 from serverless_sessions._core.signing import Signer, find_region
-from serverless_sessions.models import Client, Data
+from serverless_sessions.models import Client, Data, Impersonator
 
 AnyTransport = TypeVar("AnyTransport")
 
@@ -91,12 +91,23 @@ class BaseSessions(Generic[AnyTransport]):
         absolute_ttl_seconds: int | None = None,
         client: Client | None = None,
         max_sessions: int | None = None,
+        methods: Collection[str] | None = None,
+        authenticated_at: int | None = None,
+        impersonator: Impersonator | None = None,
     ) -> Any:
         """Create a session. Without `user_id` it is anonymous.
 
         With `max_sessions`, which requires `user_id`, the user's oldest sessions beyond this number
         end. The new session counts and does not end. If the service has a limit of its own, the
         lower one applies.
+
+        `methods` are the ways in which the user has just proved who they are. Use the names of
+        RFC 8176, such as "pwd", "otp" and "hwk". If that was not just now, for example after a
+        log-in through another service, pass the time in epoch seconds as `authenticated_at` (the
+        claim `auth_time` of OpenID Connect).
+
+        With an `impersonator`, somebody else acts as the user. Such a session is short, and it can
+        be neither renewed beyond that nor stepped up.
         """
         raise NotImplementedError
 
@@ -165,6 +176,26 @@ class BaseSessions(Generic[AnyTransport]):
 
         Without `token`, the method raises `RotationInGrace` until the newest token has been
         presented and its grace period is over. Pass `grace_seconds=0` to rotate in any case.
+        """
+        raise NotImplementedError
+
+    def authenticate(
+        self,
+        session_id: str,
+        *,
+        methods: Collection[str],
+        token: str | None = None,
+        grace_seconds: int | None = None,
+    ) -> Any:
+        """Record that the user has just proved who they are, and replace the token.
+
+        Call this method after the app has checked a password or another factor of a user who is
+        signed in. It sets `Session.authenticated_at` to the current time and replaces
+        `Session.methods`. The former token keeps showing what it showed before. Everything else is
+        as in `rotate`.
+
+        Raises `AnonymousSession` if the session has no user, and `ImpersonatedSession` if somebody
+        else acts as the user.
         """
         raise NotImplementedError
 

@@ -18,7 +18,7 @@ from serverless_sessions._core.exact_json import parse_number
 from serverless_sessions._core.network import domain_of
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.token import Token
-from serverless_sessions.models import Client, Session
+from serverless_sessions.models import Client, Impersonator, Session
 
 # How long a policy from the API is used. A new `not_before` takes effect within this time.
 _POLICY_SECONDS = 60
@@ -163,9 +163,15 @@ def _judge(
 def _session(item: dict[str, Any]) -> Session:
     """Parse an item. Raises `KeyError` or `ValueError` for anything that the API never stores."""
     _seconds(item, "RenewableUntil")  # not part of a session's JSON, but in every item
+    has_user, is_impersonated = "UserId" in item, "Impersonator" in item
+    # A session that was created before the attribute existed has proved its user at its creation.
+    proved_at = "AuthenticatedAt" if "AuthenticatedAt" in item else "CreatedAt"
+    methods = _value(item.get("Methods", {"L": []}))
+    if not isinstance(methods, list) or not all(isinstance(name, str) for name in methods):
+        raise ValueError("Methods")
     return Session(
         session_id=item["SessionId"]["S"],
-        user_id=item["UserId"]["S"] if "UserId" in item else None,
+        user_id=item["UserId"]["S"] if has_user else None,
         created_at=_seconds(item, "CreatedAt"),
         renewed_at=_seconds(item, "RenewedAt"),
         expires_at=_seconds(item, "ExpirationTime"),
@@ -175,6 +181,9 @@ def _session(item: dict[str, Any]) -> Session:
         data=_value(item["Data"]),
         client=Client(**_value(item.get("Client", {"M": {}}))),
         last_client=Client(**_value(item.get("LastClient", {"M": {}}))),
+        authenticated_at=(_seconds(item, proved_at) if has_user and not is_impersonated else None),
+        methods=tuple(methods) if has_user and not is_impersonated else (),
+        impersonator=Impersonator(**_value(item["Impersonator"])) if is_impersonated else None,
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from types import NoneType
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -38,6 +38,7 @@ from serverless_sessions.models import (
     Client,
     Data,
     Event,
+    Impersonator,
     IssuedSession,
     PendingExpiry,
     Session,
@@ -88,6 +89,9 @@ class Operations:
         absolute_ttl_seconds: int | None,
         client: Client | None,
         max_sessions: int | None = None,
+        methods: Collection[str] | None = None,
+        authenticated_at: int | None = None,
+        impersonator: Impersonator | None = None,
         token: Token | None = None,
     ) -> Plan[IssuedSession]:
         """`token` must be a new token that an adapter has generated, never one from an end user."""
@@ -100,6 +104,9 @@ class Operations:
                 "absolute_ttl_seconds": absolute_ttl_seconds,
                 "client": normalize(client) or None,
                 "max_sessions": max_sessions,
+                "methods": None if methods is None else _names(methods),
+                "authenticated_at": authenticated_at,
+                "impersonator": None if impersonator is None else asdict(impersonator),
                 "session_id": token.session_id,
                 "token_sha256": token.token_sha256,
                 "family_sha256": token.family_sha256,
@@ -246,7 +253,32 @@ class Operations:
 
         `successor` is a new token of the same family, if an adapter has generated one.
         """
-        body: dict[str, Any] = {"grace_seconds": grace_seconds}
+        return self._rotate(
+            "/rotate", session_id, token, {"grace_seconds": grace_seconds}, successor
+        )
+
+    def authenticate(
+        self,
+        session_id: str,
+        *,
+        methods: Collection[str],
+        token: Secret[str] | None,
+        grace_seconds: int | None,
+        successor: Token | None = None,
+    ) -> Plan[IssuedSession]:
+        """The tokens are those of `rotate`."""
+        body = {"methods": _names(methods), "grace_seconds": grace_seconds}
+        return self._rotate("/authenticate", session_id, token, body, successor)
+
+    def _rotate(
+        self,
+        suffix: str,
+        session_id: str,
+        token: Secret[str] | None,
+        members: Mapping[str, Any],
+        successor: Token | None,
+    ) -> Plan[IssuedSession]:
+        body = dict(members)
         if token is None:
             new_token = Token.issue(session_id)
             body["family_sha256"] = new_token.family_sha256
@@ -257,7 +289,7 @@ class Operations:
             new_token = successor or old_token.successor()
         body["token_sha256"] = new_token.token_sha256
         secret_body = Secret(body | {"token": token.value if token else None})
-        request = self._request("POST", _path(session_id, "/rotate"), secret_body)
+        request = self._request("POST", _path(session_id, suffix), secret_body)
         session = yield from call(request, self._deadline(), _session_of(session_id))
         return IssuedSession(session, new_token.text)
 
@@ -339,6 +371,12 @@ class Operations:
             aws_service=self._aws_service,
             status=status,
         )
+
+
+def _names(methods: Collection[str]) -> list[str]:
+    if isinstance(methods, str):
+        raise TypeError("methods is a collection of names, not a string")
+    return list(methods)
 
 
 def _path(session_id: str, suffix: str = "") -> str:

@@ -6,7 +6,7 @@ reports of errors show them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import wait
 from types import TracebackType
 from typing import Any
@@ -17,7 +17,15 @@ from serverless_sessions._core.base import BaseSessions
 from serverless_sessions._core.calls import Outcome, Plan, Result, Wait
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.transport import Transport
-from serverless_sessions.models import Client, Data, Event, IssuedSession, PendingExpiry, Session
+from serverless_sessions.models import (
+    Client,
+    Data,
+    Event,
+    Impersonator,
+    IssuedSession,
+    PendingExpiry,
+    Session,
+)
 
 
 class Sessions(BaseSessions[Transport]):
@@ -49,6 +57,9 @@ class Sessions(BaseSessions[Transport]):
         absolute_ttl_seconds: int | None = None,
         client: Client | None = None,
         max_sessions: int | None = None,
+        methods: Collection[str] | None = None,
+        authenticated_at: int | None = None,
+        impersonator: Impersonator | None = None,
     ) -> IssuedSession:
         plan = self.operations.create(
             user_id,
@@ -57,6 +68,9 @@ class Sessions(BaseSessions[Transport]):
             absolute_ttl_seconds=absolute_ttl_seconds,
             client=client,
             max_sessions=max_sessions,
+            methods=methods,
+            authenticated_at=authenticated_at,
+            impersonator=impersonator,
         )
         del data
         return self.run(plan)
@@ -103,6 +117,23 @@ class Sessions(BaseSessions[Transport]):
     ) -> IssuedSession:
         plan = self.operations.rotate(
             session_id,
+            token=None if token is None else Secret(token),
+            grace_seconds=grace_seconds,
+        )
+        del token
+        return self.run(plan)
+
+    def authenticate(
+        self,
+        session_id: str,
+        *,
+        methods: Collection[str],
+        token: str | None = None,
+        grace_seconds: int | None = None,
+    ) -> IssuedSession:
+        plan = self.operations.authenticate(
+            session_id,
+            methods=methods,
             token=None if token is None else Secret(token),
             grace_seconds=grace_seconds,
         )
