@@ -17,7 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 
-from serverless_sessions import Client, Sessions
+from serverless_sessions import Client, Impersonator, Sessions
 from serverless_sessions._core import clock
 from serverless_sessions.cli.commands import Service as Cli
 from serverless_sessions.cli.commands import Time, main
@@ -785,3 +785,59 @@ def test_smoke_waits_a_minute_unless_it_should_not(
     done = CliRunner().invoke(main, ["--stage", "dev", "smoke", *options])
 
     assert (done.exit_code, waited) == (0, [seconds])
+
+
+@pytest.mark.parametrize("on_terminal", [False, True])
+def test_show_says_when_and_how_the_user_proved_who_they_are(
+    run: Run, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, on_terminal: bool
+) -> None:
+    monkeypatch.setattr("serverless_sessions.cli.output.on_terminal", lambda: on_terminal)
+    issued = sessions.create("ada", methods=["pwd", "otp"], authenticated_at=1_790_000_000)
+
+    lines = run("show", issued.session.session_id).stdout.splitlines()
+
+    facts = {
+        name: fact for name, _, fact in (re.split(r"(\t|  +)", line, maxsplit=1) for line in lines)
+    }
+    assert facts["authenticated_at"].startswith("2026-09-21")
+    assert facts["methods"] == '["pwd","otp"]'
+    assert facts["impersonator"] == "null"
+    visitor = sessions.create()
+    shown = run("show", visitor.session.session_id)
+    assert shown.exit_code == 0
+    assert re.search(r"authenticated_at\s+null", shown.stdout)
+
+
+def test_impersonated_session_is_marked(
+    run: Run, sessions: Sessions, terminal: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    agent = Impersonator("grace", "ticket-42")
+    client = Client(user_agent="Firefox/150.0")
+    session_id = sessions.create("ada", impersonator=agent, client=client).session.session_id
+
+    listed = run("list", "ada").stdout
+    assert "Firefox (impersonated by grace)" in listed
+    shown = json.loads(run("show", session_id, "--json").stdout)
+    assert shown["impersonator"] == {"id": "grace", "reason": "ticket-42"}
+
+
+def test_trail_names_the_impersonator_and_the_methods(run: Run, write_event: WriteEvent) -> None:
+    write_event("created", "S" * 12, impersonator={"id": "grace", "reason": "ticket-42"})
+    write_event("revoked", "S" * 12, reason="logout", impersonator={"id": "grace"})
+    write_event("authenticated", "T" * 12, methods=["pwd", "otp"])
+
+    piped = run("trail", "ada").stdout.splitlines()
+    details = [line.split("\t")[4] for line in piped]
+    assert details == [
+        "impersonator=grace,ticket-42",
+        "reason=logout impersonator=grace",
+        "methods=pwd,otp",
+    ]
+    facts = [json.loads(line) for line in run("trail", "ada", "--json").stdout.splitlines()]
+    assert [fact.get("impersonator") for fact in facts] == [
+        {"id": "grace", "reason": "ticket-42"},
+        {"id": "grace"},
+        None,
+    ]
+    assert facts[2]["methods"] == ["pwd", "otp"]

@@ -13,7 +13,13 @@ from urllib.parse import quote
 import pytest
 from starlette.testclient import TestClient
 
-from serverless_sessions import Client, NoCredentials, SessionNotFound, Sessions
+from serverless_sessions import (
+    Client,
+    Impersonator,
+    NoCredentials,
+    SessionNotFound,
+    Sessions,
+)
 from tests.console.entry import ORIGIN, Entry, location, text_of
 from tests.support.functions import function
 from tests.support.service import Fault, Service, frozen, gateway, lose_answer, unavailable
@@ -565,3 +571,61 @@ def test_revocation_whose_answer_is_lost_is_sent_again(
 
     assert "Ended 1 session" in text_of(browser.get(location(done)).text)
     assert not list(sessions.list("ada"))
+
+
+def test_pages_show_when_and_how_the_user_proved_who_they_are(
+    browser: TestClient, sessions: Sessions, write_event: WriteEvent
+) -> None:
+    issued = sessions.create("ada", methods=["pwd", "otp"], authenticated_at=1_790_000_000)
+    session_id = issued.session.session_id
+    write_event("authenticated", session_id, methods=["pwd", "otp"])
+
+    for path in (f"/session?id={session_id}", "/user?id=ada"):
+        text = text_of(browser.get(path).text)
+        assert f"Authenticated {utc(1_790_000_000)} with pwd, otp" in text
+        assert "Impersonated" not in text
+    trail = text_of(browser.get("/trail?user=ada&type=authenticated").text)
+    assert "authenticated with pwd, otp" in trail
+
+
+BANNER = "Impersonated: this is not the user. grace acts as the user, for ticket-42 ."
+
+
+def test_banner_says_that_a_session_is_impersonated(
+    browser: TestClient, sessions: Sessions
+) -> None:
+    """Otherwise an operator would take the agent's actions for the user's."""
+    sessions.create("ada")
+    issued = sessions.create("ada", impersonator=Impersonator("grace", "ticket-42"))
+    session_id = issued.session.session_id
+
+    page = browser.get(f"/session?id={session_id}").text
+    assert text_of(page).count(BANNER) == 1
+    assert page.index('<p class="acting">') < page.index('aria-label="Session"')
+    assert text_of(browser.get("/user?id=ada").text).count(BANNER) == 1
+    ending = text_of(browser.get(f"/end?session={session_id}").text)
+    assert "grace acting as the user" in ending
+    assert "Authenticated" not in text_of(page)
+
+
+def test_banner_stays_when_the_session_has_ended(
+    browser: TestClient, write_event: WriteEvent
+) -> None:
+    write_event("created", GONE, impersonator={"id": "grace", "reason": "ticket-42"})
+    write_event("revoked", GONE, reason="logout", impersonator={"id": "grace"})
+
+    page = text_of(browser.get(f"/session?id={GONE}").text)
+
+    assert "Impersonated: this is not the user. grace acts as the user" in page
+    assert "grace acting as the user: ticket-42" in page
+    assert page.count("grace acting as the user") == 2
+
+
+def test_impersonator_is_text(browser: TestClient, sessions: Sessions) -> None:
+    nasty = NASTY.replace("\u202e", "")
+    issued = sessions.create("ada", impersonator=Impersonator(nasty, "support"))
+
+    page = browser.get(f"/session?id={issued.session.session_id}").text
+
+    assert "<script>alert" not in page
+    assert PRODUCT not in page

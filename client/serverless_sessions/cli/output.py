@@ -152,6 +152,8 @@ def session_row(session: Session) -> Row:
     client = session.client if session.last_client == Client() else session.last_client
     agent = text(client.user_agent or "")
     browser = browser_name(agent) or agent
+    if session.impersonator:
+        browser = f"{browser} (impersonated by {text(session.impersonator.id)})".lstrip()
     times = session.created_at, session.renewed_at, session.expires_at
     return Row(
         session_facts(session),
@@ -177,14 +179,14 @@ def session_facts(session: Session, *, with_data: bool = False) -> dict[str, Any
 
 
 def _fact(name: str, fact: Any) -> Cell:
-    if name.endswith("_at"):
+    if name.endswith("_at") and fact is not None:
         return _age(Moment(fact))
     return _plain(fact if isinstance(fact, str | int) else exact_json.encode(fact).decode())
 
 
 EVENT_TITLES = ("at (utc)", "event", "session", "by", "details")
 # The usual widths of these columns, but for the details.
-EVENT_WIDTHS = (19, 10, 12, 24)
+EVENT_WIDTHS = (19, 13, 12, 24)
 # All other fields of an event are shown in the column "details". The exception is `removed_by`,
 # which is shown only for `purged`: with prompt expiry, it is "unknown" for every expired session.
 _COMMON_FIELDS = {
@@ -199,10 +201,19 @@ _COMMON_FIELDS = {
 }
 
 
+def _detail(fact: Any) -> str:
+    if isinstance(fact, dict):
+        fact = fact.values()
+    return str(fact) if isinstance(fact, str | int) else ",".join(fact)
+
+
 def event_row(event: Event) -> Row:
     facts = {name: fact for name, fact in asdict(event).items() if fact is not None}
+    if event.impersonator:
+        named = asdict(event.impersonator)
+        facts["impersonator"] = {name: value for name, value in named.items() if value is not None}
     details = (
-        f"{name}={','.join(fact) if isinstance(fact, list | tuple) else fact}"
+        f"{name}={_detail(fact)}"
         for name, fact in facts.items()
         if name not in _COMMON_FIELDS and (name != "removed_by" or event.type == "purged")
     )

@@ -31,8 +31,8 @@ from serverless_sessions.errors import SessionNotFound, SessionsError
 from serverless_sessions.wording import Moment, duration, outlook
 
 TYPES = (
-    *("created", "renewed", "updated", "rotated", "confirmed", "revoked", "expired", "purged"),
-    *("deleted", "tampered", "unreadable"),
+    *("created", "renewed", "updated", "rotated", "authenticated", "confirmed", "revoked"),
+    *("expired", "purged", "deleted", "tampered", "unreadable"),
 )
 # Limits of what a page shows and reads. Beyond them, the page has a link or a notice.
 _CARDS = 15
@@ -230,6 +230,8 @@ class Console:
         if timeline and timeline.ending == "unclear" and pending:
             timeline = timeline.with_expiry(pending)
         user_id = session.user_id if session else events[0].user_id if events else None
+        named = [session] if session else events
+        impersonator = next((one.impersonator for one in named if one.impersonator), None)
         data = pretty_json(session.data or {}) if session and with_data else None
         return self._render(
             "session.html",
@@ -237,6 +239,7 @@ class Console:
             session=session,
             session_id=session_id,
             user_id=user_id,
+            impersonator=impersonator,
             timeline=timeline,
             window=Window.around([timeline] if timeline else [], now),
             now=now,

@@ -9,7 +9,9 @@ from typing import Literal
 from serverless_sessions import Client, Event, PendingExpiry, Session
 
 Ending = Literal["live", "revoked", "stolen", "expired", "deleted", "unclear"]
-MARKS = frozenset({"updated", "renewed", "rotated", "confirmed", "tampered", "unreadable"})
+MARKS = frozenset(
+    {"updated", "renewed", "rotated", "authenticated", "confirmed", "tampered", "unreadable"}
+)
 
 
 @dataclass(frozen=True)
