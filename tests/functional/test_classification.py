@@ -11,9 +11,11 @@ import pytest
 
 from audit.classify import classify
 from audit.event import AuditEvent
+from sessions.authentication import AUTHENTICATION_ATTRIBUTES
 from sessions.table import TOKEN_ATTRIBUTES
 from tests.support.api import NOW, Api
 from tests.support.backend import IN_MEMORY
+from tests.support.seam import seam
 from tests.support.tokens import rotate as call_rotate
 from tests.support.tokens import token_of
 
@@ -67,6 +69,29 @@ def rotate(grace_seconds: int, *, of: int | None = -1) -> Act:
     return act
 
 
+def step_up(grace_seconds: int = 30, *, of: int | None = -1) -> Act:
+    """Return a step-up for the owner of one of the tokens, or without a token."""
+
+    def act(api: Api, session_id: str, tokens: list[str]) -> None:
+        body = {"methods": ["otp"], "grace_seconds": grace_seconds}
+        if of is not None:
+            body["token"] = tokens[of]
+        answer = api("POST", f"/sessions/{session_id}/authenticate", body)
+        tokens.append(token_of(answer))
+
+    return act
+
+
+def forget_proof(api: Api, session_id: str, _: list[str]) -> None:
+    """Make the session one of an earlier version of the service."""
+    seam.client.update_item(
+        TableName="sessions",
+        Key={"SessionId": {"S": session_id}},
+        UpdateExpression="REMOVE AuthenticatedAt, Methods",
+        ConditionExpression="attribute_exists(SessionId)",
+    )
+
+
 def wait(seconds: int) -> Act:
     def act(api: Api, *_: object) -> None:
         api.clock.now += seconds
@@ -91,10 +116,19 @@ STATES: dict[str, list[Act]] = {
     "anonymous": [wait(200)],
     "with a last client": [wait(200), verify_from("Firefox/150.0"), wait(200)],
     "anonymous, unseen": [wait(100), rotate(10), wait(100)],
+    "stepped up": [wait(100), step_up(), confirm, wait(100)],
+    "stepped up, unseen": [wait(100), step_up(10), wait(100)],
+    "rotated after a step-up, unseen": [step_up(), wait(100), rotate(10), wait(100)],
+    "of an earlier version": [forget_proof, wait(200)],
+    "of an earlier version, unseen": [forget_proof, wait(100), rotate(10), wait(100)],
+    "impersonated": [wait(200)],
+    "impersonated, unseen": [wait(100), rotate(10), wait(100)],
 }
-UNSEEN = {"unseen", "lost", "retired, unseen", "anonymous, unseen"}
+UNSEEN = {"lost"} | {state for state in STATES if "unseen" in state}
 LOST = UNSEEN - {"unseen"}
 ANONYMOUS = {"anonymous", "anonymous, unseen"}
+IMPERSONATED = {"impersonated", "impersonated, unseen"}
+IMPERSONATOR = {"id": "grace", "reason": "ticket-42"}
 # A new token may have any value. The times of the former token may differ as much as clocks do.
 _ROTATED = set(TOKEN_ATTRIBUTES) - {"PreviousTokenHash", "RetiredTokenHash"}
 # For each operation: the call, its event, and the attributes that it may set to any value.
@@ -121,12 +155,18 @@ OPERATIONS: dict[str, tuple[Act, str, set[str]]] = {
     "rotate without a grace": (rotate(0), "rotated", _ROTATED),
     "rotate without a token": (rotate(0, of=None), "rotated", _ROTATED),
     "rotate by the former token": (rotate(30, of=-2), "rotated", _ROTATED),
+    "step up": (step_up(), "authenticated", {*_ROTATED, "Methods"}),
+    "step up without a grace": (step_up(0), "authenticated", {*_ROTATED, "Methods"}),
+    "step up without a token": (step_up(0, of=None), "authenticated", {*_ROTATED, "Methods"}),
+    "step up by the former token": (step_up(of=-2), "authenticated", {*_ROTATED, "Methods"}),
     "revoke": (call("DELETE"), "revoked", {"RevokedReason"}),
 }
 
 
 def applies(operation: str, state: str) -> bool:
-    if operation == "rotate by the former token":
+    if "step up" in operation and state in ANONYMOUS | IMPERSONATED:
+        return False
+    if "by the former token" in operation:
         return state in LOST
     if operation == "renew for the last time":
         return state in ANONYMOUS
@@ -145,8 +185,10 @@ CASES = [
 
 def images(api: Api, stored: Any, state: str, operation: str) -> tuple[Any, Any]:
     """Return the item in this state, before and after the operation."""
+    who: dict[str, Any] = {"impersonator": IMPERSONATOR} if state in IMPERSONATED else {}
     token = api.log_in(
         None if state in ANONYMOUS else "ada",
+        **who,
         data={"a": 1},
         client={"ip": "203.0.113.7"},
         ttl_seconds=1000,
@@ -196,14 +238,20 @@ WRONG: list[dict[str, Any]] = [
     {"M": {"user_agent": {"N": "1"}}},
     {"M": {"user_agent": {"S": "x" * 129}}},
     {"M": {"user_agent": {"S": "x" * 513}}},
-    {"L": []},
+    *({"M": {"id": {"S": "eve"}, "reason": {"S": reason}}} for reason in ("x", "Y", "token_reuse")),
+    *({"M": {"id": {"S": "eve"}, **more}} for more in ({}, {"x": {"S": "y"}})),
+    {"M": {"id": {"S": ""}, "reason": {"S": "x"}}},
+    {"M": {"id": {"N": "1"}, "reason": {"S": "x"}}},
+    *({"L": [{"S": name} for name in names]} for names in ([], ["hwk"], ["hwk", "hwk"], ["H"])),
+    *({"L": [{"S": f"m{i}"} for i in range(count)]} for count in (8, 9)),
+    {"L": [{"N": "1"}]},
     {"SS": ["x"]},
     {"NULL": True},
     {"BOOL": True},
 ]
 _EVERY_NAME = {
     *("UserId", "RevokedAt", "RevokedReason", "Client", "LastClient", "Extra", "Actor"),
-    *TOKEN_ATTRIBUTES,
+    *("Impersonator", *TOKEN_ATTRIBUTES, *AUTHENTICATION_ATTRIBUTES),
 }
 
 
@@ -240,6 +288,12 @@ def is_last_client(value: Any, longest: int = 128) -> bool:
     )
 
 
+def are_methods(value: Any) -> bool:
+    """Whether this is one of the valid lists in `WRONG`."""
+    names = [name.get("S") for name in value.get("L", [{}])]
+    return names in ([], ["hwk"], [f"m{i}" for i in range(8)])
+
+
 # Attributes that a caller may choose, and whether a caller could have sent the value.
 FREE: dict[str, Callable[[Any], bool]] = {
     "Data": is_json_map,
@@ -251,6 +305,14 @@ FREE: dict[str, Callable[[Any], bool]] = {
     "RequestId": lambda value: "S" in value and value != {"S": ""},
     "UserId": lambda value: "S" in value and value != {"S": ""},
     "Client": lambda value: is_last_client(value, 512),
+    "Methods": are_methods,
+    "AuthenticatedAt": lambda value: (
+        "N" in value and value["N"].isdecimal() and NOW - 10**6 < int(value["N"]) <= NOW
+    ),
+    "Impersonator": lambda value: (
+        value.get("M", {}).get("id") == {"S": "eve"}
+        and value["M"].get("reason") in ({"S": "x"}, {"S": "token_reuse"})
+    ),
 }
 
 
@@ -287,25 +349,39 @@ def test_any_other_change_is_tampered(api: Api, stored: Any, state: str, operati
     assert event(old, new | {"RequestId": old["RequestId"]}, api.clock.now).type == "tampered"
 
 
-@pytest.mark.parametrize("user_id", ["ada", None])
+@pytest.mark.parametrize("who", ["a user", "a visitor", "an impersonator", "an earlier version"])
 @pytest.mark.parametrize("client", [{}, {"ip": "203.0.113.7", "user_agent": "x" * 512}])
 @pytest.mark.parametrize("window", [1, 2500])
 def test_any_other_new_item_is_tampered(
-    api: Api, stored: Any, user_id: str | None, client: dict[str, str], window: int
+    api: Api, stored: Any, who: str, client: dict[str, str], window: int
 ) -> None:
     """If somebody forges a session, the trail must not show it as `created`."""
     data = {"a": 1, "b": [None, True, {"c": "d"}]}
+    impersonator = {"impersonator": IMPERSONATOR} if who == "an impersonator" else {}
     session_id = api.create(
-        user_id, data=data, client=client, ttl_seconds=window, absolute_ttl_seconds=2500
+        None if who == "a visitor" else "ada",
+        data=data,
+        client=client,
+        ttl_seconds=window,
+        absolute_ttl_seconds=2500,
+        **impersonator,
     )
+    if who == "an earlier version":
+        forget_proof(api, session_id, [])
     new = stored(session_id)
     for late in (-2, 0, 9):
         assert inserted(new, api.clock.now + late) == "created"
     assert inserted(new, NOW + 61) == inserted(new, NOW - 61) == "tampered"
 
     for name, value, changed in variants(new):
-        is_optional = name in ("UserId", "Client")
-        free = ("TokenHash", "Data", "FamilyHash", "Actor", "RequestId", "UserId", "Client")
+        is_optional = name == "Client" or (name == "UserId" and who == "an earlier version")
+        free = ["TokenHash", "Data", "FamilyHash", "Actor", "RequestId", "UserId", "Client"]
+        if who == "a user":
+            free += ["AuthenticatedAt", "Methods"]
+        if who in ("an impersonator", "an earlier version"):
+            free += ["Impersonator"]
+        if name == "Impersonator" and value is None:
+            is_optional = who == "an impersonator"
         is_legal = is_optional if value is None else name in free and FREE[name](value)
         if name == "TokenHash" and value == new["FamilyHash"]:
             is_legal = True
@@ -377,6 +453,16 @@ def test_session_that_not_before_ended_can_only_be_revoked(
         },
         {"Version": {"N": "3"}},
         {"Version": {"N": "2"}, "UserId": {"S": "eve"}},
+        {"AuthenticatedAt": {"N": str(NOW + 1)}},
+        {"Methods": {"L": [{"S": "hwk"}]}},
+        {"AuthenticatedAt": {"N": str(NOW + 1)}, "Methods": {"L": [{"S": "hwk"}]}},
+        {
+            "AuthenticatedAt": {"N": str(NOW + 1)},
+            "Methods": {"L": [{"S": "hwk"}]},
+            "PreviousAuthenticatedAt": {"N": str(NOW)},
+            "PreviousMethods": {"L": []},
+        },
+        {"Impersonator": {"M": {"id": {"S": "eve"}, "reason": {"S": "x"}}}},
     ],
 )
 def test_forgery_with_a_new_request_id_is_tampered(api: Api, stored: Any, change: Any) -> None:
