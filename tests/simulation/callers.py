@@ -11,7 +11,7 @@ from serverless_sessions.serve.expressions import Item
 from tests.simulation.model import FAMILY, Life, Model, base64url_sha256
 from tests.simulation.story import SLOTS, Step, Story, draw, shrink
 from tests.simulation.turnstile import Actor
-from tests.simulation.world import Call, World, base64url
+from tests.simulation.world import MAX_IMPERSONATION_SECONDS, Call, World, base64url
 
 _GRACES = (3, 0, 0, 20, 3, 10)
 # Without a grace period, a rotation by the session's id succeeds even during the grace period of
@@ -20,8 +20,11 @@ _GRACES_BY_ID = (3, 0, 0, 20, 0, 10)
 _WINDOWS = (None, None, 5, 15, 60, None)
 _LAST_WINDOWS = (6, 15, 60)
 _TIMEOUTS = ((10, 60), (20, 40), (5, 100))
-# The choices in which a creation is anonymous, and in which `verify` sends no client.
+_METHODS = (["otp"], ["pwd", "otp"], ["hwk"], [])
+# The choices in which a creation is anonymous or impersonated, and in which `verify` sends no
+# client.
 _ANONYMOUS = (5, 8)
+_IMPERSONATED = (3, 9)
 _UNREPORTED = (2, 7, 8)
 # A session that expired longer ago than this is replaced by a new one.
 _LONG_EXPIRED_SECONDS = 10
@@ -132,7 +135,7 @@ class _Cast:
             slot = self.slots[step.slot]
             if step.call != "create" and self._is_long_expired(slot):
                 anonymous = step.choice in _ANONYMOUS or step.call == "finish"
-                choice = 8 if anonymous else 0
+                choice = 8 if anonymous else 3 if step.choice == 7 else 0
                 log_in = step._replace(choice=choice, fates=())
                 self._create(log_in, slot, (self.story.ttl, self.story.absolute))
             self.world.time.start(self.actor(step.caller, partial(self._do, step)))
@@ -192,15 +195,29 @@ class _Cast:
 
     def _create(self, step: Step, slot: Slot, timeouts: tuple[int, int] | None = None) -> None:
         ttl, absolute = timeouts or _TIMEOUTS[step.choice % 3]
+        anonymous, impersonated = step.choice in _ANONYMOUS, step.choice in _IMPERSONATED
+        who: dict[str, Any] = {}
+        if impersonated:
+            who["impersonator"] = {"id": "grace", "reason": "ticket-42"}
+            absolute = min(absolute, MAX_IMPERSONATION_SECONDS)
+        elif not anonymous:
+            who["methods"] = _METHODS[step.choice % 4]
+            if step.choice == 1:
+                who["authenticated_at"] = int(self.world.time.clock) - 1000
         body = {
-            "user_id": None if step.choice in _ANONYMOUS else slot.user_id,
-            "ttl_seconds": ttl,
+            "user_id": None if anonymous else slot.user_id,
+            "ttl_seconds": min(ttl, absolute),
             "absolute_ttl_seconds": absolute,
             "data": {"made": step.choice},
+            **who,
         }
+        if step.choice == 9:  # the default is the limit
+            del body["absolute_ttl_seconds"]
+        shown = ("methods", "authenticated_at", "impersonator")
         facts: dict[str, Any] = {"session_id": "", "secret": ""}
+        facts |= {name: who.get(name) for name in shown}
         if step.choice % 4:
-            facts = {"session_id": base64url(self.random.randbytes(9)), "secret": self._secret()}
+            facts |= {"session_id": base64url(self.random.randbytes(9)), "secret": self._secret()}
             body |= {"session_id": facts["session_id"], **_hashes(facts["secret"])}
             slot.session_id, slot.secrets, slot.version = facts["session_id"], [], 1
 
@@ -261,15 +278,28 @@ class _Cast:
                 secret=secret,
             )
 
-    def _rotate(self, step: Step, slot: Slot, back: int = 1) -> None:
-        """Rotate with the newest token (1), with the one before it (2) or without a token (0)."""
-        if len(slot.secrets) < back:
+    def _rotate(
+        self, step: Step, slot: Slot, back: int = 1, kind: str = "rotate", again: int = 0
+    ) -> None:
+        """Rotate with the newest token (1), with the one before it (2) or without a token (0).
+
+        With `again`, the call has the hash of the newest token (1) or of the one before it (2). The
+        call that made this token may have been of the other kind.
+        """
+        if len(slot.secrets) < max(back, again + 1 if again else 0):
             return
         graces, own = _GRACES if back else _GRACES_BY_ID, step.choice < 9
         grace = graces[step.choice % 6]
         presented = slot.secrets[-back] if back else ""
         secret = self._secret(presented[:FAMILY]) if own else ""
+        methods = _METHODS[step.choice % 4]
+        if again:
+            own, presented, secret = True, slot.secrets[-again - 1], slot.secrets[-again]
+            if step.choice % 3:
+                methods = self._shown_methods(slot, again)
         body: dict[str, Any] = {"grace_seconds": grace}
+        if kind == "authenticate":
+            body["methods"] = methods
         if presented:
             body["token"] = f"{slot.session_id}.{presented}"
         if own:
@@ -277,7 +307,7 @@ class _Cast:
             body |= {"token_sha256": hashes["token_sha256"]} if presented else hashes
 
         def how(call: Call) -> None:
-            path = f"/sessions/{call.session_id}/rotate"
+            path = f"/sessions/{call.session_id}/{kind}"
             self.world.call_api(call, "POST", path, body)
             if call.status == 200 and not own:
                 call.secret = call.body["token"].partition(".")[2]
@@ -286,10 +316,12 @@ class _Cast:
             "secret": secret,
             "presented": presented,
             "grace": grace,
+            "methods": methods,
             "session_id": slot.session_id,
         }
-        call = (self._repeat if own else self._call)(step, slot, "rotate", how, **facts)
-        if call.status == 200 and call.session_id == slot.session_id:
+        call = (self._repeat if own else self._call)(step, slot, kind, how, **facts)
+        is_new = call.secret not in slot.secrets
+        if call.status == 200 and call.session_id == slot.session_id and is_new:
             slot.secrets.append(call.secret)
 
     def _rotate_former(self, step: Step, slot: Slot) -> None:
@@ -297,6 +329,28 @@ class _Cast:
 
     def _rotate_session(self, step: Step, slot: Slot) -> None:
         self._rotate(step, slot, 0)
+
+    def _shown_methods(self, slot: Slot, back: int) -> list[str]:
+        """Return the methods that the newest token (1) or the one before it (2) shows."""
+        item = self.world.tables.session(slot.session_id)
+        names = ("Methods",) if back == 1 else ("PreviousMethods", "Methods")
+        stored = next((item[name]["L"] for name in names if name in item), [])
+        return [method["S"] for method in stored]
+
+    def _rotate_again(self, step: Step, slot: Slot) -> None:
+        self._rotate(step, slot, again=1 + step.choice % 2)
+
+    def _step_up_again(self, step: Step, slot: Slot) -> None:
+        self._rotate(step, slot, 1, "authenticate", again=1 + step.choice % 2)
+
+    def _step_up(self, step: Step, slot: Slot) -> None:
+        self._rotate(step, slot, 1, "authenticate")
+
+    def _step_up_former(self, step: Step, slot: Slot) -> None:
+        self._rotate(step, slot, 2, "authenticate")
+
+    def _step_up_session(self, step: Step, slot: Slot) -> None:
+        self._rotate(step, slot, 0, "authenticate")
 
     def _renew(self, step: Step, slot: Slot) -> None:
         ttl = _WINDOWS[step.choice % 6]

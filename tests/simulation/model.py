@@ -15,7 +15,15 @@ from typing import Any
 
 from serverless_sessions.serve.expressions import Item
 from sessions.document import from_attributes
-from tests.simulation.world import RETIRED_SECONDS, Call, Request, World, base64url, sha256
+from tests.simulation.world import (
+    MAX_IMPERSONATION_SECONDS,
+    RETIRED_SECONDS,
+    Call,
+    Request,
+    World,
+    base64url,
+    sha256,
+)
 from tests.support.functions import ROLE
 
 # This many characters of a secret stay the same in a rotation for its owner.
@@ -26,10 +34,11 @@ _JUST_NOW_SECONDS = 60
 # By the clock of a host, a period may end this much earlier than by true time: a write is executed
 # up to 7 s after its clock was read, clocks differ by 2 s, and the fraction of a second is cut off.
 _EARLY_SECONDS = 10
-_FIXED = ("SessionId", "UserId", "CreatedAt")
+_FIXED = ("SessionId", "UserId", "CreatedAt", "Impersonator")
 _FORMER = {"PreviousTokenUntil", "PreviousTokenGrace"}
 _TOKENS = {"TokenHash", "FamilyHash", "PreviousTokenHash", "RetiredTokenHash", "RetiredTokenUntil"}
 _TOKENS |= _FORMER
+_PROOFS = {"AuthenticatedAt", "Methods", "PreviousAuthenticatedAt", "PreviousMethods"}
 _RENEWAL = {"ExpirationTime", "RenewedAt", "LastClient"}
 _WINDOW = {"TtlSeconds", "RenewableUntil"}
 # The attributes that a call of each kind may change.
@@ -37,13 +46,17 @@ _MAY_CHANGE = {
     "verify": _RENEWAL | _FORMER,
     "authorize": _FORMER,
     "renew": _RENEWAL | _WINDOW,
-    "rotate": _TOKENS,
+    "rotate": _TOKENS | _PROOFS,
+    "authenticate": _TOKENS | _PROOFS,
     "change": {"Data", "Version"},
     "replace": {"Data", "Version"},
 }
 # An item stores the hashes of three tokens only. So a repeated rotation by the session's id may not
 # be recognized.
 FORMER_HASH_AGAIN = "a hash older than the retired one becomes current again"
+
+
+Shown = tuple[int | None, list[str]]
 
 
 class Life:
@@ -55,6 +68,11 @@ class Life:
         # The true times at which a creation and an explicit end were first answered.
         self.answered = self.ended = float("inf")
         self.hashes: list[str] = []
+        # By the hash of a token: when and how its user proved who they are, and the kind of the
+        # call that made it. A token always shows the same.
+        self.shown: dict[str, Shown] = {}
+        self.made: dict[str, str] = {}
+        self.impersonator: dict[str, str] | None = None
         # By the hash of an older token: the periods in which its use must not count as a theft, in
         # true time. The latest period is last.
         self.protected: dict[str, list[tuple[float, float]]] = {}
@@ -106,7 +124,9 @@ class Model:
             )
             life.user_id = _text(new, "UserId") or None
             life.hashes.append(new["TokenHash"]["B"])
-            self._expect_event(life, call, "created")
+            life.impersonator = call.facts["impersonator"]
+            self._created(life, new, call)
+            self._expect_event(life, call, "created", impersonator=life.impersonator)
             return
         self.require("RevokedAt" not in old, "a revoked session is not written", call)
         self.require(
@@ -152,10 +172,14 @@ class Model:
             f"a call of this kind does not change {sorted(changed - allowed)}",
             call,
         )
+        self._require_impersonation_to_be_short(new, call)
         match call.kind:
             case "rotate":
                 self._rotated(life, old, new, request)
                 self._expect_event(life, call, "rotated")
+            case "authenticate":
+                self._rotated(life, old, new, request)
+                self._expect_event(life, call, "authenticated", methods=call.facts["methods"])
             case "renew":
                 self._renewed(old, new, request)
                 self._expect_event(life, call, "renewed", expires_at=_number(new, "ExpirationTime"))
@@ -170,6 +194,37 @@ class Model:
                 self._updated(old, new, request)
                 self._expect_event(life, call, "updated")
 
+    def _created(self, life: Life, new: Item, call: Call) -> None:
+        created_at = _number(new, "CreatedAt")
+        proves = life.user_id is not None and not life.impersonator
+        at = call.facts["authenticated_at"] or created_at
+        shown = (at, call.facts["methods"]) if proves else (None, [])
+        life.shown[new["TokenHash"]["B"]] = shown
+        life.made[new["TokenHash"]["B"]] = "create"
+        self.require(
+            _impersonator(new) == life.impersonator, "the impersonator is the caller's", call
+        )
+        self._require_impersonation_to_be_short(new, call)
+        self._require_tokens_to_show_the_same(life, new, call)
+
+    def _require_impersonation_to_be_short(self, new: Item, call: Call) -> None:
+        last = _number(new, "CreatedAt") + MAX_IMPERSONATION_SECONDS
+        self.require(
+            "Impersonator" not in new or _number(new, "AbsoluteExpirationTime") <= last,
+            "an impersonated session ends in time",
+            call,
+        )
+
+    def _require_tokens_to_show_the_same(self, life: Life, item: Item, call: Call) -> None:
+        """Require that both valid tokens show in `item` what they showed when they were made."""
+        newest = _proof(item, "")
+        former = _proof(item, "Previous") if "PreviousAuthenticatedAt" in item else newest
+        for name, shown in (("TokenHash", newest), ("PreviousTokenHash", former)):
+            if name in item:
+                self.require(
+                    shown == life.shown.get(item[name]["B"]), "a token always shows the same", call
+                )
+
     def _revoked(self, life: Life, old: Item, new: Item, request: Request) -> None:
         call, reason = request.call, _text(new, "RevokedReason")
         self._expect_event(life, call, "revoked", reason=reason)
@@ -183,7 +238,7 @@ class Model:
             "a revoked session expires at the time of the revocation",
             call,
         )
-        removed = {"Data", "Client", "LastClient"} | _TOKENS
+        removed = {"Data", "Client", "LastClient"} | _TOKENS | _PROOFS
         self.require(not removed & new.keys(), "a revoked session keeps no data and no hash", call)
         if call.kind in ("verify", "authorize"):
             self.require(
@@ -261,6 +316,18 @@ class Model:
                 new_hash not in life.hashes, "a former hash never becomes current again", call
             )
         life.hashes.append(new_hash)
+        if call.kind == "authenticate":
+            self.require(
+                "UserId" in old and "Impersonator" not in old,
+                "only the user themselves can step up",
+                call,
+            )
+            life.shown[new_hash] = clock, call.facts["methods"]
+        else:
+            shown = life.shown.get(_hash(presented) if presented else newest)
+            life.shown[new_hash] = shown or (None, [])
+        life.made[new_hash] = call.kind
+        self._require_tokens_to_show_the_same(life, new, call)
         self.require(
             _number(new, "PreviousTokenUntil") == clock + grace
             and _number(new, "PreviousTokenGrace") == (grace or -1),
@@ -414,6 +481,16 @@ class Model:
             self.require(body[name] == stored, f"{name} is the stored one", call)
         user_id = _text(item, "UserId") or None
         self.require(body["user_id"] == user_id, "user_id is the stored one", call)
+        life = self.life(body["session_id"])
+        shown_to = _hash(call.secret) if call.secret else item["TokenHash"]["B"]
+        self.require(
+            (body["authenticated_at"], body["methods"]) == life.shown.get(shown_to),
+            "an answer shows what the token showed when it was made",
+            call,
+        )
+        self.require(
+            body["impersonator"] == life.impersonator, "the impersonator is the stored one", call
+        )
 
     def _check_call_by_id(self, call: Call) -> Item:
         """Check what all calls about one session have in common.
@@ -481,14 +558,20 @@ class Model:
         item, presented = self._check_call_by_id(call), call.facts["presented"]
         if call.status == 200:
             self._check_secret(call, item)
+            self.require(
+                self._is_own(call, item), "a step-up and a rotation are not taken for another", call
+            )
             return
         self.require(call.status in (401, 404, 409), "the status is 200, 401, 404 or 409", call)
         if call.status == 404:
             return
         assert call.last_answered
-        self._check_secret_is_invalid(call, item)
+        is_own = self._is_own(call, item)
+        if is_own:
+            self._check_secret_is_invalid(call, item)
         slots = ("PreviousTokenHash", "RetiredTokenHash")
         superseded = _hash(call.secret) in [_text(item, name, "B") for name in slots]
+        superseded = superseded or not is_own
         if not call.secret:  # a token that the service generated and stored before another rotation
             superseded = bool(call.writes)
         if call.status == 401:
@@ -500,8 +583,13 @@ class Model:
             self.require(not superseded, "the code is token_superseded", call)
             return
         expected = "token_superseded" if superseded else "rotation_in_grace"
+        if call.kind == "authenticate" and not superseded:
+            if "UserId" not in item:
+                expected = "anonymous"
+            elif "Impersonator" in item:
+                expected = "impersonated"
         self.require(call.body["code"] == expected, f"the code is {expected}", call)
-        if superseded:
+        if expected != "rotation_in_grace":
             return
         if not presented:
             running = _is_former_valid(item, call.last_answered.clock) and call.facts["grace"]
@@ -515,6 +603,27 @@ class Model:
         tried_twice = len([r for r in call.requests if r.operation == "UpdateItem"]) > 1
         self.require(
             tried_twice or not _is_lost(item, call.clock_ended), "a lost token is replaced", call
+        )
+
+    _authenticate_answered = _rotate_answered
+
+    def _is_own(self, call: Call, item: Item) -> bool:
+        """Return whether the session's token with the call's hash is one that this call makes.
+
+        A former token does not tell how it was made, but it shows the methods of a step-up. A token
+        that is not valid is refused anyway.
+        """
+        assert call.last_answered
+        verdict = _verdict(call.secret, item, call.last_answered.clock) if call.secret else ""
+        if verdict not in ("newest", "former"):
+            return True
+        life, own = self.life(call.session_id), _hash(call.secret)
+        if verdict == "newest" and (call.kind == "authenticate") != (
+            life.made.get(own) == "authenticate"
+        ):
+            return False
+        return (
+            call.kind == "rotate" or life.shown.get(own, (None, None))[1] == call.facts["methods"]
         )
 
     def _create_answered(self, call: Call) -> None:
@@ -568,6 +677,7 @@ class Model:
                 self._check_body(call, item)
             else:
                 self.require("UserId" in item, "an anonymous session is not authorized", call)
+                self._check_context(call)
             return
         self.require(call.status == 401, "the status is 200 or 401", call)
         refused = call.kind == "authorize" and "UserId" not in item
@@ -590,6 +700,17 @@ class Model:
 
     _authorize_answered = _verify_answered
 
+    def _check_context(self, call: Call) -> None:
+        """Require that the authorizer shows what `verify` shows."""
+        life, context = self.life(call.session_id), call.body
+        at, methods = life.shown.get(_hash(call.secret), (None, []))
+        expected = {} if at is None else {"authenticated_at": at, "methods": " ".join(methods)}
+        if life.impersonator:
+            expected["impersonator"] = life.impersonator["id"]
+        names = ("authenticated_at", "methods", "impersonator")
+        shown = {name: context[name] for name in names if name in context}
+        self.require(shown == expected, "the authorizer shows what the token always shows", call)
+
     def _revoke_answered(self, call: Call) -> None:
         self.require(call.status == 204, "the status is 204", call)
         self._end(call, self.life(call.session_id))
@@ -602,9 +723,15 @@ class Model:
         for request in call.requests:
             if request.operation == "BatchGetItem":
                 items |= {_text(item, "SessionId"): item for item in request.items}
-        for session_id in listed:
-            item = items[session_id]
+        for entry in call.body["items"]:
+            item = items[entry["session_id"]]
             self._require_live(call, item)
+            self.require(
+                (entry["authenticated_at"], entry["methods"]) == _proof(item, "")
+                and entry["impersonator"] == _impersonator(item),
+                "a list shows what is stored",
+                call,
+            )
             self.require(
                 _text(item, "UserId") == call.facts["user_id"],
                 "a list only contains the user's own sessions",
@@ -671,6 +798,7 @@ class Model:
                 "recorded_at": seconds,
                 "actor": ROLE if call.kind == "authorize" else actor,
                 "request_id": call.request_id,
+                **_acting(life),
                 **facts,
             }
         )
@@ -683,6 +811,7 @@ class Model:
             "recorded_at": now,
             "removed_by": "ttl",
             "ttl_lag_seconds": now - expiry,
+            **_acting(life),
         }
         if "RevokedAt" in old:
             life.trail.append(event | {"type": "purged", "at": now})
@@ -702,6 +831,23 @@ class Model:
         for event, wanted in zip(events, life.trail, strict=False):
             shown = {name: event.get(name) for name in wanted}
             self.require(shown == wanted, f"the trail says {shown}, not {wanted}", call)
+
+
+def _acting(life: Life) -> dict[str, Any]:
+    """Return who acts as the user, as all events but `created` say it."""
+    return {"impersonator": {"id": life.impersonator["id"]} if life.impersonator else None}
+
+
+def _proof(item: Item, prefix: str) -> Shown:
+    """Return what an item stores for its newest token or, with a prefix, for its former one."""
+    if f"{prefix}AuthenticatedAt" not in item:
+        return None, []
+    names = [name["S"] for name in item.get(f"{prefix}Methods", {}).get("L", [])]
+    return _number(item, f"{prefix}AuthenticatedAt"), names
+
+
+def _impersonator(item: Item) -> dict[str, str] | None:
+    return from_attributes(item["Impersonator"]["M"]) if "Impersonator" in item else None
 
 
 def _client(call: Call) -> Item | None:

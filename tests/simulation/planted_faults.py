@@ -10,16 +10,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from sessions import lifetime, store, table, token
+from sessions import authentication, lifetime, store, table, token
 from sessions.rotation import Rotation
+from sessions.session import Session
 from sessions.store import SessionStore
 from sessions.table import Proof, SessionTable
 from sessions.token import Token
 from tests.simulation.callers import live
 from tests.simulation.story import draw
-from tests.support.plant import Plant, in_source
+from tests.simulation.world import authorizer_module
+from tests.support.plant import Plant, in_source, rewritten
 
-_WAS_MADE = "if judge(self.hashes, item, now, not_before).is_valid:"
+_WAS_MADE = "if verdict.is_valid:"
+_OTHER_KIND = "has_previous(item) is (self.methods is None)"
 _FORMER_IN_TIME = 'is_unseen(item) or seconds(item, "PreviousTokenUntil") > now'
 _FIRST_USE = Proof.is_first_use.fget  # type: ignore[attr-defined]
 
@@ -37,14 +40,26 @@ def _constant(name: str, old: object, new: object) -> Plant:
     return plant
 
 
+def _authorizer(name: str, old: str, new: str) -> Plant:
+    """Replace `old` by `new` in a function of the authorizer."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        in_source(getattr(authorizer_module(), name), old, new)(patch)
+
+    return plant
+
+
 FAULTS: dict[str, Plant] = {
     "a log-out just after an expiry writes nothing": _constant("WRITE_SECONDS", 60, 0),
     "a write succeeds in the second of the expiry": _constant(
         "_LIVE", "ExpirationTime > :now", "ExpirationTime >= :now"
     ),
     "a revoked session is live": in_source(lifetime.is_live, '"RevokedAt" in item', "False"),
-    "a revoked session keeps its last client": in_source(SessionTable.revoke, '"LastClient", ', ""),
-    "a revoked session keeps its hashes": in_source(SessionTable.revoke, ", *TOKEN_ATTRIBUTES", ""),
+    "a revoked session keeps its last client": in_source(SessionTable.revoke, '"LastClient",', ""),
+    "a revoked session keeps its hashes": in_source(SessionTable.revoke, "*TOKEN_ATTRIBUTES,", ""),
+    "a revoked session keeps its proofs": in_source(
+        SessionTable.revoke, "*AUTHENTICATION_ATTRIBUTES,", ""
+    ),
     "a write with a known request id counts as made without its effect": in_source(
         SessionTable._write, "not has_effect(failed.item)", "False"
     ),
@@ -74,11 +89,15 @@ FAULTS: dict[str, Plant] = {
         'not verdict.is_valid and item.get("PreviousTokenHash") != {"B": hashes.secret} or',
     ),
     "a rotation is recognized by a former hash": in_source(
-        Rotation.was_made, _WAS_MADE, f"if is_replaced(self.hashes.secret, item) or {_WAS_MADE[3:]}"
+        Rotation.earlier_verdict,
+        _WAS_MADE,
+        f"if is_replaced(self.hashes.secret, item) or {_WAS_MADE[3:]}",
     ),
-    "a repeated rotation is not recognized": in_source(Rotation.was_made, _WAS_MADE, "if False:"),
+    "a repeated rotation is not recognized": in_source(
+        Rotation.earlier_verdict, _WAS_MADE, "if False:"
+    ),
     "a repeated rotation is not recognized after one by the session's id": in_source(
-        Rotation.was_made,
+        Rotation.earlier_verdict,
         _WAS_MADE,
         'if (not self.presented or self.presented.hashes.family == item["FamilyHash"]["B"])'
         f" and {_WAS_MADE[3:]}",
@@ -160,6 +179,67 @@ FAULTS: dict[str, Plant] = {
     "a first use is not recorded": in_source(_FIRST_USE, "is_unseen(self.item)", "False"),
     "the use of a former token counts as a use of the newest one": in_source(
         _FIRST_USE, "self.verdict is Verdict.NEWEST and ", ""
+    ),
+    "a renewal counts as a proof": in_source(
+        store._renewal,
+        'sets=["RenewedAt = :now"]',
+        'sets=["RenewedAt = :now", "AuthenticatedAt = :now"]',
+    ),
+    "a rotation counts as a proof": in_source(
+        Rotation._authentication, "sets=back if differs else []", 'sets=["AuthenticatedAt = :now"]'
+    ),
+    "a rotation is taken for a step-up": in_source(
+        Rotation.has_effect, _OTHER_KIND, f"self.methods is None and {_OTHER_KIND}"
+    ),
+    "a step-up is taken for a rotation": in_source(
+        Rotation.has_effect, _OTHER_KIND, f"self.methods is not None and {_OTHER_KIND}"
+    ),
+    "a step-up with other methods is taken for this one": in_source(
+        Rotation.has_effect, "self.methods in (None, shown)", "True"
+    ),
+    "a former token shows what the newest one shows": in_source(
+        authentication.authentication, "former and has_previous(item)", "False"
+    ),
+    "a former token shows more to verify": in_source(
+        SessionStore.verify, "former=proof.is_former", "former=False"
+    ),
+    "a former token that renews shows more": in_source(
+        SessionStore._verify_and_write, "former=proof.is_former", "former=False"
+    ),
+    "a token that becomes the former one during its request shows more": in_source(
+        SessionTable.record_use, "verdict=verdict, ", ""
+    ),
+    "a former token shows more to the authorizer": _authorizer(
+        "_session", "former=proof.is_former", "former=False"
+    ),
+    "a repeated step-up shows more than its token": in_source(
+        SessionStore.rotate, "former=verdict is Verdict.FORMER", "former=False"
+    ),
+    "a step-up for the owner of the former token raises that token": rewritten(
+        Rotation._authentication,
+        ("previous if differs else newest", "newest"),
+        ("{} if differs else ", ""),
+    ),
+    "a rotation that replaces a lost token does not put back what was proved": in_source(
+        Rotation._authentication, "back if differs else []", "[]"
+    ),
+    "a rotation leaves its token what the one before showed": in_source(
+        Rotation._authentication, ", removes=previous", ""
+    ),
+    "a visitor steps up": in_source(Rotation._authentication, '"attribute_exists(UserId)", ', ""),
+    "an impersonator steps up": in_source(
+        Rotation._authentication, ', "attribute_not_exists(Impersonator)"', ""
+    ),
+    "an impersonated session outlives its limit": in_source(
+        Session.start.__func__,  # type: ignore[attr-defined]
+        "min(most, limits.max_impersonation_seconds)",
+        "most",
+    ),
+    "a rotation makes an impersonated session an ordinary one": in_source(
+        Rotation._authentication, "removes=previous", 'removes=[*previous, "Impersonator"]'
+    ),
+    "an impersonated session looks like an ordinary one": in_source(
+        authentication.impersonator, '"Impersonator" not in item', "True"
     ),
 }
 

@@ -76,6 +76,9 @@ _TOKENS = (
     ("rotate", "rotate_former", "rotate_former", "verify", "former", "authorize"),
     ("rotate", "rotate_former", "verify"),
     ("rotate", "rotate", "rotate", "verify", "older", "older", "authorize"),
+    ("step_up", "step_up", "step_up_former", "rotate_former", "verify", "former", "authorize"),
+    ("step_up", "step_up", "step_up_session", "rotate", "verify", "verify", "former"),
+    ("step_up", "rotate", "step_up_again", "step_up_again", "rotate_again"),
 )
 # These calls conflict only if one is executed between two executions of the other.
 _RACES = (("rotate", "rotate_session"), ("create", "rotate_session"))
@@ -89,7 +92,8 @@ _THEMES = (
     ("renew", "verify", "renew", "get"),
     ("finish", "renew", "verify", "renew", "finish", "rotate"),
     ("verify", "former", "older", "authorize", "rotate", "rotate_former", "rotate_session")
-    + ("renew", "finish", "change", "replace", "create", "revoke", "sign_out", "list", "get"),
+    + ("renew", "finish", "change", "replace", "create", "revoke", "sign_out", "list", "get")
+    + ("step_up", "step_up_former", "step_up_session", "step_up_again", "rotate_again"),
 )
 # Some steps begin within seconds of a moment, before or after it. Other steps begin immediately
 # after the previous one, so that their calls overlap.

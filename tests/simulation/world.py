@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 
 import pytest
 from aws_lambda_powertools.event_handler.api_gateway import BaseRouter
+from msgspec.structs import replace
 
 import clock
 from dynamodb import client as lean
@@ -35,6 +36,7 @@ START = 1_795_435_200.0
 # If a rotation has no grace period, the former token is refused for this time. Afterwards its use
 # counts as a theft. The time is short, because stories are short.
 RETIRED_SECONDS = 5
+MAX_IMPERSONATION_SECONDS = 40
 _PROMPT = Fate()
 
 
@@ -147,6 +149,8 @@ class World:
                 patch.setattr(module, "secrets", secrets)
             patch.setattr(self.audit, "unrecorded", [])
             patch.setattr(self.api, "default_grace_seconds", RETIRED_SECONDS)
+            limits = replace(self.api.limits, max_impersonation_seconds=MAX_IMPERSONATION_SECONDS)
+            patch.setattr(self.api, "limits", limits)
             for module in (self.api, self.audit):
                 patch.setattr(module, "record_anonymous", True)
             logging.disable()
