@@ -16,7 +16,7 @@ from tests.support.functions import function, lambda_context, sample
 from tests.support.meter import Meter
 from tests.support.seam import seam
 from tests.support.template import ROOT
-from tests.support.tokens import successor
+from tests.support.tokens import successor, token_of
 
 COSTS = (ROOT / "docs/costs.md").read_text()
 
@@ -43,6 +43,16 @@ def row(operation: str) -> list[str]:
 
 
 CLIENT = {"ip": "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", "user_agent": "x" * 120}
+
+
+# The longest list of methods of an ordinary log-in.
+STEP_UP = {"methods": ["pwd", "otp", "mfa"]}
+IMPERSONATOR = {"id": "u" * 36, "reason": "ticket-42"}
+
+
+def step_up(api: Api, token: str) -> str:
+    path = f"/sessions/{token.partition('.')[0]}/authenticate"
+    return token_of(api("POST", path, STEP_UP | {"token": token}))
 
 
 def verify(api: Api, token: str) -> None:
@@ -76,6 +86,9 @@ def call(method: str, suffix: str = "", body: Any = None) -> Callable[[Api, str]
         ("renew", call("POST", "/renew")),
         ("rotate", call("POST", "/rotate")),
         ("rotate", lambda api, token: successor(api, token)),
+        ("step up", call("POST", "/authenticate", body=STEP_UP)),
+        ("step up", lambda api, token: step_up(api, token)),
+        ("create", lambda api, _: api.create("u" * 36, client=CLIENT, impersonator=IMPERSONATOR)),
         ("revoke", call("DELETE")),
     ],
 )
@@ -136,13 +149,20 @@ def test_rotation_in_place_of_a_lost_token_costs_what_the_readme_says(
 
     assert api.requests == ["UpdateItem", "UpdateItem"]
     assert [meter.units, meter.dollars] == row("rotate in place of a lost token")[1:3]
+    api.clock.now += 60
+    meter.reset()
+
+    step_up(api, token)
+
+    assert [meter.units, meter.dollars] == row("step up in place of a lost token")[1:3]
 
 
 def test_renewal_with_a_long_user_agent_costs_one_unit(api: Api, meter: Meter, stored: Any) -> None:
-    """The item is large for one with little data: it was rotated, and its writer has a long ARN."""
-    token = api.log_in("u" * 36, client=CLIENT, data={"theme": "dark"})
-    for _ in range(2):
-        token = successor(api, token)
+    """The item is large for one with little data: it was rotated and stepped up, and its writer has
+    a long ARN.
+    """
+    token = api.log_in("u" * 36, client=CLIENT, data={"theme": "dark"}, **STEP_UP)
+    token = step_up(api, successor(api, token))
     api.clock.now += 600
     meter.reset()
 
@@ -230,7 +250,7 @@ def test_audit_event_costs_what_the_readme_says(api: Api, tables: Any, meter: Me
     meter.put_item(TableName=tables.audit, Item=event | {"EventId": {"S": "another"}})
 
     assert meter.units == "1 write + 1 of the index"
-    for operation in ("create", "change", "rotate", "expire"):
+    for operation in ("create", "change", "rotate", "step up", "expire"):
         assert row(operation)[3] == meter.dollars
 
     meter.reset()

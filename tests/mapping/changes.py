@@ -35,6 +35,7 @@ _LIMITS = Limits(
     default_ttl_seconds=1800,
     default_absolute_ttl_seconds=86_400,
     max_absolute_ttl_seconds=86_400,
+    max_impersonation_seconds=3600,
     max_data_bytes=65_536,
 )
 _WINDOWS = (300, 900, 1800, 3600)
@@ -51,9 +52,12 @@ Key = tuple[str, str]
 class Life:
     """A session, and all of its tokens."""
 
-    def __init__(self, newest: Token, user_id: str | None) -> None:
+    def __init__(
+        self, newest: Token, user_id: str | None, impersonator: dict[str, str] | None
+    ) -> None:
         self.session_id = newest.session_id
         self.user_id = user_id
+        self.impersonator = impersonator
         self.newest = newest
         self.former: Token | None = None
         self.retired: Token | None = None
@@ -127,14 +131,18 @@ class Changes:
         self.sessions += 1
         anonymous = self.sessions % 10 == 0
         token = Token(self._text(12), self._text(27))
-        life = Life(token, None if anonymous else f"user-{self.sessions % 97}")
+        agent = None
+        if self.sessions % 10 == 5:
+            agent = {"id": f"agent-{self.sessions % 3}", "reason": "ticket-42"}
+        life = Life(token, None if anonymous else f"user-{self.sessions % 97}", agent)
         session = Session.start(
             life.user_id,
             session_id=life.session_id,
             data={"made": self._calls},
             client={"ip": "203.0.113.7"},
             ttl_seconds=self._random.choice(_WINDOWS),
-            absolute_ttl_seconds=self._random.choice((3600, 7200, 86_400)),
+            absolute_ttl_seconds=3600 if agent else self._random.choice((3600, 7200, 86_400)),
+            impersonator=agent,
             limits=_LIMITS,
             now=self._now,
         )
@@ -197,13 +205,19 @@ class Changes:
         family = presented.secret[:FAMILY_CHARACTERS] if presented else self._text(12)
         token = Token(life.session_id, family + self._text(15))
         by = self._call()
-        rotation = Rotation(token.hashes, presented, grace, retired_seconds=30)
+        methods = None
+        if life.user_id and not life.impersonator:
+            methods = self._random.choice((None, ["otp"], ["pwd", "hwk"]))
+        rotation = Rotation(token.hashes, presented, grace, retired_seconds=30, methods=methods)
         self._store.rotate(life.session_id, rotation, by=by)
         if presented and presented is life.former:
             life.retired, life.newest = life.newest, token
         else:
             life.retired, life.former, life.newest = life.former, life.newest, token
-        self._expect(life, "rotated", by)
+        if methods:
+            self._expect(life, "authenticated", by, Methods=methods)
+        else:
+            self._expect(life, "rotated", by)
 
     def _use_an_old_token(self, life: Life, item: Item) -> None:
         """Use a former or a retired token that is not valid any more."""
@@ -296,6 +310,7 @@ class Changes:
             "RecordedAt": self._now,
             "ExpirationTime": self._now + RETENTION_SECONDS,
             **({"Actor": by.actor, "RequestId": by.request_id} if by else {}),
+            **_acting(life, kind),
             **facts,
         }
         key = life.session_id, str(item["EventId"])
@@ -378,7 +393,17 @@ def _seconds(item: Item, name: str) -> int:
     return int(item[name]["N"]) if name in item else 0
 
 
+def _acting(life: Life, kind: str) -> dict[str, Any]:
+    """Return who acts as the user. Only the first event of a session has the reason."""
+    if life.impersonator is None:
+        return {}
+    names = ("id", "reason") if kind == "created" else ("id",)
+    return {"Impersonator": {name: life.impersonator[name] for name in names}}
+
+
 def _attribute(value: Any) -> Any:
     if isinstance(value, list):
         return {"L": [{"S": text} for text in value]}
+    if isinstance(value, dict):
+        return {"M": {name: {"S": text} for name, text in value.items()}}
     return {"N": str(value)} if isinstance(value, int) else {"S": value}

@@ -18,7 +18,7 @@ RECORDS = int(os.environ.get("RECORDS", "1000"))
 SEED = int(os.environ.get("SEED", "1"))
 
 _KINDS = {
-    *("created", "updated", "renewed", "rotated", "revoked", "tampered"),
+    *("created", "updated", "renewed", "rotated", "authenticated", "revoked", "tampered"),
     *("purged", "expired", "deleted"),
 }
 

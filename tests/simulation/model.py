@@ -261,11 +261,15 @@ class Model:
     def _stolen(self, life: Life, request: Request) -> None:
         """The use of an older token may only end the session after the token's protected period."""
         call = request.call
-        verdict = _verdict(call.secret, self._deciding_item(call), request.clock)
+        item = self._deciding_item(call)
+        verdict = _verdict(call.secret, item, request.clock)
         self.require(
             verdict == "reused", "only an older token that is not valid any more is a theft", call
         )
         assert call.last_answered
+        slots = ("PreviousTokenHash", "RetiredTokenHash")
+        if _hash(call.secret) not in [_text(item, name, "B") for name in slots]:
+            return  # after three rotations, the service only knows the family of the token
         periods = life.protected.get(_hash(call.secret), [])
         until = [until for since, until in periods if since < call.last_answered.executed_at][-1:]
         self.require(
@@ -316,6 +320,7 @@ class Model:
                 new_hash not in life.hashes, "a former hash never becomes current again", call
             )
         life.hashes.append(new_hash)
+        call.facts["stored"] = new_hash
         if call.kind == "authenticate":
             self.require(
                 "UserId" in old and "Impersonator" not in old,
@@ -570,10 +575,9 @@ class Model:
         if is_own:
             self._check_secret_is_invalid(call, item)
         slots = ("PreviousTokenHash", "RetiredTokenHash")
-        superseded = _hash(call.secret) in [_text(item, name, "B") for name in slots]
-        superseded = superseded or not is_own
-        if not call.secret:  # a token that the service generated and stored before another rotation
-            superseded = bool(call.writes)
+        # The service may have generated and stored a token before another rotation.
+        own = _hash(call.secret) if call.secret else call.facts.get("stored")
+        superseded = own in [_text(item, name, "B") for name in slots] or not is_own
         if call.status == 401:
             self.require(
                 presented and not _is_valid(presented, item, call.clock_ended),

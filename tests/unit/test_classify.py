@@ -14,7 +14,10 @@ from audit.classify import classify, events_in, is_kept
 from audit.event import UNKNOWN_SESSION
 
 NOW = 1_795_435_200
-LIFE = ("created", "renewed", "updated", "rotated", "confirmed", "revoked", "expired", "purged")
+LIFE = (
+    *("created", "renewed", "updated", "rotated", "authenticated", "confirmed", "revoked"),
+    *("expired", "purged"),
+)
 ALARMS = ("tampered", "deleted", "unreadable")
 SESSION = "n2qXk8bVQ0mF"
 # Hashes of the length of SHA-256.
@@ -1006,3 +1009,177 @@ def test_events_sort_by_time_then_by_the_streams_order() -> None:
         ids.append(actual.event_id)
 
     assert ids == sorted(ids)
+
+
+# Who acts as the user, and how the user has proved who they are.
+
+AGENT = {"id": "grace", "reason": "ticket-42"}
+PROVED = {"AuthenticatedAt": NOW, "Methods": ["pwd"]}
+
+
+def stepped_up(at: int, methods: Any = ("otp",), **previous: Any) -> dict[str, Any]:
+    """Return the changes of the first step-up of a session."""
+    return (
+        rotated(at)
+        | {"AuthenticatedAt": at, "Methods": list(methods)}
+        | {"PreviousAuthenticatedAt": NOW, "PreviousMethods": ["pwd"]}
+        | previous
+    )
+
+
+def kind_of(old: dict[str, Any], change: dict[str, Any]) -> Any:
+    stream_record = record("MODIFY", old=image(**old), new=image(**old | change | BY), at=AT)
+    return event(stream_record)
+
+
+def test_step_up_has_its_methods() -> None:
+    assert kind_of(PROVED, stepped_up(AT, ("otp", "hwk"))) == written(
+        AT, "authenticated", methods=["otp", "hwk"]
+    )
+
+
+def test_step_up_of_a_session_from_an_earlier_version() -> None:
+    """It counts as proved at its creation, in an unknown way."""
+    assert kind_of({}, stepped_up(AT, PreviousMethods=[]))["type"] == "authenticated"
+    assert kind_of({}, stepped_up(AT))["type"] == "tampered"
+    assert kind_of({}, stepped_up(AT, PreviousAuthenticatedAt=AT))["type"] == "tampered"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"AuthenticatedAt": AT - 1},
+        {"AuthenticatedAt": AT + 1},
+        {"AuthenticatedAt": None},
+        {"Methods": None},
+        {"Methods": ["PWD"]},
+        {"Methods": ["otp", "otp"]},
+        {"Methods": [f"m{i}" for i in range(9)]},
+        {"PreviousAuthenticatedAt": NOW + 1},
+        {"PreviousAuthenticatedAt": None},
+        {"PreviousMethods": ["otp"]},
+        {"PreviousMethods": None},
+        {"PreviousAuthenticatedAt": None, "PreviousMethods": None},
+        {"UserId": None},
+        {"Impersonator": AGENT},
+    ],
+)
+def test_any_other_step_up_is_tampered(change: Any) -> None:
+    stream_record = record(
+        "MODIFY", old=image(**PROVED), new=image(**PROVED | stepped_up(AT) | BY | change), at=AT
+    )
+    assert classify(stream_record, not_before=0).type == "tampered"
+
+
+@pytest.mark.parametrize("who", [{"UserId": None}, {"Impersonator": AGENT}])
+def test_nobody_else_steps_up(who: Any) -> None:
+    old = who | {"AuthenticatedAt": None, "Methods": None}
+    new = image(**old | stepped_up(AT, PreviousMethods=[]) | BY)
+
+    assert classify(record("MODIFY", old=image(**old), new=new, at=AT), not_before=0).type == (
+        "tampered"
+    )
+
+
+LOST_STEP_UP = lost(AT) | {
+    "AuthenticatedAt": NOW + 200,
+    "Methods": ["otp"],
+    "PreviousAuthenticatedAt": NOW,
+    "PreviousMethods": ["pwd"],
+}
+PUT_BACK = PROVED | {"PreviousAuthenticatedAt": None, "PreviousMethods": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "type"),
+    [
+        (replaced(AT) | PUT_BACK, "rotated"),
+        (replaced(AT), "tampered"),
+        (replaced(AT) | {"PreviousAuthenticatedAt": None, "PreviousMethods": None}, "tampered"),
+        (replaced(AT) | PUT_BACK | {"AuthenticatedAt": AT}, "tampered"),
+        (replaced(AT) | {"AuthenticatedAt": AT, "Methods": ["hwk"]}, "authenticated"),
+        (replaced(AT) | {"AuthenticatedAt": AT, "PreviousMethods": ["otp"]}, "tampered"),
+        # The newest token keeps what it shows.
+        (shifted(AT) | {"PreviousAuthenticatedAt": None, "PreviousMethods": None}, "rotated"),
+        (shifted(AT) | PUT_BACK, "tampered"),
+        (
+            shifted(AT)
+            | {"AuthenticatedAt": AT, "Methods": ["hwk"]}
+            | {"PreviousAuthenticatedAt": NOW + 200, "PreviousMethods": ["otp"]},
+            "authenticated",
+        ),
+        (shifted(AT) | {"AuthenticatedAt": AT, "Methods": ["hwk"]}, "tampered"),
+    ],
+)
+def test_rotation_puts_back_what_the_presented_token_shows(change: Any, type: str) -> None:
+    assert kind_of(LOST_STEP_UP, change)["type"] == type
+
+
+@pytest.mark.parametrize(
+    "proof",
+    [
+        {},
+        PROVED,
+        PROVED | {"AuthenticatedAt": NOW - YEAR, "Methods": []},
+        {"Impersonator": AGENT},
+    ],
+)
+def test_creation_says_who_acts(proof: Any) -> None:
+    assert event(record("INSERT", new=image(**proof)))["type"] == "created"
+
+
+@pytest.mark.parametrize(
+    "proof",
+    [
+        PROVED | {"AuthenticatedAt": NOW + 1},
+        PROVED | {"AuthenticatedAt": NOW - YEAR - 1},
+        PROVED | {"Methods": None},
+        PROVED | {"Methods": ["a b"]},
+        PROVED | {"AuthenticatedAt": None},
+        PROVED | {"PreviousAuthenticatedAt": NOW},
+        PROVED | {"Impersonator": AGENT},
+        {"Impersonator": {"id": "grace"}},
+        {"Impersonator": AGENT | {"id": ""}},
+        {"Impersonator": AGENT | {"reason": "Ticket 42"}},
+        {"Impersonator": AGENT | {"more": "x"}},
+        {"Impersonator": "grace"},
+        {"Impersonator": AGENT, "UserId": None},
+        PROVED | {"UserId": None},
+    ],
+)
+def test_creation_with_any_other_proof_is_tampered(proof: Any) -> None:
+    new = record("INSERT", new=image(**proof))
+
+    assert classify(new, not_before=0).type == "tampered"
+
+
+def test_every_event_names_the_impersonator() -> None:
+    """Only the first one has the reason, which belongs to the session."""
+    acting = image(Impersonator=AGENT)
+    revoked_item = image(**GONE | REVOKED | BY, Impersonator=AGENT)
+    created = event(record("INSERT", new=acting))
+    assert created["impersonator"] == AGENT
+    for stream_record in (
+        record("MODIFY", old=acting, new=revoked_item, at=NOW + 60),
+        record("MODIFY", old=acting, new=image(Impersonator=AGENT, Extra=1), at=NOW + 60),
+        record("MODIFY", old=acting, new=image(**BY), at=NOW + 60),
+        record("MODIFY", old=image(), new=image(**BY, Impersonator=AGENT), at=NOW + 60),
+        record("REMOVE", old=acting, at=NOW + 60),
+        record("REMOVE", old=acting, at=NOW + 1900, **TTL),
+        record("REMOVE", old=revoked_item, at=NOW + 1900, **TTL),
+    ):
+        assert event(stream_record)["impersonator"] == {"id": "grace"}
+    assert "impersonator" not in event(record("INSERT", new=image()))
+
+
+@pytest.mark.parametrize("value", ["grace", {"id": 7}, {"reason": "support"}, ["grace"], {}])
+def test_impersonator_that_can_not_be_read_is_left_out(value: Any) -> None:
+    """The event must fit into the trail, whatever somebody has written."""
+    assert "impersonator" not in event(record("INSERT", new=image(Impersonator=value)))
+
+
+def test_long_impersonator_is_cut() -> None:
+    made = event(record("INSERT", new=image(Impersonator={"id": "x" * 9999, "reason": "y" * 9999})))
+
+    assert made["type"] == "tampered"
+    assert made["impersonator"] == {"id": "x" * 512}
