@@ -1,19 +1,19 @@
 """The errors of operations on sessions.
 
 SessionsError
-├── InvalidField      a value breaks a rule
-├── SessionNotFound   the session is absent, expired or revoked
-├── InvalidToken      the token does not prove a live session
-├── SessionExists     another session has or had this id
-├── RotationInGrace   another request has just rotated the token
-├── NotAnonymous      the session has a user
-├── AnonymousSession  the session has no user
+├── InvalidField         a value breaks a rule
+├── SessionNotFound      the session is absent, expired or revoked
+├── InvalidToken         the token does not prove a live session
+├── SessionExists        another session has or had this id
+├── RotationInGrace      another request has just rotated the token
+├── NotAnonymous         the session has a user
+├── AnonymousSession     the session has no user
 ├── ImpersonatedSession  somebody else acts as the user
-├── TokenSuperseded   another rotation has used or replaced this token
-├── NoToken           the session has no token to rotate
-├── VersionMismatch   the data changed since the caller read it
-├── DocumentTooLarge  the data exceeds the limit of a request or an item
-└── Unavailable       DynamoDB throttles or does not answer in time
+├── TokenSuperseded      another rotation has used or replaced this token
+├── NoToken              the session has no token to rotate
+├── VersionMismatch      the data changed since the caller read it
+├── DocumentTooLarge     the data exceeds the limit of a request or an item
+└── Unavailable          DynamoDB throttles or does not answer in time
 """
 
 
