@@ -20,7 +20,7 @@ _GRACES_BY_ID = (3, 0, 0, 20, 0, 10)
 _WINDOWS = (None, None, 5, 15, 60, None)
 _LAST_WINDOWS = (6, 15, 60)
 _TIMEOUTS = ((10, 60), (20, 40), (5, 100))
-_METHODS = (["otp"], ["pwd", "otp"], ["hwk"], [])
+_METHODS: tuple[list[str], ...] = (["otp"], ["pwd", "otp"], ["hwk"], [])
 # The choices in which a creation is anonymous or impersonated, and in which `verify` sends no
 # client.
 _ANONYMOUS = (5, 8)
@@ -334,7 +334,7 @@ class _Cast:
         """Return the methods that the newest token (1) or the one before it (2) shows."""
         item = self.world.tables.session(slot.session_id)
         names = ("Methods",) if back == 1 else ("PreviousMethods", "Methods")
-        stored = next((item[name]["L"] for name in names if name in item), [])
+        stored: list[Item] = next((item[name]["L"] for name in names if name in item), [])
         return [method["S"] for method in stored]
 
     def _rotate_again(self, step: Step, slot: Slot) -> None:
