@@ -76,7 +76,8 @@ def anonymous_records(*names: str) -> dict[str, Any]:
     records = [entry for name in names for entry in sample(f"stream_{name}")["Records"]]
     for record in records:
         for image in ("OldImage", "NewImage"):
-            record["dynamodb"].get(image, {}).pop("UserId", None)
+            for name in ("UserId", "AuthenticatedAt", "Methods"):
+                record["dynamodb"].get(image, {}).pop(name, None)
     return {"Records": records}
 
 

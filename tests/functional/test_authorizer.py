@@ -49,6 +49,8 @@ def test_http_api_gets_a_simple_answer_with_the_session(authorizer: ModuleType, 
             "session_id": id_of(token),
             "user_id": "ada",
             "expires_at": NOW + 1800,
+            "authenticated_at": NOW,
+            "methods": "",
         },
     }
     assert api.requests == ["GetItem"]
@@ -78,6 +80,8 @@ def test_policy_covers_all_routes_of_a_rest_api(authorizer: ModuleType, api: Api
             "session_id": id_of(token),
             "user_id": "ada",
             "expires_at": NOW + 1800,
+            "authenticated_at": NOW,
+            "methods": "",
         },
     }
 

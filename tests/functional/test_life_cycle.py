@@ -34,6 +34,9 @@ def test_created_session_is_answered_and_stored(api: Api, stored: Any) -> None:
         "data": {"theme": "dark", "cart": [{"sku": "A-1", "price": 19.9}]},
         "client": {"ip": "203.0.113.7", "user_agent": "Firefox/150.0"},
         "last_client": {},
+        "authenticated_at": NOW,
+        "methods": [],
+        "impersonator": None,
         "token": answer.json["token"],
     }
     assert stored(session_id) == {
@@ -57,6 +60,8 @@ def test_created_session_is_answered_and_stored(api: Api, stored: Any) -> None:
         "RequestId": {"S": "LbQ3hj9xIAMEVxQ="},
         "TokenHash": {"B": sha256(secret).digest()},
         "FamilyHash": {"B": sha256(secret[:12]).digest()},
+        "AuthenticatedAt": {"N": str(NOW)},
+        "Methods": {"L": []},
     }
 
 

@@ -73,6 +73,8 @@ def test_every_route_works_from_every_entrance(entered: Api) -> None:
     assert call(f"PUT {one_session}", {"data": {"b": 2}}).json["data"] == {"b": 2}
     assert call(f"POST {one_session}/renew").json["session_id"] == session_id
     assert call(f"POST {one_session}/rotate", {"token": token}).json["token"] != token
+    step_up = {"methods": ["otp"], "grace_seconds": 0}
+    assert call(f"POST {one_session}/authenticate", step_up).json["methods"] == ["otp"]
     assert len(call("GET /sessions", query="user_id=ada").json["items"]) == 1
     assert call("GET /events", query="user_id=ada").json["items"] == []
     call(f"DELETE {one_session}", status=204)
@@ -116,6 +118,7 @@ def test_malformed_id_costs_no_request(entered: Api) -> None:
             ("PUT", path, {"data": {}}),
             ("POST", f"{path}/renew", None),
             ("POST", f"{path}/rotate", None),
+            ("POST", f"{path}/authenticate", {"methods": []}),
         ]
         for method, where, body in calls:
             assert entered(method, where, body).json["code"] == "session_not_found", where
