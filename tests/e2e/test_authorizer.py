@@ -67,17 +67,31 @@ def test_wrong_secret_is_403(protected: Protected, call: ContractCaller) -> None
 
 
 def test_good_token_passes_with_its_session(protected: Protected, call: ContractCaller) -> None:
-    session_id, token = log_in(call, "guest")
+    session_id, token = log_in(call, "guest", methods=["pwd", "otp"])
 
     answer = whoami(protected.uncached, token)
 
     assert answer.status == 200
-    expires_at = call("GET", f"/sessions/{session_id}").json["expires_at"]
+    session = call("GET", f"/sessions/{session_id}").json
     assert answer.json == {
         "session_id": session_id,
         "user_id": "guest",
-        "expires_at": expires_at,
+        "expires_at": session["expires_at"],
+        "authenticated_at": session["authenticated_at"],
+        "methods": "pwd otp",
     }
+
+
+def test_impersonated_token_passes_with_the_impersonator(
+    protected: Protected, call: ContractCaller
+) -> None:
+    agent = {"id": "grace", "reason": "ticket-42"}
+    _, token = log_in(call, "guest", impersonator=agent)
+
+    answer = whoami(protected.uncached, token).json
+
+    assert answer["impersonator"] == "grace"
+    assert "authenticated_at" not in answer
 
 
 def test_revoked_token_is_refused_at_once_without_a_cache(

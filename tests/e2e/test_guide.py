@@ -113,6 +113,19 @@ def test_python_snippets(guide: SimpleNamespace) -> None:
     eventually(trail_is_complete)
 
 
+def test_sensitive_action_needs_a_recent_proof(guide: SimpleNamespace) -> None:
+    token = token_of(guide.log_in("payer", "203.0.113.7", "Firefox/150.0"))
+    session = guide.current_session(token)
+    assert not guide.may_pay_out(session)
+
+    token = guide.second_factor_passed(session, token)
+
+    assert guide.may_pay_out(guide.current_session(token))
+    acting = guide.current_session(guide.look_at_the_app_as("payer", "grace"))
+    assert (acting.user_id, acting.impersonator.id) == ("payer", "grace")
+    assert not guide.may_pay_out(acting)
+
+
 def test_visitor_keeps_the_data_at_log_in(guide: SimpleNamespace) -> None:
     visitor = guide.sessions.create(data={"cart": ["tea"]}).session
 
