@@ -66,7 +66,9 @@ class Session:
     def authenticated_within(self, seconds: float, *, methods: Collection[str] = ()) -> bool:
         """Whether the user proved who they are within the last `seconds`, with all of `methods`.
 
-        An anonymous session and an impersonated one are never recent.
+        An anonymous session and an impersonated one are never recent. Use the session that `verify`
+        has returned for the token of a request: calls by the session's id return what its newest
+        token shows, and the token of the request may be an older one.
         """
         if self.authenticated_at is None or self.user_id is None or self.impersonator:
             return False

@@ -17,7 +17,7 @@ from sessions.store import SessionStore
 from sessions.table import Proof, SessionTable
 from sessions.token import Token
 from tests.simulation.callers import live
-from tests.simulation.story import draw
+from tests.simulation.story import STEP_UPS, THEMES, draw
 from tests.simulation.world import authorizer_module
 from tests.support.plant import Plant, in_source, rewritten
 
@@ -180,6 +180,9 @@ FAULTS: dict[str, Plant] = {
     "the use of a former token counts as a use of the newest one": in_source(
         _FIRST_USE, "self.verdict is Verdict.NEWEST and ", ""
     ),
+}
+# Faults in what a session says about its user, which are looked for in stories with step-ups.
+PROOF_FAULTS: dict[str, Plant] = {
     "a renewal counts as a proof": in_source(
         store._renewal,
         'sets=["RenewedAt = :now"]',
@@ -244,17 +247,18 @@ FAULTS: dict[str, Plant] = {
 }
 
 
-def find(plant: Plant, stories: range) -> Iterator[int]:
+def find(fault: str, stories: range) -> Iterator[int]:
     """Return the seeds of the stories in which the planted fault breaks a promise."""
+    themes = STEP_UPS if fault in PROOF_FAULTS else THEMES
     with pytest.MonkeyPatch.context() as patch:
-        plant(patch)
+        (FAULTS | PROOF_FAULTS)[fault](patch)
         for seed in stories:
-            if live(draw(seed)).broken:
+            if live(draw(seed, themes)).broken:
                 yield seed
 
 
 if __name__ == "__main__":
     total = int(sys.argv[1])
-    for fault, plant in FAULTS.items():
-        seeds = list(find(plant, range(total)))
+    for fault in (*FAULTS, *PROOF_FAULTS):
+        seeds = list(find(fault, range(total)))
         print(f"{len(seeds):6} of {total}, first {seeds[:1]}: {fault}", flush=True)

@@ -71,18 +71,23 @@ class Story(NamedTuple):
 
 # A story has only a few kinds of calls, so that they are likely to overlap. The last kind of story
 # has all of them.
-_TOKENS = (
+Theme = tuple[str, ...]
+STEP_UPS: tuple[Theme, ...] = (
+    ("step_up", "step_up_former", "rotate_former", "verify", "former", "authorize"),
+    ("step_up", "verify", "verify", "former"),
+    ("step_up", "step_up_session", "rotate", "verify", "create"),
+    ("step_up", "rotate", "step_up_again", "step_up_again", "rotate_again"),
+)
+_TOKENS: tuple[Theme, ...] = (
     ("verify", "rotate", "rotate", "rotate_session", "former", "authorize", "renew"),
     ("rotate", "rotate_former", "rotate_former", "verify", "former", "authorize"),
     ("rotate", "rotate_former", "verify"),
     ("rotate", "rotate", "rotate", "verify", "older", "older", "authorize"),
-    ("step_up", "step_up", "step_up_former", "rotate_former", "verify", "former", "authorize"),
-    ("step_up", "step_up", "step_up_session", "rotate", "verify", "verify", "former"),
-    ("step_up", "rotate", "step_up_again", "step_up_again", "rotate_again"),
+    *STEP_UPS,
 )
 # These calls conflict only if one is executed between two executions of the other.
 _RACES = (("rotate", "rotate_session"), ("create", "rotate_session"))
-_THEMES = (
+THEMES: tuple[Theme, ...] = (
     *_TOKENS,
     *_RACES,
     ("revoke", "sign_out", "renew", "verify", "list", "get"),
@@ -108,11 +113,11 @@ _DELAYS = (0.5, 1.0, 1.8, 2.5, 3.0, 4.0, 5.0, 6.0, 6.9)
 _CLOCKS = (0.0, -1.0, -0.4, 0.5, 1.0)
 
 
-def draw(seed: int) -> Story:
-    """Return the story of this number, which is always the same."""
+def draw(seed: int, themes: tuple[Theme, ...] = THEMES) -> Story:
+    """Return the story of this number, which is always the same for the same themes."""
     random = Random(seed)
     choice = random.choice
-    calls = choice(_THEMES)
+    calls = choice(themes)
     moments: tuple[str, ...] = _MOMENTS_OF_TOKENS if calls in _TOKENS else _MOMENTS
     afters: tuple[float, ...] = _AFTER
     if calls in _RACES:
