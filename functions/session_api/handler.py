@@ -105,7 +105,8 @@ def create_session() -> Response[str]:
             # another id.
             raise Unavailable("ended before its creation was answered") from exists
         raise
-    if session.user_id is not None and (most := _max_sessions(body)):
+    # Somebody who acts as the user must not sign the user out.
+    if session.user_id is not None and not session.impersonator and (most := _max_sessions(body)):
         failure = user_sessions.enforce_limit(session.user_id, most=most, new=session, by=_writer())
         if failure:
             _log_failure("session limit not enforced", failure)

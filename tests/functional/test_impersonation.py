@@ -198,3 +198,23 @@ def test_repeated_creation_is_not_answered_for_another_impersonator(api: Api) ->
     for body in ({}, {"impersonator": AGENT | {"id": "eve"}}):
         answer = api("POST", "/sessions", {"user_id": "ada", **fields, **body})
         assert (answer.status, answer.json["code"]) == (409, "session_exists")
+
+
+def test_impersonation_ends_no_session_of_the_user(api: Api) -> None:
+    """A support agent who helps a user does not sign them out."""
+    phone = api.create()
+    api.clock.now += 1
+
+    acting = impersonate(api, max_sessions=1).json["session_id"]
+
+    assert api.requests == ["PutItem"]
+    assert api("GET", f"/sessions/{phone}").status == 200
+    api.clock.now += 1
+    laptop = api.create(max_sessions=1)
+    live = [session["session_id"] for session in _listed(api)]
+    assert live == [laptop, acting]
+
+
+def _listed(api: Api) -> list[Any]:
+    items: list[Any] = api("GET", "/sessions", query={"user_id": "ada"}).json["items"]
+    return items

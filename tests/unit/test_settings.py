@@ -69,6 +69,7 @@ def test_concurrency_is_not_limited_unless_it_is_set() -> None:
 
 
 def test_sessions_of_a_user_are_not_limited_unless_it_is_set() -> None:
+    assert settings().max_impersonation_seconds == 3600
     assert settings().max_sessions_per_user is None
     assert settings(max_sessions_per_user=None).max_sessions_per_user is None
     assert settings(max_sessions_per_user=1).max_sessions_per_user == 1
@@ -110,6 +111,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("unrecorded_events", ["revoked", "renewed"], "a list of renewed, confirmed, updated"),
     ("reserved_concurrency", 0, "a positive integer"),
     ("reserved_concurrency", "9", "a positive integer"),
+    ("max_impersonation_seconds", 0, "a positive integer"),
     ("max_sessions_per_user", 0, "an integer from 1 to 100"),
     ("max_sessions_per_user", 101, "an integer from 1 to 100"),
     ("event_bus", 7, "the name or the ARN of an event bus"),

@@ -22,6 +22,7 @@ ROUTES = (
     "DELETE /sessions/{session_id}",
     "POST /sessions/{session_id}/renew",
     "POST /sessions/{session_id}/rotate",
+    "POST /sessions/{session_id}/authenticate",
     "GET /events",
 )
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html

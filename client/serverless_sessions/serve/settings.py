@@ -24,6 +24,7 @@ class Settings:
     default_ttl_seconds: int = _setting(1800, "Idle timeout of a session that sets none.")
     default_absolute_ttl_seconds: int = _setting(86_400, "Absolute timeout, likewise.")
     max_absolute_ttl_seconds: int = _setting(34_560_000, "The longest absolute timeout.")
+    max_impersonation_seconds: int = _setting(3600, "The longest of impersonated sessions.")
     max_data_bytes: int = _setting(65_536, "Limit for the data of one request.")
     renewal_fraction: float = _setting(0.1, "Part of the idle timeout after which verify renews.")
     rotation_grace_seconds: int = _setting(30, "How long a former token stays valid.")
@@ -33,7 +34,10 @@ class Settings:
     record_anonymous: bool = _setting(False, "Record the events of sessions without a user.")
 
     def __post_init__(self) -> None:
-        for name in ("default_ttl_seconds", "max_data_bytes", "rotation_grace_seconds"):
+        for name in (
+            *("default_ttl_seconds", "max_impersonation_seconds"),
+            *("max_data_bytes", "rotation_grace_seconds"),
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive")
         if not 0 <= self.max_sessions_per_user <= 100:
