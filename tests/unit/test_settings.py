@@ -68,8 +68,13 @@ def test_concurrency_is_not_limited_unless_it_is_set() -> None:
     assert settings(reserved_concurrency=20).reserved_concurrency == 20
 
 
-def test_sessions_of_a_user_are_not_limited_unless_it_is_set() -> None:
+def test_impersonated_sessions_last_an_hour_at_most_unless_it_is_set() -> None:
+    """A `cdk.json` of an earlier version does not have the setting."""
     assert settings().max_impersonation_seconds == 3600
+    assert settings(max_impersonation_seconds=600).max_impersonation_seconds == 600
+
+
+def test_sessions_of_a_user_are_not_limited_unless_it_is_set() -> None:
     assert settings().max_sessions_per_user is None
     assert settings(max_sessions_per_user=None).max_sessions_per_user is None
     assert settings(max_sessions_per_user=1).max_sessions_per_user == 1
