@@ -49,7 +49,7 @@ def _authorizer_ends_nothing(patch: pytest.MonkeyPatch) -> None:
 
 
 def _authorizer_marks_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(authorizer_module(), "_record_first_use", lambda proof, _: proof.item)
+    patch.setattr(authorizer_module(), "_record_first_use", lambda proof, _: proof)
 
 
 _ONE_COOKIE = rewritten(
