@@ -73,11 +73,13 @@ def test_authorizer_names_the_impersonator(api: Api, authorizer: ModuleType) -> 
 
 
 @pytest.mark.parametrize(
-    ("asked", "lifetime"),
+    ("requested", "lifetime"),
     [(None, MOST), (1, 1), (MOST, MOST), (MOST + 1, None), (86_400, None), (0, None)],
 )
-def test_impersonated_session_is_short(api: Api, asked: int | None, lifetime: int | None) -> None:
-    answer = impersonate(api, **({} if asked is None else {"absolute_ttl_seconds": asked}))
+def test_impersonated_session_is_short(
+    api: Api, requested: int | None, lifetime: int | None
+) -> None:
+    answer = impersonate(api, **({} if requested is None else {"absolute_ttl_seconds": requested}))
 
     if lifetime is None:
         assert answer.status == 422
