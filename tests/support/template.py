@@ -32,6 +32,7 @@ SETTINGS: dict[str, Any] = {
     "default_ttl_seconds": 1800,
     "default_absolute_ttl_seconds": 86_400,
     "max_absolute_ttl_seconds": 34_560_000,
+    "max_impersonation_seconds": 3600,
     "max_data_bytes": 65_536,
     "renewal_fraction": 0.1,
     "rotation_grace_seconds": 30,

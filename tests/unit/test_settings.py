@@ -70,7 +70,6 @@ def test_concurrency_is_not_limited_unless_it_is_set() -> None:
 
 def test_impersonated_sessions_last_an_hour_at_most_unless_it_is_set() -> None:
     """A `cdk.json` of an earlier version does not have the setting."""
-    assert settings().max_impersonation_seconds == 3600
     assert settings(max_impersonation_seconds=600).max_impersonation_seconds == 600
 
 
