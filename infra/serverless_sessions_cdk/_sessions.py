@@ -156,6 +156,14 @@ class Sessions(Construct):
         return self._api.url
 
     @property
+    def function_url(self) -> str:
+        """The URL of the API's function. Clients can use it in place of `url`.
+
+        Raises `ValueError` without the setting `function_url`.
+        """
+        return self._function_url().url
+
+    @property
     def api(self) -> apigw.HttpApi:
         """The HTTP API. All of its routes require IAM credentials."""
         return self._api.api
@@ -236,6 +244,17 @@ class Sessions(Construct):
         """
         return _grants.grant_call(grantee, self._api, routes)
 
+    def grant_call_function_url(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Allow calls of all routes through the function URL.
+
+            sessions.grant_call_function_url(backend_role)
+
+        Raises `ValueError` without the setting `function_url`.
+        """
+        grant = self._function_url().grant_invoke_url(grantee)
+        grant.assert_success()
+        return grant
+
     def grant_read_directly(self, grantee: iam.IGrantable) -> iam.Grant:
         """Allow to read single sessions from the table, as the client's `DirectReader` does.
 
@@ -250,6 +269,11 @@ class Sessions(Construct):
         )
         grant.assert_success()
         return grant
+
+    def _function_url(self) -> lambda_.FunctionUrl:
+        if not self._api.function_url:
+            raise ValueError("The service has no function URL. Set function_url in its settings.")
+        return self._api.function_url
 
 
 def _allow(role: iam.Role, resource: str, *actions: str) -> None:

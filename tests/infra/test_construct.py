@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_cdk import Duration, Stack
+from aws_cdk import CfnOutput, Duration, Stack
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_apigatewayv2 as apigw
 from aws_cdk import aws_iam as iam
 from aws_cdk.assertions import Template
 from aws_cdk.aws_apigatewayv2_integrations import HttpUrlIntegration
 
-from serverless_sessions_cdk import Sessions, SessionsStack
+from serverless_sessions_cdk import Sessions, SessionsStack, Settings
 from tests.infra import foreign
 from tests.support.template import app_without_bundle, resources
 
@@ -194,6 +194,28 @@ def test_grant_of_a_route_that_does_not_exist_names_those_that_do(route: str) ->
 
     with pytest.raises(ValueError, match=f"no route '{route}'; it has DELETE /sessions, DELETE"):
         sessions.grant_call(role, "POST /sessions/verify", route)
+
+
+def test_function_url_needs_two_permissions_and_the_setting() -> None:
+    stack = Stack(app_without_bundle({}), "Caller")
+    role = iam.Role(stack, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+    with_url = Sessions(stack, "With", settings=Settings(function_url=True))
+    without = Sessions(stack, "Without")
+
+    with_url.grant_call_function_url(role)
+    CfnOutput(stack, "Url", value=with_url.function_url)
+
+    statements = Template.from_stack(stack).find_resources("AWS::IAM::Policy")
+    [policy] = [p for name, p in statements.items() if name.startswith("RoleDefaultPolicy")]
+    allowed = policy["Properties"]["PolicyDocument"]["Statement"]
+    assert {statement["Action"] for statement in allowed} == {
+        "lambda:InvokeFunctionUrl",
+        "lambda:InvokeFunction",
+    }
+    assert all("Condition" in statement for statement in allowed)
+    for use in (lambda: without.function_url, lambda: without.grant_call_function_url(role)):
+        with pytest.raises(ValueError, match="has no function URL"):
+            use()
 
 
 def test_grant_to_nobody_in_particular_fails() -> None:
