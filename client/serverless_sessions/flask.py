@@ -3,38 +3,54 @@
     app.config["SERVERLESS_SESSIONS"] = {"url": os.environ["SESSIONS_URL"]}
     ServerlessSessions(app)
 
-`app.config["SERVERLESS_SESSIONS"]` contains the arguments of `Sessions`, and four more options:
+`app.config["SERVERLESS_SESSIONS"]` contains the arguments of `Sessions`, and these options:
 
 - `user_key`: the key of `flask.session` for the user's id, by default Flask-Login's `_user_id`
 - `absolute_ttl_seconds`: the maximum lifetime of a permanent session, by default 400 days
 - `max_sessions`: how many sessions a user may have; a log-in ends the oldest ones beyond it
+- `step_up_url`: the page to which `require_recent` sends users who have to prove who they are
+- `authentication`: a function that is called with the request when a user has logged in. It returns
+  the arguments `methods` and `authenticated_at` of `Sessions.create`
 - `insecure_cookie`: for development over HTTP; removes `Secure` and `__Host-` from the cookie
 
 Flask's own settings determine all other attributes of the cookie, and its lifetime. Visitors who
-have not logged in have a separate cookie, `visitor` instead of `session`.
+have not logged in have a separate cookie, `visitor` instead of `session`. While somebody acts as a
+user, the token of their own session is in the cookie `impersonator`.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial, wraps
 from typing import Any, cast
 
-from flask import Flask, Request, Response, current_app
+from flask import Flask, Request, Response, abort, current_app, redirect, request, session
 from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.wrappers import Response as BaseResponse
 
 from serverless_sessions._core.sessions import Sessions
-from serverless_sessions._web.cookies import CookieChange, cookie_name, read_tokens
+from serverless_sessions._web.cookies import Cookie, CookieChange, cookie_name, read_tokens
+from serverless_sessions._web.guard import PROBLEM_TYPE, refusal
+from serverless_sessions._web.guard import local_path as local_path
 from serverless_sessions._web.mapping import SessionValues
 from serverless_sessions._web.session import LONGEST_SECONDS, RETRY_AFTER_SECONDS
 from serverless_sessions.errors import Unavailable
 from serverless_sessions.models import Client
 
 _EXTENSION = "serverless_sessions"
-_ADAPTER_OPTIONS = {"user_key", "absolute_ttl_seconds", "max_sessions", "insecure_cookie"}
+_ADAPTER_OPTIONS = {
+    "user_key",
+    "absolute_ttl_seconds",
+    "max_sessions",
+    "step_up_url",
+    "authentication",
+    "insecure_cookie",
+}
 logger = logging.getLogger(__name__)
 
 # Headers of the view's response that describe its body or set its cookies. They are removed when a
@@ -71,6 +87,18 @@ class FlaskSession(SessionValues, SessionMixin):
             # same request can have set. The session need not be loaded for that.
             return False
         return super().__contains__(name)
+
+    def stop_impersonating(self) -> bool:
+        """End the impersonated session now, and return to the impersonator's own session.
+
+        The impersonator also returns if the impersonated session has expired. Return whether they
+        are signed in again.
+        """
+        self.touch()
+        try:
+            return self._sessions.run(self.stop_plan())
+        except Unavailable as error:
+            raise _service_unavailable(error) from error
 
     def load_now(self) -> None:
         with self._load_lock:
@@ -124,8 +152,15 @@ class ServerlessSessions(SessionInterface):
         It is `visitor`, or `<name>_visitor` if the session cookie has a name other than Flask's
         default.
         """
+        return self._beside_session_cookie(app, "visitor")
+
+    def get_impersonator_cookie_name(self, app: Flask) -> str:
+        """Return the name of the impersonator's cookie, which is `impersonator` in the same way."""
+        return self._beside_session_cookie(app, "impersonator")
+
+    def _beside_session_cookie(self, app: Flask, suffix: str) -> str:
         name = super().get_cookie_name(app)
-        return self._with_prefix(app, "visitor" if name == "session" else f"{name}_visitor")
+        return self._with_prefix(app, suffix if name == "session" else f"{name}_{suffix}")
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return super().get_cookie_secure(app) or not _option(app, "insecure_cookie", False)
@@ -140,13 +175,17 @@ class ServerlessSessions(SessionInterface):
 
     def open_session(self, app: Flask, request: Request) -> FlaskSession:
         header = request.headers.get("Cookie", "")
+        authentication = _option(app, "authentication", None)
         return FlaskSession(
             app.extensions[_EXTENSION],
             read_tokens(header, self.get_cookie_name(app)),
             read_tokens(header, self.get_visitor_cookie_name(app)),
+            read_tokens(header, self.get_impersonator_cookie_name(app)),
             client=Client(request.remote_addr, request.user_agent.string or None),
             user_key=_option(app, "user_key", "_user_id"),
             max_sessions=_option(app, "max_sessions", None),
+            step_up_url=_option(app, "step_up_url", None),
+            authentication=authentication and partial(authentication, request),
             dumps=self.serializer.dumps,
             loads=self.serializer.loads,
         )
@@ -171,9 +210,12 @@ class ServerlessSessions(SessionInterface):
     def _change_cookie(
         self, app: Flask, response: Response, change: CookieChange, *, is_permanent: bool
     ) -> None:
-        name = (
-            self.get_visitor_cookie_name(app) if change.for_visitor else self.get_cookie_name(app)
-        )
+        names = {
+            Cookie.USER: self.get_cookie_name,
+            Cookie.VISITOR: self.get_visitor_cookie_name,
+            Cookie.IMPERSONATOR: self.get_impersonator_cookie_name,
+        }
+        name = names[change.cookie](app)
         attributes: dict[str, Any] = {
             "domain": self.get_cookie_domain(app),
             "path": self.get_cookie_path(app),
@@ -189,6 +231,48 @@ class ServerlessSessions(SessionInterface):
             change.token.map(
                 lambda token: response.set_cookie(name, token, max_age=max_age, **attributes)
             )
+
+
+def require_recent(
+    seconds: float, *, methods: Collection[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Allow a view only to users who proved who they are within `seconds`, with all of `methods`.
+
+    A browser that opens a page is redirected to `step_up_url`, with the parameter `next`. Any other
+    request, and somebody who acts as a user, gets a 403 with a JSON problem. If nobody is logged
+    in, the response is a 401.
+    """
+
+    def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            answer = _refusal(seconds, methods)
+            return current_app.ensure_sync(view)(*args, **kwargs) if answer is None else answer
+
+        return guarded
+
+    return decorate
+
+
+def _refusal(seconds: float, methods: Collection[str]) -> BaseResponse | None:
+    current: FlaskSession = session._get_current_object()  # type: ignore[attr-defined]
+    if current.authenticated_within(seconds, methods=methods):
+        return None
+    if not current.is_signed_in:
+        abort(401)
+    refused = refusal(
+        seconds,
+        methods,
+        is_impersonated=current.impersonator is not None,
+        step_up_url=current.step_up_url,
+        method=request.method,
+        accept=request.headers.get("Accept", ""),
+        path=request.root_path + request.path,
+        query=request.query_string.decode("latin-1"),
+    )
+    if refused.location is not None:
+        return redirect(refused.location)
+    return Response(refused.body, 403, content_type=PROBLEM_TYPE)
 
 
 def _turn_into_503(app: Flask, response: Response, error: Unavailable) -> None:

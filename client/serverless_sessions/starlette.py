@@ -10,6 +10,9 @@ automatically. Code on the event loop has to load it explicitly, because loading
 In FastAPI, an endpoint, a router or the app can declare `dependencies=[Depends(load_session)]`
 instead. With `autoload=True` the middleware loads the session of every request that has a cookie.
 Then `request.session` works everywhere, as it does with Starlette's own middleware.
+
+An endpoint that only users may call who have recently proved who they are declares
+`dependencies=[Depends(require_recent(300))]`.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, Literal, cast
 
@@ -25,17 +30,20 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException, WebSocketException
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serverless_sessions._core.async_sessions import AsyncSessions
-from serverless_sessions._web.cookies import CookieChange, cookie_name, read_tokens
+from serverless_sessions._web.cookies import Cookie, CookieChange, cookie_name, read_tokens
+from serverless_sessions._web.guard import PROBLEM_TYPE, Refusal, refusal
+from serverless_sessions._web.guard import local_path as local_path
 from serverless_sessions._web.mapping import SessionValues
 from serverless_sessions._web.session import LONGEST_SECONDS, RETRY_AFTER_SECONDS
 from serverless_sessions.errors import Unavailable
 from serverless_sessions.models import Client
 
-_TRY_AGAIN_LATER = 1013  # a WebSocket close code, registered with IANA
+# WebSocket close codes, registered with IANA.
+_POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +64,18 @@ class SessionUnavailable(HTTPException):
     def __init__(self, error: Unavailable) -> None:
         super().__init__(503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
         logger.warning("the session is not available: %s", error)
+
+
+class StepUpRequired(Exception):
+    """The user has to prove first who they are. The middleware answers it."""
+
+    def __init__(self, refused: Refusal) -> None:
+        super().__init__(refused.body)
+        self.response: Response = (
+            Response(refused.body, 403, media_type=PROBLEM_TYPE)
+            if refused.location is None
+            else RedirectResponse(refused.location, 303)
+        )
 
 
 class StarletteSession(SessionValues):
@@ -111,6 +131,27 @@ class StarletteSession(SessionValues):
         self.require_writable()
         super().regenerate()
 
+    def authenticate(self, methods: Collection[str]) -> None:
+        self.require_writable()
+        super().authenticate(methods)
+
+    def impersonate(self, user_id: object, *, by: object = None, reason: str) -> None:
+        self.require_writable()
+        super().impersonate(user_id, by=by, reason=reason)
+
+    async def stop_impersonating(self) -> bool:
+        """End the impersonated session now, and return to the impersonator's own session.
+
+        The impersonator also returns if the impersonated session has expired. Return whether they
+        are signed in again.
+        """
+        self.require_writable()
+        self.touch()
+        try:
+            return await self._sessions.run(self.stop_plan())
+        except Unavailable as error:
+            raise SessionUnavailable(error) from error
+
     def require_writable(self) -> None:
         if self.is_read_only:
             raise TypeError("the session of a WebSocket can't be changed")
@@ -127,6 +168,43 @@ async def load_session(connection: HTTPConnection) -> StarletteSession:
     return session
 
 
+def require_recent(
+    seconds: float, *, methods: Collection[str] = ()
+) -> Callable[[HTTPConnection], Awaitable[StarletteSession]]:
+    """Return a dependency that accepts only users who have just proved who they are.
+
+    This was within `seconds`, with all of `methods`. A browser that opens a page is redirected to
+    `step_up_url`, with the parameter `next`. Any other request, and somebody who acts as a user,
+    gets a 403 with a JSON problem. If nobody is logged in, the response is a 401. A WebSocket is
+    closed with code 1008.
+
+    Without FastAPI, an endpoint can call it: `await require_recent(300)(request)`.
+    """
+
+    async def check(connection: HTTPConnection) -> StarletteSession:
+        session = await load_session(connection)
+        if session.authenticated_within(seconds, methods=methods):
+            return session
+        if connection.scope["type"] == "websocket":
+            raise WebSocketException(_POLICY_VIOLATION)
+        if not session.is_signed_in:
+            raise HTTPException(401)
+        raise StepUpRequired(
+            refusal(
+                seconds,
+                methods,
+                is_impersonated=session.impersonator is not None,
+                step_up_url=session.step_up_url,
+                method=connection.scope["method"],
+                accept=connection.headers.get("accept", ""),
+                path=connection.url.path,
+                query=connection.url.query,
+            )
+        )
+
+    return check
+
+
 class SessionMiddleware:
     """Loads and saves sessions, and sets their cookies.
 
@@ -140,7 +218,13 @@ class SessionMiddleware:
 
     `user_key` is the session's key for the user's id. Visitors without a user id have a separate
     cookie. Its name is `visitor`, or `<session_cookie>_visitor` if `session_cookie` is not the
-    default. A log-in ends the user's oldest sessions beyond `max_sessions`.
+    default. While somebody acts as a user, the token of their own session is in a cookie that is
+    named `impersonator` in the same way. A log-in ends the user's oldest sessions beyond
+    `max_sessions`.
+
+    `step_up_url` is the page to which `require_recent` sends users who have to prove who they are.
+    `authentication` is called with the request when a user has logged in. It returns the arguments
+    `methods` and `authenticated_at` of `AsyncSessions.create`.
     """
 
     def __init__(
@@ -159,6 +243,8 @@ class SessionMiddleware:
         https_only: bool = True,
         domain: str | None = None,
         partitioned: bool = False,
+        step_up_url: str | None = None,
+        authentication: Callable[[HTTPConnection], Mapping[str, Any] | None] | None = None,
     ) -> None:
         if max_age is not None and not 0 < max_age <= absolute_ttl_seconds:
             raise ValueError(f"max_age is 1 to {absolute_ttl_seconds} seconds, or None")
@@ -166,11 +252,18 @@ class SessionMiddleware:
         self.sessions = sessions
         self.user_key = user_key
         self.autoload = autoload
-        visitor_cookie = "visitor" if session_cookie == "session" else f"{session_cookie}_visitor"
-        self.cookie, self.visitor_cookie = (
-            cookie_name(name, secure=https_only, domain=domain, path=path)
-            for name in (session_cookie, visitor_cookie)
-        )
+        prefix = "" if session_cookie == "session" else f"{session_cookie}_"
+        names = {
+            Cookie.USER: session_cookie,
+            Cookie.VISITOR: f"{prefix}visitor",
+            Cookie.IMPERSONATOR: f"{prefix}impersonator",
+        }
+        self.cookies = {
+            cookie: cookie_name(name, secure=https_only, domain=domain, path=path)
+            for cookie, name in names.items()
+        }
+        self.step_up_url = step_up_url
+        self.authentication = authentication
         self.max_age = max_age
         self.absolute_ttl_seconds = None if max_age is None else absolute_ttl_seconds
         self.max_sessions = max_sessions
@@ -213,6 +306,10 @@ class SessionMiddleware:
             if self.autoload:
                 await session.load()
             await self.app(scope, receive, send_with_cookie)
+        except StepUpRequired as error:
+            if is_started:
+                raise
+            await error.response(scope, receive, send_with_cookie)
         except SessionUnavailable as unavailable:
             # `session.load` or another middleware has raised it. Starlette would answer 500 there.
             if is_started:
@@ -223,14 +320,15 @@ class SessionMiddleware:
         header = "; ".join(connection.headers.getlist("cookie"))
         session = StarletteSession(
             self.sessions,
-            read_tokens(header, self.cookie),
-            read_tokens(header, self.visitor_cookie),
+            *(read_tokens(header, name) for name in self.cookies.values()),
             client=Client(
                 connection.client.host if connection.client else None,
                 connection.headers.get("user-agent"),
             ),
             user_key=self.user_key,
             max_sessions=self.max_sessions,
+            step_up_url=self.step_up_url,
+            authentication=self.authentication and partial(self.authentication, connection),
             dumps=json.dumps,
             loads=json.loads,
         )
@@ -244,7 +342,7 @@ class SessionMiddleware:
             headers.append("set-cookie", self._set_cookie(change))
 
     def _set_cookie(self, change: CookieChange) -> str:
-        name = self.visitor_cookie if change.for_visitor else self.cookie
+        name = self.cookies[change.cookie]
         if change.token is None:
             lifetime = "Max-Age=0; expires=Thu, 01 Jan 1970 00:00:00 GMT; "
         else:

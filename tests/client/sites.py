@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from tests.client import django_settings  # noqa: F401  # configures Django
+
+# isort: split
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from django.contrib import auth
 from django.http import HttpRequest, HttpResponse
@@ -24,10 +27,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from serverless_sessions import AsyncSessions
+from serverless_sessions import AsyncSessions, flask
+from serverless_sessions.django import SessionStore, _async_sessions, _sessions, guard
 from serverless_sessions.flask import ServerlessSessions
-from serverless_sessions.starlette import SessionMiddleware, load_session
-from tests.client import django_settings  # noqa: F401  # configures Django
+from serverless_sessions.starlette import SessionMiddleware, load_session, require_recent
 from tests.support.django_users import BACKEND, Backend
 from tests.support.service import Service
 
@@ -35,14 +38,24 @@ from tests.support.service import Service
 _DEADLINES = {"deadline_seconds": 60.0, "verify_deadline_seconds": 60.0}
 
 
+class Answer(NamedTuple):
+    status: int
+    location: str | None
+    content_type: str
+    text: str
+
+
 class Browser:
     """A browser for an app whose view `/do/<name>` performs the action `name` on the session.
 
-    `set_cookies` are the Set-Cookie headers of the last response. `cookie` is the name of the
-    users' cookie.
+    The view `/guarded` requires a proof within 300 seconds, and `/guarded/otp` one by "otp".
+    `text` and `set_cookies` are the body and the Set-Cookie headers of the last response. `cookie`
+    and `impersonator_cookie` are the names of the users' and of the impersonator's cookie.
     """
 
     cookie = "__Host-session"
+    impersonator_cookie = "__Host-impersonator"
+    text: str
     set_cookies: list[str]
 
     def do(self, name: str) -> None:
@@ -56,9 +69,20 @@ class Browser:
         """Return the token in the users' cookie, or else in the visitors' cookie."""
         raise NotImplementedError
 
+    def cookies(self) -> dict[str, str]:
+        raise NotImplementedError
+
+    def set_cookie(self, name: str, value: str | None) -> None:
+        """Set a cookie of the browser, or delete it if `value` is None."""
+        raise NotImplementedError
+
+    def open(self, path: str, accept: str, method: str = "GET") -> Answer:
+        raise NotImplementedError
+
 
 class DjangoBrowser(Browser):
     cookie = "__Host-sessionid"
+    impersonator_cookie = "__Host-sessionid_impersonator"
 
     def __init__(self) -> None:
         self.client = DjangoClient()
@@ -66,6 +90,7 @@ class DjangoBrowser(Browser):
     def do(self, name: str) -> None:
         answer = self.client.get(f"/do/{name}", secure=True)
         assert answer.status_code == 200
+        self.text = answer.content.decode()
         self.set_cookies = [morsel.OutputString() for morsel in answer.cookies.values()]
 
     def user(self, cookies: str) -> str:
@@ -74,8 +99,23 @@ class DjangoBrowser(Browser):
         return str(answer.content.decode())
 
     def token(self) -> str | None:
-        cookie = self.client.cookies.get(self.cookie)
-        return (cookie.value or None) if cookie else None
+        return self.cookies().get(self.cookie)
+
+    def cookies(self) -> dict[str, str]:
+        cookies = self.client.cookies
+        return {name: cookie.value for name, cookie in cookies.items() if cookie.value}
+
+    def set_cookie(self, name: str, value: str | None) -> None:
+        self.client.cookies[name] = value or ""
+        if value is None:
+            del self.client.cookies[name]
+
+    def open(self, path: str, accept: str, method: str = "GET") -> Answer:
+        answer = self.client.generic(method, path, secure=True, HTTP_ACCEPT=accept)
+        headers = answer.headers
+        text = answer.content.decode()
+        location = headers.get("Location")
+        return Answer(answer.status_code, location, headers["Content-Type"], text)
 
 
 class FlaskBrowser(Browser):
@@ -86,6 +126,7 @@ class FlaskBrowser(Browser):
     def do(self, name: str) -> None:
         answer = self.client.get(f"/do/{name}")
         assert answer.status_code == 200
+        self.text = answer.text
         self.set_cookies = answer.headers.getlist("Set-Cookie")
 
     def user(self, cookies: str) -> str:
@@ -95,11 +136,24 @@ class FlaskBrowser(Browser):
         return answer.text
 
     def token(self) -> str | None:
-        for name in ("session", "visitor"):
-            cookie = self.client.get_cookie(f"__Host-{name}")
-            if cookie:
-                return cookie.value
-        return None
+        cookies = self.cookies()
+        return cookies.get("__Host-session") or cookies.get("__Host-visitor")
+
+    def cookies(self) -> dict[str, str]:
+        names = ("session", "visitor", "impersonator")
+        cookies = [self.client.get_cookie(f"__Host-{name}") for name in names]
+        return {cookie.key: cookie.value for cookie in cookies if cookie}
+
+    def set_cookie(self, name: str, value: str | None) -> None:
+        if value is None:
+            self.client.delete_cookie(name)
+        else:
+            self.client.set_cookie(name, value, secure=True)
+
+    def open(self, path: str, accept: str, method: str = "GET") -> Answer:
+        answer = self.client.open(path, method=method, headers={"Accept": accept})
+        location = answer.headers.get("Location")
+        return Answer(answer.status_code, location, answer.headers["Content-Type"], answer.text)
 
 
 class StarletteBrowser(Browser):
@@ -110,6 +164,7 @@ class StarletteBrowser(Browser):
     def do(self, name: str) -> None:
         answer = self.client.get(f"/do/{name}")
         assert answer.status_code == 200
+        self.text = answer.text
         self.set_cookies = answer.headers.get_list("set-cookie")
 
     def user(self, cookies: str) -> str:
@@ -123,6 +178,28 @@ class StarletteBrowser(Browser):
     def token(self) -> str | None:
         cookies = self.client.cookies
         return cookies.get("__Host-session") or cookies.get("__Host-visitor")
+
+    def cookies(self) -> dict[str, str]:
+        return dict(self.client.cookies)
+
+    def set_cookie(self, name: str, value: str | None) -> None:
+        where = {"domain": "testserver.local", "path": "/"}
+        if value is None:
+            self.client.cookies.delete(name, **where)
+        else:
+            self.client.cookies.set(name, value, **where)
+
+    def open(self, path: str, accept: str, method: str = "GET") -> Answer:
+        answer = self.client.request(
+            method, path, headers={"Accept": accept}, follow_redirects=False
+        )
+        headers = answer.headers
+        return Answer(
+            answer.status_code,
+            headers.get("Location"),
+            headers.get("Content-Type", ""),
+            answer.text,
+        )
 
 
 def _read_at_once(session: Any) -> None:
@@ -156,6 +233,14 @@ _ACTIONS: dict[str, Callable[[Any], object]] = {
 }
 
 
+def _state(session: Any, user_key: str) -> str:
+    """Describe whom the session belongs to, who acts as them, and what it counts."""
+    impersonator = (
+        session.impersonator and f"{session.impersonator.id} {session.impersonator.reason}"
+    )
+    return f"{session.get(user_key)}, by {impersonator}, a={session.get('a')}"
+
+
 def do(request: HttpRequest, name: str) -> HttpResponse:
     """Perform an action in a Django view."""
     match name.split():
@@ -165,6 +250,16 @@ def do(request: HttpRequest, name: str) -> HttpResponse:
             auth.logout(request)
         case ["who"]:
             return HttpResponse(str(request.session.get("_auth_user_id")))
+        case ["state"]:
+            assert str(request.user.pk) == str(request.session.get("_auth_user_id"))
+            return HttpResponse(_state(request.session, "_auth_user_id"))
+        case ["authenticate", *methods]:
+            cast(SessionStore, request.session).authenticate(methods)
+        case ["impersonate", user, by]:
+            guard.impersonate(request, Backend().get_user(int(user)), by=by, reason="ticket-42")
+            assert str(request.user.pk) == user
+        case ["stop"]:
+            return HttpResponse(str(guard.stop_impersonating(request)))
         case _:
             _ACTIONS[name](request.session)
     return HttpResponse()
@@ -172,21 +267,49 @@ def do(request: HttpRequest, name: str) -> HttpResponse:
 
 async def ado(request: HttpRequest) -> HttpResponse:
     """Read the session in four tasks at the same time."""
-    from serverless_sessions.django import _async_sessions
-
     await asyncio.gather(*(request.session.aget("a") for _ in range(4)))
     # Django's test client runs every request on a new event loop.
     await _async_sessions().aclose()
     return HttpResponse()
 
 
-urlpatterns = [path("do/read in tasks", ado), path("do/<name>", do)]
+@guard.require_recent(300)
+def guarded(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("secret")
+
+
+@guard.require_recent(300, methods=["otp"])
+async def guarded_by_otp(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("secret")
+
+
+async def guarded_by_otp_once(request: HttpRequest) -> HttpResponse:
+    response: HttpResponse = await guarded_by_otp(request)
+    await _async_sessions().aclose()
+    return response
+
+
+urlpatterns = [
+    path("do/read in tasks", ado),
+    path("do/<name>", do),
+    path("guarded", guarded),
+    path("guarded/otp", guarded_by_otp_once),
+]
+
+LOG_IN_METHODS: list[str] = []
+
+
+def authentication(request: Any) -> dict[str, Any]:
+    """Return how the user of a request has logged in."""
+    assert "Authorization" not in request.headers
+    return {"methods": LOG_IN_METHODS}
+
+
+_OPTIONS: dict[str, Any] = {"step_up_url": "/confirm?a=1", "authentication": authentication}
 
 
 @contextmanager
 def _django(service: Service, **options: Any) -> Iterator[Browser]:
-    from serverless_sessions.django import _sessions
-
     with override_settings(
         AUTHENTICATION_BACKENDS=[BACKEND],
         MIDDLEWARE=[
@@ -194,7 +317,11 @@ def _django(service: Service, **options: Any) -> Iterator[Browser]:
             "django.contrib.auth.middleware.AuthenticationMiddleware",
         ],
         ROOT_URLCONF=__name__,
-        SERVERLESS_SESSIONS={"url": service.url, "region": service.region} | _DEADLINES | options,
+        SERVERLESS_SESSIONS={"url": service.url, "region": service.region}
+        | _DEADLINES
+        | _OPTIONS
+        | {"authentication": f"{__name__}.authentication"}
+        | options,
         SESSION_COOKIE_NAME="__Host-sessionid",
         SESSION_COOKIE_SECURE=True,
         SESSION_ENGINE="serverless_sessions.django",
@@ -208,14 +335,27 @@ def _django(service: Service, **options: Any) -> Iterator[Browser]:
 @contextmanager
 def _flask(service: Service, **options: Any) -> Iterator[Browser]:
     app = Flask(__name__)
-    known = {"url": service.url, "region": service.region} | _DEADLINES
+    known = {"url": service.url, "region": service.region} | _DEADLINES | _OPTIONS
     app.config["SERVERLESS_SESSIONS"] = known | options
+    app.config["PROPAGATE_EXCEPTIONS"] = True
     ServerlessSessions(app)
 
     @app.get("/do/<name>")
     def view(name: str) -> str:
         session = flask_session._get_current_object()  # type: ignore[attr-defined]
-        return _act(session, name, "_user_id")
+        return (
+            str(session.stop_impersonating()) if name == "stop" else _act(session, name, "_user_id")
+        )
+
+    @app.route("/guarded", methods=["GET", "POST"])
+    @flask.require_recent(300)
+    def guarded() -> str:
+        return "secret"
+
+    @app.get("/guarded/otp")
+    @flask.require_recent(300, methods=["otp"])
+    def guarded_by_otp() -> str:
+        return "secret"
 
     yield FlaskBrowser(app)
     app.extensions["serverless_sessions"].close()
@@ -239,7 +379,17 @@ def _starlette(service: Service, **options: Any) -> Iterator[Browser]:
             await asyncio.gather(*(run_in_threadpool(read) for _ in range(4)))
             return PlainTextResponse("")
         session = await load_session(request)
+        if name == "stop":
+            return PlainTextResponse(str(await session.stop_impersonating()))
         return PlainTextResponse(_act(session, name, "user_id"))
+
+    async def guarded(request: Request) -> PlainTextResponse:
+        await require_recent(300)(request)
+        return PlainTextResponse("secret")
+
+    async def guarded_by_otp(request: Request) -> PlainTextResponse:
+        await require_recent(300, methods=["otp"])(request)
+        return PlainTextResponse("secret")
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -247,8 +397,12 @@ def _starlette(service: Service, **options: Any) -> Iterator[Browser]:
             yield
 
     app = Starlette(
-        routes=[Route("/do/{name}", view)],
-        middleware=[Middleware(SessionMiddleware, sessions=sessions, **options)],
+        routes=[
+            Route("/do/{name}", view),
+            Route("/guarded", guarded, methods=["GET", "POST"]),
+            Route("/guarded/otp", guarded_by_otp),
+        ],
+        middleware=[Middleware(SessionMiddleware, sessions=sessions, **_OPTIONS, **options)],
         lifespan=lifespan,
     )
     with TestClient(app, base_url="https://testserver") as client:
@@ -264,6 +418,13 @@ def _act(session: Any, name: str, user_key: str) -> str:
             session.pop("a", None)
         case ["who"]:
             return str(session.get(user_key))
+        case ["state"]:
+            return _state(session, user_key)
+        case ["authenticate", *methods]:
+            session.authenticate(methods)
+        case ["impersonate", user, by]:
+            session.impersonate(user, by=by, reason="ticket-42")
+            assert session.impersonator.id == by
         case ["read", "in", "tasks"]:
             session.get("a")
         case _:

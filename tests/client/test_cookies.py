@@ -11,7 +11,7 @@ import pytest
 from serverless_sessions._core.calls import Answer
 from serverless_sessions._core.operations import Operations
 from serverless_sessions._core.secret import Secret
-from serverless_sessions._web.cookies import read_tokens
+from serverless_sessions._web.cookies import Cookie, read_tokens
 from serverless_sessions._web.session import WebSession
 from tests.client.sites import FRAMEWORKS, Browser
 from tests.support.service import Service
@@ -76,7 +76,7 @@ def test_cookie_of_an_expired_session_is_not_deleted() -> None:
 
     [change] = web.cookie_changes()
     assert change.token
-    assert (change.for_visitor, change.token.value, change.max_age) == (False, web.token, 1)
+    assert (change.cookie, change.token.value, change.max_age) == (Cookie.USER, web.token, 1)
 
 
 @pytest.fixture(params=FRAMEWORKS)

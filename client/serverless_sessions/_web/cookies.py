@@ -8,6 +8,7 @@ itself ended a user's session.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.token import Token
@@ -17,15 +18,25 @@ from serverless_sessions._core.token import Token
 _MAX_TOKENS = 3
 
 
+class Cookie(Enum):
+    """The cookies of a browser.
+
+    In the impersonator's cookie, the token of somebody who acts as a user waits for their return.
+    """
+
+    USER = auto()
+    VISITOR = auto()
+    IMPERSONATOR = auto()
+
+
 @dataclass(frozen=True)
 class CookieChange:
     """A change of a cookie: set it to a new `token`, or delete it if `token` is None.
 
-    `for_visitor` selects the visitors' cookie. `max_age` is the time until the session's absolute
-    end, in seconds.
+    `max_age` is the time until the session's absolute end, in seconds.
     """
 
-    for_visitor: bool
+    cookie: Cookie
     token: Secret[str] | None
     max_age: int = 0
 

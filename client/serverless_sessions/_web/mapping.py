@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from serverless_sessions._core.calls import Plan
@@ -11,10 +11,13 @@ from serverless_sessions._core.secret import Secret
 from serverless_sessions._web.packing import Dumps
 from serverless_sessions._web.session import WebSession
 from serverless_sessions.errors import SessionNotFound
-from serverless_sessions.models import Client
+from serverless_sessions.models import Client, Impersonator
 
 # Flask's key for a session whose cookie is kept when the browser is closed.
 PERMANENT = "_permanent"
+# What an impersonated session takes over: the kind of the cookie, and Flask-Login's identifier of
+# the browser, without which it would sign the user out.
+_OF_THE_BROWSER = (PERMANENT, "_id")
 
 if TYPE_CHECKING:
     _Values = dict[str, Any]
@@ -32,6 +35,7 @@ class SessionValues(_Values):
     values move to a new session with a new token, and the former session ends. If the key is
     removed, the user has logged out: the session ends in the same way.
 
+    `step_up_url` is the page to which `require_recent` sends users who have to prove who they are.
     `web` is the `WebSession` that loads and saves the values.
     """
 
@@ -43,9 +47,12 @@ class SessionValues(_Values):
         operations: Operations,
         tokens: list[str],
         visitor_tokens: list[str],
+        impersonator_tokens: list[str],
         *,
         client: Client,
         user_key: str,
+        step_up_url: str | None,
+        authentication: Callable[[], Mapping[str, Any] | None] | None,
         dumps: Dumps,
         loads: Callable[[Any], Any],
         max_sessions: int | None = None,
@@ -60,13 +67,18 @@ class SessionValues(_Values):
             operations,
             tokens,
             visitor_tokens,
+            impersonator_tokens=impersonator_tokens,
             client=client,
             user_of=user_of,
             dumps=dumps,
             loads=loads,
             trivial={PERMANENT},
             max_sessions=max_sessions,
+            authentication=authentication,
         )
+        self.step_up_url = step_up_url
+        self._user_key = user_key
+        self._user_of = user_of
         self.is_loaded = False
         self._was_permanent = False
         self._has_ended = False
@@ -86,6 +98,73 @@ class SessionValues(_Values):
         self.touch()
         if self.web.session:
             self.web.prepare_rotation()
+
+    def authenticate(self, methods: Collection[str]) -> None:
+        """Record that the user has just proved who they are, by `methods` such as "otp".
+
+        The session gets a new token with this response, as with `regenerate`. At a log-in, call it
+        after you have set the user's id. Raises `AnonymousSession` if nobody is logged in, and
+        `ImpersonatedSession` if somebody else acts as the user.
+        """
+        self.touch()
+        self.web.authenticate(self._user_of(self), methods)
+
+    def authenticated_within(self, seconds: float, *, methods: Collection[str] = ()) -> bool:
+        """Whether the user proved who they are within the last `seconds`, with all of `methods`.
+
+        This is never true in an impersonated session. A log-in or a step-up counts from the next
+        request on.
+        """
+        self.touch()
+        session = self.web.session
+        return (
+            session is not None
+            and session.user_id == self._user_of(self)
+            and session.authenticated_within(seconds, methods=methods)
+        )
+
+    @property
+    def is_signed_in(self) -> bool:
+        """Whether the values belong to a user."""
+        return self._user_of(self) is not None
+
+    @property
+    def impersonator(self) -> Impersonator | None:
+        """Who acts as the user, and why. None if the user does."""
+        self.touch()
+        return self.web.impersonator
+
+    def impersonate(self, user_id: object, *, by: object = None, reason: str) -> None:
+        """Act as another user, in a new session that this response starts.
+
+        It is short, and has none of the current session's values. The current session waits in a
+        cookie of its own until `stop_impersonating` returns to it. Its values keep no changes of
+        this request.
+
+        `by` is the id of the current user, who is recorded as the impersonator. `reason` is 1 to 64
+        of a-z 0-9 _ . - and is recorded as well. Raises `ImpersonatedSession` in an impersonated
+        session, and `AnonymousSession` if nobody is logged in.
+        """
+        self.touch()
+        self.web.impersonate(str(user_id), by=None if by is None else str(by), reason=reason)
+        kept = {name: value for name, value in dict.items(self) if name in _OF_THE_BROWSER}
+        self._replace(Secret(kept | {self._user_key: user_id}))
+
+    def stop_plan(self) -> Plan[bool]:
+        """End the impersonated session and return to the impersonator's.
+
+        Return whether the impersonator is signed in again.
+        """
+        values = yield from self.web.stop_impersonating()
+        if values:
+            self._replace(values)
+        return values is not None
+
+    def _replace(self, values: Secret[dict[str, Any]]) -> None:
+        dict.clear(self)
+        dict.update(self, values.value)
+        self.modified = True
+        self._was_permanent = bool(values.value.get(PERMANENT))
 
     def touch(self) -> None:
         """Load the session if it is not loaded yet."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from serverless_sessions._core import clock
@@ -17,9 +18,11 @@ from serverless_sessions._core.calls import Plan
 from serverless_sessions._core.operations import Operations
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.token import Token, new_session_id
-from serverless_sessions._web.cookies import CookieChange
+from serverless_sessions._web.cookies import Cookie, CookieChange
 from serverless_sessions._web.packing import Dumps, changes, pack, parts, unpack
 from serverless_sessions.errors import (
+    AnonymousSession,
+    ImpersonatedSession,
     InvalidToken,
     NotAnonymous,
     RotationInGrace,
@@ -27,7 +30,7 @@ from serverless_sessions.errors import (
     TokenSuperseded,
     Unavailable,
 )
-from serverless_sessions.models import Client, IssuedSession, Session
+from serverless_sessions.models import Client, Impersonator, IssuedSession, Session
 
 Values = dict[str, Any]
 
@@ -50,8 +53,13 @@ class WebSession:
     visitors' cookie only for anonymous sessions. If `visitor_tokens` is None, one cookie is used
     for both.
 
+    `impersonator_tokens` come from the cookie in which the token of an impersonator waits. An
+    impersonated session is only valid together with a live session of its impersonator, so it does
+    not outlast that session.
+
     `user_of` returns the id of the user to whom the given values belong. No new session is
-    stored for values whose names are all in `trivial`.
+    stored for values whose names are all in `trivial`. `authentication` returns how and when the
+    user of a new session proved who they are, as arguments of `create`.
 
     The creation of a user's session ends the user's oldest sessions beyond `max_sessions`.
 
@@ -65,12 +73,14 @@ class WebSession:
         tokens: Sequence[str],
         visitor_tokens: Sequence[str] | None = None,
         *,
+        impersonator_tokens: Sequence[str] = (),
         client: Client | None,
         user_of: Callable[[Mapping[Any, Any]], str | None],
         dumps: Dumps,
         loads: Callable[[Any], Any],
         trivial: Collection[str] = (),
         max_sessions: int | None = None,
+        authentication: Callable[[], Mapping[str, Any] | None] | None = None,
     ) -> None:
         self.client = client
         self.token: str | None = None
@@ -79,11 +89,13 @@ class WebSession:
         self._operations = operations
         self._tokens = [*map(Secret, tokens)]
         self._visitor_tokens = None if visitor_tokens is None else [*map(Secret, visitor_tokens)]
+        self._impersonator_tokens = [*map(Secret, impersonator_tokens)]
         self._user_of = user_of
         self._dumps = dumps
         self._loads = loads
         self._trivial = frozenset(trivial)
         self._max_sessions = max_sessions
+        self._authentication = authentication
         # The data and the user at the last load or save.
         self._saved: Values = {}
         self._user_id: str | None = None
@@ -92,6 +104,14 @@ class WebSession:
         self._new_token: Token | None = None
         self._is_token_issued = False
         self._has_ended_users_session = False
+        # The user who has just proved who they are, and the methods.
+        self._proof: tuple[str, Collection[str]] | None = None
+        # The session of the impersonator that waits, and its token.
+        self._waiting: tuple[Secret[str], Session] | None = None
+        self._is_waiting_issued = False
+        self._has_ended_waiting = False
+        # The impersonator of the new session that the next save will store.
+        self._new_impersonator: Impersonator | None = None
 
     def load(self) -> Plan[Secret[Values]]:
         """Verify the request's tokens and return the values of the session, or {} without one.
@@ -111,10 +131,40 @@ class WebSession:
         is_shared = self._visitor_tokens is None
         for tokens, for_visitor in ((self._tokens, False), (self._visitor_tokens or (), True)):
             for token in tokens:
-                session = yield from self._operations.verify(token, renew=True, client=self.client)
-                if session and (is_shared or (session.user_id is None) == for_visitor):
+                session = yield from self._verify(token)
+                if not session or not (is_shared or (session.user_id is None) == for_visitor):
+                    continue
+                if session.impersonator or session.user_id is None:
+                    yield from self._find_waiting(session.impersonator)
+                if self._waiting or not session.impersonator:
                     self.token, self.session = token.value, session
-                    return
+                return
+        yield from self._find_waiting(None)
+
+    def _find_waiting(self, impersonator: Impersonator | None) -> Plan[None]:
+        """Find the session of the impersonator.
+
+        Once the impersonated session has ended, `impersonator` is None, and the session may be
+        anybody's.
+        """
+        for token in self._impersonator_tokens:
+            session = yield from self._verify(token)
+            if (
+                session
+                and session.user_id is not None
+                and session.impersonator is None
+                and (impersonator is None or impersonator.id == session.user_id)
+            ):
+                self._waiting = token, session
+                return
+
+    def _verify(self, token: Secret[str]) -> Plan[Session | None]:
+        return self._operations.verify(token, renew=True, client=self.client)
+
+    @property
+    def impersonator(self) -> Impersonator | None:
+        """Who acts as the user, or None if the user does."""
+        return self.session.impersonator if self.session else self._new_impersonator
 
     @property
     def is_prepared(self) -> bool:
@@ -162,6 +212,55 @@ class WebSession:
                 self.token = self.session = self._new_token = None
                 raise
 
+    def authenticate(self, user_id: str | None, methods: Collection[str]) -> bool:
+        """Record with the next save that this user has just proved who they are.
+
+        Return whether this is a step-up, which is a rotation. At a log-in, the new session gets the
+        methods.
+        """
+        if user_id is None:
+            raise AnonymousSession("Nobody is logged in who could prove who they are.")
+        if self.impersonator and user_id == self._user_id:
+            raise ImpersonatedSession("Somebody else acts as the user of the session.")
+        self._proof = user_id, methods
+        is_step_up = bool(self.session) and user_id == self._user_id
+        if is_step_up:
+            self.prepare_rotation()
+        return is_step_up
+
+    def impersonate(self, user_id: str, *, by: str | None, reason: str) -> None:
+        """Let the next save store an impersonated session of this user, beside the current one."""
+        agent = self.session
+        if self.impersonator:
+            raise ImpersonatedSession("Stop impersonating before you impersonate another user.")
+        if agent is None or agent.user_id is None or self.token is None:
+            raise AnonymousSession("Nobody is logged in who could impersonate a user.")
+        if by not in (None, agent.user_id):
+            raise ValueError("by is not the user of the session")
+        self._waiting = Secret(self.token), agent
+        self._new_impersonator = Impersonator(agent.user_id, reason)
+        self.forget()
+        self._user_id = user_id
+        self.prepare_session()
+
+    def stop_impersonating(self) -> Plan[Secret[Values] | None]:
+        """End the impersonated session and return the values of the impersonator's session.
+
+        If the impersonated session has expired, its impersonator returns as well. Return None, and
+        change nothing, if nobody is impersonated.
+        """
+        if self._waiting is None:
+            return None
+        if self.session and self.session.impersonator:
+            yield from self._operations.revoke(
+                self.session.session_id, reason="impersonation_stopped"
+            )
+        self.forget()
+        token, self.session = self._waiting
+        self.token, self._waiting, self._new_impersonator = token.value, None, None
+        self._is_token_issued = self._has_ended_waiting = True
+        return (yield from self.load())
+
     def save(
         self,
         values: Secret[Mapping[Any, Any]],
@@ -191,44 +290,48 @@ class WebSession:
             if former_session:
                 # End the former session last, so that nothing is lost if an earlier call fails.
                 yield from self._end_former(former_session, user_id)
+            if issued.session.impersonator:
+                self._is_waiting_issued = True
+            elif user_id is not None:
+                yield from self._end_waiting("signed_in")
             self._accept_token(issued)
         elif former_session:
             yield from self._end_former(former_session, None)
             self.token = self.session = self._new_token = None
         self._saved, self._user_id = data.value, user_id
 
-    def end(self, *, reason: str) -> Plan[None]:
-        """End the session now."""
+    def end(self, *, reason: str, with_impersonator: bool = False) -> Plan[None]:
+        """End the session now, and the impersonator's session as well if it is a log-out."""
         if self.session:
             yield from self._operations.revoke(self.session.session_id, reason=reason)
             self._has_ended_users_session |= self.session.user_id is not None
+        if with_impersonator:
+            yield from self._end_waiting(reason)
         self.token = self.session = self._new_token = None
 
     def cookie_changes(self) -> list[CookieChange]:
         """Return the changes that the response makes to the cookies. The list may be empty."""
         changes: list[CookieChange] = []
         is_visitor = bool(self.session and self.session.user_id is None)
-        with_visitors = self._visitor_tokens is not None
-        if self._is_token_issued and self.session:
-            seconds_left = self.session.absolute_expires_at - max(
-                clock.now(), self.session.created_at
-            )
-            changes.append(
-                CookieChange(
-                    with_visitors and is_visitor,
-                    Secret(self.token) if self.token else None,
-                    max(seconds_left, 1),
-                )
-            )
-        sets_users_cookie = any(not change.for_visitor for change in changes)
-        sets_visitors_cookie = any(change.for_visitor for change in changes)
-        if self._has_ended_users_session and not sets_users_cookie:
-            changes.append(CookieChange(False, None))
-        signs_in_or_out = self._has_ended_users_session or (
-            self._is_token_issued and not is_visitor
-        )
-        if self._visitor_tokens and signs_in_or_out and not sets_visitors_cookie:
-            changes.append(CookieChange(True, None))
+        signs_in_or_out = self._has_ended_users_session
+        if self._is_token_issued and self.session and self.token:
+            has_own_cookie = is_visitor and self._visitor_tokens is not None
+            cookie = Cookie.VISITOR if has_own_cookie else Cookie.USER
+            changes.append(_set_cookie(cookie, Secret(self.token), self.session))
+            signs_in_or_out |= not is_visitor
+        if self._is_waiting_issued and self._waiting:
+            changes.append(_set_cookie(Cookie.IMPERSONATOR, *self._waiting))
+        deletions = {
+            Cookie.USER: self._has_ended_users_session,
+            Cookie.VISITOR: self._visitor_tokens and signs_in_or_out,
+            Cookie.IMPERSONATOR: self._impersonator_tokens and self._has_ended_waiting,
+        }
+        cookies_set = {change.cookie for change in changes}
+        changes += [
+            CookieChange(cookie, None)
+            for cookie, is_deleted in deletions.items()
+            if is_deleted and cookie not in cookies_set
+        ]
         return changes
 
     def _create(
@@ -240,6 +343,15 @@ class WebSession:
     ) -> Plan[IssuedSession]:
         self.prepare_session()
         token = self._new_token
+        proof: Mapping[str, Any] = {}
+        if user_id is not None and self._new_impersonator:
+            proof = {"impersonator": self._new_impersonator}
+            # The timeouts of the app may be longer than an impersonated session may last.
+            ttl_seconds = absolute_ttl_seconds = None
+        elif user_id is not None:
+            methods = self._proven_methods(user_id)
+            authentication = self._authentication or dict
+            proof = (authentication() or {}) if methods is None else {"methods": methods}
         first, *rest = _parts(data) or [Secret({})]
         issued = yield from self._operations.create(
             user_id,
@@ -249,6 +361,7 @@ class WebSession:
             client=self.client,
             max_sessions=None if user_id is None else self._max_sessions,
             token=token,
+            **proof,
         )
         for part in rest:
             yield from self._operations.change(issued.session.session_id, part, version=None)
@@ -274,8 +387,12 @@ class WebSession:
             raise
 
     def _rotate(self, session: Session, successor: Token) -> Plan[None]:
+        methods = self._proven_methods(session.user_id)
+        rotate = self._operations.rotate
+        if methods is not None:
+            rotate = partial(self._operations.authenticate, methods=methods)
         try:
-            issued = yield from self._operations.rotate(
+            issued = yield from rotate(
                 session.session_id,
                 token=Secret(self.token) if self.token else None,
                 grace_seconds=None,
@@ -292,6 +409,12 @@ class WebSession:
     def _accept_token(self, issued: IssuedSession) -> None:
         self.token, self.session = issued.token, issued.session
         self._is_token_issued, self._new_token = True, None
+        self._proof = self._new_impersonator = None
+
+    def _proven_methods(self, user_id: str | None) -> Collection[str] | None:
+        """Return the methods of this user's new proof, or None without one."""
+        prover, methods = self._proof or (None, None)
+        return methods if prover == user_id else None
 
     def _end_former(self, former_session: Session, user_id: str | None) -> Plan[None]:
         """End the former session after a log-in or a log-out."""
@@ -299,6 +422,7 @@ class WebSession:
             reason = "logout" if user_id is None else "signed_in"
             yield from self._operations.revoke(former_session.session_id, reason=reason)
             self._has_ended_users_session = True
+            yield from self._end_waiting(reason)
             return
         try:
             yield from self._operations.renew(
@@ -315,8 +439,22 @@ class WebSession:
                 error,
             )
 
+    def _end_waiting(self, reason: str) -> Plan[None]:
+        """End the impersonator's session: nobody waits behind a log-in or a log-out."""
+        if not self.is_loaded:
+            yield from self._find_waiting(None)
+        if self._waiting:
+            yield from self._operations.revoke(self._waiting[1].session_id, reason=reason)
+            self._waiting = None
+        self._has_ended_waiting = True
+
     def _pack(self, values: Secret[Mapping[Any, Any]]) -> Secret[Values]:
         return values.map(lambda members: pack(_with_json_names(members), self._dumps))
+
+
+def _set_cookie(cookie: Cookie, token: Secret[str], session: Session) -> CookieChange:
+    seconds_left = session.absolute_expires_at - max(clock.now(), session.created_at)
+    return CookieChange(cookie, token, max(seconds_left, 1))
 
 
 def _parts(members: Secret[Values]) -> list[Secret[Values]]:

@@ -10,6 +10,9 @@ user, so a log-in creates a new session.
 | save | `change` with the values that have changed; `create` for a new session |
 | save after a log-in | `create` with all values, then a final `renew` of the visitor's session |
 | `cycle_key` | `rotate`; for a visitor, the next save works as after a log-in |
+| `authenticate` | `authenticate`; after a log-in, the next save passes the methods to `create` |
+| `impersonate` | none; the next save creates the impersonated session |
+| `stop_impersonating` | `revoke` |
 
 The key of a new session is generated in this process, and the next save stores it in the service.
 If the request fails before that save, nothing has changed.
@@ -22,7 +25,8 @@ import logging
 import math
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cache, cached_property
 from typing import Any, TypeVar
@@ -34,7 +38,9 @@ from django.contrib.auth import SESSION_KEY as USER_ID
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.core.signals import setting_changed
 from django.dispatch import receiver
+from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from serverless_sessions._core.async_sessions import AsyncSessions
 from serverless_sessions._core.calls import Plan
@@ -42,16 +48,18 @@ from serverless_sessions._core.operations import Operations
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.sessions import Sessions
 from serverless_sessions._core.token import Token
-from serverless_sessions._web.cookies import CookieChange
+from serverless_sessions._web.cookies import Cookie, CookieChange
 from serverless_sessions._web.session import LONGEST_SECONDS, Values, WebSession
 from serverless_sessions.errors import SessionNotFound, SessionsError, Unavailable
-from serverless_sessions.models import Client
+from serverless_sessions.models import Client, Impersonator
 
 Result = TypeVar("Result")
 
 # Options of SERVERLESS_SESSIONS that are no arguments of `Sessions`.
-_ADAPTER_OPTIONS = {"absolute_ttl_seconds", "max_sessions"}
+_ADAPTER_OPTIONS = {"absolute_ttl_seconds", "max_sessions", "step_up_url", "authentication"}
 _EXPIRY = "_session_expiry"  # Django's key for the argument of `set_expiry`
+# What an impersonated session takes over. The values of its user come after these.
+_KEPT = (_EXPIRY, auth.BACKEND_SESSION_KEY)
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +71,16 @@ class SessionStore(SessionBase):
 
     `client`, if it is set, is recorded when a session is created and when `load` renews it.
     `other_keys` are tried after the session key, because a cookie can occur more than once.
+    `impersonator_keys` come from the cookie in which the key of an impersonator waits. `request` is
+    passed to the app's function `authentication`.
     `has_foreign_cookie` is true if the request has a session cookie whose value cannot be a key.
     """
 
     client: Client | None = None
     other_keys: Sequence[str] = ()
+    impersonator_keys: Sequence[str] = ()
+    request: HttpRequest | None = None
+    _session_cache: Values
     has_foreign_cookie = False
     outage: Unavailable | None = None
 
@@ -86,8 +99,10 @@ class SessionStore(SessionBase):
         return WebSession(
             _operations(),
             [key for key in [self.session_key or "", *self.other_keys] if Token.parse(key)],
+            impersonator_tokens=self.impersonator_keys,
             client=self.client,
             max_sessions=settings.SERVERLESS_SESSIONS.get("max_sessions"),
+            authentication=self._authentication,
             user_of=_user_of,
             dumps=serializer.dumps,
             loads=lambda content: serializer.loads(
@@ -99,7 +114,7 @@ class SessionStore(SessionBase):
         """Return the changes that the response makes to the session cookie."""
         changes = self._web.cookie_changes() if "_web" in self.__dict__ else []
         if not changes and self._is_deleted and self.has_foreign_cookie:
-            changes = [CookieChange(for_visitor=False, token=None)]
+            changes = [CookieChange(Cookie.USER, token=None)]
         return changes
 
     def load(self) -> Values:
@@ -181,6 +196,50 @@ class SessionStore(SessionBase):
 
     async def acycle_key(self) -> None:
         await self._arun(self._cycle_key())
+
+    def authenticate(self, methods: Collection[str]) -> None:
+        """Record that the user has just proved who they are, by `methods` such as "otp".
+
+        The session gets a new key, as with `cycle_key`. At a log-in, call it after `login`. Raises
+        `AnonymousSession` if nobody is logged in, and `ImpersonatedSession` if somebody else acts
+        as the user.
+        """
+        self._run(self._authenticate(methods))
+
+    async def aauthenticate(self, methods: Collection[str]) -> None:
+        await self._arun(self._authenticate(methods))
+
+    def authenticated_within(self, seconds: float, *, methods: Collection[str] = ()) -> bool:
+        """Whether the user proved who they are within the last `seconds`, with all of `methods`.
+
+        This is never true in an impersonated session.
+        """
+        values, session = self._run(self._values()), self._web.session
+        return (
+            session is not None
+            and session.user_id == _user_of(values.value)
+            and session.authenticated_within(seconds, methods=methods)
+        )
+
+    @property
+    def impersonator(self) -> Impersonator | None:
+        """Who acts as the user, and why. None if the user does."""
+        self._run(self._values())
+        return self._web.impersonator
+
+    def impersonate(self, values: Mapping[str, Any], *, by: object, reason: str) -> None:
+        """Continue with a new session that has these values; see `guard.impersonate`."""
+        self._run(self._impersonate(values, by, reason))
+
+    async def aimpersonate(self, values: Mapping[str, Any], *, by: object, reason: str) -> None:
+        await self._arun(self._impersonate(values, by, reason))
+
+    def stop_impersonating(self) -> bool:
+        """End the impersonated session and return to the impersonator's."""
+        return self._run(self._stop_impersonating())
+
+    async def astop_impersonating(self) -> bool:
+        return await self._arun(self._stop_impersonating())
 
     @classmethod
     def clear_expired(cls) -> None:
@@ -274,7 +333,7 @@ class SessionStore(SessionBase):
         """End a session. The whole key must be valid, because the session id in it is no secret."""
         if session_key.value in (None, self.session_key):
             yield from self._ensure_loaded()
-            yield from self._web.end(reason="logout")
+            yield from self._web.end(reason="logout", with_impersonator=True)
             self._is_deleted = True
         else:
             session = yield from _operations().inspect(Secret(session_key.value or ""))
@@ -319,12 +378,48 @@ class SessionStore(SessionBase):
             self._session_key = self._web.prepare_session()
         self.modified = True
 
+    def _authenticate(self, methods: Collection[str]) -> Plan[None]:
+        values = yield from self._values()
+        if self._web.authenticate(_user_of(values.value), methods):
+            # If the session has ended, the next save raises UpdateError.
+            with suppress(SessionNotFound):
+                yield from self._web.rotate()
+                self._session_key = self._web.token
+        self.modified = True
+
+    def _authentication(self) -> Mapping[str, Any] | None:
+        """Return what the app knows of how and when the user has logged in."""
+        function = settings.SERVERLESS_SESSIONS.get("authentication")
+        if isinstance(function, str):
+            function = import_string(function)
+        proof: Mapping[str, Any] | None = function(self.request) if function else None
+        return proof
+
+    def _impersonate(self, values: Mapping[str, Any], by: object, reason: str) -> Plan[None]:
+        current = yield from self._values()
+        user_id = _user_of(values)
+        self._web.impersonate(str(user_id), by=None if by is None else str(by), reason=reason)
+        kept = {name: current.value[name] for name in _KEPT if name in current.value}
+        self._session_cache = kept | dict(values)
+        self._session_key = self._web.prepare_session()
+        self.modified = True
+
+    def _stop_impersonating(self) -> Plan[bool]:
+        yield from self._values()
+        yield from self._ensure_loaded()  # the session cookie may have expired in the browser
+        values = yield from self._web.stop_impersonating()
+        if values is None:
+            return False
+        self._session_cache = values.value
+        self._session_key, self._saved_expiry = self._web.token, values.value.get(_EXPIRY)
+        return True
+
     def _values(self) -> Plan[Secret[Values]]:
         """Return the current values. They are loaded if necessary."""
         self.accessed = True
         if not hasattr(self, "_session_cache"):
             values = (yield from self._load()) if self.session_key else Secret({})
-            self._session_cache: Values = values.value
+            self._session_cache = values.value
         return Secret(self._session_cache)
 
     def _seconds_left(self, values: Secret[Values]) -> int:

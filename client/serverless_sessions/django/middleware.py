@@ -24,7 +24,7 @@ from django.utils.http import http_date
 
 from serverless_sessions._core import clock
 from serverless_sessions._core.token import Token
-from serverless_sessions._web.cookies import CookieChange, read_tokens, read_values
+from serverless_sessions._web.cookies import Cookie, CookieChange, read_tokens, read_values
 from serverless_sessions._web.session import RETRY_AFTER_SECONDS
 from serverless_sessions.django import SessionStore
 from serverless_sessions.errors import Unavailable
@@ -50,8 +50,10 @@ class SessionMiddleware(middleware.SessionMiddleware):
             tokens = read_tokens(header, name)
             session = type(session)(tokens[0] if tokens else None)
             session.other_keys = tokens[1:]
+            session.impersonator_keys = read_tokens(header, _name(Cookie.IMPERSONATOR))
         session.has_foreign_cookie = has_cookie and not Token.parse(session.session_key or "")
         # Behind a proxy this is the proxy's address, unless an earlier middleware corrects it.
+        session.request = request
         session.client = Client(
             ip=request.META.get("REMOTE_ADDR"), user_agent=request.META.get("HTTP_USER_AGENT")
         )
@@ -96,10 +98,16 @@ class SessionMiddleware(middleware.SessionMiddleware):
             ) from ended
 
 
+def _name(cookie: Cookie) -> str:
+    """Return the name of a cookie. Visitors and users share one."""
+    name: str = settings.SESSION_COOKIE_NAME
+    return f"{name}_impersonator" if cookie is Cookie.IMPERSONATOR else name
+
+
 def _change_cookie(response: HttpResponse, change: CookieChange, session: SessionStore) -> None:
     if change.token is None:
         response.delete_cookie(
-            settings.SESSION_COOKIE_NAME,
+            _name(change.cookie),
             path=settings.SESSION_COOKIE_PATH,
             domain=settings.SESSION_COOKIE_DOMAIN,
             samesite=settings.SESSION_COOKIE_SAMESITE,
@@ -108,7 +116,7 @@ def _change_cookie(response: HttpResponse, change: CookieChange, session: Sessio
     max_age = None if session.get_expire_at_browser_close() else change.max_age
     change.token.map(
         lambda token: response.set_cookie(
-            settings.SESSION_COOKIE_NAME,
+            _name(change.cookie),
             token,
             max_age=max_age,
             expires=None if max_age is None else http_date(clock.time() + max_age),
