@@ -1,5 +1,7 @@
 """A Django app with its sessions in the service: log in, count, see your devices, sign out.
 
+The user grace is a support agent, who can look at the app as another user.
+
 SESSIONS_URL=… python examples/django_app/app.py
 """
 
@@ -43,13 +45,15 @@ django.setup()
 from django.contrib import auth  # noqa: E402
 from django.contrib.auth.decorators import login_required  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
+from django.core.exceptions import PermissionDenied  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.http import Http404, HttpRequest, HttpResponse  # noqa: E402
-from django.shortcuts import redirect, render  # noqa: E402
+from django.shortcuts import get_object_or_404, redirect, render  # noqa: E402
 from django.urls import path  # noqa: E402
 from django.views.decorators.http import require_POST  # noqa: E402
 
 from serverless_sessions import SessionNotFound, Sessions  # noqa: E402
+from serverless_sessions.django import guard  # noqa: E402
 
 sessions = Sessions(**settings.SERVERLESS_SESSIONS)
 
@@ -63,6 +67,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "count": request.session.get("count", 0),
         "devices": sessions.list(str(request.user.pk)),
         "current": token.partition(".")[0],
+        "impersonator": request.session.impersonator,  # type: ignore[attr-defined]
     }
     return render(request, "page.html", context)
 
@@ -107,6 +112,22 @@ def sign_out_everywhere(request: HttpRequest) -> HttpResponse:
     return redirect("/")
 
 
+@require_POST
+@login_required
+def impersonate(request: HttpRequest) -> HttpResponse:
+    if request.user.get_username() != "grace":
+        raise PermissionDenied
+    customer = get_object_or_404(User, username=request.POST["customer"])
+    guard.impersonate(request, customer, reason="support")
+    return redirect("/")
+
+
+@require_POST
+def stop_impersonating(request: HttpRequest) -> HttpResponse:
+    guard.stop_impersonating(request)
+    return redirect("/")
+
+
 urlpatterns = [
     path("", page),
     path("log-in", log_in),
@@ -114,6 +135,8 @@ urlpatterns = [
     path("devices/<session_id>/sign-out", sign_out_device),
     path("log-out", log_out),
     path("sign-out-everywhere", sign_out_everywhere),
+    path("impersonate", impersonate),
+    path("stop-impersonating", stop_impersonating),
 ]
 
 if __name__ == "__main__":

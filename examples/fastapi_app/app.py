@@ -1,5 +1,7 @@
 """A FastAPI app with its sessions in the service: log in, count, see your devices, sign out.
 
+The user grace is a support agent, who can look at the app as another user.
+
 SESSIONS_URL=… python examples/fastapi_app/app.py
 
 The cookie is `SameSite=Lax`, so browsers do not send it with forms of other sites. A real app
@@ -63,6 +65,7 @@ async def page(request: Request, session: Session) -> Response:
         "count": session.get("count", 0),
         "devices": [device async for device in sessions.list(session["user"])],
         "current": session.session_id,
+        "impersonator": session.impersonator,
     }
     return templates.TemplateResponse(request, "page.html", context)
 
@@ -100,6 +103,20 @@ async def log_out(session: Session) -> Response:
 @app.post("/sign-out-everywhere")
 async def sign_out_everywhere(user: User) -> Response:
     await sessions.revoke_all(user, reason="signed_out_everywhere")
+    return home()
+
+
+@app.post("/impersonate")
+async def impersonate(session: Session, user: User, customer: Annotated[str, Form()]) -> Response:
+    if user != "grace":
+        raise HTTPException(403)
+    session.impersonate(customer, reason="support")
+    return home()
+
+
+@app.post("/stop-impersonating")
+async def stop_impersonating(session: Session) -> Response:
+    await session.stop_impersonating()
     return home()
 
 

@@ -1,5 +1,7 @@
 """A Flask app with its sessions in the service: log in, count, see your devices, sign out.
 
+The user grace is a support agent, who can look at the app as another user.
+
 SESSIONS_URL=… python examples/flask_app/app.py
 
 The cookie is `SameSite=Lax`, so browsers do not send it with forms of other sites. A real app
@@ -8,12 +10,14 @@ still needs protection against CSRF.
 
 import os
 from pathlib import Path
+from typing import cast
 
-from flask import Flask, abort, redirect, render_template, request, session
+from flask import Flask, abort, redirect, render_template, request
+from flask import session as flask_session
 from werkzeug.wrappers import Response
 
 from serverless_sessions import SessionNotFound, Unavailable
-from serverless_sessions.flask import ServerlessSessions
+from serverless_sessions.flask import FlaskSession, ServerlessSessions
 
 app = Flask(__name__, template_folder=str(Path(__file__).parent.parent))
 app.config["SERVERLESS_SESSIONS"] = {
@@ -22,6 +26,7 @@ app.config["SERVERLESS_SESSIONS"] = {
     "insecure_cookie": True,  # this example uses HTTP
 }
 server_sessions = ServerlessSessions(app)
+session = cast(FlaskSession, flask_session)  # Flask declares its own type
 
 
 def current_user() -> str:
@@ -38,7 +43,8 @@ def page() -> str:
         user=session["user"],
         count=session.get("count", 0),
         devices=server_sessions.sessions.list(session["user"]),
-        current=session.session_id,  # type: ignore[attr-defined]  # its declared type is Flask's own
+        current=session.session_id,
+        impersonator=session.impersonator,
     )
 
 
@@ -76,6 +82,20 @@ def log_out() -> Response:
 @app.post("/sign-out-everywhere")
 def sign_out_everywhere() -> Response:
     server_sessions.sessions.revoke_all(current_user(), reason="signed_out_everywhere")
+    return redirect("/")
+
+
+@app.post("/impersonate")
+def impersonate() -> Response:
+    if current_user() != "grace":
+        abort(403)
+    session.impersonate(request.form["customer"], reason="support")
+    return redirect("/")
+
+
+@app.post("/stop-impersonating")
+def stop_impersonating() -> Response:
+    session.stop_impersonating()
     return redirect("/")
 
 

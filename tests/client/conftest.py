@@ -1,4 +1,4 @@
-"""Clients of the service, of both kinds."""
+"""Clients of the service, of both kinds, and the service in memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ import clock as service_clock
 from serverless_sessions import AsyncSessions, Sessions
 from serverless_sessions._core import clock as client_clock
 from tests.client.blocking import Blocking
+from tests.support.backend import in_memory
+from tests.support.functions import function
+from tests.support.seam import seam
 from tests.support.service import Service
 
 
@@ -24,6 +28,37 @@ def stopped_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
     for clock in (service_clock, client_clock):
         monkeypatch.setattr(clock, "time", lambda: now)
+
+
+class Clock:
+    """The time of the service and of the client. A test can move it `ahead`, in seconds."""
+
+    def __init__(self) -> None:
+        self.ahead = 0
+        self._time = time.time
+
+    def __call__(self) -> float:
+        return self._time() + self.ahead
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in (service_clock, client_clock):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def service_in_memory(clock: Clock) -> Iterator[Service]:
+    """The service, empty, with tables in memory and a clock that can be moved."""
+    backend = in_memory()
+    seam.reset(backend.client)
+    tables = SimpleNamespace(client=backend.sdk, sessions="sessions", audit="audit")
+    with closing(backend.client):
+        service = Service(function("session_api"), tables, "")
+        yield service
+        service.stop()
 
 
 @pytest.fixture

@@ -3,57 +3,25 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
-from contextlib import closing
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-import clock as service_clock
 from serverless_sessions import AnonymousSession, ImpersonatedSession, Impersonator, Sessions
-from serverless_sessions._core import clock as client_clock
 from serverless_sessions._web.guard import local_path, refusal
 from tests.client import sites
+from tests.client.conftest import Clock
 from tests.client.sites import FRAMEWORKS, Browser
 from tests.support import service as faults
-from tests.support.backend import in_memory
-from tests.support.functions import function
-from tests.support.seam import seam
 from tests.support.service import Call, Service
 
 HTML = "text/html,application/xhtml+xml,*/*;q=0.8"
 
 
-class Clock:
-    """The time of the service and of the client. A test can move it."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-        self._time = time.time
-
-    def __call__(self) -> float:
-        return self._time() + self.ahead
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    for module in (service_clock, client_clock):
-        monkeypatch.setattr(module, "time", clock)
-    return clock
-
-
-@pytest.fixture
-def service(clock: Clock) -> Iterator[Service]:
-    backend = in_memory()
-    seam.reset(backend.client)
-    tables = SimpleNamespace(client=backend.sdk, sessions="sessions", audit="audit")
-    with closing(seam.client):
-        service = Service(function("session_api"), tables, "")
-        yield service
-        service.stop()
+def service(service_in_memory: Service) -> Service:
+    return service_in_memory
 
 
 @pytest.fixture(params=FRAMEWORKS)

@@ -107,6 +107,25 @@ def browsers(url: str) -> Iterator[list[Browser]]:
         yield [stack.enter_context(closing(Browser(url, name))) for name in ("A", "B", "C")]
 
 
+def test_support_agent_looks_as_a_user(browsers: list[Browser]) -> None:
+    ada, grace, _ = browsers
+    ada.press("/log-in", user="ada").press("/count")
+    assert ada.press("/impersonate", customer="grace").status == 403
+    ada.look()
+    grace.press("/log-in", user="grace").press("/count").press("/count")
+    assert "acts as" not in grace.text
+
+    assert grace.press("/impersonate", customer="ada").facts == ("ada", 0)
+    assert "grace acts as ada" in grace.text
+    assert "acts as" not in ada.look().text
+    assert grace.press("/stop-impersonating").facts == ("grace", 2)
+    assert "acts as" not in grace.text
+
+    assert grace.press("/impersonate", customer="ada").press("/log-out").facts is None
+    assert grace.press("/stop-impersonating").facts is None
+    assert ada.look().facts == ("ada", 1)
+
+
 def test_example_does_what_it_shows(browsers: list[Browser], service: Service) -> None:
     laptop, phone, stranger = browsers
     assert {browser.facts for browser in browsers} == {None}

@@ -388,11 +388,13 @@ class SessionStore(SessionBase):
         self.modified = True
 
     def _authentication(self) -> Mapping[str, Any] | None:
-        """Return what the app knows of how and when the user has logged in."""
+        """Return what the app knows of how and when the user of this request has logged in."""
         function = settings.SERVERLESS_SESSIONS.get("authentication")
         if isinstance(function, str):
             function = import_string(function)
-        proof: Mapping[str, Any] | None = function(self.request) if function else None
+        proof: Mapping[str, Any] | None = None
+        if function and self.request:
+            proof = function(self.request)
         return proof
 
     def _impersonate(self, values: Mapping[str, Any], by: object, reason: str) -> Plan[None]:
