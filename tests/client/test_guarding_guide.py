@@ -47,7 +47,7 @@ def banner(framework: str) -> str:
     """Return the template of the banner that the guide shows for the framework."""
     section = PAGE.rpartition(f"**{framework}**")[2]
     text, condition = re.findall(r"`({[{%].*?[}%]}.*?)`", section, re.S)[:2]
-    return f"{condition}{text}{{% endif %}}"
+    return " ".join(f"{condition}{text}{{% endif %}}".split())
 
 
 class Answer(NamedTuple):
@@ -75,7 +75,7 @@ def _django(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Send]
 
     def home(request: HttpRequest) -> HttpResponse:
         template = engines["django"].from_string(banner("Django"))
-        return HttpResponse(template.render({"user": request.user}, request))
+        return HttpResponse(template.render({"request": request, "user": request.user}))
 
     monkeypatch.setattr(
         "tests.client.test_guarding_guide.urlpatterns",

@@ -21,6 +21,7 @@ _CALLS = {
     "DELETE /sessions/{id}": "revoke",
     "POST /sessions/{id}/renew": "renew",
     "POST /sessions/{id}/rotate": "rotate",
+    "POST /sessions/{id}/authenticate": "authenticate",
 }
 
 
@@ -76,6 +77,11 @@ _REQUESTS: dict[str, tuple[list[str], Callable[[Browser], None]]] = {
     "logs in, as a visitor with a session": (["write"], _once("log-in 1")),
     "logs in as another user": (["log-in 1"], _once("log-in 2")),
     "logs out": (["log-in 1"], _once("log-out")),
+    "calls `authenticate()`": (["log-in 1"], _once("authenticate otp")),
+    "calls `impersonate()`": (["log-in 7"], _once("impersonate 1 7")),
+    "reads, in an impersonated session": (["log-in 7", "impersonate 1 7"], _once("read")),
+    "calls `stop_impersonating()`": (["log-in 7", "impersonate 1 7"], _once("stop")),
+    "logs out, in an impersonated session": (["log-in 7", "impersonate 1 7"], _once("log-out")),
     "calls `cycle_key()` for a visitor": (["write"], _once("cycle")),
     "calls `flush()`": (["log-in 1"], _once("flush")),
     "calls `flush()` for a visitor": (["write"], _once("flush")),
@@ -130,12 +136,16 @@ def _assert_cookie(row: Row, browser: Browser, former_token: str | None) -> None
     match row.token:
         case "same":
             assert token == former_token
-        case "new":
+        case "new" | "the impersonator's":
             assert token not in (former_token, None)
         case "none":
             # The session has ended, but the browser keeps a cookie that no response deletes.
-            assert token == (None if row.cookie == "deleted" else former_token)
-    match row.cookie.split(",")[0]:
+            assert token == (None if row.cookie.startswith("deleted") else former_token)
+    names_impersonator = "the impersonator's" in row.cookie
+    assert names_impersonator == any(
+        line.startswith(f"{browser.impersonator_cookie}=") for line in browser.set_cookies
+    )
+    match re.split("[,;]", row.cookie)[0]:
         case "unchanged":
             assert browser.set_cookies == []
         case "set":
