@@ -8,10 +8,11 @@ from tests.client import django_settings  # noqa: F401  # configures Django
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
 from functools import partial
 from typing import Any, NamedTuple, cast
 
+from asgiref.sync import sync_to_async
 from django.contrib import auth
 from django.http import HttpRequest, HttpResponse
 from django.test import Client as DjangoClient
@@ -84,11 +85,12 @@ class DjangoBrowser(Browser):
     cookie = "__Host-sessionid"
     impersonator_cookie = "__Host-sessionid_impersonator"
 
-    def __init__(self) -> None:
+    def __init__(self, views: str = "do") -> None:
         self.client = DjangoClient()
+        self._views = views
 
     def do(self, name: str) -> None:
-        answer = self.client.get(f"/do/{name}", secure=True)
+        answer = self.client.get(f"/{self._views}/{name}", secure=True)
         assert answer.status_code == 200
         self.text = answer.content.decode()
         self.set_cookies = [morsel.OutputString() for morsel in answer.cookies.values()]
@@ -265,12 +267,28 @@ def do(request: HttpRequest, name: str) -> HttpResponse:
     return HttpResponse()
 
 
-async def ado(request: HttpRequest) -> HttpResponse:
-    """Read the session in four tasks at the same time."""
-    await asyncio.gather(*(request.session.aget("a") for _ in range(4)))
-    # Django's test client runs every request on a new event loop.
-    await _async_sessions().aclose()
-    return HttpResponse()
+async def ado(request: HttpRequest, name: str) -> HttpResponse:
+    """Perform an action in an async view, if the session has an async method for it."""
+    session = cast(SessionStore, request.session)
+    text = ""
+    try:
+        match name.split():
+            case ["read", "in", "tasks"]:
+                await asyncio.gather(*(session.aget("a") for _ in range(4)))
+            case ["authenticate", *methods]:
+                await session.aauthenticate(methods)
+            case ["impersonate", user, by]:
+                agent = Backend().get_user(int(user))
+                await guard.aimpersonate(request, agent, by=by, reason="ticket-42")
+                assert str((await request.auser()).pk) == user
+            case ["stop"]:
+                text = str(await guard.astop_impersonating(request))
+            case _:
+                return await sync_to_async(do)(request, name)
+    finally:
+        # Django's test client runs every request on a new event loop.
+        await _async_sessions().aclose()
+    return HttpResponse(text)
 
 
 @guard.require_recent(300)
@@ -290,7 +308,8 @@ async def guarded_by_otp_once(request: HttpRequest) -> HttpResponse:
 
 
 urlpatterns = [
-    path("do/read in tasks", ado),
+    path("do/read in tasks", ado, {"name": "read in tasks"}),
+    path("ado/<name>", ado),
     path("do/<name>", do),
     path("guarded", guarded),
     path("guarded/otp", guarded_by_otp_once),
@@ -309,7 +328,7 @@ _OPTIONS: dict[str, Any] = {"step_up_url": "/confirm?a=1", "authentication": aut
 
 
 @contextmanager
-def _django(service: Service, **options: Any) -> Iterator[Browser]:
+def _django(service: Service, views: str = "do", **options: Any) -> Iterator[Browser]:
     with override_settings(
         AUTHENTICATION_BACKENDS=[BACKEND],
         MIDDLEWARE=[
@@ -327,7 +346,7 @@ def _django(service: Service, **options: Any) -> Iterator[Browser]:
         SESSION_ENGINE="serverless_sessions.django",
     ):
         try:
-            yield DjangoBrowser()
+            yield DjangoBrowser(views)
         finally:
             _sessions().close()
 
@@ -357,8 +376,8 @@ def _flask(service: Service, **options: Any) -> Iterator[Browser]:
     def guarded_by_otp() -> str:
         return "secret"
 
-    yield FlaskBrowser(app)
-    app.extensions["serverless_sessions"].close()
+    with closing(app.extensions["serverless_sessions"]):
+        yield FlaskBrowser(app)
 
 
 @contextmanager
@@ -438,3 +457,4 @@ FRAMEWORKS: dict[str, Callable[..., AbstractContextManager[Browser]]] = {
     "Flask": _flask,
     "Starlette": _starlette,
 }
+DJANGO_ASYNC = partial(_django, views="ado")

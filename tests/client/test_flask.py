@@ -664,3 +664,21 @@ def test_one_extension_serves_several_apps(options: dict[str, Any]) -> None:
     assert clients[0] is not clients[1]
     for client in clients:
         client.close()
+
+
+def test_session_protection_of_flask_login_accepts_an_impersonated_session(
+    app: Flask, browser: FlaskClient
+) -> None:
+    """Its strong mode signs out a session that does not name the browser."""
+    app.config["SESSION_PROTECTION"] = "strong"
+
+    @app.post("/impersonate/<name>")
+    def impersonate(name: str) -> str:
+        cast(FlaskSession, session).impersonate(name, reason="ticket-42")
+        return name
+
+    browser.post("/log-in/grace")
+    browser.post("/impersonate/ada")
+
+    assert browser.get("/who").text == "ada"
+    assert browser.get("/who").text == "ada"

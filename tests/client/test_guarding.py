@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,10 +25,13 @@ def service(service_in_memory: Service) -> Service:
     return service_in_memory
 
 
-@pytest.fixture(params=FRAMEWORKS)
+SITES = FRAMEWORKS | {"Django async": sites.DJANGO_ASYNC}
+
+
+@pytest.fixture(params=SITES)
 def browser(request: pytest.FixtureRequest, service: Service) -> Iterator[Browser]:
     sites.LOG_IN_METHODS[:] = []
-    with FRAMEWORKS[request.param](service) as browser:
+    with SITES[request.param](service) as browser:
         yield browser
 
 
@@ -439,3 +443,35 @@ def test_outage_while_stopping_changes_nothing(browser: Browser, service: Servic
     service.plan()
     assert browser.cookies() == before
     assert state(browser) == "1, by 7 ticket-42, a=None"
+
+
+@pytest.mark.parametrize(
+    ("framework", "before", "agents_age"),
+    [
+        ("Django", "nothing", 34_560_000),
+        ("Django", "expire 0", None),
+        ("Flask", "nothing", None),
+        ("Flask", "permanent", 86_400),
+        ("Starlette", "nothing", 34_560_000),
+    ],
+)
+def test_cookies_are_kept_beyond_the_browsers_end_only_if_the_agents_is(
+    service: Service, framework: str, before: str, agents_age: int | None
+) -> None:
+    with FRAMEWORKS[framework](service) as browser:
+        do(browser, "log-in 7", before)
+        for name in ("impersonate 1 7", "stop"):
+            do(browser, name)
+            ages = [
+                int(match[1])
+                for line in browser.set_cookies
+                for match in [re.search("max-age=([0-9]+)", line, re.IGNORECASE)]
+                if match and match[1] != "0"
+            ]
+            expected = [3600, agents_age] if name != "stop" else [agents_age]
+            assert [*map(round_up, sorted(ages))] == (expected if agents_age else [])
+
+
+def round_up(seconds: int) -> int:
+    """Return the time without the seconds that have passed on a busy machine."""
+    return -(-seconds // 600) * 600

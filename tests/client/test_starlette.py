@@ -27,6 +27,7 @@ from serverless_sessions.starlette import (
     SessionNotLoaded,
     StarletteSession,
     load_session,
+    require_recent,
 )
 from tests.support import service as faults
 from tests.support.service import Call, Fault, Service
@@ -110,6 +111,17 @@ def make_app(client: AsyncSessions, **options: Any) -> FastAPI:
             session["a"] = 1
         with pytest.raises(TypeError, match="can't be changed"):
             session.regenerate()
+        with pytest.raises(TypeError, match="can't be changed"):
+            session.authenticate(["otp"])
+        with pytest.raises(TypeError, match="can't be changed"):
+            session.impersonate("ada", reason="x")
+        with pytest.raises(TypeError, match="can't be changed"):
+            await session.stop_impersonating()
+        await websocket.close()
+
+    @app.websocket("/guarded", dependencies=[Depends(require_recent(300))])
+    async def guarded_socket(websocket: WebSocket) -> None:
+        await websocket.accept()
         await websocket.close()
 
     return app
@@ -504,3 +516,15 @@ def test_outage_is_a_503_in_another_middleware_too(service: Service) -> None:
 
 def _forward(call: Call) -> None:
     call.send(call.forward())
+
+
+def test_websocket_of_nobody_who_is_recent_is_closed(browser: TestClient) -> None:
+    with (
+        pytest.raises(WebSocketDisconnect) as raised,
+        browser.websocket_connect("wss://testserver/guarded"),
+    ):
+        pass
+    assert raised.value.code == 1008
+    browser.post("/log-in/ada")
+    with browser.websocket_connect("wss://testserver/guarded"):
+        pass
