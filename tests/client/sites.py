@@ -257,6 +257,11 @@ def do(request: HttpRequest, name: str) -> HttpResponse:
             return HttpResponse(_state(request.session, "_auth_user_id"))
         case ["authenticate", *methods]:
             cast(SessionStore, request.session).authenticate(methods)
+        case ["authenticate-and-log-in", user]:
+            session = cast(SessionStore, request.session)
+            session.authenticate(["otp"])
+            auth.login(request, Backend().get_user(int(user)), BACKEND)
+            return HttpResponse(str(session.authenticated_within(300)))
         case ["impersonate", user, by]:
             guard.impersonate(request, Backend().get_user(int(user)), by=by, reason="ticket-42")
             assert str(request.user.pk) == user
@@ -441,6 +446,10 @@ def _act(session: Any, name: str, user_key: str) -> str:
             return _state(session, user_key)
         case ["authenticate", *methods]:
             session.authenticate(methods)
+        case ["authenticate-and-log-in", user]:
+            session.authenticate(["otp"])
+            session[user_key] = user
+            return str(session.authenticated_within(300))
         case ["impersonate", user, by]:
             session.impersonate(user, by=by, reason="ticket-42")
             assert session.impersonator.id == by

@@ -107,6 +107,13 @@ def test_methods_of_a_log_in_come_from_the_app(browser: Browser, service: Servic
     assert service.calls.count("POST /sessions") == 2
 
 
+def test_proof_of_one_user_is_none_of_another(browser: Browser, service: Service) -> None:
+    do(browser, "log-in 1")
+    assert do(browser, "authenticate-and-log-in 2") == "False"
+    assert set(live(service)) == {"2"}
+    assert methods(service) == []
+
+
 def test_only_a_user_can_step_up(browser: Browser, service: Service) -> None:
     for before in ("nothing", "write"):
         do(browser, before)
