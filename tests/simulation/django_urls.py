@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import auth
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
+from serverless_sessions.django import SessionStore, guard
 from tests.support.django_users import BACKEND, Backend
 
 
@@ -16,7 +17,7 @@ def user_id(user: Any) -> str | None:
 
 
 def view(request: HttpRequest, action: str) -> JsonResponse:
-    session, query = request.session, request.GET
+    session, query = cast(SessionStore, request.session), request.GET
     user = user_id(request.user)
     body = {"user": user, "keys": sorted(session.keys()), "csrf": session.get("csrf")}
     match action:
@@ -31,6 +32,12 @@ def view(request: HttpRequest, action: str) -> JsonResponse:
             auth.logout(request)
         case "empty":
             session.clear()
+        case "authenticate":
+            session.authenticate(["otp"])
+        case "impersonate":
+            guard.impersonate(request, Backend().get_user(int(query["user"])), reason="test")
+        case "stop":
+            guard.stop_impersonating(request)
         case "write" | "regenerate":
             if user is None:
                 return JsonResponse(body, status=401)

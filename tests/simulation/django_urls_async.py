@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from django.contrib import auth
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
+from serverless_sessions.django import SessionStore, guard
 from tests.simulation.django_urls import user_id
 from tests.support.django_users import BACKEND, Backend
 
 
 async def view(request: HttpRequest, action: str) -> JsonResponse:
-    session, query = request.session, request.GET
+    session, query = cast(SessionStore, request.session), request.GET
     user = user_id(await request.auser())
     body = {
         "user": user,
@@ -31,6 +34,13 @@ async def view(request: HttpRequest, action: str) -> JsonResponse:
             await auth.alogout(request)
         case "empty":
             session.clear()
+        case "authenticate":
+            await session.aauthenticate(["otp"])
+        case "impersonate":
+            user_to_be = Backend().get_user(int(query["user"]))
+            await guard.aimpersonate(request, user_to_be, reason="test")
+        case "stop":
+            await guard.astop_impersonating(request)
         case "write" | "regenerate":
             if user is None:
                 return JsonResponse(body, status=401)

@@ -277,6 +277,110 @@ def test_values_of_answered_requests_are_kept(play: Play) -> None:
     play(story)
 
 
+def test_step_up_during_polls_signs_nobody_out(play: Play) -> None:
+    """The polls have the former token, and the first one of a double click is dropped."""
+
+    def story(browser: OneBrowser) -> None:
+        browser.log_in()
+        poll = browser.send("read")
+        clicks = [browser.send("authenticate") for _ in range(2)]
+        assert [click.status for click in clicks] == [200, 200]
+        assert browser.user == "1"
+        browser.take(clicks[1])
+        browser.take(poll)
+        browser.wait(_GRACE + 1)
+        assert browser.user == "1"
+        assert browser.do("authenticate").cookies != []
+        browser.wait(_GRACE + 1)
+        assert browser.user == "1"
+        assert browser.ends == []
+
+    play(story)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (1,)])
+def test_double_clicks_on_impersonate_and_on_stop(play: Play, order: tuple[int, ...]) -> None:
+    def story(browser: OneBrowser) -> None:
+        browser.log_in("7")
+        for action, user in (("impersonate", "1"), ("stop", "7")):
+            clicks = [browser.send(action, user="1") for _ in range(2)]
+            assert [click.status for click in clicks] == [200, 200]
+            for click in order:
+                browser.take(clicks[click])
+                assert browser.user == user
+            browser.wait(_GRACE + 1)
+            assert browser.user == user
+        assert browser.ends == ["impersonation_stopped"]
+
+    play(story)
+
+
+def test_late_answers_leave_an_impersonated_session(play: Play) -> None:
+    """The agent sent these requests before, as themselves."""
+
+    def story(browser: OneBrowser) -> None:
+        browser.log_in("7")
+        late = [browser.send("read"), browser.send("write", key="a")]
+        browser.do("impersonate", user="1")
+        for answer in late:
+            browser.take(answer)
+            assert answer.cookies == []
+        assert browser.user == "1"
+        browser.do("stop")
+        assert browser.user == "7"
+
+    play(story)
+
+
+@pytest.mark.parametrize("action", ["impersonate", "stop"])
+def test_lost_answer_to_impersonate_or_stop(play: Play, action: str) -> None:
+    def story(browser: OneBrowser) -> None:
+        browser.log_in("7")
+        if action == "stop":
+            browser.do("impersonate", user="1")
+        browser.send(action, user="1")
+        assert browser.user == ("7" if action == "impersonate" else None)
+        browser.wait(_GRACE + 1)
+        browser.do(action, user="1")
+        assert browser.user == ("1" if action == "impersonate" else "7")
+
+    play(story)
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+def test_rotation_of_the_agent_at_the_same_time_is_no_theft(play: Play, is_late: bool) -> None:
+    def story(browser: OneBrowser) -> None:
+        browser.log_in("7")
+        rotation = browser.send("regenerate")
+        start = browser.send("impersonate", user="1")
+        for answer in (start, rotation) if is_late else (rotation, start):
+            browser.take(answer)
+        # The rotated token, which arrives last, is the agent's.
+        assert browser.user == ("7" if is_late else "1")
+        browser.wait(_GRACE + 1)
+        browser.do("stop")
+        assert browser.user == "7"
+        browser.do("regenerate")
+        browser.wait(_GRACE + 1)
+        assert browser.user == "7"
+        assert "token_reuse" not in browser.ends
+
+    play(story)
+
+
+def test_log_out_from_before_the_impersonation_is_final(play: Play) -> None:
+    def story(browser: OneBrowser) -> None:
+        browser.log_in("7")
+        agent = browser.jar.copy()
+        browser.do("impersonate", user="1")
+        browser.send("logout", agent)
+        assert browser.user is None
+        browser.do("stop")
+        assert browser.user is None
+
+    play(story)
+
+
 @pytest.mark.parametrize("is_first", [True, False])
 def test_thief_who_goes_on_is_noticed(play: Play, is_first: bool) -> None:
     """It does not matter who rotates first. The older token is used after its grace period."""

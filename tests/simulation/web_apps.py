@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlencode
 
 import django
@@ -27,12 +27,15 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from serverless_sessions import AsyncSessions
-from serverless_sessions.flask import ServerlessSessions
+from serverless_sessions.flask import FlaskSession, ServerlessSessions
 from serverless_sessions.starlette import SessionMiddleware, load_session
 
 URL = "https://simulated.execute-api.us-east-1.amazonaws.com"
 HOST = "shop.example"
-ACTIONS = ("read", "visit", "write", "login", "logout", "regenerate", "empty")
+ACTIONS = (
+    *("read", "visit", "write", "login", "logout", "regenerate", "empty"),
+    *("authenticate", "impersonate", "stop"),
+)
 _URLS = "tests.simulation.django_urls"
 
 Query = dict[str, str]
@@ -198,6 +201,10 @@ def _view(session: Any, user_key: str, action: str, query: Query) -> View:
             session[user_key] = query["user"]
         case "logout" | "empty":
             session.clear()
+        case "authenticate":
+            session.authenticate(["otp"])
+        case "impersonate":
+            session.impersonate(query["user"], reason="test")
         case "write" | "regenerate":
             if user is None:
                 return 401, body
@@ -218,6 +225,8 @@ def _flask(_: ExitStack) -> WebApp:
         # Permanent sessions have a cookie with a date, which is the more difficult case.
         if action == "login":
             flask_session.permanent = True
+        if action == "stop":
+            cast(FlaskSession, flask_session).stop_impersonating()
         status, body = _view(flask_session, "_user_id", action, flask_request.args.to_dict())
         return body, status
 
@@ -234,6 +243,8 @@ def _starlette(stack: ExitStack) -> WebApp:
     async def view(request: Request) -> JSONResponse:
         session = await load_session(request)
         action = request.path_params["action"]
+        if action == "stop":
+            await session.stop_impersonating()
         status, body = _view(session, "user_id", action, dict(request.query_params))
         return JSONResponse(body, status)
 
