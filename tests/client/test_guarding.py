@@ -288,7 +288,9 @@ def test_agent_acts_as_a_user_and_returns(
     assert state(browser) == "7, by None, a=1"
 
 
-def test_impersonated_session_can_be_rotated_but_not_stepped_up(browser: Browser) -> None:
+def test_impersonated_session_can_be_rotated_but_not_stepped_up(
+    browser: Browser, service: Service
+) -> None:
     do(browser, "log-in 7", "impersonate 1 7")
     before = browser.cookies()
     do(browser, "regenerate" if browser.cookie == "__Host-session" else "cycle")
@@ -296,8 +298,10 @@ def test_impersonated_session_can_be_rotated_but_not_stepped_up(browser: Browser
     assert after[browser.cookie] != before[browser.cookie]
     assert after[browser.impersonator_cookie] == before[browser.impersonator_cookie]
     for name in ("authenticate pwd", "impersonate 2 7", "impersonate 2 1"):
+        service.plan()
         with pytest.raises(ImpersonatedSession):
             do(browser, name)
+        assert set(service.calls) == {"POST /sessions/verify"}
     assert state(browser) == "1, by 7 ticket-42, a=None"
 
 
@@ -335,8 +339,9 @@ def test_log_in_as_somebody_else_ends_both_sessions(browser: Browser, service: S
 
 
 @pytest.mark.parametrize("cookie", ["kept", "gone"])
+@pytest.mark.parametrize("meanwhile", ["nothing", "write"])
 def test_agent_returns_explicitly_after_the_impersonated_session_has_expired(
-    browser: Browser, service: Service, clock: Clock, sessions: Sessions, cookie: str
+    browser: Browser, service: Service, sessions: Sessions, cookie: str, meanwhile: str
 ) -> None:
     """Otherwise what they meant to do as the user would be done in their own name."""
     do(browser, "log-in 7")
@@ -348,6 +353,7 @@ def test_agent_returns_explicitly_after_the_impersonated_session_has_expired(
 
     assert do(browser, "who") == "None"
     assert browser.open("/guarded", "*/*").status in (302, 401)
+    do(browser, meanwhile)  # "write" makes a visitor's session
     assert do(browser, "stop") == "True"
     assert browser.cookies() == {browser.cookie: agent}
     assert state(browser) == "7, by None, a=None"

@@ -23,10 +23,10 @@ from tests.simulation.world import authorizer_module
 from tests.support.plant import Plant, rewritten
 
 _FIRST_USE = Proof.is_first_use.fget  # type: ignore[attr-defined]
-_COOKIE_OF_A_NEW_TOKEN = ("if self._is_token_issued and self.session:", "if self.session:")
+_COOKIE_OF_A_NEW_TOKEN = ("if self._is_token_issued and self.session", "if self.session")
 _COOKIE_IS_DELETED = (
-    "if self._has_ended_users_session and not",
-    "if (self._has_ended_users_session or self._tokens and not self.session) and not",
+    "Cookie.USER: self._has_ended_users_session",
+    "Cookie.USER: self._has_ended_users_session or self._tokens and not self.session",
 )
 _FORMER_WHILE_UNSEEN = ("is_unseen(item) or ", "")
 _FAMILY = ('_matches(hashes.family, item, "FamilyHash")', "False")

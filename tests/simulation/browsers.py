@@ -413,11 +413,13 @@ class _Cast:
     def _empty(self, step: Step, number: int) -> None:
         self._click(step, number, "empty")
 
-    def _regenerate(self, step: Step, number: int) -> None:
-        self._click(step, number, "regenerate")
+    def _regenerate(self, step: Step, number: int, clicks: int = 1) -> None:
+        """Change the privileges. Every other time, it is a step-up."""
+        query = {"proof": "otp"} if number % 2 else None
+        self._click(step, number, "regenerate", clicks, query)
 
     def _regenerate2(self, step: Step, number: int) -> None:
-        self._click(step, number, "regenerate", 2)
+        self._regenerate(step, number, 2)
 
     def _operator(self, step: Step, number: int) -> None:
         """End all sessions of the user, as an operator does in the console."""

@@ -32,8 +32,6 @@ def view(request: HttpRequest, action: str) -> JsonResponse:
             auth.logout(request)
         case "empty":
             session.clear()
-        case "authenticate":
-            session.authenticate(["otp"])
         case "impersonate":
             guard.impersonate(request, Backend().get_user(int(query["user"])), reason="test")
         case "stop":
@@ -43,6 +41,8 @@ def view(request: HttpRequest, action: str) -> JsonResponse:
                 return JsonResponse(body, status=401)
             if action == "write":
                 session[query["key"]] = "x"
+            elif "proof" in query:
+                session.authenticate([query["proof"]])
             else:
                 session.cycle_key()
     return JsonResponse(body)

@@ -34,8 +34,6 @@ async def view(request: HttpRequest, action: str) -> JsonResponse:
             await auth.alogout(request)
         case "empty":
             session.clear()
-        case "authenticate":
-            await session.aauthenticate(["otp"])
         case "impersonate":
             user_to_be = Backend().get_user(int(query["user"]))
             await guard.aimpersonate(request, user_to_be, reason="test")
@@ -46,6 +44,8 @@ async def view(request: HttpRequest, action: str) -> JsonResponse:
                 return JsonResponse(body, status=401)
             if action == "write":
                 await session.aset(query["key"], "x")
+            elif "proof" in query:
+                await session.aauthenticate([query["proof"]])
             else:
                 await session.acycle_key()
     return JsonResponse(body)

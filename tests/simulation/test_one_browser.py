@@ -283,14 +283,14 @@ def test_step_up_during_polls_signs_nobody_out(play: Play) -> None:
     def story(browser: OneBrowser) -> None:
         browser.log_in()
         poll = browser.send("read")
-        clicks = [browser.send("authenticate") for _ in range(2)]
+        clicks = [browser.send("regenerate", proof="otp") for _ in range(2)]
         assert [click.status for click in clicks] == [200, 200]
         assert browser.user == "1"
         browser.take(clicks[1])
         browser.take(poll)
         browser.wait(_GRACE + 1)
         assert browser.user == "1"
-        assert browser.do("authenticate").cookies != []
+        assert browser.do("regenerate", proof="otp").cookies != []
         browser.wait(_GRACE + 1)
         assert browser.user == "1"
         assert browser.ends == []

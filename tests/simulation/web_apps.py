@@ -33,8 +33,7 @@ from serverless_sessions.starlette import SessionMiddleware, load_session
 URL = "https://simulated.execute-api.us-east-1.amazonaws.com"
 HOST = "shop.example"
 ACTIONS = (
-    *("read", "visit", "write", "login", "logout", "regenerate", "empty"),
-    *("authenticate", "impersonate", "stop"),
+    *("read", "visit", "write", "login", "logout", "regenerate", "empty", "impersonate", "stop"),
 )
 _URLS = "tests.simulation.django_urls"
 
@@ -201,8 +200,6 @@ def _view(session: Any, user_key: str, action: str, query: Query) -> View:
             session[user_key] = query["user"]
         case "logout" | "empty":
             session.clear()
-        case "authenticate":
-            session.authenticate(["otp"])
         case "impersonate":
             session.impersonate(query["user"], reason="test")
         case "write" | "regenerate":
@@ -210,6 +207,8 @@ def _view(session: Any, user_key: str, action: str, query: Query) -> View:
                 return 401, body
             if action == "write":
                 session[query["key"]] = "x"
+            elif "proof" in query:
+                session.authenticate([query["proof"]])
             else:
                 session.regenerate()
     return 200, body
