@@ -263,10 +263,14 @@ def do(request: HttpRequest, name: str) -> HttpResponse:
             auth.login(request, Backend().get_user(int(user)), BACKEND)
             return HttpResponse(str(session.authenticated_within(300)))
         case ["impersonate", user, by]:
+            assert str(request.user.pk) != user
             guard.impersonate(request, Backend().get_user(int(user)), by=by, reason="ticket-42")
             assert str(request.user.pk) == user
         case ["stop"]:
-            return HttpResponse(str(guard.stop_impersonating(request)))
+            former = str(request.user.pk)
+            has_stopped = guard.stop_impersonating(request)
+            assert has_stopped == (str(request.user.pk) != former)
+            return HttpResponse(str(has_stopped))
         case _:
             _ACTIONS[name](request.session)
     return HttpResponse()
@@ -283,8 +287,9 @@ async def ado(request: HttpRequest, name: str) -> HttpResponse:
             case ["authenticate", *methods]:
                 await session.aauthenticate(methods)
             case ["impersonate", user, by]:
-                agent = Backend().get_user(int(user))
-                await guard.aimpersonate(request, agent, by=by, reason="ticket-42")
+                assert str((await request.auser()).pk) != user
+                customer = Backend().get_user(int(user))
+                await guard.aimpersonate(request, customer, by=by, reason="ticket-42")
                 assert str((await request.auser()).pk) == user
             case ["stop"]:
                 text = str(await guard.astop_impersonating(request))
