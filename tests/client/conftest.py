@@ -16,6 +16,7 @@ import clock as service_clock
 from serverless_sessions import AsyncSessions, Sessions
 from serverless_sessions._core import clock as client_clock
 from tests.client.blocking import Blocking
+from tests.client.moving_clock import MovingClock
 from tests.support.backend import in_memory
 from tests.support.functions import function
 from tests.support.seam import seam
@@ -30,27 +31,16 @@ def stopped_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(clock, "time", lambda: now)
 
 
-class Clock:
-    """The time of the service and of the client. A test can move it `ahead`, in seconds."""
-
-    def __init__(self) -> None:
-        self.ahead = 0
-        self._time = time.time
-
-    def __call__(self) -> float:
-        return self._time() + self.ahead
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> MovingClock:
+    clock = MovingClock()
     for module in (service_clock, client_clock):
         monkeypatch.setattr(module, "time", clock)
     return clock
 
 
 @pytest.fixture
-def service_in_memory(clock: Clock) -> Iterator[Service]:
+def service_in_memory(clock: MovingClock) -> Iterator[Service]:
     """The service, empty, with tables in memory and a clock that can be moved."""
     backend = in_memory()
     seam.reset(backend.client)

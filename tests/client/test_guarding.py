@@ -12,7 +12,7 @@ import pytest
 from serverless_sessions import AnonymousSession, ImpersonatedSession, Impersonator, Sessions
 from serverless_sessions._web.guard import local_path, refusal
 from tests.client import sites
-from tests.client.conftest import Clock
+from tests.client.moving_clock import MovingClock
 from tests.client.sites import FRAMEWORKS, Browser
 from tests.support import service as faults
 from tests.support.service import Call, Service
@@ -149,7 +149,9 @@ def test_step_up_whose_answer_is_lost_is_made_once(browser: Browser, service: Se
 # What requires a recent proof
 
 
-def test_recent_user_may_and_another_one_has_to_step_up(browser: Browser, clock: Clock) -> None:
+def test_recent_user_may_and_another_one_has_to_step_up(
+    browser: Browser, clock: MovingClock
+) -> None:
     do(browser, "log-in 1")
     assert browser.open("/guarded", HTML).text == "secret"
     clock.ahead = 301
@@ -166,7 +168,9 @@ def test_recent_user_may_and_another_one_has_to_step_up(browser: Browser, clock:
 @pytest.mark.parametrize(
     ("method", "accept"), [("GET", "*/*"), ("GET", "application/json"), ("POST", HTML)]
 )
-def test_script_gets_a_problem(browser: Browser, clock: Clock, method: str, accept: str) -> None:
+def test_script_gets_a_problem(
+    browser: Browser, clock: MovingClock, method: str, accept: str
+) -> None:
     do(browser, "log-in 1")
     clock.ahead = 301
 

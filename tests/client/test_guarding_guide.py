@@ -24,7 +24,7 @@ from serverless_sessions.django import _sessions
 from serverless_sessions.flask import ServerlessSessions
 from serverless_sessions.starlette import load_session
 from tests.client import django_settings  # noqa: F401  # configures Django
-from tests.client.conftest import Clock
+from tests.client.moving_clock import MovingClock
 from tests.support.django_users import BACKEND, Backend
 from tests.support.service import Service
 from tests.support.template import ROOT
@@ -214,7 +214,7 @@ def send(
         yield send
 
 
-def test_user_confirms_a_payout(send: Send, clock: Clock, service_in_memory: Service) -> None:
+def test_user_confirms_a_payout(send: Send, clock: MovingClock, service_in_memory: Service) -> None:
     send("POST", "/log-in", user="7")
     [item] = service_in_memory.items()
     assert item["Methods"] == {"L": [{"S": "pwd"}]}
@@ -233,7 +233,7 @@ def test_user_confirms_a_payout(send: Send, clock: Clock, service_in_memory: Ser
     assert away.location == "/"
 
 
-def test_agent_looks_as_a_user(send: Send, clock: Clock) -> None:
+def test_agent_looks_as_a_user(send: Send, clock: MovingClock) -> None:
     send("POST", "/log-in", user="7")
     assert send("POST", "/look-as/2").status == 403
     clock.ahead = 601
@@ -251,7 +251,7 @@ def test_agent_looks_as_a_user(send: Send, clock: Clock) -> None:
 
 
 def test_log_in_ends_the_oldest_session(
-    send: Send, clock: Clock, service_in_memory: Service
+    send: Send, clock: MovingClock, service_in_memory: Service
 ) -> None:
     with Sessions(service_in_memory.url, **OPTIONS) as sessions:
         for _ in range(3):
