@@ -35,6 +35,7 @@ from serverless_sessions import AsyncSessions, Sessions, SessionsError
 from serverless_sessions import _core as core
 from serverless_sessions._core import token as token_module
 from serverless_sessions._core.calls import Answer, NoAnswer, Request
+from serverless_sessions._core.secret import Secret
 from serverless_sessions.flask import ServerlessSessions
 from serverless_sessions.starlette import SessionMiddleware, load_session
 from tests.client import django_settings  # noqa: F401  # configures Django
@@ -414,16 +415,20 @@ def act(session: Any, name: str, user_key: str) -> None:
             session.clear()
         case "regenerate":
             session.regenerate()
+        case "authenticate":
+            session.authenticate(["otp"])
+        case "impersonate":
+            session.impersonate("2", reason="ticket-42")
 
 
 ACTIONS = [
     *("read", "write", "update", "update by names", "set a default", "merge"),
     *("merge into a copy", "merge a copy", "write no JSON", "log in", "log out", "clear"),
-    "regenerate",
+    *("regenerate", "authenticate", "impersonate"),
 ]
 # How many of the requests of an action succeed before they fail.
 FIRST_FAILURES = range(4)
-COOKIE = f"__Host-session={TOKEN}; __Host-visitor={TOKEN}"
+COOKIE = f"__Host-session={TOKEN}; __Host-visitor={TOKEN}; __Host-impersonator={TOKEN}"
 
 
 @pytest.mark.parametrize("name", ACTIONS)
@@ -491,6 +496,7 @@ def test_report_of_a_starlette_app_has_no_secret(name: str) -> None:
 DJANGO_ACTIONS = [
     *("read", "write", "update", "set a default", "write no JSON", "clear"),
     *("cycle_key", "flush", "set_expiry", "save", "exists", "delete", "log out of the user"),
+    *("authenticate", "impersonate", "stop_impersonating"),
 ]
 
 
@@ -519,6 +525,11 @@ def test_report_of_a_django_app_has_no_secret(name: str, is_async: bool) -> None
                 await getattr(session, f"a{name}")(f"{'B' * 12}.{SECRET}")
             case "log out of the user":
                 await auth.aget_user(request)
+            case "authenticate":
+                await session.aauthenticate(["otp"])
+            case "impersonate":
+                values = Secret({"_auth_user_id": "2", "_auth_user_hash": DATA})
+                await session.aimpersonate(values, by=None, reason="ticket-42")
             case "clear":
                 await session.aget("card")
                 session.clear()
@@ -534,10 +545,13 @@ def test_report_of_a_django_app_has_no_secret(name: str, is_async: bool) -> None
                 session.save()
             case "exists" | "delete":
                 getattr(session, name)(f"{'B' * 12}.{SECRET}")
-            case "cycle_key" | "flush":
+            case "cycle_key" | "flush" | "stop_impersonating":
                 getattr(session, name)()
             case "log out of the user":
                 auth.get_user(request)
+            case "impersonate":
+                values = Secret({"_auth_user_id": "2", "_auth_user_hash": DATA})
+                session.impersonate(values, by=None, reason="ticket-42")
             case _:
                 act(session, name, "_auth_user_id")
 
@@ -565,7 +579,9 @@ def test_report_of_a_django_app_has_no_secret(name: str, is_async: bool) -> None
             asynchronous: Any = AsyncStub(failing, fault)
             _sessions()._transport = transport
             _async_sessions()._transport = asynchronous
-            request = RequestFactory().get("/", HTTP_COOKIE=f"sessionid={TOKEN}")
+            request = RequestFactory().get(
+                "/", HTTP_COOKIE=f"sessionid={TOKEN}; sessionid_impersonator={TOKEN}"
+            )
             try:
                 DjangoMiddleware(view)(request)
             except BaseException as error:

@@ -227,11 +227,11 @@ class SessionStore(SessionBase):
         self._run(self._values())
         return self._web.impersonator
 
-    def impersonate(self, values: Mapping[str, Any], *, by: object, reason: str) -> None:
+    def impersonate(self, values: Secret[Values], *, by: object, reason: str) -> None:
         """Continue with a new session that has these values; see `guard.impersonate`."""
         self._run(self._impersonate(values, by, reason))
 
-    async def aimpersonate(self, values: Mapping[str, Any], *, by: object, reason: str) -> None:
+    async def aimpersonate(self, values: Secret[Values], *, by: object, reason: str) -> None:
         await self._arun(self._impersonate(values, by, reason))
 
     def stop_impersonating(self) -> bool:
@@ -397,12 +397,12 @@ class SessionStore(SessionBase):
             proof = function(self.request)
         return proof
 
-    def _impersonate(self, values: Mapping[str, Any], by: object, reason: str) -> Plan[None]:
+    def _impersonate(self, values: Secret[Values], by: object, reason: str) -> Plan[None]:
         current = yield from self._values()
-        user_id = _user_of(values)
+        user_id = values.map(_user_of).value
         self._web.impersonate(str(user_id), by=None if by is None else str(by), reason=reason)
         kept = {name: current.value[name] for name in _KEPT if name in current.value}
-        self._session_cache = kept | dict(values)
+        self._session_cache = kept | values.value
         self._session_key = self._web.prepare_session()
         self.modified = True
 

@@ -21,6 +21,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import resolve_url
 
+from serverless_sessions._core.secret import Secret
 from serverless_sessions._web.guard import PROBLEM_TYPE, refusal
 from serverless_sessions._web.guard import local_path as local_path
 from serverless_sessions.django import SessionStore
@@ -125,17 +126,19 @@ def _session(request: HttpRequest) -> SessionStore:
     return cast(SessionStore, request.session)
 
 
-def _values(user: AbstractBaseUser) -> dict[str, Any]:
+def _values(user: AbstractBaseUser) -> Secret[dict[str, Any]]:
     """Return what `django.contrib.auth.login` would put into the session.
 
     Without a backend of its own, the user has that of the current session.
     """
-    values = {
-        SESSION_KEY: user._meta.pk.value_to_string(user),
-        HASH_SESSION_KEY: user.get_session_auth_hash(),
-    }
     backend = getattr(user, "backend", None)
-    return values | ({BACKEND_SESSION_KEY: backend} if backend else {})
+    return Secret(
+        {
+            SESSION_KEY: user._meta.pk.value_to_string(user),
+            HASH_SESSION_KEY: user.get_session_auth_hash(),
+        }
+        | ({BACKEND_SESSION_KEY: backend} if backend else {})
+    )
 
 
 def _look_up_user_again(request: HttpRequest) -> None:
