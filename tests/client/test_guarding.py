@@ -158,6 +158,8 @@ def test_recent_user_may_and_another_one_has_to_step_up(
     page = browser.open("/guarded?b=2&c=%2F", HTML)
     assert page.status in (302, 303)
     assert page.location == "/confirm?a=1&next=%2Fguarded%3Fb%3D2%26c%3D%252F"
+    do(browser, "log-in 1")  # no step-up
+    assert browser.open("/guarded", HTML).location == "/confirm?a=1&next=%2Fguarded"
     do(browser, "authenticate otp")
     assert browser.open("/guarded", HTML).text == "secret"
     assert browser.open("/guarded/otp", HTML).text == "secret"
