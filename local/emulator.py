@@ -197,6 +197,21 @@ def check_function_urls_like_aws() -> None:
     lambda_svc._build_function_url_event = build_with_caller
 
 
+def accept_plain_http() -> None:
+    """Count all requests as encrypted, for the policies of buckets and queues that require it.
+
+    MiniStack itself denies these requests, because it supports no TLS.
+    """
+    from ministack.core import iam_evaluator
+
+    resolve = iam_evaluator._resolve_condition_key
+
+    def resolve_as_encrypted(key: str, context: Any) -> Any:
+        return "true" if key.lower() == "aws:securetransport" else resolve(key, context)
+
+    iam_evaluator._resolve_condition_key = resolve_as_encrypted
+
+
 def answer_without_waiting_for_logs() -> None:
     """Wait only 2 ms for the log lines of a function.
 
@@ -221,11 +236,15 @@ def call_apis_on_this_machine() -> None:
     from ministack.core.lambda_runtime import Worker
 
     create = Worker.__init__
-    here = rf"http://{os.environ['BIND_HOST']}:{os.environ['GATEWAY_PORT']}/_aws/execute-api/\1"
+    gateway = f"http://{os.environ['BIND_HOST']}:{os.environ['GATEWAY_PORT']}/_aws/execute-api"
+
+    def here(match: re.Match[str]) -> str:
+        has_stage = match[2] is None
+        return f"{gateway}/{match[1]}" + ("" if has_stage else "/default")
 
     def create_here(worker: Any, name: str, config: Any, *arguments: Any) -> None:
         variables = {
-            variable: re.sub(r"^https://(\w+)\.execute-api\.[\w.-]+", here, value)
+            variable: re.sub(r"^https?://(\w+)\.execute-api\.[\w.:-]+(/?$)?", here, value)
             for variable, value in config.get("Environment", {}).get("Variables", {}).items()
         }
         config = {**config, "Environment": {"Variables": variables}}
@@ -253,6 +272,7 @@ if __name__ == "__main__":
     write_stream_records_of_partiql()
     name_the_default_stage()
     check_function_urls_like_aws()
+    accept_plain_http()
     answer_without_waiting_for_logs()
     call_apis_on_this_machine()
     from ministack.app import main

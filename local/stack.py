@@ -124,6 +124,15 @@ class LocalStack:
             "SESSIONS_URL": self.url,
         }
 
+    @property
+    def root_environment(self) -> dict[str, str]:
+        """The environment of this process, with access to this stack as its root user."""
+        return environment() | {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_REGION": REGION,
+            **_ROOT_KEYS,
+        }
+
 
 @contextmanager
 def running(stack: LocalStack) -> Iterator[None]:
@@ -131,6 +140,14 @@ def running(stack: LocalStack) -> Iterator[None]:
 
     Raises `LocalError` if the port is taken, a tool is missing or the deployment fails.
     """
+    with started(stack):
+        _deploy(stack)
+        yield
+
+
+@contextmanager
+def started(stack: LocalStack) -> Iterator[None]:
+    """Start MiniStack, prepare it for the CDK, and stop it afterwards. Raises `LocalError`."""
     require_free(stack.port, "PORT")
     stack.folder.mkdir(parents=True, exist_ok=True)
     stack.outputs_file.unlink(missing_ok=True)
@@ -159,7 +176,9 @@ def running(stack: LocalStack) -> Iterator[None]:
                 raise LocalError(
                     f"{log.read_text()}\nMiniStack did not start; its output is above."
                 )
-        _deploy(stack)
+        with step("cdk bootstrap"):
+            # Without a `cdk.json` in the folder, the CDK synthesizes no app.
+            cdk(stack, stack.folder, "bootstrap", f"aws://{ACCOUNT}/{REGION}")
         yield
     finally:
         stack.outputs_file.unlink(missing_ok=True)
@@ -180,37 +199,27 @@ def step(title: str) -> Iterator[None]:
 
 
 def _deploy(stack: LocalStack) -> None:
-    with step("cdk bootstrap"):
-        # Bootstrapping needs no app. Without a `cdk.json` in the folder, the CDK synthesizes none.
-        cdk(stack, stack.folder, "bootstrap", f"aws://{ACCOUNT}/{REGION}")
-        _allow_plain_http(stack, f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}")
     with step("cdk deploy"):
         outputs = cdk(
             *(stack, stack.app, "deploy", STACK, "--context", "stage=local"),
             *("--tags", f"ms-custom-id={_API_ID}"),
         )
         stack.outputs_file.write_text(json.dumps(outputs))
-    complete(stack, outputs)
+    if stack.ttl:
+        enable_ttl(stack, outputs)
 
 
-def complete(stack: LocalStack, outputs: Mapping[str, str]) -> None:
-    """Do what MiniStack's CloudFormation does not, for all services that have these outputs.
+def enable_ttl(stack: LocalStack, outputs: Mapping[str, str]) -> None:
+    """Enable the TTL of the tables of all services that have these outputs.
 
-    It ignores the TTL of a table, which tests/infra check in the template.
+    MiniStack's CloudFormation ignores the TTL of a table. tests/infra check it in the template.
     """
-    for name, value in outputs.items():
-        if re.search("(FailedEvents|UndeliveredEvents|FailedTimers)Bucket", name):
-            _allow_plain_http(stack, value)
-        if stack.ttl and re.search("(Sessions|Audit|Timers)TableName", name):
+    for name, table in outputs.items():
+        if re.search("(Sessions|Audit|Timers)TableName", name):
             stack.client("dynamodb").update_time_to_live(
-                TableName=value,
+                TableName=table,
                 TimeToLiveSpecification={"Enabled": True, "AttributeName": "ExpirationTime"},
             )
-
-
-def _allow_plain_http(stack: LocalStack, bucket: str) -> None:
-    """Delete a bucket policy that requires TLS, because MiniStack does not support TLS."""
-    stack.client("s3").delete_bucket_policy(Bucket=bucket)
 
 
 def environment() -> dict[str, str]:
@@ -225,10 +234,13 @@ def tool(path: Path) -> str:
     return str(path)
 
 
-def cdk(stack: LocalStack, folder: Path, command: str, *arguments: str) -> dict[str, str]:
+def cdk(
+    stack: LocalStack, folder: Path, command: str, *arguments: str, **variables: str
+) -> dict[str, str]:
     """Run a command of the CDK for the app in `folder`, against the local stack.
 
-    Returns the outputs of the stack if one was deployed. Raises `LocalError`.
+    `variables` are added to the environment. Returns the outputs of the stack if one was deployed.
+    Raises `LocalError`.
     """
     work = stack.folder / "-".join(("cdk", command, *arguments[:1])).replace("/", "-")
     shutil.rmtree(work, ignore_errors=True)
@@ -243,7 +255,7 @@ def cdk(stack: LocalStack, folder: Path, command: str, *arguments: str) -> dict[
     process = subprocess.run(  # noqa: S603
         [tool(ROOT / "node_modules/.bin/cdk"), command, *arguments],
         cwd=folder,
-        env=environment() | _ROOT_KEYS | {"AWS_ENDPOINT_URL": stack.endpoint, "AWS_REGION": REGION},
+        env=stack.root_environment | variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
