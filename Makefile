@@ -12,7 +12,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo console example invoke test test-quick test-browser test-frameworks test-wheels wheels coverage fuzz soak bench docs check format bootstrap synth diff deploy destroy sessions smoke redrive lock clean
+.PHONY: help setup run demo console example invoke test test-quick test-browser test-frameworks test-wheels test-construct wheels coverage fuzz soak bench docs check format bootstrap synth diff deploy destroy sessions smoke redrive lock clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 22
@@ -87,6 +87,20 @@ test-wheels: wheels ## Test the wheels in clean environments, with the lowest an
 	    dist/serverless_sessions_cdk-*.whl && \
 	  .local/wheel/bin/python tests/construct_wheel.py || exit 1; \
 	done
+
+# The environment has the locked dependencies. test-wheels tries the newest ones.
+YOUR_STACK = .local/your_stack
+test-construct: wheels ## Deploy examples/your_stack to a local stack, from the wheels alone
+	@rm -rf $(YOUR_STACK)
+	@cp -R examples/your_stack $(YOUR_STACK)
+	@rm -rf $(YOUR_STACK)/.venv $(YOUR_STACK)/layer
+	@.venv/bin/uv venv --quiet --python .venv $(YOUR_STACK)/.venv
+	@.venv/bin/uv pip install --quiet --python $(YOUR_STACK)/.venv \
+	  --constraint requirements/development.txt \
+	  dist/serverless_sessions_cdk-*.whl "$$(echo dist/serverless_sessions-*.whl)[cli]"
+	@.venv/bin/uv pip install --quiet --python .venv --target $(YOUR_STACK)/layer/python \
+	  --constraint requirements/development.txt dist/serverless_sessions-*.whl
+	@.venv/bin/python -m tests.your_stack
 
 fuzz: setup ## Generate calls from docs/openapi.yaml and check the answers (EXAMPLES=200, SEED=…)
 	@EXAMPLES=$(or $(EXAMPLES),200) SEED=$(or $(SEED),$(shell date +%s)) \
