@@ -37,7 +37,7 @@ def test_named_test_exists(file: str, test: str) -> None:
     sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md"))
     + [
         *("README.md", "CONTRIBUTING.md", "SECURITY.md"),
-        *("examples/protected_api/README.md", "examples/live_sockets/README.md"),
+        *(f"examples/{app}/README.md" for app in ("protected_api", "live_sockets", "your_stack")),
     ],
 )
 def test_links_lead_somewhere(document: str) -> None:
