@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from flask import Flask
 
-from serverless_sessions import SessionNotFound, Sessions
+from serverless_sessions import AsyncSessions, SessionNotFound, Sessions
 from serverless_sessions._core.signing import find_region, region_of, service_of
 from serverless_sessions.cli.commands import main
 from serverless_sessions.errors import NotAllowed, RouteNotFound
+from serverless_sessions.flask import ServerlessSessions
 from serverless_sessions.serve.gateway import Reply
 from tests.support.service import Call, Service, gateway
 
@@ -55,6 +59,26 @@ def test_session_lives_through_the_function_url(sessions: Sessions) -> None:
     sessions.revoke(session_id)
     with pytest.raises(SessionNotFound):
         sessions.get(session_id)
+
+
+def test_adapter_and_async_client_call_the_function_url(service: Service) -> None:
+    """The console uses the async client."""
+    options: dict[str, Any] = {"region": service.region, "credentials": service.credentials}
+    app = Flask("shop")
+    app.config["SERVERLESS_SESSIONS"] = {"url": service.function_url, **options}
+    server_sessions, browser = ServerlessSessions(app), app.test_client()
+    with app.app_context(), server_sessions.sessions:
+        with browser.session_transaction() as values:
+            values["_user_id"] = "ada"
+        with browser.session_transaction() as values:
+            assert values["_user_id"] == "ada"
+
+    async def users() -> list[str | None]:
+        async with AsyncSessions(service.function_url, **options) as sessions:
+            return [session.user_id async for session in sessions.list("ada")]
+
+    assert asyncio.run(users()) == ["ada"]
+    assert all(" /_aws/lambda-url/" in call for call in service.calls)
 
 
 def refused(call: Call) -> None:
