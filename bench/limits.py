@@ -35,6 +35,7 @@ _WARM = {
     "change": (0.50, 1),
     "renew": (0.50, 1),
     "rotate": (0.50, 1),
+    "authenticate": (0.50, 1),
     "revoke": (0.50, 1),
     "list of 25": (0.60, 2),
     "authorizer": (0.35, 1),

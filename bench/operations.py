@@ -48,6 +48,7 @@ def operations(now: int) -> dict[str, Operation]:
         "change": _api("PATCH", path, written, {"data": {"theme": "light"}}),
         "renew": _api("POST", f"{path}/renew", written),
         "rotate": _api("POST", f"{path}/rotate", written),
+        "authenticate": _api("POST", f"{path}/authenticate", written, {"methods": ["pwd"]}),
         "revoke": _api("DELETE", path, written),
         "list of 25": Operation("session_api", _list_event(25), _page(item, 25)),
         "authorizer": Operation("session_authorizer", authorized, read),
