@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from http.cookiejar import CookieJar
 from http.cookies import SimpleCookie
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -94,6 +95,61 @@ def test_it_ends_with_a_process_that_is_killed() -> None:
     eventually(has_ended)
 
 
+def test_it_is_not_used_before_its_start() -> None:
+    service = SessionsService()
+    for use in (lambda: service.url, service.reset, lambda: service.events("ada")):
+        with pytest.raises(RuntimeError, match="Call start"):
+            use()
+
+
+def test_second_start_does_nothing(service: SessionsService) -> None:
+    url = service.url
+    assert service.start().url == url
+
+
+def test_service_within_a_service_leaves_the_outer_one_as_it_was(service: SessionsService) -> None:
+    service.advance(3600)
+    with SessionsService() as inner:
+        assert os.environ["SESSIONS_URL"] == inner.url
+    assert os.environ["SESSIONS_URL"] == service.url
+    assert clock.time() - time.time() == pytest.approx(3600, abs=5)
+
+
+def test_proxy_of_the_developer_is_bypassed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "intranet.example")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with SessionsService() as service:
+        assert os.environ["no_proxy"] == "intranet.example,127.0.0.1"
+        assert service.sessions.create("ada")
+
+
+def test_ctrl_c_ends_a_run_of_pytest_without_an_error(tmp_path: Path) -> None:
+    """A terminal sends it to all processes of the group."""
+    (tmp_path / "test_slow.py").write_text(
+        "import time\n"
+        "def test_slow(sessions_service):\n"
+        "    print('started', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    options = ("-c", os.devnull, "--rootdir", tmp_path, "-p", "serverless_sessions.testing", "-s")
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *options, tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    with run:
+        assert run.stdout
+        while "started" not in run.stdout.readline():
+            assert run.poll() is None
+        os.killpg(run.pid, signal.SIGINT)
+        output = run.stdout.read()
+    assert run.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert "ConnectionRefused" not in output
+
+
 def test_a_fork_does_not_end_it() -> None:
     program = (
         "import os, sys\n"
@@ -129,6 +185,15 @@ def test_the_client_in_the_app_has_the_time_of_the_service(service: SessionsServ
     service.reset()
     assert clock.time() == pytest.approx(time.time(), abs=5)
     assert service.sessions.create().session.created_at == pytest.approx(time.time(), abs=5)
+
+
+def test_time_that_another_library_has_moved_is_not_moved_twice(
+    service: SessionsService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.time
+    monkeypatch.setattr(service, "_now", lambda: now() + 200)  # as time-machine does
+    service.advance(200)
+    assert clock.time() - time.time() == pytest.approx(200, abs=5)
 
 
 def test_a_reader_has_the_time_of_the_service(service: SessionsService) -> None:
@@ -239,6 +304,11 @@ def test_cookies_in_starlettes_client_expire() -> None:
     assert set(browser.cookies) == {"short", "long", "until_closed"}
     age_cookies(browser, 31)
     assert set(browser.cookies) == {"long", "until_closed"}
+
+
+def test_app_is_no_test_client() -> None:
+    with pytest.raises(TypeError, match="<Flask 'shop'> is no test client"):
+        age_cookies(Flask("shop"), 1)
 
 
 def test_cookies_in_a_plain_jar_expire() -> None:

@@ -15,7 +15,7 @@ try:
     import aws_lambda_powertools  # noqa: F401
     import msgspec  # noqa: F401
 except ImportError:
-    sys.exit("The embedded service needs the extra 'serve' of serverless-sessions.")
+    sys.exit("The embedded service needs the extra 'serve' or 'testing' of serverless-sessions.")
 
 import clock as functions_clock
 from dynamodb import client as lean

@@ -14,8 +14,11 @@ def age_cookies(client: Any, seconds: int) -> None:
     `client` is Django's, Flask's or Starlette's test client, or a client of httpx or requests. A
     cookie without an age, which browsers keep until they are closed, remains.
     """
-    if not hasattr(client, "cookies"):  # Flask: Werkzeug has no public way to list cookies
-        _age_werkzeug(client._cookies, seconds)
+    # Flask: Werkzeug has no public way to list cookies.
+    if isinstance(werkzeug_cookies := getattr(client, "_cookies", None), dict):
+        _age_werkzeug(werkzeug_cookies, seconds)
+    elif not hasattr(client, "cookies"):
+        raise TypeError(f"{client!r} is no test client with cookies")
     elif isinstance(client.cookies, SimpleCookie):
         _age_django(client.cookies, seconds)
     else:

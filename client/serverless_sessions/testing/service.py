@@ -29,7 +29,6 @@ _CREDENTIALS: dict[str, str | None] = {
     "AWS_PROFILE": None,
 }
 _ANSWER_SECONDS = 60
-_now = clock.time
 
 
 class SessionsService:
@@ -45,25 +44,40 @@ class SessionsService:
         self._options = options
         self._process: subprocess.Popen[str] | None = None
         self._owner = 0
+        self._url = ""
         self._replaced: dict[str, str | None] = {}
+        self._now = clock.time
 
     def start(self) -> Self:
-        """Start the service and set the environment variables.
+        """Start the service and set the environment variables. Do nothing if it is running.
 
         Raises `RuntimeError` if it does not start, for example because an extra is missing.
         """
-        self._owner = os.getpid()
+        if self._process:
+            return self
+        self._owner, self._now = os.getpid(), clock.time
         command = [sys.executable, "-m", "serverless_sessions.serve", *self._options]
+        # In a session of its own, it does not get the Ctrl-C that ends a run of tests: the tests
+        # may still need it to finish.
         self._process = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
             self.stop()
             raise RuntimeError("The embedded service did not start. Its error is printed above.")
         answer = json.loads(line)
-        self.url: str = answer["url"]
-        variables = _CREDENTIALS | {"SESSIONS_URL": self.url, "AWS_REGION": answer["region"]}
+        self._url = answer["url"]
+        bypassed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+        variables = _CREDENTIALS | {
+            "SESSIONS_URL": self._url,
+            "AWS_REGION": answer["region"],
+            "no_proxy": ",".join(filter(None, (bypassed, urlsplit(self._url).hostname))),
+        }
         self._replaced = {name: os.environ.get(name) for name in variables}
         _set_variables(variables)
         atexit.register(self.stop)
@@ -76,7 +90,7 @@ class SessionsService:
         """
         if self._owner != os.getpid():
             return
-        clock.time = _now
+        clock.time = self._now
         if client := self.__dict__.pop("sessions", None):
             client.close()
         _set_variables(self._replaced)
@@ -92,6 +106,13 @@ class SessionsService:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
+    @property
+    def url(self) -> str:
+        """The URL of the service. Raises `RuntimeError` if it is not running."""
+        if not self._process:
+            raise RuntimeError("The embedded service is not running. Call start() first.")
+        return self._url
+
     @cached_property
     def sessions(self) -> Sessions:
         """A client of the service, with which a test prepares sessions and looks at them."""
@@ -100,7 +121,7 @@ class SessionsService:
     def reset(self) -> None:
         """Delete all sessions and events, end failures, and return to the current time."""
         self._control("reset")
-        clock.time = _now
+        clock.time = self._now
 
     def advance(self, seconds: int, *clients: Any) -> None:
         """Move the time of the service, and of its clients in this process, into the future.
@@ -108,8 +129,9 @@ class SessionsService:
         Sessions that are due by then expire, and their events are recorded. Cookies in the test
         clients `clients` (of Django, Flask or Starlette) that are due by then are deleted.
         """
-        advanced = self._control("clock", advance=seconds)["advanced"]
-        clock.time = lambda: _now() + advanced
+        # A library such as time-machine may already have moved the time of this process.
+        ahead = self._control("clock", advance=seconds)["time"] - self._now()
+        clock.time = lambda: self._now() + ahead
         for client in clients:
             age_cookies(client, seconds)
 
