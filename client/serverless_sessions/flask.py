@@ -8,6 +8,7 @@
 - `user_key`: the key of `flask.session` for the user's id, by default Flask-Login's `_user_id`
 - `absolute_ttl_seconds`: the maximum lifetime of a permanent session, by default 400 days
 - `max_sessions`: how many sessions a user may have; a log-in ends the oldest ones beyond it
+- `passive`: patterns such as `/poll/*` for the paths of requests that do not count as use
 - `step_up_url`: the page to which `require_recent` sends users who have to prove who they are
 - `authentication`: a function that is called with the request when a user has logged in. It returns
   the arguments `methods` and `authenticated_at` of `Sessions.create`
@@ -38,7 +39,7 @@ from serverless_sessions._web.cookies import Cookie, CookieChange, cookie_name, 
 from serverless_sessions._web.guard import PROBLEM_TYPE, refusal
 from serverless_sessions._web.guard import local_path as local_path
 from serverless_sessions._web.mapping import SessionValues
-from serverless_sessions._web.session import LONGEST_SECONDS, RETRY_AFTER_SECONDS
+from serverless_sessions._web.session import LONGEST_SECONDS, RETRY_AFTER_SECONDS, is_passive
 from serverless_sessions.errors import Unavailable
 from serverless_sessions.models import Client
 
@@ -47,6 +48,7 @@ _ADAPTER_OPTIONS = {
     "user_key",
     "absolute_ttl_seconds",
     "max_sessions",
+    "passive",
     "step_up_url",
     "authentication",
     "insecure_cookie",
@@ -184,6 +186,7 @@ class ServerlessSessions(SessionInterface):
             client=Client(request.remote_addr, request.user_agent.string or None),
             user_key=_option(app, "user_key", "_user_id"),
             max_sessions=_option(app, "max_sessions", None),
+            is_passive=is_passive(request.root_path + request.path, _option(app, "passive", ())),
             step_up_url=_option(app, "step_up_url", None),
             authentication=authentication and partial(authentication, request),
             dumps=self.serializer.dumps,

@@ -38,7 +38,7 @@ from serverless_sessions._web.cookies import Cookie, CookieChange, cookie_name, 
 from serverless_sessions._web.guard import PROBLEM_TYPE, Refusal, refusal
 from serverless_sessions._web.guard import local_path as local_path
 from serverless_sessions._web.mapping import SessionValues
-from serverless_sessions._web.session import LONGEST_SECONDS, RETRY_AFTER_SECONDS
+from serverless_sessions._web.session import LONGEST_SECONDS, RETRY_AFTER_SECONDS, is_passive
 from serverless_sessions.errors import Unavailable
 from serverless_sessions.models import Client
 
@@ -168,6 +168,12 @@ async def load_session(connection: HTTPConnection) -> StarletteSession:
     return session
 
 
+async def load_passively(connection: HTTPConnection) -> StarletteSession:
+    """Load and return the session, but do not count the request as use of it."""
+    cast(StarletteSession, connection.scope["session"]).passive()
+    return await load_session(connection)
+
+
 def require_recent(
     seconds: float, *, methods: Collection[str] = ()
 ) -> Callable[[HTTPConnection], Awaitable[StarletteSession]]:
@@ -222,6 +228,9 @@ class SessionMiddleware:
     named `impersonator` in the same way. A log-in ends the user's oldest sessions beyond
     `max_sessions`.
 
+    `passive` contains patterns such as `/poll/*` for the paths of requests that do not count as
+    use.
+
     `step_up_url` is the page to which `require_recent` sends users who have to prove who they are.
     `authentication` is called with the request when a user has logged in. It returns the arguments
     `methods` and `authenticated_at` of `AsyncSessions.create`.
@@ -238,6 +247,7 @@ class SessionMiddleware:
         max_age: int | None = 14 * 24 * 60 * 60,
         absolute_ttl_seconds: int = LONGEST_SECONDS,
         max_sessions: int | None = None,
+        passive: Collection[str] = (),
         path: str = "/",
         same_site: Literal["lax", "strict", "none"] = "lax",
         https_only: bool = True,
@@ -267,6 +277,7 @@ class SessionMiddleware:
         self.max_age = max_age
         self.absolute_ttl_seconds = None if max_age is None else absolute_ttl_seconds
         self.max_sessions = max_sessions
+        self.passive = passive
         self.path = path
         self.flags = f"httponly; samesite={same_site}"
         if https_only:
@@ -327,6 +338,7 @@ class SessionMiddleware:
             ),
             user_key=self.user_key,
             max_sessions=self.max_sessions,
+            is_passive=is_passive(connection.url.path, self.passive),
             step_up_url=self.step_up_url,
             authentication=self.authentication and partial(self.authentication, connection),
             dumps=json.dumps,

@@ -31,7 +31,12 @@ from starlette.testclient import TestClient
 from serverless_sessions import AsyncSessions, flask
 from serverless_sessions.django import SessionStore, _async_sessions, _sessions, guard
 from serverless_sessions.flask import ServerlessSessions
-from serverless_sessions.starlette import SessionMiddleware, load_session, require_recent
+from serverless_sessions.starlette import (
+    SessionMiddleware,
+    load_passively,
+    load_session,
+    require_recent,
+)
 from tests.support.django_users import BACKEND, Backend
 from tests.support.service import Service
 
@@ -232,6 +237,8 @@ _ACTIONS: dict[str, Callable[[Any], object]] = {
     "expire 0": lambda session: session.set_expiry(0),
     "regenerate": lambda session: session.regenerate(),
     "permanent": lambda session: setattr(session, "permanent", True),
+    "passive read": lambda session: (session.passive(), session.get("a")),
+    "read passive": lambda session: (session.get("a"), session.passive()),
 }
 
 
@@ -400,6 +407,8 @@ def _starlette(service: Service, **options: Any) -> Iterator[Browser]:
         name = request.path_params["name"]
         if name == "nothing":
             return PlainTextResponse("")
+        if name == "passive read":
+            return PlainTextResponse(str((await load_passively(request)).get("a")))
         if name == "read in tasks":
             await asyncio.gather(*(load_session(request) for _ in range(4)))
         if name == "read at once":

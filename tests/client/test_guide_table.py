@@ -71,6 +71,7 @@ def _session_transaction(browser: Browser) -> None:
 _REQUESTS: dict[str, tuple[list[str], Callable[[Browser], None]]] = {
     "does not touch the session": (["log-in 1"], _once("nothing")),
     "reads": (["log-in 1"], _once("read")),
+    "reads, and is passive": (["log-in 1"], _once("passive read")),
     "writes": (["log-in 1"], _once("write")),
     "writes the first value of a visitor": ([], _once("write")),
     "logs in": ([], _once("log-in 1")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
@@ -26,6 +27,7 @@ from serverless_sessions.starlette import (
     SessionMiddleware,
     SessionNotLoaded,
     StarletteSession,
+    load_passively,
     load_session,
     require_recent,
 )
@@ -94,6 +96,14 @@ def make_app(client: AsyncSessions, **options: Any) -> FastAPI:
     @app.post("/elevate")
     async def elevate(session: Loaded) -> None:
         session.regenerate()
+
+    @app.get("/poll")
+    async def poll(session: Annotated[StarletteSession, Depends(load_passively)]) -> None:
+        session.get("a")
+
+    @app.get("/poll-in-a-thread", dependencies=[Depends(load_passively)])
+    def poll_in_a_thread(request: Request) -> None:
+        request.session.get("a")
 
     @app.get("/unloaded")
     async def unloaded(request: Request) -> dict[str, Any]:
@@ -360,6 +370,15 @@ def test_session_on_the_event_loop_has_to_be_loaded(browser: TestClient, browse:
     with pytest.raises(SessionNotLoaded, match="await load_session"):
         TestClient(browser.app).get("/unloaded")
     assert browser.get("/unloaded").status_code == 500
+
+
+@pytest.mark.parametrize("path", ["/poll", "/poll-in-a-thread"])
+def test_endpoint_can_be_passive(browser: TestClient, service: Service, path: str) -> None:
+    browser.post("/set/a/1")
+    service.plan()
+    assert browser.get(path).status_code == 200
+    [body] = service.bodies
+    assert json.loads(body)["renew"] is False
 
 
 def test_autoload_loads_every_session(browse: Open, service: Service) -> None:

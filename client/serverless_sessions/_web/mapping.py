@@ -56,6 +56,7 @@ class SessionValues(_Values):
         dumps: Dumps,
         loads: Callable[[Any], Any],
         max_sessions: int | None = None,
+        is_passive: bool = False,
     ) -> None:
         super().__init__()
 
@@ -75,6 +76,7 @@ class SessionValues(_Values):
             trivial={PERMANENT},
             max_sessions=max_sessions,
             authentication=authentication,
+            is_passive=is_passive,
         )
         self.step_up_url = step_up_url
         self._user_key = user_key
@@ -88,6 +90,15 @@ class SessionValues(_Values):
         """The id of the stored session, for `revoke`, lists and the trail. It is no credential."""
         self.touch()
         return self.web.session.session_id if self.web.session else None
+
+    def passive(self) -> None:
+        """Do not count this request as use: the session is read without renewing it.
+
+        Use it for requests that a page makes on its own, such as polling. Changes of the session
+        are stored, but they do not renew it either. Raises `RuntimeError` if the request has
+        already read the session.
+        """
+        self.web.make_passive()
 
     def regenerate(self) -> None:
         """Give the session a new token with this response. Call it when its privileges change.

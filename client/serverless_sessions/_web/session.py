@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -45,6 +46,17 @@ _LAST_WINDOW_SECONDS = 60
 logger = logging.getLogger(__name__)
 
 
+def is_passive(path: str, patterns: Collection[str]) -> bool:
+    """Whether a request for this path does not count as use of the session.
+
+    A pattern matches the whole path. `*` stands for any characters, also for slashes, `?` for one
+    character, and `[…]` for one of several.
+    """
+    if isinstance(patterns, str):
+        patterns = [patterns]
+    return any(fnmatchcase(path, pattern) for pattern in patterns)
+
+
 class WebSession:
     """Loads, saves and ends the session of one request.
 
@@ -62,6 +74,8 @@ class WebSession:
     user of a new session proved who they are, as arguments of `create`.
 
     The creation of a user's session ends the user's oldest sessions beyond `max_sessions`.
+
+    A request that `is_passive` does not count as use: it loads the session without renewing it.
 
     `token` and `session` are the current token and session. Both are None while there is no
     session.
@@ -81,6 +95,7 @@ class WebSession:
         trivial: Collection[str] = (),
         max_sessions: int | None = None,
         authentication: Callable[[], Mapping[str, Any] | None] | None = None,
+        is_passive: bool = False,
     ) -> None:
         self.client = client
         self.token: str | None = None
@@ -96,6 +111,7 @@ class WebSession:
         self._trivial = frozenset(trivial)
         self._max_sessions = max_sessions
         self._authentication = authentication
+        self._is_passive = is_passive
         # The data and the user at the last load or save.
         self._saved: Values = {}
         self._user_id: str | None = None
@@ -159,7 +175,16 @@ class WebSession:
                 return
 
     def _verify(self, token: Secret[str]) -> Plan[Session | None]:
-        return self._operations.verify(token, renew=True, client=self.client)
+        return self._operations.verify(token, renew=not self._is_passive, client=self.client)
+
+    def make_passive(self) -> None:
+        """Load the session without renewing it. Raises `RuntimeError` if it is already loaded."""
+        if self.is_loaded:
+            raise RuntimeError(
+                "the session has already been read: call passive() earlier in the request, or add "
+                "the path to the option `passive`"
+            )
+        self._is_passive = True
 
     @property
     def impersonator(self) -> Impersonator | None:

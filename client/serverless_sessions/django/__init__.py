@@ -49,14 +49,20 @@ from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.sessions import Sessions
 from serverless_sessions._core.token import Token
 from serverless_sessions._web.cookies import Cookie, CookieChange
-from serverless_sessions._web.session import LONGEST_SECONDS, Values, WebSession
+from serverless_sessions._web.session import LONGEST_SECONDS, Values, WebSession, is_passive
 from serverless_sessions.errors import SessionNotFound, SessionsError, Unavailable
 from serverless_sessions.models import Client, Impersonator
 
 Result = TypeVar("Result")
 
 # Options of SERVERLESS_SESSIONS that are no arguments of `Sessions`.
-_ADAPTER_OPTIONS = {"absolute_ttl_seconds", "max_sessions", "step_up_url", "authentication"}
+_ADAPTER_OPTIONS = {
+    "absolute_ttl_seconds",
+    "max_sessions",
+    "passive",
+    "step_up_url",
+    "authentication",
+}
 _EXPIRY = "_session_expiry"  # Django's key for the argument of `set_expiry`
 # What an impersonated session takes over. The values of its user come after these.
 _KEPT = (_EXPIRY, auth.BACKEND_SESSION_KEY)
@@ -103,6 +109,8 @@ class SessionStore(SessionBase):
             client=self.client,
             max_sessions=settings.SERVERLESS_SESSIONS.get("max_sessions"),
             authentication=self._authentication,
+            is_passive=self.request is not None
+            and is_passive(self.request.path, settings.SERVERLESS_SESSIONS.get("passive", ())),
             user_of=_user_of,
             dumps=serializer.dumps,
             loads=lambda content: serializer.loads(
@@ -185,6 +193,15 @@ class SessionStore(SessionBase):
             await self._arun(self._end_if_current())
         else:
             await super().aflush()
+
+    def passive(self) -> None:
+        """Do not count this request as use: the session is read without renewing it.
+
+        Use it for requests that a page makes on its own, such as polling. Changes of the session
+        are stored, but they do not renew it either. Raises `RuntimeError` if the request has
+        already read the session.
+        """
+        self._web.make_passive()
 
     def cycle_key(self) -> None:
         """Give the session a new key. For a visitor, the next save stores it.
