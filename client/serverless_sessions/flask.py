@@ -27,6 +27,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial, wraps
 from typing import Any, cast
+from weakref import WeakSet
 
 from flask import Flask, Request, Response, abort, current_app, redirect, request, session
 from flask.json.tag import TaggedJSONSerializer
@@ -127,6 +128,7 @@ class ServerlessSessions(SessionInterface):
     serializer = TaggedJSONSerializer()
 
     def __init__(self, app: Flask | None = None) -> None:
+        self._clients: WeakSet[Sessions] = WeakSet()
         if app is not None:
             self.init_app(app)
 
@@ -134,7 +136,8 @@ class ServerlessSessions(SessionInterface):
         options = dict(app.config["SERVERLESS_SESSIONS"])
         for name in _ADAPTER_OPTIONS:
             options.pop(name, None)
-        app.extensions[_EXTENSION] = Sessions(**options)
+        app.extensions[_EXTENSION] = client = Sessions(**options)
+        self._clients.add(client)
         if app.config["SESSION_COOKIE_SAMESITE"] is None:
             app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
         app.session_interface = self
@@ -144,6 +147,11 @@ class ServerlessSessions(SessionInterface):
         """The current app's client. Use it to list and end sessions, and to read the trail."""
         sessions: Sessions = current_app.extensions[_EXTENSION]
         return sessions
+
+    def close(self) -> None:
+        """Close the connections of all apps. A later request opens new ones."""
+        for client in self._clients:
+            client.close()
 
     def get_cookie_name(self, app: Flask) -> str:
         return self._with_prefix(app, super().get_cookie_name(app))

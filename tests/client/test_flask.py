@@ -662,8 +662,24 @@ def test_one_extension_serves_several_apps(options: dict[str, Any]) -> None:
             clients.append(sessions.sessions)
 
     assert clients[0] is not clients[1]
-    for client in clients:
-        client.close()
+    sessions.close()
+
+
+def test_extension_closes_the_connections_of_its_apps(
+    options: dict[str, Any], service: Service
+) -> None:
+    sessions = ServerlessSessions()
+    for _ in range(2):
+        app = Flask(__name__)
+        app.config["SERVERLESS_SESSIONS"] = options
+        sessions.init_app(app)
+        with app.app_context():
+            for _ in range(2):
+                service.plan()
+                former = service.connections
+                sessions.sessions.create("ada")
+                assert service.connections == former + 1
+                sessions.close()
 
 
 def test_session_protection_of_flask_login_accepts_an_impersonated_session(
