@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -576,6 +577,23 @@ def test_changes_of_different_keys_are_merged(service: Service) -> None:
         session.save()
 
     assert dict(SessionStore(first.session_key)) == {"a": 2, "c": [1, 2]}
+
+
+def test_copy_of_a_store_has_values_of_its_own(service: Service) -> None:
+    session = SessionStore()
+    session["a"] = [1]
+    new = copy.deepcopy(session)
+    session.save()
+    loaded = copy.deepcopy(session)
+    assert (new.session_key, loaded.session_key) == (None, session.session_key)
+
+    for duplicate in (new, loaded):
+        duplicate["a"].append(2)
+        assert session["a"] == [1]
+        duplicate.save()
+        assert dict(SessionStore(duplicate.session_key)) == {"a": [1, 2]}
+    session.cycle_key()
+    assert copy.deepcopy(session).session_key is None, "the new key is not stored yet"
 
 
 def test_more_data_than_one_request_accepts(service: Service) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import threading
 from collections.abc import Iterator
@@ -698,3 +699,19 @@ def test_session_protection_of_flask_login_accepts_an_impersonated_session(
 
     assert browser.get("/who").text == "ada"
     assert browser.get("/who").text == "ada"
+
+
+def test_session_can_be_copied(app: Flask, browser: FlaskClient) -> None:
+    """A copy is a dict of its own, which nothing saves."""
+
+    @app.get("/copy")
+    def copy_session() -> dict[str, Any]:
+        session["a"] = [1]
+        for duplicate in (copy.copy(session), copy.deepcopy(session)):
+            assert type(duplicate) is dict
+            duplicate["b"] = 2
+        copy.deepcopy(session)["a"].append(2)
+        return dict(session)
+
+    assert browser.get("/copy").json == {"a": [1]}
+    assert browser.get("/read").json == {"a": [1]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from serverless_sessions._core.calls import Plan
@@ -291,3 +292,8 @@ class SessionValues(_Values):
 
     def copy(self) -> dict[str, Any]:
         return dict(self)
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        return deepcopy(dict(self), memo)

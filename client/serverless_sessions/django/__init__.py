@@ -27,6 +27,7 @@ import sys
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from datetime import datetime
 from functools import cache, cached_property
 from typing import Any, TypeVar
@@ -98,6 +99,15 @@ class SessionStore(SessionBase):
         self._is_deleted = False
         # The expiry at the last load or save.
         self._saved_expiry: Any = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SessionStore:
+        """Return another store with the same values, and the same key if it is stored."""
+        is_stored = "_web" not in self.__dict__ or not self._web.is_prepared
+        store = type(self)(self.session_key if is_stored else None)
+        store.request, store.client = self.request, self.client
+        if hasattr(self, "_session_cache"):
+            store._session_cache = deepcopy(self._session_cache, memo)
+        return store
 
     @cached_property
     def _web(self) -> WebSession:
