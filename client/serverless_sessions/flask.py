@@ -41,7 +41,7 @@ from serverless_sessions._web.guard import PROBLEM_TYPE, refusal
 from serverless_sessions._web.guard import local_path as local_path
 from serverless_sessions._web.mapping import SessionValues
 from serverless_sessions._web.session import LONGEST_SECONDS, RETRY_AFTER_SECONDS, is_passive
-from serverless_sessions.errors import Unavailable
+from serverless_sessions.errors import SessionsError, Unavailable
 from serverless_sessions.models import Client
 
 _EXTENSION = "serverless_sessions"
@@ -56,8 +56,8 @@ _ADAPTER_OPTIONS = {
 }
 logger = logging.getLogger(__name__)
 
-# Headers of the view's response that describe its body or set its cookies. They are removed when a
-# 503 replaces the response.
+# Headers of the view's response that describe its body or set its cookies. They are removed when
+# the response to an error replaces it.
 _VIEW_HEADERS = (
     "Cache-Control",
     "Content-Disposition",
@@ -213,7 +213,11 @@ class ServerlessSessions(SessionInterface):
         try:
             session.save_now(ttl_seconds=seconds, absolute_ttl_seconds=seconds and longest)
         except Unavailable as error:
-            _turn_into_503(app, response, error)
+            _replace(app, response, _service_unavailable(error))
+            return
+        except SessionsError as error:
+            # The data may be too large. Without a handler of the app, the response is a 500.
+            _replace(app, response, error)
             return
         for change in session.web.cookie_changes():
             self._change_cookie(app, response, change, is_permanent=session.permanent)
@@ -286,12 +290,12 @@ def _refusal(seconds: float, methods: Collection[str]) -> BaseResponse | None:
     return Response(refused.body, 403, content_type=PROBLEM_TYPE)
 
 
-def _turn_into_503(app: Flask, response: Response, error: Unavailable) -> None:
-    """Turn `response` into the app's own 503.
+def _replace(app: Flask, response: Response, error: Exception) -> None:
+    """Turn `response` into the app's own response to `error`. Without a handler, raise the error.
 
     At this point Flask does not accept another response object, so this one is changed in place.
     """
-    answer = app.make_response(app.handle_user_exception(_service_unavailable(error)))
+    answer = app.make_response(app.handle_user_exception(error))
     with suppress(AttributeError):
         response.response.close()  # type: ignore[union-attr]
     for name in _VIEW_HEADERS:

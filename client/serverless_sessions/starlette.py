@@ -39,7 +39,7 @@ from serverless_sessions._web.guard import PROBLEM_TYPE, Refusal, refusal
 from serverless_sessions._web.guard import local_path as local_path
 from serverless_sessions._web.mapping import SessionValues
 from serverless_sessions._web.session import LONGEST_SECONDS, RETRY_AFTER_SECONDS, is_passive
-from serverless_sessions.errors import Unavailable
+from serverless_sessions.errors import SessionsError, Unavailable
 from serverless_sessions.models import Client
 
 # WebSocket close codes, registered with IANA.
@@ -292,10 +292,10 @@ class SessionMiddleware:
             await self.app(scope, receive, send)
             return
         session = scope["session"] = self._open_session(HTTPConnection(scope))
-        is_started = is_unavailable = False
+        is_started = is_replaced = False
 
         async def send_with_cookie(message: Message) -> None:
-            nonlocal is_started, is_unavailable
+            nonlocal is_started, is_replaced
             is_started = True
             if message["type"] == "websocket.accept":
                 session.is_accepted = True
@@ -306,11 +306,22 @@ class SessionMiddleware:
                         absolute_ttl_seconds=self.absolute_ttl_seconds,
                     )
                 except Unavailable as error:
-                    is_unavailable = True
+                    is_replaced = True
                     await _send_unavailable(SessionUnavailable(error), scope, receive, send)
+                except SessionsError as error:
+                    # The data may be too large. Without a handler of the app, the response is a
+                    # 500. Starlette's exception handlers are not called for a middleware.
+                    kinds = [
+                        kind for kind in type(error).__mro__ if issubclass(kind, SessionsError)
+                    ]
+                    handler = _handler_of(scope, *kinds)
+                    if handler is None:
+                        raise
+                    is_replaced = True
+                    await _call(handler, error, scope, receive, send)
                 else:
                     self._add_headers(session, MutableHeaders(scope=message))
-            if not is_unavailable:
+            if not is_replaced:
                 await send(message)
 
         try:
@@ -370,13 +381,26 @@ async def _send_unavailable(
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER})
         return
-    response = PlainTextResponse(unavailable.detail, 503, unavailable.headers)
+    if handler := _handler_of(scope, 503, HTTPException):
+        await _call(handler, unavailable, scope, receive, send)
+    else:
+        response = PlainTextResponse(unavailable.detail, 503, unavailable.headers)
+        await response(scope, receive, send)
+
+
+def _handler_of(scope: Scope, *keys: object) -> Callable[..., Any] | None:
+    """Return the app's own exception handler for the first of `keys` that has one."""
     handlers = getattr(scope.get("app"), "exception_handlers", {})
-    if handler := handlers.get(503) or handlers.get(HTTPException):
-        request = Request(scope, receive)
-        # A handler may be an object with an async `__call__`.
-        if iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
-            response = await handler(request, unavailable)
-        else:
-            response = await run_in_threadpool(handler, request, unavailable)
+    return next((handlers[key] for key in keys if handlers.get(key)), None)
+
+
+async def _call(
+    handler: Callable[..., Any], error: Exception, scope: Scope, receive: Receive, send: Send
+) -> None:
+    request = Request(scope, receive)
+    # A handler may be an object with an async `__call__`.
+    if iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
+        response = await handler(request, error)
+    else:
+        response = await run_in_threadpool(handler, request, error)
     await response(scope, receive, send)

@@ -19,7 +19,7 @@ from flask.testing import FlaskClient
 from markupsafe import Markup
 from werkzeug.test import TestResponse
 
-from serverless_sessions import Sessions
+from serverless_sessions import DataTooLarge, Sessions, SessionsError
 from serverless_sessions.flask import FlaskSession, ServerlessSessions
 from tests.support import service as faults
 from tests.support.service import Call, Fault, Service
@@ -604,6 +604,29 @@ def test_outage_shows_the_apps_own_page(
     assert answer.headers["Content-Length"] == str(len("Come back soon"))
 
 
+@pytest.mark.parametrize("kind", [DataTooLarge, SessionsError, None])
+def test_value_that_is_too_large_calls_the_apps_own_handler(
+    app: Flask, browser: FlaskClient, kind: type[Exception] | None
+) -> None:
+    @app.get("/fill")
+    def fill() -> str:
+        session["a"] = "x" * 70_000
+        return "filled"
+
+    def too_much(error: Exception) -> tuple[str, int]:
+        return type(error).__name__, 413
+
+    if kind:
+        app.register_error_handler(kind, too_much)
+    answer = browser.get("/fill")
+
+    if kind:
+        assert (answer.status_code, answer.text) == (413, "DataTooLarge")
+    else:
+        assert answer.status_code == 500
+    assert "Set-Cookie" not in answer.headers
+
+
 def test_error_of_the_view_keeps_the_session(app: Flask, browser: FlaskClient) -> None:
     @app.get("/fail")
     def fail() -> str:
@@ -707,7 +730,8 @@ def test_session_can_be_copied(app: Flask, browser: FlaskClient) -> None:
     @app.get("/copy")
     def copy_session() -> dict[str, Any]:
         session["a"] = [1]
-        for duplicate in (copy.copy(session), copy.deepcopy(session)):
+        duplicates: list[Any] = [copy.copy(session), copy.deepcopy(session)]
+        for duplicate in duplicates:
             assert type(duplicate) is dict
             duplicate["b"] = 2
         copy.deepcopy(session)["a"].append(2)

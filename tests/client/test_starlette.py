@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from serverless_sessions import AsyncSessions
+from serverless_sessions import AsyncSessions, DataTooLarge, SessionsError
 from serverless_sessions.starlette import (
     SessionMiddleware,
     SessionNotLoaded,
@@ -512,6 +512,32 @@ def test_outage_while_saving_calls_the_apps_own_handler(service: Service) -> Non
         with TestClient(app) as browser:
             answer = browser.get("/")
         assert (answer.status_code, answer.text) == (503, expected)
+
+
+@pytest.mark.parametrize("kind", [DataTooLarge, SessionsError])
+def test_value_that_is_too_large_calls_the_apps_own_handler(
+    service: Service, kind: type[Exception]
+) -> None:
+    async def fill(request: Request) -> PlainTextResponse:
+        (await load_session(request))["a"] = "x" * 70_000
+        return PlainTextResponse("filled")
+
+    async def too_much(request: Request, error: Exception) -> PlainTextResponse:
+        return PlainTextResponse(type(error).__name__, 413)
+
+    for handlers, expected in (({kind: too_much}, (413, "DataTooLarge")), ({}, (500, None))):
+        client = sessions_of(service)
+        app = Starlette(
+            routes=[Route("/", fill)],
+            middleware=[Middleware(SessionMiddleware, sessions=client)],
+            lifespan=closing(client),
+            exception_handlers=handlers,
+        )
+        with TestClient(app, raise_server_exceptions=False) as browser:
+            answer = browser.get("/")
+        assert answer.status_code == expected[0]
+        assert answer.text == expected[1] or not handlers
+        assert "set-cookie" not in answer.headers
 
 
 def test_outage_is_a_503_in_another_middleware_too(service: Service) -> None:
