@@ -17,6 +17,7 @@ from django.conf import settings
 from django.contrib import auth
 from django.contrib.auth import aget_user, alogin, alogout, login, logout, update_session_auth_hash
 from django.contrib.sessions.backends.base import CreateError, UpdateError
+from django.core.exceptions import SynchronousOnlyOperation
 from django.core.management import call_command
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -153,6 +154,15 @@ async def async_count(request: HttpRequest) -> HttpResponse:
     return text(n)
 
 
+async def async_sync_read(request: HttpRequest) -> HttpResponse:
+    return read(request)
+
+
+async def async_sync_read_of_a_loaded_session(request: HttpRequest) -> HttpResponse:
+    await request.session.aget("n")
+    return read(request)
+
+
 async def async_log_in(request: HttpRequest, name: str) -> HttpResponse:
     await alogin(request, await auth.get_user_model().objects.aget(username=name))
     return text(request.session.session_key)
@@ -183,6 +193,8 @@ urlpatterns = [
     path("expire/<int:seconds>", expire),
     path("browser-close", expire_at_browser_close),
     path("async/count", async_count),
+    path("async/sync-read", async_sync_read),
+    path("async/sync-read-of-a-loaded-session", async_sync_read_of_a_loaded_session),
     path("async/log-in/<name>", async_log_in),
     path("async/log-out", async_log_out),
     path("async/who", async_who),
@@ -989,6 +1001,21 @@ def test_async_views(service: Service) -> None:
         await browser.get("/async/log-out")
         assert (await browser.get("/async/who")).content == b"AnonymousUser"
         assert users_sessions(service) == []
+
+    run_async(visit)
+
+
+def test_sync_access_in_an_async_view_is_refused(service: Service) -> None:
+    """It would block the event loop. Django's own stores in the database refuse it as well."""
+
+    async def visit() -> None:
+        browser = AsyncClient()
+        await browser.get("/async/count")
+        calls(service)
+        with pytest.raises(SynchronousOnlyOperation, match="aget"):
+            await browser.get("/async/sync-read")
+        assert calls(service) == []
+        assert (await browser.get("/async/sync-read-of-a-loaded-session")).content == b"1"
 
     run_async(visit)
 

@@ -41,6 +41,7 @@ from django.core.signals import setting_changed
 from django.dispatch import receiver
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.asyncio import async_unsafe
 from django.utils.module_loading import import_string
 
 from serverless_sessions._core.async_sessions import AsyncSessions
@@ -49,6 +50,7 @@ from serverless_sessions._core.operations import Operations
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.sessions import Sessions
 from serverless_sessions._core.token import Token
+from serverless_sessions._core.transport import Transport
 from serverless_sessions._web.cookies import Cookie, CookieChange
 from serverless_sessions._web.session import LONGEST_SECONDS, Values, WebSession, is_passive
 from serverless_sessions.errors import SessionNotFound, SessionsError, Unavailable
@@ -507,9 +509,25 @@ def _options() -> dict[str, Any]:
     return {name: options[name] for name in options if name not in _ADAPTER_OPTIONS}
 
 
+class _SyncTransport(Transport):
+    """Refuses to block an event loop, as Django's database does.
+
+    A session that is already loaded makes no calls, so sync code can still read its values.
+    """
+
+    send = async_unsafe(
+        "You cannot call the session service from an async context: use the async methods of the "
+        "session, such as aget, or sync_to_async."
+    )(Transport.send)
+
+
+class _SyncSessions(Sessions):
+    transport_class = _SyncTransport
+
+
 @cache
 def _sessions() -> Sessions:
-    return Sessions(**_options())
+    return _SyncSessions(**_options())
 
 
 @cache
