@@ -29,7 +29,8 @@ from functools import partial, wraps
 from typing import Any, cast
 from weakref import WeakSet
 
-from flask import Flask, Request, Response, abort, current_app, redirect, request, session
+import flask
+from flask import Flask, Request, Response, abort, current_app, redirect, request
 from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.exceptions import ServiceUnavailable
@@ -120,6 +121,10 @@ class FlaskSession(SessionValues, SessionMixin):
         self._sessions.run(
             self.save_plan(ttl_seconds=ttl_seconds, absolute_ttl_seconds=absolute_ttl_seconds)
         )
+
+
+# `flask.session`, whose type does not have the methods of `FlaskSession`.
+session = cast(FlaskSession, flask.session)
 
 
 class ServerlessSessions(SessionInterface):
@@ -270,16 +275,15 @@ def require_recent(
 
 
 def _refusal(seconds: float, methods: Collection[str]) -> BaseResponse | None:
-    current: FlaskSession = session._get_current_object()  # type: ignore[attr-defined]
-    if current.authenticated_within(seconds, methods=methods):
+    if session.authenticated_within(seconds, methods=methods):
         return None
-    if not current.is_signed_in:
+    if not session.is_signed_in:
         abort(401)
     refused = refusal(
         seconds,
         methods,
-        is_impersonated=current.impersonator is not None,
-        step_up_url=current.step_up_url,
+        is_impersonated=session.impersonator is not None,
+        step_up_url=session.step_up_url,
         method=request.method,
         accept=request.headers.get("Accept", ""),
         path=request.root_path + request.path,

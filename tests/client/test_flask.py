@@ -20,6 +20,7 @@ from markupsafe import Markup
 from werkzeug.test import TestResponse
 
 from serverless_sessions import DataTooLarge, Sessions, SessionsError
+from serverless_sessions import flask as flask_adapter
 from serverless_sessions.flask import FlaskSession, ServerlessSessions
 from tests.support import service as faults
 from tests.support.service import Call, Fault, Service
@@ -625,6 +626,25 @@ def test_value_that_is_too_large_calls_the_apps_own_handler(
     else:
         assert answer.status_code == 500
     assert "Set-Cookie" not in answer.headers
+
+
+def test_session_is_typed(app: Flask, browser: FlaskClient) -> None:
+    """mypy accepts the methods that Flask's own sessions do not have."""
+
+    @app.get("/elevate-typed")
+    def elevate() -> str:
+        flask_adapter.session.regenerate()
+        return str(flask_adapter.session.session_id)
+
+    browser.post("/set/a/1")
+    former = browser.get_cookie("__Host-visitor")
+    answer = browser.get("/elevate-typed")
+    cookie = browser.get_cookie("__Host-visitor")
+    assert former
+    assert cookie
+    assert cookie.value != former.value
+    assert cookie.value.startswith(answer.text)
+    assert flask_adapter.session is session
 
 
 def test_error_of_the_view_keeps_the_session(app: Flask, browser: FlaskClient) -> None:
