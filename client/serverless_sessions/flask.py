@@ -98,6 +98,7 @@ class FlaskSession(SessionValues, SessionMixin):
         The impersonator also returns if the impersonated session has expired. Return whether they
         are signed in again.
         """
+        self.before_change()
         self.touch()
         try:
             return self._sessions.run(self.stop_plan())
@@ -208,6 +209,7 @@ class ServerlessSessions(SessionInterface):
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         session = cast(FlaskSession, session)
+        session.is_response_started = True
         if session.accessed:
             response.vary.add("Cookie")
         if not session.is_loaded:

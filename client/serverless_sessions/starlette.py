@@ -85,7 +85,6 @@ class StarletteSession(SessionValues):
     accepted.
     """
 
-    is_read_only = False
     is_accepted = False
 
     def __init__(self, sessions: AsyncSessions, *tokens: list[str], **options: Any) -> None:
@@ -127,34 +126,18 @@ class StarletteSession(SessionValues):
         """Starlette calls this method when the app accesses `request.session`."""
         self.touch()
 
-    def regenerate(self) -> None:
-        self.require_writable()
-        super().regenerate()
-
-    def authenticate(self, methods: Collection[str]) -> None:
-        self.require_writable()
-        super().authenticate(methods)
-
-    def impersonate(self, user_id: object, *, by: object = None, reason: str) -> None:
-        self.require_writable()
-        super().impersonate(user_id, by=by, reason=reason)
-
     async def stop_impersonating(self) -> bool:
         """End the impersonated session now, and return to the impersonator's own session.
 
         The impersonator also returns if the impersonated session has expired. Return whether they
         are signed in again.
         """
-        self.require_writable()
+        self.before_change()
         self.touch()
         try:
             return await self._sessions.run(self.stop_plan())
         except Unavailable as error:
             raise SessionUnavailable(error) from error
-
-    def require_writable(self) -> None:
-        if self.is_read_only:
-            raise TypeError("the session of a WebSocket can't be changed")
 
 
 async def load_session(connection: HTTPConnection) -> StarletteSession:
@@ -300,6 +283,7 @@ class SessionMiddleware:
             if message["type"] == "websocket.accept":
                 session.is_accepted = True
             if message["type"] == "http.response.start":
+                session.is_response_started = True
                 try:
                     await session.save(
                         ttl_seconds=self.max_age,

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import flask_login
 import pytest
-from flask import Flask, Response, abort, flash, session
+from flask import Flask, Response, abort, flash, session, stream_with_context
 from flask.testing import FlaskClient
 from markupsafe import Markup
 from werkzeug.test import TestResponse
@@ -645,6 +645,24 @@ def test_session_is_typed(app: Flask, browser: FlaskClient) -> None:
     assert cookie.value != former.value
     assert cookie.value.startswith(answer.text)
     assert flask_adapter.session is session
+
+
+def test_write_in_a_stream_warns_that_it_is_lost(app: Flask, browser: FlaskClient) -> None:
+    @app.get("/stream")
+    def stream() -> Response:
+        session["early"] = 1
+
+        def chunks() -> Iterator[str]:
+            session["late"] = 1
+            session["later"] = 2
+            yield "chunk"
+
+        return Response(stream_with_context(chunks()))
+
+    with pytest.warns(RuntimeWarning, match="change is lost") as warnings:
+        assert browser.get("/stream").text == "chunk"
+    assert [warning.filename for warning in warnings] == [__file__]
+    assert browser.get("/read").json == {"early": 1}
 
 
 def test_error_of_the_view_keeps_the_session(app: Flask, browser: FlaskClient) -> None:

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 
 import httpx2
 import pytest
-from fastapi import Depends, FastAPI, Request, WebSocket
+from fastapi import BackgroundTasks, Depends, FastAPI, Request, WebSocket
 from starlette.applications import Starlette
 from starlette.authentication import AuthenticationBackend
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
@@ -538,6 +538,51 @@ def test_value_that_is_too_large_calls_the_apps_own_handler(
         assert answer.status_code == expected[0]
         assert answer.text == expected[1] or not handlers
         assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/background", "/stream", "/dependency"])
+def test_write_after_the_response_has_started_warns_that_it_is_lost(
+    service: Service, path: str
+) -> None:
+    app = FastAPI(lifespan=closing(client := sessions_of(service)))
+    app.add_middleware(SessionMiddleware, sessions=client)
+
+    def write(session: StarletteSession) -> None:
+        session["late"] = 1
+        session["later"] = 2
+
+    @app.get("/background")
+    async def background(session: Loaded, tasks: BackgroundTasks) -> None:
+        session["early"] = 1
+        tasks.add_task(write, session)
+
+    @app.get("/stream")
+    async def stream(session: Loaded) -> StreamingResponse:
+        session["early"] = 1
+
+        async def chunks() -> AsyncIterator[str]:
+            write(session)
+            yield "chunk"
+
+        return StreamingResponse(chunks())
+
+    async def writing(session: Loaded) -> AsyncIterator[None]:
+        yield
+        write(session)
+
+    @app.get("/dependency", dependencies=[Depends(writing)])
+    async def dependency(session: Loaded) -> None:
+        session["early"] = 1
+
+    @app.get("/read")
+    async def read(session: Loaded) -> dict[str, Any]:
+        return dict(session)
+
+    with TestClient(app, base_url="https://testserver") as browser:
+        with pytest.warns(RuntimeWarning, match="change is lost") as warnings:
+            assert browser.get(path).status_code == 200
+        assert [warning.filename for warning in warnings] == [__file__]
+        assert browser.get("/read").json() == {"early": 1}
 
 
 def test_outage_is_a_503_in_another_middleware_too(service: Service) -> None:

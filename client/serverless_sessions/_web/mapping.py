@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,9 @@ class SessionValues(_Values):
 
     accessed = False
     modified = False
+    is_read_only = False
+    is_response_started = False
+    _has_warned = False
 
     def __init__(
         self,
@@ -107,6 +111,7 @@ class SessionValues(_Values):
         The former token stays valid until the browser has used the new one, and for the grace
         period after that, so that requests in progress still succeed.
         """
+        self.before_change()
         self.touch()
         if self.web.session:
             self.web.prepare_rotation()
@@ -118,6 +123,7 @@ class SessionValues(_Values):
         after you have set the user's id. Raises `AnonymousSession` if nobody is logged in, and
         `ImpersonatedSession` if somebody else acts as the user.
         """
+        self.before_change()
         self.touch()
         self.web.authenticate(self._user_of(self), methods)
 
@@ -157,6 +163,7 @@ class SessionValues(_Values):
         of a-z 0-9 _ . - and is recorded as well. Raises `ImpersonatedSession` in an impersonated
         session, and `AnonymousSession` if nobody is logged in.
         """
+        self.before_change()
         self.touch()
         self.web.impersonate(str(user_id), by=None if by is None else str(by), reason=reason)
         kept = {name: value for name, value in dict.items(self) if name in _OF_THE_BROWSER}
@@ -187,8 +194,18 @@ class SessionValues(_Values):
     def load_now(self) -> None:
         raise NotImplementedError
 
-    def require_writable(self) -> None:
-        """Raise `TypeError` if the session cannot be changed."""
+    def before_change(self) -> None:
+        """Raise `TypeError` if the session is read-only. Warn once if the change will be lost."""
+        if self.is_read_only:
+            raise TypeError("the session of a WebSocket can't be changed")
+        if self.is_response_started and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                "the response has already started, so this change is lost: change the session "
+                "before a background task, a stream or the code after the yield of a dependency",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def load_plan(self) -> Plan[None]:
         """Load the values, unless another thread or task has loaded them in the meantime."""
@@ -235,7 +252,7 @@ class SessionValues(_Values):
     def __setitem__(self, key: str, value: Any) -> None:
         secret = Secret(value)
         del value
-        self.require_writable()
+        self.before_change()
         self.touch()
         self.modified = True
         dict.__setitem__(self, key, secret.value)
@@ -270,7 +287,7 @@ class SessionValues(_Values):
         return self
 
     def __delitem__(self, key: str) -> None:
-        self.require_writable()
+        self.before_change()
         self.touch()
         dict.__delitem__(self, key)
         self.modified = True
