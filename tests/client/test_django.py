@@ -1005,6 +1005,17 @@ def test_async_views(service: Service) -> None:
     run_async(visit)
 
 
+def test_async_views_under_wsgi_keep_their_connections(browser: Client, service: Service) -> None:
+    """asgiref runs each of them on an event loop of its own."""
+    browser.get("/async/count")
+    former = service.connections
+    for n in (b"2", b"3"):
+        assert browser.get("/async/count").content == n
+    assert browser.get("/async/log-in/ada").status_code == 200
+    assert browser.get("/async/who").content == b"ada"
+    assert service.connections == former
+
+
 def test_sync_access_in_an_async_view_is_refused(service: Service) -> None:
     """It would block the event loop. Django's own stores in the database refuse it as well."""
 

@@ -32,11 +32,13 @@ from datetime import datetime
 from functools import cache, cached_property
 from typing import Any, TypeVar
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib import auth
 from django.contrib.auth import HASH_SESSION_KEY
 from django.contrib.auth import SESSION_KEY as USER_ID
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 from django.http import HttpRequest
@@ -470,6 +472,10 @@ class SessionStore(SessionBase):
             raise
 
     async def _arun(self, plan: Plan[Result]) -> Result:
+        if isinstance(self.request, WSGIRequest):
+            # Under WSGI, every async view has an event loop of its own. The connections of the
+            # asyncio client would not outlast it.
+            return await sync_to_async(self._run)(plan)
         try:
             return await _async_sessions().run(plan)
         except Unavailable as error:
