@@ -221,6 +221,7 @@ def test_a_request_makes_the_calls_that_it_needs(browser: TestClient, service: S
     assert actual == expected
 
 
+@pytest.mark.usefixtures("stopped_clocks")
 def test_cookie_is_only_for_this_host_over_https(browser: TestClient, service: Service) -> None:
     answer = browser.post("/set/a/1", headers={"User-Agent": "Browser 1"})
 
