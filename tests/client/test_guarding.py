@@ -15,6 +15,7 @@ from tests.client import sites
 from tests.client.moving_clock import MovingClock
 from tests.client.sites import FRAMEWORKS, Browser
 from tests.support import service as faults
+from tests.support.django_users import Backend
 from tests.support.service import Call, Service
 
 HTML = "text/html,application/xhtml+xml,*/*;q=0.8"
@@ -390,6 +391,43 @@ def test_impersonated_session_does_not_outlast_the_agents(
     assert browser.set_cookies == []
     assert do(browser, "stop") == "False"
     assert do(browser, "who") == "None"
+
+
+@pytest.mark.parametrize("password", [None, "changed"])
+@pytest.mark.parametrize("meanwhile", ["nothing", "expired"])
+@pytest.mark.parametrize("views", ["Django", "Django async"])
+def test_agent_whom_django_would_sign_out_no_longer_acts_as_the_user(
+    service: Service,
+    sessions: Sessions,
+    monkeypatch: pytest.MonkeyPatch,
+    views: str,
+    meanwhile: str,
+    password: str | None,
+) -> None:
+    original = Backend.get_user
+
+    def get_user(backend: Backend, user_id: int) -> object:
+        """Return no user who is deleted or inactive."""
+        user = original(backend, user_id)
+        if user_id == 7:
+            user.password = password or ""
+        return None if user_id == 7 and password is None else user
+
+    with SITES[views](service) as browser:
+        do(browser, "log-in 7", "impersonate 1 7")
+        if meanwhile == "expired":
+            sessions.revoke(live(service)["1"])
+        monkeypatch.setattr(Backend, "get_user", get_user)
+
+        assert do(browser, "stop") == "False"
+
+        assert live(service) == {}
+        assert browser.cookies() == {}
+        monkeypatch.undo()
+        do(browser, "log-in 7", "impersonate 1 7")
+        monkeypatch.setattr(Backend, "get_user", get_user)
+        assert do(browser, "state") == "None, by None, a=None"
+        assert live(service) == {}
 
 
 def test_foreign_session_does_not_vouch_for_an_impersonated_one(

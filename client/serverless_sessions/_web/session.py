@@ -247,6 +247,14 @@ class WebSession:
         return self.session.impersonator if self.session else self._new_impersonator
 
     @property
+    def waiting_values(self) -> Secret[Values] | None:
+        """The values of the impersonator's session that waits, or None without one."""
+        if self._waiting is None:
+            return None
+        data = Secret(self._waiting[1].data or {})
+        return data.map(lambda members: unpack(members, self._loads))
+
+    @property
     def is_prepared(self) -> bool:
         """Whether there is a new token that the next save will store."""
         return self._new_token is not None
@@ -388,6 +396,12 @@ class WebSession:
         if with_impersonator:
             yield from self._end_waiting(reason)
         self.token = self.session = self._new_token = None
+
+    def end_impersonation(self, *, reason: str) -> Plan[None]:
+        """End the impersonator's session, and the impersonated one if it is still live."""
+        if self.session and self.session.impersonator:
+            yield from self.end(reason=reason)
+        yield from self._end_waiting(reason)
 
     def cookie_changes(self) -> list[CookieChange]:
         """Return the changes that the response makes to the cookies. The list may be empty."""
@@ -542,6 +556,8 @@ class WebSession:
         if self._waiting:
             yield from self._operations.revoke(self._waiting[1].session_id, reason=reason)
             self._waiting = None
+            # The session cookie may still contain the token of an ended session.
+            self._has_ended_users_session = True
         self._has_ended_waiting = True
 
     def _pack(self, values: Secret[Mapping[Any, Any]]) -> Secret[Values]:

@@ -30,7 +30,8 @@ from contextlib import suppress
 from copy import deepcopy
 from datetime import datetime
 from functools import cache, cached_property
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -108,6 +109,7 @@ class SessionStore(SessionBase):
         self._async_load_lock = asyncio.Lock()
         self._is_deleted = False
         self._is_former_read = False
+        self._is_agent_checked = False
         # The expiry at the last load or save.
         self._saved_expiry: Any = None
 
@@ -495,9 +497,33 @@ class SessionStore(SessionBase):
             self._web.former = self.former_store.read()
             self._is_former_read = True
 
+    def _check_agent(self) -> None:
+        """End an impersonation, also an expired one, if Django would sign the impersonator out."""
+        if self.impersonator_keys and not self._is_agent_checked:
+            _sessions().run(self._ensure_loaded())
+            if not _is_signed_in(self._waiting_values()):
+                _sessions().run(self._web.end_impersonation(reason="impersonator_signed_out"))
+            self._is_agent_checked = True
+
+    async def _acheck_agent(self) -> None:
+        if self.impersonator_keys and not self._is_agent_checked:
+            run = _async_sessions().run
+            await run(self._ensure_loaded())
+            if not await sync_to_async(_is_signed_in)(self._waiting_values()):
+                await run(self._web.end_impersonation(reason="impersonator_signed_out"))
+            self._is_agent_checked = True
+
+    def _waiting_values(self) -> Secret[Values] | None:
+        try:
+            return self._web.waiting_values
+        except Exception:
+            logger.warning("the data of an impersonator's session can't be read")
+            return Secret({})
+
     def _run(self, plan: Plan[Result]) -> Result:
         self._read_former()
         try:
+            self._check_agent()
             return _sessions().run(plan)
         except Unavailable as error:
             self.outage = error
@@ -511,10 +537,29 @@ class SessionStore(SessionBase):
         if self.former_store and not self._is_former_read:
             await sync_to_async(self._read_former)()
         try:
+            await self._acheck_agent()
             return await _async_sessions().run(plan)
         except Unavailable as error:
             self.outage = error
             raise
+
+
+class _WaitingValues(dict[str, Any]):
+    """The values of a session that waits. `get_user` may not change the stored ones."""
+
+    def cycle_key(self) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
+def _is_signed_in(values: Secret[Values] | None) -> bool:
+    """Return whether Django accepts the user of these values. It does if there are no values."""
+    if values is None:
+        return True
+    request = SimpleNamespace(session=values.map(_WaitingValues).value)
+    return auth.get_user(cast(HttpRequest, request)).is_authenticated
 
 
 def _is_called_by_get_user() -> bool:
