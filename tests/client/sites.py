@@ -273,6 +273,12 @@ def do(request: HttpRequest, name: str) -> HttpResponse:
             assert str(request.user.pk) != user
             guard.impersonate(request, Backend().get_user(int(user)), by=by, reason="ticket-42")
             assert str(request.user.pk) == user
+        case ["impersonate-and-log-out", *names]:
+            do(request, " ".join(["impersonate", *names]))
+            auth.logout(request)
+        case ["authenticate-after-log-in", user]:
+            auth.login(request, Backend().get_user(int(user)), BACKEND)
+            cast(SessionStore, request.session).authenticate(["otp"])
         case ["stop"]:
             former = str(request.user.pk)
             has_stopped = guard.stop_impersonating(request)
@@ -457,6 +463,14 @@ def _act(session: Any, name: str, user_key: str) -> str:
         case ["impersonate", user, by]:
             session.impersonate(user, by=by, reason="ticket-42")
             assert session.impersonator.id == by
+        case ["impersonate-and-log-out", *names]:
+            _act(session, " ".join(["impersonate", *names]), user_key)
+            session.clear()
+        case ["authenticate-after-log-in", user]:
+            session[user_key] = user
+            session.authenticate(["otp"])
+        case ["pop"]:
+            session.pop(user_key, None)
         case ["read", "in", "tasks"]:
             session.get("a")
         case _:

@@ -380,6 +380,47 @@ def test_log_in_after_the_expiry_ends_the_agents_session(
     assert browser.impersonator_cookie not in browser.cookies()
 
 
+@pytest.mark.parametrize("framework", ["Flask", "Starlette"])
+@pytest.mark.parametrize("meanwhile", ["nothing", "write"])
+@pytest.mark.parametrize("log_out", ["clear", "pop"])
+def test_log_out_after_the_expiry_ends_the_agents_session(
+    service: Service, sessions: Sessions, framework: str, meanwhile: str, log_out: str
+) -> None:
+    with FRAMEWORKS[framework](service) as browser:
+        do(browser, "log-in 7", "impersonate 1 7")
+        sessions.revoke(live(service)["1"])
+        do(browser, meanwhile, log_out)
+
+        assert live(service) == {}
+        assert browser.impersonator_cookie not in browser.cookies()
+        assert do(browser, "stop") == "False"
+
+
+def test_log_out_in_the_request_of_the_impersonation(browser: Browser, service: Service) -> None:
+    do(browser, "log-in 7", "impersonate-and-log-out 1 7")
+
+    assert live(service) == {}
+    assert browser.cookies() == {}
+
+
+@pytest.mark.parametrize("log_in", ["log-in 1", "authenticate-after-log-in 1"])
+def test_log_in_as_the_impersonated_user_ends_both_sessions(
+    browser: Browser, service: Service, log_in: str
+) -> None:
+    do(browser, "log-in 7", "impersonate 1 7")
+    former = live(service)["1"]
+
+    do(browser, log_in)
+
+    assert set(live(service)) == {"1"}
+    assert live(service)["1"] != former
+    assert ends(service) == {"1": "signed_in", "7": "signed_in"}
+    assert browser.impersonator_cookie not in browser.cookies()
+    assert state(browser) == "1, by None, a=None"
+    assert methods(service) == (["otp"] if "authenticate" in log_in else [])
+    assert browser.open("/guarded", HTML).status == 200
+
+
 def test_impersonated_session_does_not_outlast_the_agents(
     browser: Browser, service: Service, sessions: Sessions
 ) -> None:

@@ -254,6 +254,8 @@ class SessionValues(_Values):
         del value
         self.before_change()
         self.touch()
+        if key == self._user_key:
+            self.web.begin_log_in()
         self.modified = True
         dict.__setitem__(self, key, secret.value)
 
@@ -291,6 +293,23 @@ class SessionValues(_Values):
         self.touch()
         dict.__delitem__(self, key)
         self.modified = True
+        if key == self._user_key:
+            self.web.begin_log_out()
+
+    def pop(self, key: str, *default: Any) -> Any:
+        if key == self._user_key:
+            self._log_out()
+        return super().pop(key, *default)
+
+    def clear(self) -> None:
+        self._log_out()
+        super().clear()
+
+    def _log_out(self) -> None:
+        """Log out, also if the values have no user because an impersonated session has ended."""
+        self.require_writable()
+        self.touch()
+        self.web.begin_log_out()
 
     def __iter__(self) -> Iterator[str]:
         self.touch()

@@ -138,6 +138,8 @@ class WebSession:
         self._waiting: tuple[Secret[str], Session] | None = None
         self._is_waiting_issued = False
         self._has_ended_waiting = False
+        self._has_ended_impersonator = False
+        self._is_log_out = False
         # The impersonator of the new session that the next save will store.
         self._new_impersonator: Impersonator | None = None
 
@@ -244,7 +246,9 @@ class WebSession:
     @property
     def impersonator(self) -> Impersonator | None:
         """Who acts as the user, or None if the user does."""
-        return self.session.impersonator if self.session else self._new_impersonator
+        if self.makes_session:
+            return self._new_impersonator
+        return self.session.impersonator if self.session else None
 
     @property
     def waiting_values(self) -> Secret[Values] | None:
@@ -311,10 +315,25 @@ class WebSession:
         if self.impersonator and user_id == self._user_id:
             raise ImpersonatedSession("Somebody else acts as the user of the session.")
         self._proof = user_id, methods
-        is_step_up = bool(self.session) and user_id == self._user_id
+        is_step_up = bool(self.session) and user_id == self._user_id and not self.makes_session
         if is_step_up:
             self.prepare_rotation()
         return is_step_up
+
+    def begin_log_in(self) -> None:
+        """Let the next save store a session that nobody else acts in, even for the same user."""
+        self._new_impersonator = None
+        if self.session and self.session.impersonator:
+            self.prepare_session()
+
+    def begin_log_out(self) -> None:
+        """Let the next save end the impersonator's session too, unless a log-in follows.
+
+        The impersonated session may have expired, or may not be stored yet.
+        """
+        self._is_log_out, self._new_impersonator = True, None
+        if self.makes_session:
+            self._new_token = None
 
     def impersonate(self, user_id: str, *, by: str | None, reason: str) -> None:
         """Let the next save store an impersonated session of this user, beside the current one."""
@@ -371,6 +390,8 @@ class WebSession:
         """
         data, user_id = self._pack(values), values.map(self._user_of).value
         former_session = self.session
+        if self._is_log_out and user_id is None:
+            yield from self._end_waiting("logout")
         if former_session and user_id == self._user_id and not self.makes_session:
             yield from self._update(former_session, data, ttl_seconds if is_new_window else None)
         elif self.makes_session or data.value.keys() - self._trivial:
@@ -416,7 +437,9 @@ class WebSession:
         if self._is_waiting_issued and self._waiting:
             changes.append(_set_cookie(Cookie.IMPERSONATOR, *self._waiting))
         deletions = {
-            Cookie.USER: self._has_ended_users_session,
+            # Without a session, the cookie may contain a token of the impersonator who logged out.
+            Cookie.USER: self._has_ended_users_session
+            or (self._has_ended_impersonator and not self.session),
             Cookie.VISITOR: self._visitor_tokens and signs_in_or_out,
             Cookie.IMPERSONATOR: self._impersonator_tokens and self._has_ended_waiting,
         }
@@ -556,8 +579,7 @@ class WebSession:
         if self._waiting:
             yield from self._operations.revoke(self._waiting[1].session_id, reason=reason)
             self._waiting = None
-            # The session cookie may still contain the token of an ended session.
-            self._has_ended_users_session = True
+            self._has_ended_impersonator = True
         self._has_ended_waiting = True
 
     def _pack(self, values: Secret[Mapping[Any, Any]]) -> Secret[Values]:

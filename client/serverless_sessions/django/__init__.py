@@ -263,6 +263,12 @@ class SessionStore(SessionBase):
     async def aauthenticate(self, methods: Collection[str]) -> None:
         await self._arun(self._authenticate(methods))
 
+    def begin_log_in(self) -> None:
+        """Let the next save end an impersonation, even if the user who logs in is the same."""
+        self._web.begin_log_in()
+        if self._web.makes_session:
+            self._session_key = self._web.prepare_session()
+
     def authenticated_within(self, seconds: float, *, methods: Collection[str] = ()) -> bool:
         """Whether the user proved who they are within the last `seconds`, with all of `methods`.
 
@@ -418,7 +424,7 @@ class SessionStore(SessionBase):
     def _cycle_key(self) -> Plan[None]:
         yield from self._values()
         session = self._web.session
-        if session and session.user_id is not None:
+        if session and session.user_id is not None and not self._web.makes_session:
             # The rotation happens now, as in Django's own stores, because apps may end the session
             # of the former key next.
             try:
@@ -623,6 +629,14 @@ def _async_sessions() -> AsyncSessions:
 def _operations() -> Operations:
     """Return the calls as plans, which both the synchronous and the asyncio client can run."""
     return _sessions().operations
+
+
+@receiver(auth.user_logged_in)
+def _begin_log_in(*, request: HttpRequest | None = None, **_: Any) -> None:
+    """Without this, a log-in as the user of the session would leave the session as it is."""
+    session = getattr(request, "session", None)
+    if isinstance(session, SessionStore):
+        session.begin_log_in()
 
 
 @receiver(setting_changed)
