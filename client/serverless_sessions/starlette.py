@@ -73,16 +73,37 @@ class SessionUnavailable(HTTPException):
         logger.warning("the session is not available: %s", error)
 
 
-class StepUpRequired(Exception):
-    """The user has to prove first who they are. The middleware answers it."""
+class StepUpRequired(HTTPException):
+    """The user has to prove first who they are: HTTP 303, or 403 with a JSON problem.
+
+    The app's exception handlers can render it. `response` is the answer without one.
+    """
 
     def __init__(self, refused: Refusal) -> None:
-        super().__init__(refused.body)
         self.response: Response = (
             Response(refused.body, 403, media_type=PROBLEM_TYPE)
             if refused.location is None
             else RedirectResponse(refused.location, 303)
         )
+        super().__init__(
+            self.response.status_code,
+            detail=refused.body if refused.location is None else "",
+            headers={"Content-Type": PROBLEM_TYPE}
+            if refused.location is None
+            else {"Location": self.response.headers["location"]},
+        )
+
+    def add_handler(self, scope: Scope) -> None:
+        """Answer with `response` in the app that the request is in, unless it has a handler.
+
+        FastAPI's handler for every `HTTPException` would send another body.
+        """
+        handlers, _ = scope.get("starlette.exception_handlers", ({}, {}))
+        handlers.setdefault(StepUpRequired, _answer_step_up)
+
+
+async def _answer_step_up(_: Request, error: StepUpRequired) -> Response:
+    return error.response
 
 
 @dataclass(frozen=True)
@@ -231,7 +252,7 @@ def require_recent(
             raise WebSocketException(_POLICY_VIOLATION)
         if not session.is_signed_in:
             raise HTTPException(401)
-        raise StepUpRequired(
+        required = StepUpRequired(
             refusal(
                 seconds,
                 methods,
@@ -243,6 +264,8 @@ def require_recent(
                 query=connection.url.query,
             )
         )
+        required.add_handler(connection.scope)
+        raise required
 
     return check
 

@@ -18,14 +18,16 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client as DjangoClient
 from django.test import override_settings
 from django.urls import path
+from fastapi import FastAPI
 from flask import Flask
 from flask import session as flask_session
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from serverless_sessions import AsyncSessions, flask
@@ -33,6 +35,7 @@ from serverless_sessions.django import SessionStore, _sessions, guard
 from serverless_sessions.flask import ServerlessSessions
 from serverless_sessions.starlette import (
     SessionMiddleware,
+    StepUpRequired,
     load_passively,
     load_session,
     require_recent,
@@ -441,6 +444,50 @@ def _starlette(service: Service, **options: Any) -> Iterator[Browser]:
     )
     with TestClient(app, base_url="https://testserver") as client:
         yield StarletteBrowser(app, client)
+
+
+@contextmanager
+def mounted(service: Service, kind: str, *, has_own_handler: bool) -> Iterator[TestClient]:
+    """Open a client for an app whose view `/mounted/guarded` is in an app of this kind.
+
+    A middleware of the mounted app catches every exception.
+    """
+    sessions = AsyncSessions(
+        service.url, region=service.region, deadline_seconds=60.0, verify_deadline_seconds=60.0
+    )
+
+    async def log_in(request: Request) -> PlainTextResponse:
+        (await load_session(request))["user_id"] = "1"
+        return PlainTextResponse("")
+
+    async def guarded(request: Request) -> PlainTextResponse:
+        await require_recent(300)(request)
+        return PlainTextResponse("secret")
+
+    async def catch(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        try:
+            return await call_next(request)
+        except Exception:
+            return PlainTextResponse("caught", 500)
+
+    def render(_: Request, error: Exception) -> Response:
+        return PlainTextResponse(f"own {cast(StepUpRequired, error).status_code}")
+
+    inner = FastAPI() if kind == "FastAPI" else Starlette()
+    inner.router.add_route("/guarded", guarded)
+    inner.add_middleware(BaseHTTPMiddleware, dispatch=catch)
+    if has_own_handler:
+        inner.add_exception_handler(StepUpRequired, render)
+    app = Starlette(
+        routes=[Route("/log-in", log_in), Mount("/mounted", inner)],
+        middleware=[Middleware(SessionMiddleware, sessions=sessions, **_OPTIONS)],
+    )
+    with TestClient(app, base_url="https://testserver") as client:
+        try:
+            yield client
+        finally:
+            assert client.portal
+            client.portal.call(sessions.aclose)
 
 
 def _act(session: Any, name: str, user_key: str) -> str:

@@ -200,6 +200,29 @@ def test_nobody_is_logged_in(browser: Browser) -> None:
             assert (answer.status, answer.location) == (401, None)
 
 
+@pytest.mark.parametrize("app", ["Starlette", "FastAPI"])
+@pytest.mark.parametrize("handler", ["default", "own"])
+def test_mounted_app_and_middleware_answer_what_the_app_does(
+    service: Service, clock: MovingClock, app: str, handler: str
+) -> None:
+    """Their own handlers of exceptions come before those of the app and of the middleware."""
+    with sites.mounted(service, app, has_own_handler=handler == "own") as client:
+        client.get("/log-in")
+        clock.ahead = 301
+        page, script = [
+            client.get("/mounted/guarded", headers={"Accept": accept}, follow_redirects=False)
+            for accept in (HTML, "*/*")
+        ]
+        if handler == "own":
+            assert (page.text, script.text) == ("own 303", "own 403")
+            return
+        assert page.status_code == 303
+        assert page.headers["location"] == "/confirm?a=1&next=%2Fmounted%2Fguarded"
+        assert script.status_code == 403
+        assert script.headers["content-type"] == "application/problem+json"
+        assert script.json()["code"] == "insufficient_user_authentication"
+
+
 @pytest.mark.parametrize(
     ("text", "path"),
     [
