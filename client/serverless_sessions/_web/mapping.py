@@ -307,7 +307,7 @@ class SessionValues(_Values):
 
     def _log_out(self) -> None:
         """Log out, also if the values have no user because an impersonated session has ended."""
-        self.require_writable()
+        self.before_change()
         self.touch()
         self.web.begin_log_out()
 
