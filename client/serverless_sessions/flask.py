@@ -39,6 +39,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.wrappers import Response as BaseResponse
 
 from serverless_sessions._core import clock
+from serverless_sessions._core.checks import check_max_sessions, check_methods
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.sessions import Sessions
 from serverless_sessions._core.token import Token
@@ -156,6 +157,7 @@ class ServerlessSessions(SessionInterface):
 
     def init_app(self, app: Flask) -> None:
         options = dict(app.config["SERVERLESS_SESSIONS"])
+        check_max_sessions(options.get("max_sessions"))
         for name in _ADAPTER_OPTIONS:
             options.pop(name, None)
         former = _option(app, "migrate_from", None)
@@ -331,6 +333,7 @@ def require_recent(
     request, and somebody who acts as a user, gets a 403 with a JSON problem. If nobody is logged
     in, the response is a 401.
     """
+    methods = check_methods(methods)
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(view)

@@ -38,6 +38,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serverless_sessions._core import clock
 from serverless_sessions._core.async_sessions import AsyncSessions
+from serverless_sessions._core.checks import check_max_sessions, check_methods
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.token import Token
 from serverless_sessions._web.cookies import Cookie, CookieChange, cookie_name, read_tokens
@@ -243,6 +244,7 @@ def require_recent(
 
     Without FastAPI, an endpoint can call it: `await require_recent(300)(request)`.
     """
+    methods = check_methods(methods)
 
     async def check(connection: HTTPConnection) -> StarletteSession:
         session = await load_session(connection)
@@ -323,6 +325,7 @@ class SessionMiddleware:
             raise ValueError(f"max_age is 1 to {absolute_ttl_seconds} seconds, or None")
         if migrate_from:
             check_end(migrate_until, is_required=True)
+        check_max_sessions(max_sessions)
         self.app = app
         self.sessions = sessions
         self.user_key = user_key

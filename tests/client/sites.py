@@ -276,6 +276,10 @@ def do(request: HttpRequest, name: str) -> HttpResponse:
             assert str(request.user.pk) != user
             guard.impersonate(request, Backend().get_user(int(user)), by=by, reason="ticket-42")
             assert str(request.user.pk) == user
+        case ["impersonate-nobody"]:
+            guard.impersonate(request, cast(Any, None), reason="ticket-42")
+        case ["impersonate-because", reason]:
+            guard.impersonate(request, Backend().get_user(1), reason=reason)
         case ["impersonate-and-log-out", *names]:
             do(request, " ".join(["impersonate", *names]))
             auth.logout(request)
@@ -510,6 +514,10 @@ def _act(session: Any, name: str, user_key: str) -> str:
         case ["impersonate", user, by]:
             session.impersonate(user, by=by, reason="ticket-42")
             assert session.impersonator.id == by
+        case ["impersonate-nobody"]:
+            session.impersonate(None, reason="ticket-42")
+        case ["impersonate-because", reason]:
+            session.impersonate("1", reason=reason)
         case ["impersonate-and-log-out", *names]:
             _act(session, " ".join(["impersonate", *names]), user_key)
             session.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -188,6 +189,49 @@ def test_script_gets_a_problem(
         "code": "insufficient_user_authentication",
         "max_age": 300,
     }
+
+
+@pytest.mark.parametrize("module", ["django.guard", "flask", "starlette"])
+def test_methods_are_checked_when_a_view_is_decorated(module: str) -> None:
+    decorate = import_module(f"serverless_sessions.{module}").require_recent
+    with pytest.raises(TypeError, match="methods is a collection of names, not a string"):
+        decorate(300, methods="otp")
+    for wrong in (["OTP"], [""], ["a" * 33], ["otp", "otp"], [str(number) for number in range(9)]):
+        with pytest.raises(ValueError, match="methods"):
+            decorate(300, methods=wrong)
+
+
+def test_methods_are_checked_when_they_are_recorded(browser: Browser) -> None:
+    do(browser, "log-in 1")
+    for wrong in ("OTP", "otp otp"):
+        with pytest.raises(ValueError, match="methods are"):
+            do(browser, f"authenticate {wrong}")
+
+
+@pytest.mark.parametrize("reason", ["Ticket", "a" * 65, "token_reuse", "session_limit"])
+def test_reason_is_checked_at_the_call(browser: Browser, service: Service, reason: str) -> None:
+    do(browser, "log-in 7")
+    with pytest.raises(ValueError, match="reason is 1 to 64"):
+        do(browser, f"impersonate-because {reason}")
+    assert set(live(service)) == {"7"}
+
+
+def test_nobody_cannot_be_impersonated(browser: Browser) -> None:
+    do(browser, "log-in 7")
+    with pytest.raises(ValueError, match="no user to impersonate"):
+        do(browser, "impersonate-nobody")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("limit", [0, 101, "3", True])
+def test_limit_of_sessions_is_checked_at_the_start(
+    service: Service, framework: str, limit: Any
+) -> None:
+    with (
+        pytest.raises(ValueError, match="max_sessions is 1 to 100"),
+        FRAMEWORKS[framework](service, max_sessions=limit) as browser,
+    ):
+        do(browser, "who")
 
 
 def test_nobody_is_logged_in(browser: Browser) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from botocore.credentials import ReadOnlyCredentials
 
 _VISIBLE = re.compile(r"[!-~]+")
 _REGION = re.compile(r"[a-z0-9-]+")
+_METHOD = re.compile(r"[a-z0-9_.-]{1,32}")
+_REASON = re.compile(r"[a-z0-9_.-]{1,64}")
+# The reasons that only the service itself uses.
+_OWN_REASONS = ("token_reuse", "session_limit")
 
 
 def check_url(url: object, name: str) -> str:
@@ -68,6 +73,32 @@ def check_keys(keys: ReadOnlyCredentials) -> None:
                 f"the {name} of the AWS credentials has a blank, a line break or a character that "
                 "is not ASCII"
             )
+
+
+def names(methods: Collection[str]) -> list[str]:
+    if isinstance(methods, str):
+        raise TypeError("methods is a collection of names, not a string")
+    return list(methods)
+
+
+def check_methods(methods: Collection[str]) -> list[str]:
+    """Return the methods, which must be names that the service accepts."""
+    checked = names(methods)
+    are_names = all(_METHOD.fullmatch(method) for method in checked)
+    if len(checked) > 8 or len({*checked}) < len(checked) or not are_names:
+        raise ValueError("methods are up to 8 different names, each 1 to 32 of a-z 0-9 _ . -")
+    return checked
+
+
+def check_reason(reason: str) -> None:
+    if not _REASON.fullmatch(reason) or reason in _OWN_REASONS:
+        reserved = " or ".join(_OWN_REASONS)
+        raise ValueError(f"reason is 1 to 64 of a-z 0-9 _ . -, and not {reserved}")
+
+
+def check_max_sessions(limit: object) -> None:
+    if limit is not None and (type(limit) is not int or not 1 <= limit <= 100):
+        raise ValueError("max_sessions is 1 to 100")
 
 
 def check_text(name: str, value: object) -> None:

@@ -22,7 +22,7 @@ from serverless_sessions._core.calls import (
     jitter,
     unknown_outcome,
 )
-from serverless_sessions._core.checks import check_text
+from serverless_sessions._core.checks import check_text, names
 from serverless_sessions._core.client_details import normalize
 from serverless_sessions._core.direct import DirectReader
 from serverless_sessions._core.secret import Secret
@@ -104,7 +104,7 @@ class Operations:
                 "absolute_ttl_seconds": absolute_ttl_seconds,
                 "client": normalize(client) or None,
                 "max_sessions": max_sessions,
-                "methods": None if methods is None else _names(methods),
+                "methods": None if methods is None else names(methods),
                 "authenticated_at": authenticated_at,
                 "impersonator": None if impersonator is None else asdict(impersonator),
                 "session_id": token.session_id,
@@ -267,7 +267,7 @@ class Operations:
         successor: Token | None = None,
     ) -> Plan[IssuedSession]:
         """The tokens are those of `rotate`."""
-        body = {"methods": _names(methods), "grace_seconds": grace_seconds}
+        body = {"methods": names(methods), "grace_seconds": grace_seconds}
         return self._rotate("/authenticate", session_id, token, body, successor)
 
     def _rotate(
@@ -371,12 +371,6 @@ class Operations:
             aws_service=self._aws_service,
             status=status,
         )
-
-
-def _names(methods: Collection[str]) -> list[str]:
-    if isinstance(methods, str):
-        raise TypeError("methods is a collection of names, not a string")
-    return list(methods)
 
 
 def _path(session_id: str, suffix: str = "") -> str:

@@ -164,6 +164,8 @@ class SessionValues(_Values):
         session, and `AnonymousSession` if nobody is logged in.
         """
         self.before_change()
+        if user_id is None:
+            raise ValueError("There is no user to impersonate.")
         self.touch()
         self.web.impersonate(str(user_id), by=None if by is None else str(by), reason=reason)
         kept = {name: value for name, value in dict.items(self) if name in _OF_THE_BROWSER}

@@ -16,6 +16,7 @@ from typing import Any
 
 from serverless_sessions._core import clock
 from serverless_sessions._core.calls import Plan
+from serverless_sessions._core.checks import check_methods, check_reason
 from serverless_sessions._core.operations import Operations
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.token import Token, new_session_id
@@ -314,7 +315,7 @@ class WebSession:
             raise AnonymousSession("Nobody is logged in who could prove who they are.")
         if self.impersonator and user_id == self._user_id:
             raise ImpersonatedSession("Somebody else acts as the user of the session.")
-        self._proof = user_id, methods
+        self._proof = user_id, check_methods(methods)
         is_step_up = bool(self.session) and user_id == self._user_id and not self.makes_session
         if is_step_up:
             self.prepare_rotation()
@@ -337,6 +338,7 @@ class WebSession:
 
     def impersonate(self, user_id: str, *, by: str | None, reason: str) -> None:
         """Let the next save store an impersonated session of this user, beside the current one."""
+        check_reason(reason)
         agent = self.session
         if self.impersonator:
             raise ImpersonatedSession("Stop impersonating before you impersonate another user.")

@@ -49,6 +49,7 @@ from django.utils.module_loading import import_string
 
 from serverless_sessions._core.async_sessions import AsyncSessions
 from serverless_sessions._core.calls import Plan
+from serverless_sessions._core.checks import check_max_sessions
 from serverless_sessions._core.operations import Operations
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.sessions import Sessions
@@ -597,6 +598,7 @@ def _max_seconds() -> int:
 def _options() -> dict[str, Any]:
     """Return the arguments for `Sessions`."""
     options = settings.SERVERLESS_SESSIONS
+    check_max_sessions(options.get("max_sessions"))
     return {name: options[name] for name in options if name not in _ADAPTER_OPTIONS}
 
 

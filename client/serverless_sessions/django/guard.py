@@ -21,6 +21,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import resolve_url
 
+from serverless_sessions._core.checks import check_methods
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._web.guard import PROBLEM_TYPE, refusal
 from serverless_sessions._web.guard import local_path as local_path
@@ -36,6 +37,7 @@ def require_recent(seconds: float, *, methods: Collection[str] = ()) -> Callable
     parameter `next`. Any other request, and somebody who acts as a user, gets a 403 with a JSON
     problem. If nobody is logged in, the response is that of `login_required`.
     """
+    methods = check_methods(methods)
 
     def decorate(view: View) -> View:
         if iscoroutinefunction(view):
@@ -131,6 +133,8 @@ def _values(user: AbstractBaseUser) -> Secret[dict[str, Any]]:
 
     Without a backend of its own, the user has that of the current session.
     """
+    if getattr(user, "pk", None) is None:
+        raise ValueError("There is no user to impersonate.")
     backend = getattr(user, "backend", None)
     return Secret(
         {
