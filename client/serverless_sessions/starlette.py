@@ -21,7 +21,7 @@ import asyncio
 import base64
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
@@ -201,12 +201,23 @@ class StarletteSession(SessionValues):
         """Starlette calls this method when the app accesses `request.session`."""
         self.touch()
 
-    async def stop_impersonating(self) -> bool:
+    def stop_impersonating(self) -> Coroutine[Any, Any, bool]:
         """End the impersonated session now, and return to the impersonator's own session.
 
-        The impersonator also returns if the impersonated session has expired. Return whether they
-        are signed in again.
+        The impersonator also returns if the impersonated session has expired. The result is whether
+        they are signed in again. A plain `def` endpoint calls
+        `anyio.from_thread.run(session.stop_impersonating)`.
         """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "stop_impersonating must be awaited: in a plain def endpoint, call "
+                "anyio.from_thread.run(session.stop_impersonating)"
+            ) from None
+        return self._stop_impersonating()
+
+    async def _stop_impersonating(self) -> bool:
         self.before_change()
         self.touch()
         try:

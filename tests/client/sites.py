@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, closing, con
 from functools import partial
 from typing import Any, NamedTuple, cast
 
+from anyio import from_thread
 from asgiref.sync import sync_to_async
 from django.contrib import auth
 from django.http import HttpRequest, HttpResponse
@@ -420,6 +421,11 @@ def _starlette(service: Service, **options: Any) -> Iterator[Browser]:
             await asyncio.gather(*(run_in_threadpool(read) for _ in range(4)))
             return PlainTextResponse("")
         session = await load_session(request)
+        if name == "stop in thread":
+            await run_in_threadpool(session.stop_impersonating)
+        if name == "stop from thread":
+            stop = partial(from_thread.run, session.stop_impersonating)
+            return PlainTextResponse(str(await run_in_threadpool(stop)))
         if name == "stop":
             return PlainTextResponse(str(await session.stop_impersonating()))
         return PlainTextResponse(_act(session, name, "user_id"))

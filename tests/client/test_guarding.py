@@ -488,6 +488,16 @@ def test_log_in_as_the_impersonated_user_ends_both_sessions(
     assert browser.open("/guarded", HTML).status == 200
 
 
+def test_stop_in_a_thread_of_starlette_says_how(service: Service) -> None:
+    """The call would otherwise return a coroutine that nobody awaits, and stop nothing."""
+    with FRAMEWORKS["Starlette"](service) as browser:
+        do(browser, "log-in 7", "impersonate 1 7")
+        with pytest.raises(RuntimeError, match=r"from_thread\.run\(session\.stop_impersonating\)"):
+            do(browser, "stop in thread")
+        assert do(browser, "stop from thread") == "True"
+        assert state(browser) == "7, by None, a=None"
+
+
 def test_impersonated_session_does_not_outlast_the_agents(
     browser: Browser, service: Service, sessions: Sessions
 ) -> None:
