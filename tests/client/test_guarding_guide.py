@@ -168,10 +168,6 @@ def _fastapi(service: Service, _: pytest.MonkeyPatch) -> Iterator[Send]:
         session = await load_session(request)
         session["user_id"] = (await request.form())["user"]
 
-    @app.get("/confirm")
-    async def page() -> PlainTextResponse:
-        return PlainTextResponse("confirm")
-
     @app.get("/")
     async def home(request: Request) -> PlainTextResponse:
         session = await load_session(request)
@@ -224,7 +220,7 @@ def test_user_confirms_a_payout(send: Send, clock: MovingClock, service_in_memor
     redirected = send("GET", "/payout")
 
     assert redirected.location == "/confirm?next=%2Fpayout"
-    assert "confirm" in send("GET", redirected.location).text
+    assert "confirm" in send("GET", redirected.location).text.lower()
     assert send("POST", redirected.location, password="wrong").location == ""
     assert send("POST", "/payout").status == 403
     assert send("POST", redirected.location, password="right").location == "/payout"
