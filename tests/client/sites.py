@@ -32,7 +32,7 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from serverless_sessions import AsyncSessions, flask
-from serverless_sessions.django import SessionStore, _sessions, guard
+from serverless_sessions.django import SessionStore, _async_sessions, _sessions, guard
 from serverless_sessions.flask import ServerlessSessions
 from serverless_sessions.starlette import (
     SessionMiddleware,
@@ -318,6 +318,16 @@ async def ado(request: HttpRequest, name: str) -> HttpResponse:
     return HttpResponse(text)
 
 
+async def django_user(key: str, impersonator_key: str) -> object:
+    """Return the user of the session with these keys, as an app under ASGI reads it."""
+    session = SessionStore(key)
+    session.impersonator_keys = [impersonator_key]
+    try:
+        return await session.aget("_auth_user_id")
+    finally:
+        await _async_sessions().aclose()
+
+
 @guard.require_recent(300)
 def guarded(request: HttpRequest) -> HttpResponse:
     return HttpResponse("secret")
@@ -422,7 +432,7 @@ def _starlette(service: Service, **options: Any) -> Iterator[Browser]:
             return PlainTextResponse("")
         session = await load_session(request)
         if name == "stop in thread":
-            await run_in_threadpool(session.stop_impersonating)
+            return PlainTextResponse(str(await run_in_threadpool(session.stop_impersonating)))
         if name == "stop from thread":
             stop = partial(from_thread.run, session.stop_impersonating)
             return PlainTextResponse(str(await run_in_threadpool(stop)))

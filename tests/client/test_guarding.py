@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -546,6 +547,28 @@ def test_agent_whom_django_would_sign_out_no_longer_acts_as_the_user(
         monkeypatch.setattr(Backend, "get_user", get_user)
         assert do(browser, "state") == "None, by None, a=None"
         assert live(service) == {}
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_agent_is_checked_under_asgi(
+    service: Service, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    """A session whose request is not one of WSGI runs its calls on the event loop."""
+    with SITES["Django"](service) as browser:
+        do(browser, "log-in 7", "impersonate 1 7")
+        original = Backend.get_user
+        if not is_known:
+            monkeypatch.setattr(
+                Backend,
+                "get_user",
+                lambda backend, user_id: None if user_id == 7 else original(backend, user_id),
+            )
+        cookies = browser.cookies()
+        user = asyncio.run(
+            sites.django_user(cookies[browser.cookie], cookies[browser.impersonator_cookie])
+        )
+        assert user == ("1" if is_known else None)
+        assert set(live(service)) == ({"1", "7"} if is_known else set())
 
 
 def test_foreign_session_does_not_vouch_for_an_impersonated_one(
