@@ -85,12 +85,12 @@ def synthesized() -> Synthesized:
     shop, alone = Shop(app), SessionsStack(app, "Alone")
     Backend(app, shop.customers, shop.admins, alone.sessions)
     Tags.of(app).add("service", "shop")
-    found = findings(app)
+    reported = findings(app)
     templates = {
         name: json.loads((Path(app.outdir) / f"{name}.template.json").read_text())
         for name in ("Shop", "Alone", "Backend")
     }
-    return Synthesized(templates, found)
+    return Synthesized(templates, reported)
 
 
 def findings(app: App) -> set[tuple[str, str]]:

@@ -135,8 +135,8 @@ def statements(role: str) -> list[dict[str, Any]]:
         for policy in of_type("AWS::IAM::Policy", "Backend").values()
         if policy["Roles"][0]["Ref"].startswith(role)
     ]
-    found: list[dict[str, Any]] = policy["PolicyDocument"]["Statement"]
-    return found
+    allowed: list[dict[str, Any]] = policy["PolicyDocument"]["Statement"]
+    return allowed
 
 
 def flat(value: Any) -> str:

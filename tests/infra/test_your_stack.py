@@ -30,9 +30,9 @@ def shop() -> tuple[dict[str, Any], set[tuple[str, str]]]:
         (folder / "layer").mkdir()
         app = app_without_bundle({})
         runpy.run_path(str(folder / "app.py"))["Shop"](app, "Shop")
-        found = findings(app)
+        reported = findings(app)
         template = json.loads((Path(app.outdir) / "Shop.template.json").read_text())
-    return template, found
+    return template, reported
 
 
 def names(template: dict[str, Any], kind: str) -> list[str]:
@@ -41,11 +41,11 @@ def names(template: dict[str, Any], kind: str) -> list[str]:
 
 def test_nag_finds_nothing_in_the_services_of_the_example() -> None:
     """It does find what the example itself does without."""
-    _, found = shop()
+    _, reported = shop()
 
-    assert found
-    assert not [path for _, path in found if path.startswith(SERVICES)]
-    assert not [rule for rule, _ in found if "execute-api" in rule or "dynamodb" in rule]
+    assert reported
+    assert not [path for _, path in reported if path.startswith(SERVICES)]
+    assert not [rule for rule, _ in reported if "execute-api" in rule or "dynamodb" in rule]
 
 
 def test_backend_of_the_example_may_call_its_routes_and_read_sessions() -> None:
