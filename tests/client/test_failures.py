@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -34,6 +36,10 @@ from tests.support.service import Call, Fault, Service
 
 # Far less than the time of a server that hangs, and far more than a busy machine needs.
 SOON = 15.0
+
+
+def async_client(service: Service) -> AsyncSessions:
+    return AsyncSessions(service.url, region=service.region, credentials=service.credentials)
 
 
 def all_calls(sessions: Sessions, issued: IssuedSession) -> dict[str, Callable[[], object]]:
@@ -340,21 +346,103 @@ def test_unreachable_address_leaves_time_for_the_next(
     assert service.calls == ["POST /sessions"]
 
 
-def test_connections_of_a_closed_loop_are_forgotten() -> None:
-    """An app may run every call on a new event loop."""
-    transport = AsyncTransport()
-    closed_loop = asyncio.new_event_loop()
-    closed_loop.close()
+@pytest.fixture
+def unclosed(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Returns the warnings of sockets that have been collected without having been closed."""
+    warnings: list[str] = []
 
+    def find() -> list[str]:
+        gc.collect()
+        return warnings
+
+    gc.collect()
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: warnings.append(str(error.exc_value)))
+    return find
+
+
+def test_connections_are_closed_with_their_event_loop(
+    service: Service, unclosed: Callable[[], list[str]]
+) -> None:
+    """An app may run every call on a new event loop, as async views of Django do under WSGI."""
+    sessions = async_client(service)
+    for _ in range(20):
+        asyncio.run(sessions.create("ada"))
+    assert service.connections == 20
+    del sessions
+    assert unclosed() == []
+
+
+def test_connections_are_closed_with_a_client_that_is_dropped(
+    service: Service, unclosed: Callable[[], list[str]]
+) -> None:
     async def use() -> None:
-        loops = transport._loops.get()
-        loops[closed_loop] = transport._current()
-        del loops[asyncio.get_running_loop()]
-        transport._current()
-        assert list(loops) == [asyncio.get_running_loop()]
-        await transport.aclose()
+        await async_client(service).create("ada")
+        await asyncio.sleep(0)
 
     asyncio.run(use())
+    assert unclosed() == []
+
+
+# httpcore2 also starts a generator for each answer.
+in_a_loop_that_shuts_down = pytest.mark.filterwarnings(
+    "ignore:asynchronous generator .* was scheduled after:ResourceWarning"
+)
+
+
+@in_a_loop_that_shuts_down
+def test_call_during_the_shutdown_of_its_event_loop(
+    service: Service, unclosed: Callable[[], list[str]]
+) -> None:
+    """The shutdown closes the connections first. The client closes those that come after it."""
+
+    async def use_at_shutdown(sessions: AsyncSessions) -> AsyncIterator[None]:
+        await sessions.create("ada")
+        try:
+            yield
+        finally:
+            await asyncio.sleep(0.1)
+            await sessions.create("ada")
+            await sessions.aclose()
+
+    async def start() -> AsyncIterator[None]:
+        generator = use_at_shutdown(async_client(service))
+        await anext(generator)
+        return generator
+
+    generator = asyncio.run(start())
+    assert service.connections == 2
+    del generator
+    assert unclosed() == []
+
+
+@in_a_loop_that_shuts_down
+def test_fork_does_not_close_the_connections_of_an_event_loop(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop of the parent also ends in the child, which shares the connections with it."""
+
+    async def use() -> None:
+        sessions = async_client(service)
+        await sessions.create("ada")
+        with monkeypatch.context() as child:
+            child.setattr(os, "getpid", lambda: -1)
+            await asyncio.get_running_loop().shutdown_asyncgens()
+        await sessions.create("ada")
+        assert service.connections == 1
+        await sessions.aclose()
+
+    asyncio.run(use())
+
+
+def test_a_closed_event_loop_is_forgotten() -> None:
+    transport = AsyncTransport()
+
+    async def use() -> None:
+        await transport._add(asyncio.get_running_loop())
+
+    for _ in range(3):
+        asyncio.run(use())
+    assert len(transport._loops.get()) == 1
 
 
 def test_a_forked_process_has_its_own_connections(

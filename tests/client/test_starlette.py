@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from typing import Annotated, Any
@@ -392,6 +394,21 @@ def test_autoload_loads_every_session(browse: Open, service: Service) -> None:
     service.plan(always=faults.unavailable)
     refused = browse(SHORT_DEADLINES, browser.cookies, autoload=True).get("/plain")
     assert (refused.status_code, refused.json()) == (503, {"detail": "Service Unavailable"})
+
+
+def test_test_client_without_a_block_leaves_no_connections(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its requests has an event loop of its own."""
+    gc.collect()
+    warnings: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: warnings.append(str(error.exc_value)))
+    browser = TestClient(make_app(sessions_of(service)), base_url="https://testserver")
+    for n in range(20):
+        assert browser.post(f"/set/a/{n}").status_code == 200
+    del browser
+    gc.collect()
+    assert warnings == []
 
 
 def test_ended_session_is_empty(browser: TestClient, service: Service) -> None:

@@ -24,7 +24,11 @@ from serverless_sessions.models import (
 
 
 class AsyncSessions(BaseSessions[AsyncTransport]):
-    """The asyncio client. Event loops can share one instance."""
+    """The asyncio client. Event loops can share one instance.
+
+    The connections of an event loop are closed when the loop shuts down, at the end of
+    `asyncio.run` for example.
+    """
 
     transport_class = AsyncTransport
 

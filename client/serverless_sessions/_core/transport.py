@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -192,16 +193,28 @@ class Transport:
                 pool.close()
 
 
+_AsyncRoutes = _Routes[httpcore2.AsyncConnectionPool]
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """The connections of one event loop, and the generator that closes them at its shutdown."""
+
+    routes: _AsyncRoutes
+    closer: AsyncGenerator[None]
+
+
 class AsyncTransport:
     """Sends requests with asyncio.
 
-    Every event loop has its own connections, because a connection is bound to its event loop.
+    Every event loop has its own connections, because a connection is bound to its event loop. They
+    are closed when the loop shuts down: an app may have a new loop for each request.
     """
 
     def __init__(self, profile: str | None = None) -> None:
         self._profile = profile
         self._backends = PerProcess(_NamesBackend)
-        self._loops: PerProcess[_Loops] = PerProcess(dict)
+        self._loops: PerProcess[dict[asyncio.AbstractEventLoop, _Loop]] = PerProcess(dict)
 
     async def send(self, request: Request) -> Answer | NoAnswer:
         if request.is_hedged:
@@ -212,7 +225,9 @@ class AsyncTransport:
         outer = sys.exception()
         proxy = ""
         try:
-            route = self._current().find(request.url)
+            loop = asyncio.get_running_loop()
+            current = self._loops.get().get(loop) or await self._add(loop)
+            route = current.routes.find(request.url)
             proxy = route.proxy
             async with asyncio.timeout(request.seconds + _SLACK_SECONDS):
                 return _answer(await route.pool.request(**_arguments(request)))
@@ -224,25 +239,42 @@ class AsyncTransport:
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
-        routes = self._loops.get().pop(asyncio.get_running_loop(), None)
-        if routes:
-            for pool in routes.pools:
-                await pool.aclose()
+        current = self._loops.get().pop(asyncio.get_running_loop(), None)
+        if current:
+            await current.closer.aclose()
+            # If the loop is shutting down, the closer has ended, and calls may have followed it.
+            await _close(current.routes)
 
-    def _current(self) -> _Routes[httpcore2.AsyncConnectionPool]:
-        loop = asyncio.get_running_loop()
+    async def _add(self, loop: asyncio.AbstractEventLoop) -> _Loop:
+        """Prepare connections for the running loop. This never waits, so no other task runs."""
         loops = self._loops.get()
-        if loop not in loops:
-            for closed_loop in [other for other in list(loops) if other.is_closed()]:
-                loops.pop(closed_loop, None)
-            # No other thread runs this loop.
-            loops[loop] = _Routes(
-                httpcore2.AsyncConnectionPool, self._backends.get(), self._profile
-            )
+        for closed_loop in [other for other in list(loops) if other.is_closed()]:
+            loops.pop(closed_loop, None)
+        routes = _Routes(httpcore2.AsyncConnectionPool, self._backends.get(), self._profile)
+        loops[loop] = _Loop(routes, _close_at_shutdown(routes))
+        await anext(loops[loop].closer)
         return loops[loop]
 
 
-_Loops = dict[asyncio.AbstractEventLoop, _Routes[httpcore2.AsyncConnectionPool]]
+async def _close_at_shutdown(routes: _AsyncRoutes) -> AsyncGenerator[None]:
+    """Close the connections when the event loop shuts down, because a closed loop cannot do it.
+
+    Before `asyncio.run` closes its loop, it calls `loop.shutdown_asyncgens()`, which closes all
+    asynchronous generators that have started in the loop. There is no other hook.
+    """
+    process = os.getpid()
+    try:
+        yield
+    finally:
+        # In a fork of the process, this would shut down the connections of the parent.
+        if os.getpid() == process:
+            await _close(routes)
+
+
+async def _close(routes: _AsyncRoutes) -> None:
+    for pool in routes.pools:
+        await pool.aclose()
+
 
 # The current thread's request: its attribute `deadline` is the `Deadline` of the answer, `patience`
 # that of the connection and of writing the request, and `hedge` its second send, or None.
