@@ -13,6 +13,8 @@
 - `authentication`: a function that is called with the request when a user has logged in. It returns
   the arguments `methods` and `authenticated_at` of `Sessions.create`
 - `insecure_cookie`: for development over HTTP; removes `Secure` and `__Host-` from the cookie
+- `migrate_from`: the session interface that the app used before. Its sessions are continued
+- `migrate_until`: the date at which that ends
 
 Flask's own settings determine all other attributes of the cookie, and its lifetime. Visitors who
 have not logged in have a separate cookie, `visitor` instead of `session`. While somebody acts as a
@@ -32,16 +34,20 @@ from weakref import WeakSet
 import flask
 from flask import Flask, Request, Response, abort, current_app, redirect, request
 from flask.json.tag import TaggedJSONSerializer
-from flask.sessions import SessionInterface, SessionMixin
+from flask.sessions import SecureCookieSessionInterface, SessionInterface, SessionMixin
 from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.wrappers import Response as BaseResponse
 
+from serverless_sessions._core import clock
 from serverless_sessions._core.checks import check_max_sessions, check_methods
+from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.sessions import Sessions
+from serverless_sessions._core.token import Token
 from serverless_sessions._web.cookies import Cookie, CookieChange, cookie_name, read_tokens
 from serverless_sessions._web.guard import PROBLEM_TYPE, refusal
 from serverless_sessions._web.guard import local_path as local_path
-from serverless_sessions._web.mapping import SessionValues
+from serverless_sessions._web.mapping import PERMANENT, SessionValues
+from serverless_sessions._web.migration import FormerSession, check_end, derive_token, is_over
 from serverless_sessions._web.session import LONGEST_SECONDS, RETRY_AFTER_SECONDS, is_passive
 from serverless_sessions.errors import SessionsError, Unavailable
 from serverless_sessions.models import Client
@@ -55,6 +61,8 @@ _ADAPTER_OPTIONS = {
     "step_up_url",
     "authentication",
     "insecure_cookie",
+    "migrate_from",
+    "migrate_until",
 }
 logger = logging.getLogger(__name__)
 
@@ -79,9 +87,16 @@ _VIEW_HEADERS = (
 class FlaskSession(SessionValues, SessionMixin):
     """`flask.session`. During an outage it raises `werkzeug.exceptions.ServiceUnavailable`."""
 
-    def __init__(self, sessions: Sessions, *tokens: list[str], **options: Any) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        *tokens: list[str],
+        former: Callable[[], FormerSession | None],
+        **options: Any,
+    ) -> None:
         super().__init__(sessions.operations, *tokens, **options)
         self._sessions = sessions
+        self._former = former
         self._outage: Unavailable | None = None
         # The app may access the request's session from several threads.
         self._load_lock = threading.RLock()
@@ -114,6 +129,7 @@ class FlaskSession(SessionValues, SessionMixin):
                 # The error handler that renders the 503 may access the session again.
                 if self._outage:
                     raise self._outage
+                self.web.former = self._former()
                 self._sessions.run(self.load_plan())
             except Unavailable as error:
                 self._outage = error
@@ -144,6 +160,12 @@ class ServerlessSessions(SessionInterface):
         check_max_sessions(options.get("max_sessions"))
         for name in _ADAPTER_OPTIONS:
             options.pop(name, None)
+        former = _option(app, "migrate_from", None)
+        if former is not None:
+            check_end(
+                _option(app, "migrate_until", None),
+                is_required=isinstance(former, SecureCookieSessionInterface),
+            )
         app.extensions[_EXTENSION] = client = Sessions(**options)
         self._clients.add(client)
         if app.config["SESSION_COOKIE_SAMESITE"] is None:
@@ -205,6 +227,7 @@ class ServerlessSessions(SessionInterface):
             is_passive=is_passive(request.root_path + request.path, _option(app, "passive", ())),
             step_up_url=_option(app, "step_up_url", None),
             authentication=authentication and partial(authentication, request),
+            former=partial(self._read_former, app, request),
             dumps=self.serializer.dumps,
             loads=self.serializer.loads,
         )
@@ -228,8 +251,52 @@ class ServerlessSessions(SessionInterface):
             # The data may be too large. Without a handler of the app, the response is a 500.
             _replace(app, response, error)
             return
+        if session.web.is_former_over:
+            self._delete_former(app, response)
         for change in session.web.cookie_changes():
             self._change_cookie(app, response, change, is_permanent=session.permanent)
+
+    def _read_former(self, app: Flask, request: Request) -> FormerSession | None:
+        """Read the session of the interface in `migrate_from`, if the request has its cookie."""
+        interface: SessionInterface | None = _option(app, "migrate_from", None)
+        if interface is None or is_over(_option(app, "migrate_until", None)):
+            return None
+        cookie = Secret(request.cookies.get(interface.get_cookie_name(app), ""))
+        if not cookie.value or Token.parse(cookie.value):
+            return None
+        if not app.secret_key:
+            raise RuntimeError("migrate_from requires the app's SECRET_KEY")
+        values = Secret(dict(interface.open_session(app, request) or {}))
+        has_values = bool(values.value.keys() - {PERMANENT})
+        seconds_left = app.permanent_session_lifetime.total_seconds()
+        if isinstance(interface, SecureCookieSessionInterface):
+            if not has_values:
+                return None
+            serializer: Any = interface.get_signing_serializer(app)
+            _, signed_at = serializer.loads(cookie.value, return_timestamp=True)
+            seconds_left -= clock.time() - signed_at.timestamp()
+            # The same signature can be written in several ways, so it is not part of the key.
+            cookie = cookie.map(lambda value: value.rpartition(".")[0])
+        return FormerSession(
+            derive_token(app.secret_key, cookie),
+            values if has_values else None,
+            max(int(seconds_left), 1),
+            _option(app, "absolute_ttl_seconds", LONGEST_SECONDS),
+        )
+
+    def _delete_former(self, app: Flask, response: Response) -> None:
+        """Delete the former session from its store, and its cookie."""
+        interface = _option(app, "migrate_from", None)
+        former = interface.open_session(app, request)
+        former.clear()
+        answer = app.response_class()
+        interface.save_session(app, former, answer)
+        if interface.get_cookie_name(app) not in (
+            self.get_cookie_name(app),
+            self.get_visitor_cookie_name(app),
+        ):
+            for cookie in answer.headers.getlist("Set-Cookie"):
+                response.headers.add("Set-Cookie", cookie)
 
     def _change_cookie(
         self, app: Flask, response: Response, change: CookieChange, *, is_permanent: bool

@@ -18,9 +18,12 @@ An endpoint that only users may call who have recently proved who they are decla
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from dataclasses import dataclass, field
+from datetime import date
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, Literal, cast
@@ -33,12 +36,16 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serverless_sessions._core import clock
 from serverless_sessions._core.async_sessions import AsyncSessions
 from serverless_sessions._core.checks import check_max_sessions, check_methods
+from serverless_sessions._core.secret import Secret
+from serverless_sessions._core.token import Token
 from serverless_sessions._web.cookies import Cookie, CookieChange, cookie_name, read_tokens
 from serverless_sessions._web.guard import PROBLEM_TYPE, Refusal, refusal
 from serverless_sessions._web.guard import local_path as local_path
 from serverless_sessions._web.mapping import SessionValues
+from serverless_sessions._web.migration import FormerSession, check_end, derive_token, is_over
 from serverless_sessions._web.session import LONGEST_SECONDS, RETRY_AFTER_SECONDS, is_passive
 from serverless_sessions.errors import SessionsError, Unavailable
 from serverless_sessions.models import Client
@@ -100,6 +107,43 @@ async def _answer_step_up(_: Request, error: StepUpRequired) -> Response:
     return error.response
 
 
+@dataclass(frozen=True)
+class SignedCookie:
+    """The sessions of Starlette's own middleware, with the options that it had.
+
+    This requires the package itsdangerous, as Starlette's own middleware does.
+    """
+
+    secret_key: str = field(repr=False)
+    session_cookie: str = "session"
+    max_age: int | None = 14 * 24 * 60 * 60
+
+    def read(self, connection: HTTPConnection, longest_seconds: int) -> FormerSession | None:
+        """Return the session in the request's cookie, or None if it cannot be read."""
+        from itsdangerous import BadSignature, TimestampSigner
+
+        cookie = Secret(connection.cookies.get(self.session_cookie, ""))
+        if not cookie.value or Token.parse(cookie.value):
+            return None
+        signer = TimestampSigner(str(self.secret_key))
+        try:
+            content, signed_at = signer.unsign(
+                cookie.value, max_age=self.max_age, return_timestamp=True
+            )
+            values = Secret(json.loads(base64.b64decode(content)))
+        except (BadSignature, ValueError):
+            return None
+        del content
+        if not isinstance(values.value, dict) or not values.value:
+            return None
+        lifetime = longest_seconds if self.max_age is None else self.max_age
+        seconds_left = lifetime - (clock.time() - signed_at.timestamp())
+        # The same signature can be written in several ways, so it is not part of the key.
+        key = cookie.map(lambda value: value.rpartition(".")[0])
+        token = derive_token(str(self.secret_key), key)
+        return FormerSession(token, values, max(int(seconds_left), 1), longest_seconds)
+
+
 class StarletteSession(SessionValues):
     """`request.session`. During an outage it raises `SessionUnavailable`.
 
@@ -109,9 +153,16 @@ class StarletteSession(SessionValues):
 
     is_accepted = False
 
-    def __init__(self, sessions: AsyncSessions, *tokens: list[str], **options: Any) -> None:
+    def __init__(
+        self,
+        sessions: AsyncSessions,
+        *tokens: list[str],
+        former: Callable[[], FormerSession | None],
+        **options: Any,
+    ) -> None:
         super().__init__(sessions.operations, *tokens, **options)
         self._sessions = sessions
+        self._former = former
         self._outage: Unavailable | None = None
         # Several tasks of the app may access the request's session at the same time.
         self._load_lock = asyncio.Lock()
@@ -124,6 +175,8 @@ class StarletteSession(SessionValues):
                 # The exception handler that renders the 503 may access the session again.
                 if self._outage:
                     raise self._outage
+                self.web.former = self._former()
+                self.web.is_read_only = self.is_read_only
                 await self._sessions.run(self.load_plan())
             except Unavailable as error:
                 self._outage = error
@@ -253,6 +306,8 @@ class SessionMiddleware:
     `step_up_url` is the page to which `require_recent` sends users who have to prove who they are.
     `authentication` is called with the request when a user has logged in. It returns the arguments
     `methods` and `authenticated_at` of `AsyncSessions.create`.
+
+    `migrate_from` continues the sessions of Starlette's own middleware, until `migrate_until`.
     """
 
     def __init__(
@@ -274,9 +329,13 @@ class SessionMiddleware:
         partitioned: bool = False,
         step_up_url: str | None = None,
         authentication: Callable[[HTTPConnection], Mapping[str, Any] | None] | None = None,
+        migrate_from: SignedCookie | None = None,
+        migrate_until: date | None = None,
     ) -> None:
         if max_age is not None and not 0 < max_age <= absolute_ttl_seconds:
             raise ValueError(f"max_age is 1 to {absolute_ttl_seconds} seconds, or None")
+        if migrate_from:
+            check_end(migrate_until, is_required=True)
         check_max_sessions(max_sessions)
         self.app = app
         self.sessions = sessions
@@ -294,6 +353,9 @@ class SessionMiddleware:
         }
         self.step_up_url = step_up_url
         self.authentication = authentication
+        self.migrate_from = migrate_from
+        self.migrate_until = migrate_until
+        self.longest_seconds = absolute_ttl_seconds
         self.max_age = max_age
         self.absolute_ttl_seconds = None if max_age is None else absolute_ttl_seconds
         self.max_sessions = max_sessions
@@ -373,20 +435,28 @@ class SessionMiddleware:
             is_passive=is_passive(connection.url.path, self.passive),
             step_up_url=self.step_up_url,
             authentication=self.authentication and partial(self.authentication, connection),
+            former=partial(self._read_former, connection),
             dumps=json.dumps,
             loads=json.loads,
         )
         session.is_read_only = connection.scope["type"] == "websocket"
         return session
 
+    def _read_former(self, connection: HTTPConnection) -> FormerSession | None:
+        if self.migrate_from is None or is_over(self.migrate_until):
+            return None
+        return self.migrate_from.read(connection, self.longest_seconds)
+
     def _add_headers(self, session: StarletteSession, headers: MutableHeaders) -> None:
         if session.accessed:
             headers.add_vary_header("Cookie")
+        former = self.migrate_from and self.migrate_from.session_cookie
+        if former and session.web.is_former_over and former not in self.cookies.values():
+            headers.append("set-cookie", self._set_cookie(former, CookieChange(Cookie.USER, None)))
         for change in session.web.cookie_changes():
-            headers.append("set-cookie", self._set_cookie(change))
+            headers.append("set-cookie", self._set_cookie(self.cookies[change.cookie], change))
 
-    def _set_cookie(self, change: CookieChange) -> str:
-        name = self.cookies[change.cookie]
+    def _set_cookie(self, name: str, change: CookieChange) -> str:
         if change.token is None:
             lifetime = "Max-Age=0; expires=Thu, 01 Jan 1970 00:00:00 GMT; "
         else:

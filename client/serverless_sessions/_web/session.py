@@ -21,13 +21,16 @@ from serverless_sessions._core.operations import Operations
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.token import Token, new_session_id
 from serverless_sessions._web.cookies import Cookie, CookieChange
+from serverless_sessions._web.migration import FormerSession
 from serverless_sessions._web.packing import Dumps, changes, pack, parts, unpack
 from serverless_sessions.errors import (
     AnonymousSession,
+    DataTooLarge,
     ImpersonatedSession,
     InvalidToken,
     NotAnonymous,
     RotationInGrace,
+    SessionExists,
     SessionNotFound,
     TokenSuperseded,
     Unavailable,
@@ -36,8 +39,9 @@ from serverless_sessions.models import Client, Impersonator, IssuedSession, Sess
 
 Values = dict[str, Any]
 
+_DAY_SECONDS = 24 * 3600
 # The maximum lifetime of a session in the service, and of a cookie in browsers.
-LONGEST_SECONDS = 400 * 24 * 3600
+LONGEST_SECONDS = 400 * _DAY_SECONDS
 # The value of `Retry-After` in the 503 during an outage.
 RETRY_AFTER_SECONDS = 1
 # How long a visitor's session remains after the log-in. The second request of a double click, and
@@ -80,7 +84,15 @@ class WebSession:
 
     `token` and `session` are the current token and session. Both are None while there is no
     session.
+
+    `former`, if it is set before the session is loaded, is continued if the request has no session.
+    `is_former_over` is true once the former session is not needed any more. With `is_read_only`,
+    the response cannot set a cookie.
     """
+
+    former: FormerSession | None = None
+    is_former_over = False
+    is_read_only = False
 
     def __init__(
         self,
@@ -139,6 +151,8 @@ class WebSession:
         """
         if not self.is_loaded:
             yield from self._find()
+            if self.former and self.session is None:
+                yield from self._continue(self.former)
             self.is_loaded = True
         data = Secret(self.session.data or {} if self.session else {})
         values = data.map(lambda members: unpack(members, self._loads))
@@ -188,6 +202,47 @@ class WebSession:
                 "the path to the option `passive`"
             )
         self._is_passive = True
+
+    def _continue(self, former: FormerSession) -> Plan[None]:
+        """Find or create the session that continues a former one, and give it a new token."""
+        session = yield from self._verify(Secret(former.token.text))
+        if session is None and former.values is not None:
+            try:
+                data, user_id = self._pack(former.values), former.values.map(self._user_of).value
+            except Exception as error:  # noqa: BLE001  # whatever `dumps` raises
+                logger.warning("a former session can't be stored: %s", type(error).__name__)
+                return
+            try:
+                issued = yield from self._store(
+                    former.token,
+                    user_id,
+                    data,
+                    min(former.seconds_left, former.longest_seconds),
+                    former.longest_seconds,
+                    # Nobody knows when the user has proved who they are: the earliest time that
+                    # the service accepts, with a margin for its clock.
+                    {}
+                    if user_id is None
+                    else {"authenticated_at": clock.now() - LONGEST_SECONDS + _DAY_SECONDS},
+                )
+                session = issued.session
+                logger.info("session %s continues a former one", session.session_id)
+            except SessionExists:
+                logger.info("the session that continued a former one has ended")
+            except DataTooLarge as error:
+                logger.warning("a former session can't be stored: %s", error.code)
+                return
+        if session:
+            self.token, self.session = former.token.text, session
+            if not self.is_read_only:
+                try:
+                    yield from self.rotate()
+                except SessionNotFound:
+                    pass  # another request has just ended it
+                except Unavailable:
+                    self.forget()
+                    raise
+        self.is_former_over = True
 
     @property
     def impersonator(self) -> Impersonator | None:
@@ -416,6 +471,21 @@ class WebSession:
             methods = self._proven_methods(user_id)
             authentication = self._authentication or dict
             proof = (authentication() or {}) if methods is None else {"methods": methods}
+        assert token  # noqa: S101  # prepared above
+        return (
+            yield from self._store(token, user_id, data, ttl_seconds, absolute_ttl_seconds, proof)
+        )
+
+    def _store(
+        self,
+        token: Token,
+        user_id: str | None,
+        data: Secret[Values],
+        ttl_seconds: int | None,
+        absolute_ttl_seconds: int | None,
+        proof: Mapping[str, Any],
+    ) -> Plan[IssuedSession]:
+        """Store a new session. `proof` contains more arguments of `create`."""
         first, *rest = _parts(data) or [Secret({})]
         issued = yield from self._operations.create(
             user_id,
@@ -427,9 +497,10 @@ class WebSession:
             token=token,
             **proof,
         )
+        session = issued.session
         for part in rest:
-            yield from self._operations.change(issued.session.session_id, part, version=None)
-        return issued
+            session = yield from self._operations.change(session.session_id, part, version=None)
+        return IssuedSession(session, issued.token)
 
     def _update(
         self, session: Session, data: Secret[Values], new_ttl_seconds: int | None

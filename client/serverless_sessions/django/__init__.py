@@ -57,6 +57,7 @@ from serverless_sessions._core.token import Token
 from serverless_sessions._core.transport import Transport
 from serverless_sessions._web.cookies import Cookie, CookieChange
 from serverless_sessions._web.session import LONGEST_SECONDS, Values, WebSession, is_passive
+from serverless_sessions.django.migration import FormerStore, former_store
 from serverless_sessions.errors import SessionNotFound, SessionsError, Unavailable
 from serverless_sessions.models import Client, Impersonator
 
@@ -69,6 +70,9 @@ _ADAPTER_OPTIONS = {
     "passive",
     "step_up_url",
     "authentication",
+    "migrate_from",
+    "migrate_cookie",
+    "migrate_until",
 }
 _EXPIRY = "_session_expiry"  # Django's key for the argument of `set_expiry`
 # What an impersonated session takes over. The values of its user come after these.
@@ -86,6 +90,7 @@ class SessionStore(SessionBase):
     `other_keys` are tried after the session key, because a cookie can occur more than once.
     `impersonator_keys` come from the cookie in which the key of an impersonator waits. `request` is
     passed to the app's function `authentication`.
+    `former_store` has the session of the engine that the app used before.
     `has_foreign_cookie` is true if the request has a session cookie whose value cannot be a key.
     """
 
@@ -93,6 +98,7 @@ class SessionStore(SessionBase):
     other_keys: Sequence[str] = ()
     impersonator_keys: Sequence[str] = ()
     request: HttpRequest | None = None
+    former_store: FormerStore | None = None
     _session_cache: Values
     has_foreign_cookie = False
     outage: Unavailable | None = None
@@ -103,6 +109,7 @@ class SessionStore(SessionBase):
         self._load_lock = threading.RLock()
         self._async_load_lock = asyncio.Lock()
         self._is_deleted = False
+        self._is_former_read = False
         self._is_agent_checked = False
         # The expiry at the last load or save.
         self._saved_expiry: Any = None
@@ -121,7 +128,7 @@ class SessionStore(SessionBase):
         serializer = self.serializer()
         return WebSession(
             _operations(),
-            [key for key in [self.session_key or "", *self.other_keys] if Token.parse(key)],
+            [key for key in [self.session_key or "", *self.other_keys] if self._is_token(key)],
             impersonator_tokens=self.impersonator_keys,
             client=self.client,
             max_sessions=settings.SERVERLESS_SESSIONS.get("max_sessions"),
@@ -134,6 +141,20 @@ class SessionStore(SessionBase):
                 content.encode() if isinstance(content, str) else content
             ),
         )
+
+    def find_former(self, request: HttpRequest) -> None:
+        """Use the request's session of the former engine if it has no session of the service."""
+        self.former_store = former_store(request, _max_seconds())
+        if self.former_store and self._session_key is None:
+            # Without a key, Django would not load the session.
+            self._session_key = self.former_store.token.text
+
+    def delete_former(self) -> bool:
+        """Delete the former session if it is not needed any more. Return whether this is so."""
+        is_over = "_web" in self.__dict__ and self._web.is_former_over
+        if self.former_store and is_over:
+            self.former_store.delete()
+        return is_over
 
     def cookie_changes(self) -> list[CookieChange]:
         """Return the changes that the response makes to the session cookie."""
@@ -473,6 +494,16 @@ class SessionStore(SessionBase):
             seconds = self.get_expiry_age(expiry=expiry)
         return min(math.ceil(seconds), _max_seconds())
 
+    def _is_token(self, key: str) -> bool:
+        """Whether the key is a token of the service that comes from the cookie."""
+        token = Token.parse(key)
+        return token is not None and token != (self.former_store and self.former_store.token)
+
+    def _read_former(self) -> None:
+        if self.former_store and not self._is_former_read:
+            self._web.former = self.former_store.read()
+            self._is_former_read = True
+
     def _check_agent(self) -> None:
         """End an impersonation, also an expired one, if Django would sign the impersonator out."""
         if self.impersonator_keys and not self._is_agent_checked:
@@ -497,6 +528,7 @@ class SessionStore(SessionBase):
             return Secret({})
 
     def _run(self, plan: Plan[Result]) -> Result:
+        self._read_former()
         try:
             self._check_agent()
             return _sessions().run(plan)
@@ -509,6 +541,8 @@ class SessionStore(SessionBase):
             # Under WSGI, every async view has an event loop of its own. The connections of the
             # asyncio client would not outlast it.
             return await sync_to_async(self._run)(plan)
+        if self.former_store and not self._is_former_read:
+            await sync_to_async(self._read_former)()
         try:
             await self._acheck_agent()
             return await _async_sessions().run(plan)

@@ -11,6 +11,7 @@ and the client's address and browser are not recorded.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from django.conf import settings
 from django.contrib.sessions import middleware
@@ -27,6 +28,7 @@ from serverless_sessions._core.token import Token
 from serverless_sessions._web.cookies import Cookie, CookieChange, read_tokens, read_values
 from serverless_sessions._web.session import RETRY_AFTER_SECONDS
 from serverless_sessions.django import SessionStore
+from serverless_sessions.django.migration import check_options, former_cookie_name
 from serverless_sessions.errors import Unavailable
 from serverless_sessions.models import Client
 
@@ -35,6 +37,10 @@ logger = logging.getLogger(__name__)
 
 class SessionMiddleware(middleware.SessionMiddleware):
     """Renders the template `503.html`, if there is one, during an outage. It gets no context."""
+
+    def __init__(self, get_response: Any) -> None:
+        super().__init__(get_response)
+        check_options()
 
     def process_request(self, request: HttpRequest) -> None:
         super().process_request(request)
@@ -52,6 +58,7 @@ class SessionMiddleware(middleware.SessionMiddleware):
             session.other_keys = tokens[1:]
             session.impersonator_keys = read_tokens(header, _name(Cookie.IMPERSONATOR))
         session.has_foreign_cookie = has_cookie and not Token.parse(session.session_key or "")
+        session.find_former(request)
         # Behind a proxy this is the proxy's address, unless an earlier middleware corrects it.
         session.request = request
         session.client = Client(
@@ -78,6 +85,9 @@ class SessionMiddleware(middleware.SessionMiddleware):
             self._save(session, response)
         except Unavailable as error:
             return _unavailable(error)
+        former_name = former_cookie_name()
+        if session.delete_former() and former_name != settings.SESSION_COOKIE_NAME:
+            _delete_cookie(response, former_name)
         changes = session.cookie_changes()
         if session.accessed or changes:
             patch_vary_headers(response, ("Cookie",))
@@ -106,12 +116,7 @@ def _name(cookie: Cookie) -> str:
 
 def _change_cookie(response: HttpResponse, change: CookieChange, session: SessionStore) -> None:
     if change.token is None:
-        response.delete_cookie(
-            _name(change.cookie),
-            path=settings.SESSION_COOKIE_PATH,
-            domain=settings.SESSION_COOKIE_DOMAIN,
-            samesite=settings.SESSION_COOKIE_SAMESITE,
-        )
+        _delete_cookie(response, _name(change.cookie))
         return
     max_age = None if session.get_expire_at_browser_close() else change.max_age
     change.token.map(
@@ -126,6 +131,15 @@ def _change_cookie(response: HttpResponse, change: CookieChange, session: Sessio
             httponly=settings.SESSION_COOKIE_HTTPONLY,
             samesite=settings.SESSION_COOKIE_SAMESITE,
         )
+    )
+
+
+def _delete_cookie(response: HttpResponse, name: str) -> None:
+    response.delete_cookie(
+        name,
+        path=settings.SESSION_COOKIE_PATH,
+        domain=settings.SESSION_COOKIE_DOMAIN,
+        samesite=settings.SESSION_COOKIE_SAMESITE,
     )
 
 

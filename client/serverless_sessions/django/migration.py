@@ -1,0 +1,103 @@
+"""The sessions of the engine that an app used before, as `migrate_from` names it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+from django.conf import settings
+from django.contrib.sessions.backends import db, file, signed_cookies
+from django.contrib.sessions.backends.base import SessionBase
+from django.core import signing
+from django.http import HttpRequest
+
+from serverless_sessions._core import clock
+from serverless_sessions._core.secret import Secret
+from serverless_sessions._core.token import Token
+from serverless_sessions._web.migration import FormerSession, check_end, derive_token, is_over
+
+
+class FormerStore:
+    """The session that a request's former cookie names, in the former engine."""
+
+    def __init__(self, engine: type[SessionBase], key: Secret[str], longest_seconds: int) -> None:
+        self.token = derive_token(settings.SECRET_KEY, key)
+        self._engine = engine
+        self._key = key
+        self._longest_seconds = longest_seconds
+        self._is_stored = False
+
+    def read(self) -> FormerSession | None:
+        """Return the session, or None if its cookie cannot be read."""
+        store = self._open()
+        values = Secret(store.load())
+        is_signed_cookie = isinstance(store, signed_cookies.SessionStore)
+        if not values.value:
+            return None if is_signed_cookie else FormerSession(self.token, None)
+        self._is_stored = not is_signed_cookie
+        seconds = self._seconds_left(store, values)
+        return FormerSession(self.token, values, max(seconds, 1), self._longest_seconds)
+
+    def delete(self) -> None:
+        """Delete the session from its store, if it was there."""
+        if self._is_stored:
+            self._open().delete()
+
+    def _open(self) -> SessionBase:
+        store = self._engine(self._key.value)
+        if isinstance(store, file.SessionStore):
+            # The names of the files start with the name of the cookie, which may have changed.
+            store.file_prefix = former_cookie_name()
+        return store
+
+    def _seconds_left(self, store: SessionBase, values: Secret[dict[str, Any]]) -> int:
+        """Return the seconds until the session expires.
+
+        The expiry of a session in a cache cannot be read. It gets its whole lifetime.
+        """
+        if isinstance(store, signed_cookies.SessionStore):
+            signed_at = signing.b62_decode(self._key.value.split(":")[-2])
+            return int(store.get_session_cookie_age() - (clock.time() - signed_at))
+        expiry = values.value.get("_session_expiry")
+        if isinstance(store, db.SessionStore):
+            row = store.model.objects.filter(session_key=self._key.value).first()
+            expiry = row.expire_date if row else expiry
+        elif isinstance(store, file.SessionStore):
+            with suppress(OSError):  # another request has just deleted it
+                expiry = store._expiry_date(values.value)  # type: ignore[attr-defined]
+        return int(store.get_expiry_age(expiry=expiry))
+
+
+def former_cookie_name() -> str:
+    name: str = settings.SERVERLESS_SESSIONS.get("migrate_cookie", "sessionid")
+    return name
+
+
+def check_options() -> None:
+    """Raise `ValueError` if `migrate_until` is missing or malformed."""
+    # The middleware may run with another engine, without settings of its own.
+    options = getattr(settings, "SERVERLESS_SESSIONS", {})
+    if "migrate_from" in options:
+        check_end(
+            options.get("migrate_until"),
+            is_required=issubclass(_engine(), signed_cookies.SessionStore),
+        )
+
+
+def former_store(request: HttpRequest, longest_seconds: int) -> FormerStore | None:
+    """Return the store if the request has the cookie of a former session."""
+    options = settings.SERVERLESS_SESSIONS
+    if "migrate_from" not in options or is_over(options.get("migrate_until")):
+        return None
+    cookie = Secret(request.COOKIES.get(former_cookie_name(), ""))
+    if not cookie.value or Token.parse(cookie.value):
+        return None
+    return FormerStore(_engine(), cookie, longest_seconds)
+
+
+def _engine() -> type[SessionBase]:
+    engine: type[SessionBase] = import_module(
+        settings.SERVERLESS_SESSIONS["migrate_from"]
+    ).SessionStore
+    return engine

@@ -1,0 +1,709 @@
+"""`migrate_from`: users who were signed in with a former session store stay signed in."""
+
+from __future__ import annotations
+
+from tests.client import django_settings  # noqa: F401  # configures Django
+
+# isort: split
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from http.cookies import SimpleCookie
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import pytest
+from django.contrib.sessions.backends.file import SessionStore as FileStore
+from django.db import connection, connections
+from django.http import HttpRequest, HttpResponse
+from django.test import Client as DjangoClient
+from django.test import override_settings
+from django.urls import path as django_path
+from django.utils import timezone
+from flask import Flask, Request, Response
+from flask import session as flask_session
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware as FormerMiddleware
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocket
+
+from serverless_sessions import AsyncSessions
+from serverless_sessions._core.operations import Operations
+from serverless_sessions.django import _async_sessions, _sessions
+from serverless_sessions.django.migration import check_options
+from serverless_sessions.errors import Unavailable
+from serverless_sessions.flask import FlaskSession, ServerlessSessions
+from serverless_sessions.starlette import SessionMiddleware, SignedCookie, load_session
+from serverless_sessions.testing import SessionsService
+from serverless_sessions.testing.service import Failure
+from tests.support.template import ROOT
+
+UNTIL = datetime.now(UTC).date() + timedelta(days=100)
+DEADLINES = {"deadline_seconds": 60.0, "verify_deadline_seconds": 60.0}
+SHORT = {"deadline_seconds": 0.3, "verify_deadline_seconds": 0.3}
+DJANGO = "django.contrib.sessions.backends"
+
+
+class Answer(NamedTuple):
+    status: int
+    text: str
+    cookies: dict[str, str]  # set by the response; "" is a deletion
+
+
+class Site:
+    """An app before and after the switch. `log_in` uses the former store, `get` the service."""
+
+    former_cookie = "session"
+
+    def log_in(self, user: str) -> str:
+        """Return the value of the former cookie of a user who has the value a=1."""
+        raise NotImplementedError
+
+    def is_stored(self, cookie: str) -> bool:
+        """Return whether a server-side store has the session."""
+        raise NotImplementedError
+
+    def get(self, path: str, cookies: dict[str, str]) -> Answer:
+        raise NotImplementedError
+
+
+def header(cookies: dict[str, str]) -> str:
+    return "; ".join(f"{name}={value}" for name, value in cookies.items())
+
+
+def set_cookies(headers: list[str]) -> dict[str, str]:
+    cookies: SimpleCookie = SimpleCookie()
+    for text in headers:
+        cookies.load(text)
+    return {name: morsel.value for name, morsel in cookies.items()}
+
+
+def perform(session: Any, user_key: str, action: str) -> str:
+    if action == "out":
+        session.clear()
+        return ""
+    return f"{session.get(user_key)} {session.get('a')}"
+
+
+def django_view(request: HttpRequest, action: str) -> HttpResponse:
+    if action == "out":
+        request.session.flush()
+    if action == "again":
+        with suppress(Unavailable):
+            request.session.get("a")
+    if action == "recent":
+        return HttpResponse(str(request.session.authenticated_within(3600)))  # type: ignore[attr-defined]
+    return HttpResponse(perform(request.session, "_auth_user_id", action))
+
+
+async def django_async_view(request: HttpRequest) -> HttpResponse:
+    user = await request.session.aget("_auth_user_id")
+    text = f"{user} {await request.session.aget('a')}"
+    await _async_sessions().aclose()
+    return HttpResponse(text)
+
+
+urlpatterns = [
+    django_path("async", django_async_view),
+    django_path("<action>", django_view),
+]
+
+
+class DjangoSite(Site):
+    former_cookie = "sessionid"
+
+    def __init__(self, engine: str) -> None:
+        self._engine = import_module(engine)
+
+    def log_in(self, user: str) -> str:
+        # The engine for files uses this name.
+        with override_settings(SESSION_COOKIE_NAME="sessionid"):
+            store = self._engine.SessionStore()
+        store["_auth_user_id"], store["a"] = user, 1
+        store.save()
+        return str(store.session_key)
+
+    def is_stored(self, cookie: str) -> bool:
+        with override_settings(SESSION_COOKIE_NAME="sessionid"):
+            return bool(self._engine.SessionStore().exists(cookie))
+
+    def get(self, path: str, cookies: dict[str, str]) -> Answer:
+        client = DjangoClient(raise_request_exception=True)
+        try:
+            answer = client.get(path, secure=True, HTTP_COOKIE=header(cookies))
+        finally:
+            if threading.current_thread() is not threading.main_thread():
+                connection.close()
+        cookies_set = {name: morsel.value for name, morsel in answer.cookies.items()}
+        return Answer(answer.status_code, answer.content.decode(), cookies_set)
+
+
+@contextmanager
+def django_site(engine: str, folder: Path, **options: Any) -> Iterator[Site]:
+    database = connections.settings["default"]
+    former_name = database["NAME"]
+    cache = {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache"}
+    with override_settings(
+        CACHES={"default": cache | {"LOCATION": str(folder / "cache")}},
+        INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.sessions"],
+        MIDDLEWARE=["serverless_sessions.django.middleware.SessionMiddleware"],
+        ROOT_URLCONF=__name__,
+        SERVERLESS_SESSIONS={"migrate_from": engine, "migrate_until": UNTIL} | DEADLINES | options,
+        SESSION_COOKIE_NAME="__Host-sessionid",
+        SESSION_COOKIE_SECURE=True,
+        SESSION_ENGINE="serverless_sessions.django",
+        SESSION_FILE_PATH=str(folder),
+    ):
+        # The engine keeps the folder of the first test.
+        if "_storage_path" in vars(FileStore):
+            delattr(FileStore, "_storage_path")
+        database["NAME"] = str(folder / f"{uuid4().hex}.sqlite")
+        connection.close()
+        try:
+            if "db" in engine:
+                from django.contrib.sessions.models import Session
+
+                with connection.schema_editor() as editor:
+                    editor.create_model(Session)
+            yield DjangoSite(engine)
+        finally:
+            _sessions().close()
+            connection.close()
+            database["NAME"] = former_name
+
+
+class ServerSideSession(SecureCookieSession):
+    sid = ""
+
+
+class ServerSide(SessionInterface):
+    """A server-side store with the interface of Flask-Session."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, dict[str, Any]] = {}
+
+    def open_session(self, app: Flask, request: Request) -> ServerSideSession:
+        sid = request.cookies.get(self.get_cookie_name(app)) or uuid4().hex
+        session = ServerSideSession(self.stored.get(sid, {"_permanent": True}))
+        session.sid = sid
+        return session
+
+    def save_session(self, app: Flask, session: Any, response: Response) -> None:
+        if session:
+            self.stored[session.sid] = dict(session)
+            response.set_cookie(self.get_cookie_name(app), session.sid)
+        elif session.modified:
+            self.stored.pop(session.sid, None)
+            response.delete_cookie(self.get_cookie_name(app))
+
+
+def flask_app(interface: SessionInterface) -> Flask:
+    app = Flask(__name__)
+    app.secret_key = "for tests"
+    app.session_interface = interface
+
+    @app.get("/log-in/<user>")
+    def log_in(user: str) -> str:
+        flask_session["_user_id"], flask_session["a"] = user, 1
+        flask_session.permanent = True
+        return ""
+
+    @app.get("/<action>")
+    def view(action: str) -> str:
+        if action == "recent":
+            session: FlaskSession = flask_session._get_current_object()  # type: ignore[attr-defined]
+            return str(session.authenticated_within(3600))
+        return perform(flask_session, "_user_id", action)
+
+    return app
+
+
+class FlaskSite(Site):
+    def __init__(self, former: Flask, app: Flask) -> None:
+        self._former = former
+        self._app = app
+
+    def log_in(self, user: str) -> str:
+        answer = self._former.test_client().get(f"/log-in/{user}")
+        return set_cookies(answer.headers.getlist("Set-Cookie"))["session"]
+
+    def is_stored(self, cookie: str) -> bool:
+        interface = self._former.session_interface
+        assert isinstance(interface, ServerSide)
+        return cookie in interface.stored
+
+    def get(self, path: str, cookies: dict[str, str]) -> Answer:
+        client = self._app.test_client(use_cookies=False)
+        answer = client.get(path, environ_overrides={"HTTP_COOKIE": header(cookies)})
+        return Answer(
+            answer.status_code, answer.text, set_cookies(answer.headers.getlist("Set-Cookie"))
+        )
+
+
+@contextmanager
+def flask_site(interface: SessionInterface, folder: Path, **options: Any) -> Iterator[Site]:
+    app = flask_app(interface)
+    known = {"migrate_from": interface, "migrate_until": UNTIL} | DEADLINES
+    app.config["SERVERLESS_SESSIONS"] = known | options
+    ServerlessSessions(app)
+    with closing(app.extensions["serverless_sessions"]):
+        yield FlaskSite(flask_app(interface), app)
+
+
+class StarletteSite(Site):
+    def __init__(self, former: TestClient, client: TestClient) -> None:
+        self._former = former
+        self.client = client
+
+    def log_in(self, user: str) -> str:
+        self._former.cookies.clear()
+        answer = self._former.get(f"/log-in/{user}")
+        return set_cookies(answer.headers.get_list("set-cookie"))["session"]
+
+    def get(self, path: str, cookies: dict[str, str]) -> Answer:
+        answer = self.client.get(path, headers={b"cookie": header(cookies).encode("latin-1")})
+        self.client.cookies.clear()
+        return Answer(
+            answer.status_code, answer.text, set_cookies(answer.headers.get_list("set-cookie"))
+        )
+
+
+@contextmanager
+def starlette_site(folder: Path, **options: Any) -> Iterator[Site]:
+    adapter_options: dict[str, Any] = {
+        "migrate_from": SignedCookie("for tests"),
+        "migrate_until": UNTIL,
+    }
+    url = options.pop("url")
+    for name in {"migrate_until", "https_only"} & options.keys():
+        adapter_options[name] = options.pop(name)
+    sessions = AsyncSessions(url, **(DEADLINES | options))
+
+    async def log_in(request: StarletteRequest) -> PlainTextResponse:
+        request.session.update({"user_id": request.path_params["user"], "a": 1})
+        return PlainTextResponse("")
+
+    async def view(request: StarletteRequest) -> PlainTextResponse:
+        session = await load_session(request)
+        action = request.path_params["action"]
+        if action == "recent":
+            return PlainTextResponse(str(session.authenticated_within(3600)))
+        return PlainTextResponse(perform(session, "user_id", action))
+
+    async def socket(websocket: WebSocket) -> None:
+        session = await load_session(websocket)
+        await websocket.accept()
+        await websocket.send_text(session["user_id"])
+        await websocket.close()
+
+    former = Starlette(
+        routes=[Route("/log-in/{user}", log_in)],
+        middleware=[Middleware(FormerMiddleware, secret_key="for tests")],
+    )
+    app = Starlette(
+        routes=[WebSocketRoute("/socket", socket), Route("/{action}", view)],
+        middleware=[Middleware(SessionMiddleware, sessions=sessions, **adapter_options)],
+    )
+    with (
+        TestClient(former, base_url="https://testserver") as former_client,
+        TestClient(app, base_url="https://testserver") as client,
+    ):
+        yield StarletteSite(former_client, client)
+        assert client.portal
+        client.portal.call(sessions.aclose)
+
+
+SITES: dict[str, Callable[..., AbstractContextManager[Site]]] = {
+    "Django db": lambda folder, **options: django_site(f"{DJANGO}.db", folder, **options),
+    "Django cached_db": lambda folder, **options: django_site(
+        f"{DJANGO}.cached_db", folder, **options
+    ),
+    "Django cache": lambda folder, **options: django_site(f"{DJANGO}.cache", folder, **options),
+    "Django file": lambda folder, **options: django_site(f"{DJANGO}.file", folder, **options),
+    "Django signed_cookies": lambda folder, **options: django_site(
+        f"{DJANGO}.signed_cookies", folder, **options
+    ),
+    "Flask server side": lambda folder, **options: flask_site(ServerSide(), folder, **options),
+    "Flask signed cookie": lambda folder, **options: flask_site(
+        SecureCookieSessionInterface(), folder, **options
+    ),
+    "Starlette signed cookie": starlette_site,
+}
+SIGNED = [name for name in SITES if "signed" in name]
+SERVER_SIDE = [name for name in SITES if name not in SIGNED]
+
+OpenSite = Callable[..., AbstractContextManager[Site]]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[SessionsService]:
+    with SessionsService() as service:
+        yield service
+
+
+@pytest.fixture
+def service(running: SessionsService) -> Iterator[SessionsService]:
+    yield running
+    running.reset()
+
+
+@pytest.fixture
+def open_site(request: pytest.FixtureRequest, tmp_path: Path, service: SessionsService) -> OpenSite:
+    def open_with(**options: Any) -> AbstractContextManager[Site]:
+        return SITES[request.param](tmp_path, **({"url": service.url} | options))
+
+    return open_with
+
+
+all_sites = pytest.mark.parametrize("open_site", SITES, indirect=True)
+server_side_sites = pytest.mark.parametrize("open_site", SERVER_SIDE, indirect=True)
+signed_sites = pytest.mark.parametrize("open_site", SIGNED, indirect=True)
+
+
+@contextmanager
+def failing_after(good_calls: int, fail: Callable[[], None]) -> Iterator[None]:
+    """Call `fail` before the call of the service that follows `good_calls` others."""
+    count = 0
+
+    def counted(operations: Operations, *args: Any, **options: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == good_calls + 1:
+            fail()
+        return request(operations, *args, **options)
+
+    request = Operations._request
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Operations, "_request", counted)
+        yield
+
+
+def types(service: SessionsService, user: str) -> list[str]:
+    return [event.type for event in service.events(user)]
+
+
+@all_sites
+def test_every_user_stays_signed_in(open_site: OpenSite, service: SessionsService) -> None:
+    users = [str(number) for number in range(1, 101)]
+    with open_site() as site:
+        jars = {user: {site.former_cookie: site.log_in(user)} for user in users}
+        for user, jar in jars.items():
+            answer = site.get("/who", jar)
+            assert answer.text == f"{user} 1"
+            assert answer.cookies.pop(site.former_cookie) == ""
+            assert len(answer.cookies) == 1
+            assert site.get("/who", answer.cookies).text == f"{user} 1"
+            assert types(service, user).count("created") == 1
+
+
+@all_sites
+def test_time_that_was_left_is_kept(open_site: OpenSite, service: SessionsService) -> None:
+    with open_site() as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        site.get("/who", jar)
+
+        [session] = service.sessions.list("7")
+        lifetime = 31 if "Flask" in type(site).__name__ else 14
+        assert 0 <= lifetime * 24 * 3600 - session.ttl_seconds < 600
+
+
+@signed_sites
+def test_age_of_a_signed_cookie_counts(open_site: OpenSite, service: SessionsService) -> None:
+    days = 24 * 3600
+    with open_site() as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        service.advance(10 * days)
+        site.get("/who", jar)
+
+        [session] = service.sessions.list("7")
+        lifetime = 31 if isinstance(site, FlaskSite) else 14
+        assert 0 <= (lifetime - 10) * days - session.ttl_seconds < 600
+
+
+@pytest.mark.parametrize("open_site", ["Django db", "Django cached_db"], indirect=True)
+def test_age_of_a_row_counts(open_site: OpenSite, service: SessionsService) -> None:
+    with open_site() as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        from django.contrib.sessions.models import Session
+
+        Session.objects.update(expire_date=timezone.now() + timedelta(days=4))
+        site.get("/who", jar)
+
+        [session] = service.sessions.list("7")
+        assert 0 <= 4 * 24 * 3600 - session.ttl_seconds < 600
+
+
+@pytest.mark.parametrize("open_site", ["Django file"], indirect=True)
+def test_age_of_a_file_counts(
+    open_site: OpenSite, service: SessionsService, tmp_path: Path
+) -> None:
+    ten_days_ago = time.time() - 10 * 24 * 3600
+    with open_site() as site:
+        cookie = site.log_in("7")
+        os.utime(tmp_path / f"sessionid{cookie}", (ten_days_ago, ten_days_ago))
+        site.get("/who", {site.former_cookie: cookie})
+
+        [session] = service.sessions.list("7")
+        assert 0 <= 4 * 24 * 3600 - session.ttl_seconds < 600
+
+
+@pytest.mark.parametrize(
+    ("open_site", "options"),
+    [
+        ("Flask server side", {"insecure_cookie": True}),
+        ("Flask signed cookie", {"insecure_cookie": True}),
+        ("Starlette signed cookie", {"https_only": False}),
+        ("Django db", {"migrate_cookie": "__Host-sessionid"}),
+    ],
+    indirect=["open_site"],
+)
+def test_cookie_of_the_same_name_is_replaced(
+    open_site: OpenSite, service: SessionsService, options: dict[str, Any]
+) -> None:
+    with open_site(**options) as site:
+        name = options.get("migrate_cookie", site.former_cookie)
+        former = {name: site.log_in("7")}
+        # Its response may be late, and must not delete the cookie of the first one.
+        answers = [site.get("/who", former) for _ in range(2)]
+        assert [answer.text for answer in answers] == ["7 1", "7 1"]
+        assert len(answers[0].cookies[name]) == 40
+        assert answers[1].cookies == {}
+        assert site.get("/who", answers[0].cookies).text == "7 1"
+
+
+@server_side_sites
+def test_former_session_is_deleted(open_site: OpenSite, service: SessionsService) -> None:
+    with open_site() as site:
+        cookie, other = site.log_in("7"), site.log_in("8")
+        site.get("/who", {site.former_cookie: cookie})
+        assert not site.is_stored(cookie)
+        assert site.is_stored(other)
+
+
+@all_sites
+def test_migration_is_no_proof_of_the_user(open_site: OpenSite, service: SessionsService) -> None:
+    with open_site() as site:
+        answer = site.get("/recent", {site.former_cookie: site.log_in("7")})
+        assert answer.text == "False"
+        assert site.get("/recent", answer.cookies).text == "False"
+        assert site.get("/who", answer.cookies).text == "7 1"
+
+
+@all_sites
+def test_parallel_first_requests_make_one_session(
+    open_site: OpenSite, service: SessionsService
+) -> None:
+    count = 6
+    with open_site() as site, ThreadPoolExecutor(count) as pool:
+        jar = {site.former_cookie: site.log_in("7")}
+        barrier = threading.Barrier(count)
+
+        def first(_: int) -> Answer:
+            barrier.wait()
+            return site.get("/who", jar)
+
+        answers = list(pool.map(first, range(count)))
+
+        assert {answer.text for answer in answers} == {"7 1"}
+        assert types(service, "7").count("created") == 1
+        # The browser keeps the cookie of the last response that sets one.
+        tokens = [
+            value
+            for answer in answers
+            for name, value in answer.cookies.items()
+            if name.startswith("__Host-")
+        ]
+        assert len(tokens) == 1
+        # A request in progress still has the former cookie.
+        assert site.get("/who", jar).text == "7 1"
+
+
+@all_sites
+def test_signed_out_session_stays_out(open_site: OpenSite, service: SessionsService) -> None:
+    with open_site() as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        new = site.get("/who", jar).cookies
+        assert site.get("/out", new).status == 200
+
+        assert site.get("/who", jar).text == "None None"
+        assert types(service, "7").count("created") == 1
+
+
+@all_sites
+def test_log_out_with_the_former_cookie(open_site: OpenSite, service: SessionsService) -> None:
+    with open_site() as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        assert site.get("/out", jar).status == 200
+
+        assert site.get("/who", jar).text == "None None"
+        assert list(service.sessions.list("7")) == []
+
+
+@server_side_sites
+def test_replayed_cookie_is_refused(open_site: OpenSite, service: SessionsService) -> None:
+    with open_site() as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        new = site.get("/who", jar).cookies
+        assert site.get("/who", new).text == "7 1"
+        service.advance(60)  # beyond the grace period
+
+        assert site.get("/who", jar).text == "None None"
+        assert types(service, "7").count("created") == 1
+
+
+@all_sites
+@pytest.mark.parametrize("failure", ["unavailable", "lost"])
+@pytest.mark.parametrize("good_calls", [0, 1, 2])
+def test_outage_loses_nobody(
+    open_site: OpenSite, service: SessionsService, failure: Failure, good_calls: int
+) -> None:
+    """The outage begins before the verification, the creation or the rotation."""
+    with open_site(**SHORT) as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        with failing_after(good_calls, lambda: service.fail(failure)):
+            answer = site.get("/who", jar)
+        assert (answer.status, answer.cookies) == (503, {})
+        service.recover()
+        service.advance(3600)
+
+        answer = site.get("/who", jar)
+        assert answer.text == "7 1"
+        assert site.get("/who", answer.cookies).text == "7 1"
+        assert types(service, "7").count("created") == 1
+
+
+@pytest.mark.parametrize("open_site", ["Django db"], indirect=True)
+def test_user_is_no_visitor_after_a_caught_error(
+    open_site: OpenSite, service: SessionsService
+) -> None:
+    """The view reads the session again after the rotation has failed."""
+    with open_site(**SHORT) as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        with failing_after(2, lambda: service.fail("unavailable")):
+            assert site.get("/again", jar).status == 503
+
+
+@all_sites
+def test_changed_or_foreign_cookie_is_a_visitor(
+    open_site: OpenSite, service: SessionsService
+) -> None:
+    with open_site() as site:
+        cookie = site.log_in("7")
+        for changed in ("x" + cookie, "x", "a.b.c", "a:b:c", "é", "../../etc/passwd"):
+            assert site.get("/who", {site.former_cookie: changed}).text == "None None"
+        assert site.get("/who", {site.former_cookie: cookie}).text == "7 1"
+
+
+@all_sites
+def test_migration_ends_at_its_date(open_site: OpenSite, service: SessionsService) -> None:
+    today = datetime.now(UTC).date()
+    with open_site(migrate_until=today) as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        assert site.get("/who", jar).text == "None None"
+
+
+@signed_sites
+def test_date_is_required_for_signed_cookies(open_site: OpenSite) -> None:
+    for until in (None, "2030-01-01"):
+        with pytest.raises(ValueError, match="migrate_until"), open_site(migrate_until=until) as s:
+            s.get("/who", {})
+
+
+@signed_sites
+def test_signature_in_another_spelling_is_the_same_session(
+    open_site: OpenSite, service: SessionsService
+) -> None:
+    """The last character of a signature has bits that do not count."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    with open_site() as site:
+        cookie = site.log_in("7")
+        new = site.get("/who", {site.former_cookie: cookie}).cookies
+        site.get("/out", new)
+        place = alphabet.index(cookie[-1]) ^ 1
+        spelled = cookie[:-1] + alphabet[place]
+        assert site.get("/who", {site.former_cookie: spelled}).text == "None None"
+
+
+@all_sites
+def test_migrations_are_logged(
+    open_site: OpenSite, service: SessionsService, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "serverless_sessions")
+    with open_site() as site:
+        cookie = site.log_in("7")
+        for _ in range(2):
+            site.get("/who", {site.former_cookie: cookie})
+    [session] = service.sessions.list("7")
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages.count(f"session {session.session_id} continues a former one") == 1
+    assert not any(cookie in message for message in messages)
+
+
+@pytest.mark.parametrize("open_site", [name for name in SITES if "Django" in name], indirect=True)
+def test_async_view(open_site: OpenSite, service: SessionsService) -> None:
+    with open_site() as site:
+        answer = site.get("/async", {site.former_cookie: site.log_in("7")})
+        assert answer.text == "7 1"
+        assert site.get("/async", answer.cookies).text == "7 1"
+
+
+@pytest.mark.parametrize("open_site", ["Starlette signed cookie"], indirect=True)
+def test_websocket_leaves_the_cookie_to_the_next_request(
+    open_site: OpenSite, service: SessionsService
+) -> None:
+    """A WebSocket cannot set a cookie, so it does not use up the derived token."""
+    with open_site() as site:
+        assert isinstance(site, StarletteSite)
+        jar = {"session": site.log_in("7")}
+        with site.client.websocket_connect("/socket", headers={"cookie": header(jar)}) as socket:
+            assert socket.receive_text() == "7"
+        answer = site.get("/who", jar)
+        assert answer.text == "7 1"
+        assert site.get("/who", answer.cookies).text == "7 1"
+        assert types(service, "7").count("created") == 1
+
+
+@all_sites
+def test_session_of_a_request_with_both_cookies_is_the_new_one(
+    open_site: OpenSite, service: SessionsService
+) -> None:
+    with open_site() as site:
+        new = site.get("/who", {site.former_cookie: site.log_in("7")}).cookies
+        former = {site.former_cookie: site.log_in("8")}
+        assert site.get("/who", new | former).text == "7 1"
+        # Once it has ended, the former one is continued.
+        site.get("/out", new)
+        assert site.get("/who", new | former).text == "8 1"
+
+
+def test_snippets_of_the_guide_run(
+    service: SessionsService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_KEY", "for tests")
+    page = (ROOT / "docs/integrating/migrating.md").read_text()
+    names: list[dict[str, Any]] = []
+    for snippet in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        names.append({})
+        exec(compile(snippet, "docs/integrating/migrating.md", "exec"), names[-1])  # noqa: S102
+    django, flask, starlette = names
+    with override_settings(SERVERLESS_SESSIONS=django["SERVERLESS_SESSIONS"]):
+        check_options()
+    cookie = FlaskSite(flask_app(SecureCookieSessionInterface()), flask["app"]).log_in("7")
+    with flask["app"].test_request_context(headers={"Cookie": f"session={cookie}"}):
+        assert flask_session["_user_id"] == "7"
+    flask["app"].extensions["serverless_sessions"].close()
+    middleware = starlette["app"].user_middleware[0]
+    assert middleware.kwargs["migrate_from"].session_cookie == "session"
