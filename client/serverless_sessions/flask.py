@@ -261,8 +261,8 @@ class ServerlessSessions(SessionInterface):
         interface: SessionInterface | None = _option(app, "migrate_from", None)
         if interface is None or is_over(_option(app, "migrate_until", None)):
             return None
-        cookie = Secret(request.cookies.get(interface.get_cookie_name(app), ""))
-        if not cookie.value or Token.parse(cookie.value):
+        cookie = _former_cookie(app, interface)
+        if not cookie.value:
             return None
         if not app.secret_key:
             raise RuntimeError("migrate_from requires the app's SECRET_KEY")
@@ -286,8 +286,12 @@ class ServerlessSessions(SessionInterface):
 
     def _delete_former(self, app: Flask, response: Response) -> None:
         """Delete the former session from its store, and its cookie."""
-        interface = _option(app, "migrate_from", None)
-        former = interface.open_session(app, request)
+        interface: SessionInterface | None = _option(app, "migrate_from", None)
+        if interface is None or not _former_cookie(app, interface).value:
+            return
+        former: Any = interface.open_session(app, request)
+        if former is None:
+            return
         former.clear()
         answer = app.response_class()
         interface.save_session(app, former, answer)
@@ -380,6 +384,12 @@ def _replace(app: Flask, response: Response, error: Exception) -> None:
     response.status = answer.status
     response.response = answer.response
     response.direct_passthrough = answer.direct_passthrough
+
+
+def _former_cookie(app: Flask, interface: SessionInterface) -> Secret[str]:
+    """Return the cookie of a former session, or "". The service's own may have the same name."""
+    cookie = request.cookies.get(interface.get_cookie_name(app), "")
+    return Secret("" if Token.parse(cookie) else cookie)
 
 
 def _option(app: Flask, name: str, default: Any) -> Any:

@@ -373,7 +373,8 @@ class SessionMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        session = scope["session"] = self._open_session(HTTPConnection(scope))
+        connection = HTTPConnection(scope)
+        session = scope["session"] = self._open_session(connection)
         is_started = is_replaced = False
 
         async def send_with_cookie(message: Message) -> None:
@@ -403,7 +404,7 @@ class SessionMiddleware:
                     is_replaced = True
                     await _call(handler, error, scope, receive, send)
                 else:
-                    self._add_headers(session, MutableHeaders(scope=message))
+                    self._add_headers(connection, session, MutableHeaders(scope=message))
             if not is_replaced:
                 await send(message)
 
@@ -447,11 +448,17 @@ class SessionMiddleware:
             return None
         return self.migrate_from.read(connection, self.longest_seconds)
 
-    def _add_headers(self, session: StarletteSession, headers: MutableHeaders) -> None:
+    def _add_headers(
+        self, connection: HTTPConnection, session: StarletteSession, headers: MutableHeaders
+    ) -> None:
         if session.accessed:
             headers.add_vary_header("Cookie")
         former = self.migrate_from and self.migrate_from.session_cookie
-        if former and session.web.is_former_over and former not in self.cookies.values():
+        if (
+            former in connection.cookies
+            and former not in self.cookies.values()
+            and session.web.is_former_over
+        ):
             headers.append("set-cookie", self._set_cookie(former, CookieChange(Cookie.USER, None)))
         for change in session.web.cookie_changes():
             headers.append("set-cookie", self._set_cookie(self.cookies[change.cookie], change))

@@ -21,6 +21,9 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pytest
+from cachelib.file import FileSystemCache
+from django.apps import apps
+from django.contrib.auth.models import User
 from django.contrib.sessions.backends.file import SessionStore as FileStore
 from django.db import connection, connections
 from django.http import HttpRequest, HttpResponse
@@ -28,9 +31,10 @@ from django.test import Client as DjangoClient
 from django.test import override_settings
 from django.urls import path as django_path
 from django.utils import timezone
-from flask import Flask, Request, Response
+from flask import Flask
 from flask import session as flask_session
-from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface
+from flask.sessions import SecureCookieSessionInterface, SessionInterface
+from flask_session.cachelib import CacheLibSessionInterface
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware as FormerMiddleware
@@ -68,13 +72,16 @@ class Site:
 
     former_cookie = "session"
 
-    def log_in(self, user: str) -> str:
-        """Return the value of the former cookie of a user who has the value a=1."""
+    def log_in(self, user: str, *, count: int = 0) -> str:
+        """Return the value of the former cookie of a user who has the value a=1.
+
+        `count` values of 40,000 characters come on top.
+        """
         raise NotImplementedError
 
     def is_stored(self, cookie: str) -> bool:
         """Return whether a server-side store has the session."""
-        raise NotImplementedError
+        return False
 
     def get(self, path: str, cookies: dict[str, str]) -> Answer:
         raise NotImplementedError
@@ -91,10 +98,16 @@ def set_cookies(headers: list[str]) -> dict[str, str]:
     return {name: morsel.value for name, morsel in cookies.items()}
 
 
+def large_values(count: int) -> dict[str, str]:
+    return {f"large{number}": "x" * 40_000 for number in range(count)}
+
+
 def perform(session: Any, user_key: str, action: str) -> str:
     if action == "out":
         session.clear()
         return ""
+    if action == "large":
+        return str(sorted(name for name, _ in session.items() if name.startswith("large")))
     return f"{session.get(user_key)} {session.get('a')}"
 
 
@@ -104,6 +117,8 @@ def django_view(request: HttpRequest, action: str) -> HttpResponse:
     if action == "again":
         with suppress(Unavailable):
             request.session.get("a")
+    if action == "user":
+        return HttpResponse(request.user.get_username())
     if action == "recent":
         return HttpResponse(str(request.session.authenticated_within(3600)))  # type: ignore[attr-defined]
     return HttpResponse(perform(request.session, "_auth_user_id", action))
@@ -126,17 +141,19 @@ class DjangoSite(Site):
     former_cookie = "sessionid"
 
     def __init__(self, engine: str) -> None:
+        self.engine = engine
         self._engine = import_module(engine)
 
-    def log_in(self, user: str) -> str:
+    def log_in(self, user: str, *, count: int = 0) -> str:
         # The engine for files uses this name.
         with override_settings(SESSION_COOKIE_NAME="sessionid"):
             store = self._engine.SessionStore()
-        store["_auth_user_id"], store["a"] = user, 1
+        store.update({"_auth_user_id": user, "a": 1} | large_values(count))
         store.save()
         return str(store.session_key)
 
     def is_stored(self, cookie: str) -> bool:
+        # The engine of signed cookies stores nothing.
         with override_settings(SESSION_COOKIE_NAME="sessionid"):
             return bool(self._engine.SessionStore().exists(cookie))
 
@@ -158,8 +175,15 @@ def django_site(engine: str, folder: Path, **options: Any) -> Iterator[Site]:
     cache = {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache"}
     with override_settings(
         CACHES={"default": cache | {"LOCATION": str(folder / "cache")}},
-        INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.sessions"],
-        MIDDLEWARE=["serverless_sessions.django.middleware.SessionMiddleware"],
+        INSTALLED_APPS=[
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "django.contrib.sessions",
+        ],
+        MIDDLEWARE=[
+            "serverless_sessions.django.middleware.SessionMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+        ],
         ROOT_URLCONF=__name__,
         SERVERLESS_SESSIONS={"migrate_from": engine, "migrate_until": UNTIL} | DEADLINES | options,
         SESSION_COOKIE_NAME="__Host-sessionid",
@@ -173,11 +197,9 @@ def django_site(engine: str, folder: Path, **options: Any) -> Iterator[Site]:
         database["NAME"] = str(folder / f"{uuid4().hex}.sqlite")
         connection.close()
         try:
-            if "db" in engine:
-                from django.contrib.sessions.models import Session
-
-                with connection.schema_editor() as editor:
-                    editor.create_model(Session)
+            with connection.schema_editor() as editor:
+                for model in apps.get_models():
+                    editor.create_model(model)
             yield DjangoSite(engine)
         finally:
             _sessions().close()
@@ -185,29 +207,10 @@ def django_site(engine: str, folder: Path, **options: Any) -> Iterator[Site]:
             database["NAME"] = former_name
 
 
-class ServerSideSession(SecureCookieSession):
-    sid = ""
-
-
-class ServerSide(SessionInterface):
-    """A server-side store with the interface of Flask-Session."""
-
-    def __init__(self) -> None:
-        self.stored: dict[str, dict[str, Any]] = {}
-
-    def open_session(self, app: Flask, request: Request) -> ServerSideSession:
-        sid = request.cookies.get(self.get_cookie_name(app)) or uuid4().hex
-        session = ServerSideSession(self.stored.get(sid, {"_permanent": True}))
-        session.sid = sid
-        return session
-
-    def save_session(self, app: Flask, session: Any, response: Response) -> None:
-        if session:
-            self.stored[session.sid] = dict(session)
-            response.set_cookie(self.get_cookie_name(app), session.sid)
-        elif session.modified:
-            self.stored.pop(session.sid, None)
-            response.delete_cookie(self.get_cookie_name(app))
+def flask_session_in(folder: Path) -> CacheLibSessionInterface:
+    """Return the interface of Flask-Session that stores sessions in files."""
+    cache = FileSystemCache(str(folder / "flask"))
+    return CacheLibSessionInterface(Flask(__name__), cache, serialization_format="json")
 
 
 def flask_app(interface: SessionInterface) -> Flask:
@@ -215,9 +218,9 @@ def flask_app(interface: SessionInterface) -> Flask:
     app.secret_key = "for tests"
     app.session_interface = interface
 
-    @app.get("/log-in/<user>")
-    def log_in(user: str) -> str:
-        flask_session["_user_id"], flask_session["a"] = user, 1
+    @app.get("/log-in/<user>/<int:count>")
+    def log_in(user: str, count: int) -> str:
+        flask_session.update({"_user_id": user, "a": 1} | large_values(count))
         flask_session.permanent = True
         return ""
 
@@ -236,14 +239,15 @@ class FlaskSite(Site):
         self._former = former
         self._app = app
 
-    def log_in(self, user: str) -> str:
-        answer = self._former.test_client().get(f"/log-in/{user}")
+    def log_in(self, user: str, *, count: int = 0) -> str:
+        answer = self._former.test_client().get(f"/log-in/{user}/{count}")
         return set_cookies(answer.headers.getlist("Set-Cookie"))["session"]
 
     def is_stored(self, cookie: str) -> bool:
         interface = self._former.session_interface
-        assert isinstance(interface, ServerSide)
-        return cookie in interface.stored
+        if not isinstance(interface, CacheLibSessionInterface):
+            return False
+        return bool(interface.cache.has(f"session:{cookie}"))
 
     def get(self, path: str, cookies: dict[str, str]) -> Answer:
         client = self._app.test_client(use_cookies=False)
@@ -268,9 +272,9 @@ class StarletteSite(Site):
         self._former = former
         self.client = client
 
-    def log_in(self, user: str) -> str:
+    def log_in(self, user: str, *, count: int = 0) -> str:
         self._former.cookies.clear()
-        answer = self._former.get(f"/log-in/{user}")
+        answer = self._former.get(f"/log-in/{user}/{count}")
         return set_cookies(answer.headers.get_list("set-cookie"))["session"]
 
     def get(self, path: str, cookies: dict[str, str]) -> Answer:
@@ -288,12 +292,13 @@ def starlette_site(folder: Path, **options: Any) -> Iterator[Site]:
         "migrate_until": UNTIL,
     }
     url = options.pop("url")
-    for name in {"migrate_until", "https_only"} & options.keys():
+    for name in {"migrate_until", "https_only", "max_sessions"} & options.keys():
         adapter_options[name] = options.pop(name)
     sessions = AsyncSessions(url, **(DEADLINES | options))
 
     async def log_in(request: StarletteRequest) -> PlainTextResponse:
-        request.session.update({"user_id": request.path_params["user"], "a": 1})
+        user, count = request.path_params["user"], request.path_params["count"]
+        request.session.update({"user_id": user, "a": 1} | large_values(count))
         return PlainTextResponse("")
 
     async def view(request: StarletteRequest) -> PlainTextResponse:
@@ -310,7 +315,7 @@ def starlette_site(folder: Path, **options: Any) -> Iterator[Site]:
         await websocket.close()
 
     former = Starlette(
-        routes=[Route("/log-in/{user}", log_in)],
+        routes=[Route("/log-in/{user}/{count:int}", log_in)],
         middleware=[Middleware(FormerMiddleware, secret_key="for tests")],
     )
     app = Starlette(
@@ -321,9 +326,11 @@ def starlette_site(folder: Path, **options: Any) -> Iterator[Site]:
         TestClient(former, base_url="https://testserver") as former_client,
         TestClient(app, base_url="https://testserver") as client,
     ):
-        yield StarletteSite(former_client, client)
-        assert client.portal
-        client.portal.call(sessions.aclose)
+        try:
+            yield StarletteSite(former_client, client)
+        finally:
+            assert client.portal
+            client.portal.call(sessions.aclose)
 
 
 SITES: dict[str, Callable[..., AbstractContextManager[Site]]] = {
@@ -336,7 +343,9 @@ SITES: dict[str, Callable[..., AbstractContextManager[Site]]] = {
     "Django signed_cookies": lambda folder, **options: django_site(
         f"{DJANGO}.signed_cookies", folder, **options
     ),
-    "Flask server side": lambda folder, **options: flask_site(ServerSide(), folder, **options),
+    "Flask-Session": lambda folder, **options: flask_site(
+        flask_session_in(folder), folder, **options
+    ),
     "Flask signed cookie": lambda folder, **options: flask_site(
         SecureCookieSessionInterface(), folder, **options
     ),
@@ -376,19 +385,24 @@ signed_sites = pytest.mark.parametrize("open_site", SIGNED, indirect=True)
 @contextmanager
 def failing_after(good_calls: int, fail: Callable[[], None]) -> Iterator[None]:
     """Call `fail` before the call of the service that follows `good_calls` others."""
-    count = 0
+    with counted_calls(lambda count: fail() if count == good_calls else None):
+        yield
 
-    def counted(operations: Operations, *args: Any, **options: Any) -> Any:
-        nonlocal count
-        count += 1
-        if count == good_calls + 1:
-            fail()
-        return request(operations, *args, **options)
+
+@contextmanager
+def counted_calls(before: Callable[[int], None] = lambda _: None) -> Iterator[list[str]]:
+    """Collect the calls of the service. `before` gets the number of earlier ones."""
+    calls: list[str] = []
+
+    def counted(operations: Operations, method: str, path: str, *args: Any, **options: Any) -> Any:
+        before(len(calls))
+        calls.append(f"{method} {path}")
+        return request(operations, method, path, *args, **options)
 
     request = Operations._request
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Operations, "_request", counted)
-        yield
+        yield calls
 
 
 def types(service: SessionsService, user: str) -> list[str]:
@@ -409,6 +423,34 @@ def test_every_user_stays_signed_in(open_site: OpenSite, service: SessionsServic
             assert types(service, user).count("created") == 1
 
 
+@pytest.mark.parametrize("open_site", [name for name in SITES if "Django" in name], indirect=True)
+def test_user_of_django_stays_authenticated(open_site: OpenSite, service: SessionsService) -> None:
+    """Django compares a hash of the password in the session with the user's."""
+    with open_site() as site:
+        assert isinstance(site, DjangoSite)
+        user = User.objects.create_user("ada", password=uuid4().hex)
+        with override_settings(
+            SERVERLESS_SESSIONS={},
+            SESSION_COOKIE_NAME="sessionid",
+            SESSION_ENGINE=site.engine,
+        ):
+            browser = DjangoClient()
+            browser.force_login(user)
+            cookie = browser.cookies["sessionid"].value
+        answer = site.get("/user", {"sessionid": cookie})
+        assert answer.text == "ada"
+        assert site.get("/user", answer.cookies).text == "ada"
+
+
+@all_sites
+def test_migration_takes_three_calls(open_site: OpenSite, service: SessionsService) -> None:
+    with open_site() as site, counted_calls() as calls:
+        answer = site.get("/who", {site.former_cookie: site.log_in("7")})
+        assert len(calls) == 3
+        site.get("/who", answer.cookies)
+        assert len(calls) == 4
+
+
 @all_sites
 def test_time_that_was_left_is_kept(open_site: OpenSite, service: SessionsService) -> None:
     with open_site() as site:
@@ -416,7 +458,7 @@ def test_time_that_was_left_is_kept(open_site: OpenSite, service: SessionsServic
         site.get("/who", jar)
 
         [session] = service.sessions.list("7")
-        lifetime = 31 if "Flask" in type(site).__name__ else 14
+        lifetime = 31 if isinstance(site, FlaskSite) else 14
         assert 0 <= lifetime * 24 * 3600 - session.ttl_seconds < 600
 
 
@@ -463,7 +505,7 @@ def test_age_of_a_file_counts(
 @pytest.mark.parametrize(
     ("open_site", "options"),
     [
-        ("Flask server side", {"insecure_cookie": True}),
+        ("Flask-Session", {"insecure_cookie": True}),
         ("Flask signed cookie", {"insecure_cookie": True}),
         ("Starlette signed cookie", {"https_only": False}),
         ("Django db", {"migrate_cookie": "__Host-sessionid"}),
@@ -529,6 +571,59 @@ def test_parallel_first_requests_make_one_session(
         assert len(tokens) == 1
         # A request in progress still has the former cookie.
         assert site.get("/who", jar).text == "7 1"
+
+
+@all_sites
+def test_slow_first_request_finds_the_session_of_a_fast_one(
+    open_site: OpenSite, service: SessionsService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its browser already uses the new token when the slow one tries to create the session."""
+    create = Operations.create
+    fast: list[Answer] = []
+
+    def create_late(operations: Operations, *args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(Operations, "create", create)
+        with ThreadPoolExecutor(1) as pool:
+            fast.append(pool.submit(other.get, "/who", jar).result())
+            fast.append(pool.submit(other.get, "/who", fast[0].cookies).result())
+        return create(operations, *args, **options)
+
+    with open_site() as site, open_site() as other:
+        jar = {site.former_cookie: site.log_in("7")}
+        monkeypatch.setattr(Operations, "create", create_late)
+        slow = site.get("/who", jar)
+
+        assert {answer.text for answer in [*fast, slow]} == {"7 1"}
+        assert site.get("/who", fast[0].cookies).text == "7 1"
+        assert types(service, "7").count("created") == 1
+
+
+@server_side_sites
+@pytest.mark.parametrize("good_calls", [1, 2, 3, 4, 99])
+def test_large_session_is_whole(
+    open_site: OpenSite, service: SessionsService, good_calls: int
+) -> None:
+    """It is stored in several calls, and an outage begins between two of them."""
+    with open_site(**SHORT) as site:
+        jar = {site.former_cookie: site.log_in("7", count=3)}
+        with failing_after(good_calls, lambda: service.fail("unavailable")):
+            answer = site.get("/who", jar)
+        assert answer.status == (200 if good_calls == 99 else 503)
+        service.recover()
+
+        answer = site.get("/large", answer.cookies or jar)
+        assert answer.text == "['large0', 'large1', 'large2']"
+        assert types(service, "7").count("created") == 1
+
+
+@all_sites
+def test_migration_is_no_log_in(open_site: OpenSite, service: SessionsService) -> None:
+    """A limit of sessions does not sign out a user on the devices that are migrated first."""
+    with open_site(max_sessions=1) as site:
+        # Signed cookies of the same second with the same values would be equal.
+        jars = [{site.former_cookie: site.log_in("7", count=count)} for count in range(2)]
+        jars = [site.get("/who", jar).cookies for jar in jars]
+        assert [site.get("/who", jar).text for jar in jars] == ["7 1", "7 1"]
 
 
 @all_sites
@@ -684,9 +779,21 @@ def test_session_of_a_request_with_both_cookies_is_the_new_one(
         new = site.get("/who", {site.former_cookie: site.log_in("7")}).cookies
         former = {site.former_cookie: site.log_in("8")}
         assert site.get("/who", new | former).text == "7 1"
-        # Once it has ended, the former one is continued.
-        site.get("/out", new)
+        # Once it has expired, the former one is continued.
+        service.advance(50 * 24 * 3600)
+        former[site.former_cookie] = site.log_in("8")
         assert site.get("/who", new | former).text == "8 1"
+
+
+@all_sites
+def test_log_out_also_ends_a_former_session(open_site: OpenSite, service: SessionsService) -> None:
+    """A process of the former version may have set its cookie again during the deployment."""
+    with open_site() as site:
+        new = site.get("/who", {site.former_cookie: site.log_in("7")}).cookies
+        cookie = site.log_in("7")
+        answer = site.get("/out", new | {site.former_cookie: cookie})
+        assert answer.cookies[site.former_cookie] == ""
+        assert not site.is_stored(cookie)
 
 
 def test_snippets_of_the_guide_run(

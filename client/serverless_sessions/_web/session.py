@@ -25,8 +25,10 @@ from serverless_sessions._web.migration import FormerSession
 from serverless_sessions._web.packing import Dumps, changes, pack, parts, unpack
 from serverless_sessions.errors import (
     AnonymousSession,
+    BodyTooLarge,
     DataTooLarge,
     ImpersonatedSession,
+    InvalidRequest,
     InvalidToken,
     NotAnonymous,
     RotationInGrace,
@@ -86,12 +88,10 @@ class WebSession:
     session.
 
     `former`, if it is set before the session is loaded, is continued if the request has no session.
-    `is_former_over` is true once the former session is not needed any more. With `is_read_only`,
-    the response cannot set a cookie.
+    With `is_read_only`, the response cannot set a cookie.
     """
 
     former: FormerSession | None = None
-    is_former_over = False
     is_read_only = False
 
     def __init__(
@@ -141,6 +141,7 @@ class WebSession:
         self._has_ended_waiting = False
         self._has_ended_impersonator = False
         self._is_log_out = False
+        self._is_continued = False
         # The impersonator of the new session that the next save will store.
         self._new_impersonator: Impersonator | None = None
 
@@ -203,46 +204,84 @@ class WebSession:
             )
         self._is_passive = True
 
+    @property
+    def is_former_over(self) -> bool:
+        """Whether the response deletes the cookie of a former session, and the session itself.
+
+        This is so once it has been continued, and whenever the user's cookie changes: it must not
+        sign anybody in after a log-out.
+        """
+        return self._is_continued or any(
+            change.cookie is Cookie.USER for change in self.cookie_changes()
+        )
+
     def _continue(self, former: FormerSession) -> Plan[None]:
         """Find or create the session that continues a former one, and give it a new token."""
-        session = yield from self._verify(Secret(former.token.text))
-        if session is None and former.values is not None:
+        token = Secret(former.token.text)
+        session = yield from self._verify(token)
+        if former.values is not None:
             try:
-                data, user_id = self._pack(former.values), former.values.map(self._user_of).value
+                user_id = former.values.map(self._user_of).value
+                data = self._pack(former.values)
             except Exception as error:  # noqa: BLE001  # whatever `dumps` raises
                 logger.warning("a former session can't be stored: %s", type(error).__name__)
                 return
             try:
-                issued = yield from self._store(
-                    former.token,
-                    user_id,
-                    data,
-                    min(former.seconds_left, former.longest_seconds),
-                    former.longest_seconds,
-                    # Nobody knows when the user has proved who they are: the earliest time that
-                    # the service accepts, with a margin for its clock.
-                    {}
-                    if user_id is None
-                    else {"authenticated_at": clock.now() - LONGEST_SECONDS + _DAY_SECONDS},
-                )
-                session = issued.session
-                logger.info("session %s continues a former one", session.session_id)
-            except SessionExists:
-                logger.info("the session that continued a former one has ended")
-            except DataTooLarge as error:
+                session = yield from self._store_former(former, user_id, data, session)
+            except (SessionExists, SessionNotFound):
+                session = None  # it has ended
+            except (DataTooLarge, BodyTooLarge, InvalidRequest) as error:
                 logger.warning("a former session can't be stored: %s", error.code)
                 return
-        if session:
-            self.token, self.session = former.token.text, session
-            if not self.is_read_only:
-                try:
-                    yield from self.rotate()
-                except SessionNotFound:
-                    pass  # another request has just ended it
-                except Unavailable:
-                    self.forget()
-                    raise
-        self.is_former_over = True
+        if session is None:
+            logger.info("the session that continued a former one has ended")
+        else:
+            self.token, self.session = token.value, session
+        if session and not self.is_read_only:
+            try:
+                yield from self.rotate()
+            except SessionNotFound:
+                pass  # another request has just ended it
+            except Unavailable:
+                self.forget()
+                raise
+        self._is_continued = True
+
+    def _store_former(
+        self,
+        former: FormerSession,
+        user_id: str | None,
+        data: Secret[Values],
+        session: Session | None,
+    ) -> Plan[Session]:
+        """Create the session, or add what is missing if an outage has interrupted this."""
+        first, *rest = _parts(data) or [Secret({})]
+        if session is None:
+            issued = yield from self._operations.create(
+                user_id,
+                data=first,
+                ttl_seconds=min(former.seconds_left, former.longest_seconds),
+                absolute_ttl_seconds=former.longest_seconds,
+                client=self.client,
+                # A limit ends sessions at a log-in, and this is none.
+                max_sessions=None,
+                token=former.token,
+                # Nobody knows when the user has proved who they are: the earliest time that the
+                # service accepts, with a margin for its clock.
+                authenticated_at=None
+                if user_id is None
+                else clock.now() - LONGEST_SECONDS + _DAY_SECONDS,
+            )
+            session = issued.session
+            logger.info("session %s continues a former one", session.session_id)
+        if rest:
+            stored = session.data or {}
+            missing = data.map(
+                lambda members: {name: members[name] for name in members if name not in stored}
+            )
+            for part in _parts(missing):
+                session = yield from self._operations.change(session.session_id, part, version=None)
+        return session
 
     @property
     def impersonator(self) -> Impersonator | None:
@@ -471,21 +510,6 @@ class WebSession:
             methods = self._proven_methods(user_id)
             authentication = self._authentication or dict
             proof = (authentication() or {}) if methods is None else {"methods": methods}
-        assert token  # noqa: S101  # prepared above
-        return (
-            yield from self._store(token, user_id, data, ttl_seconds, absolute_ttl_seconds, proof)
-        )
-
-    def _store(
-        self,
-        token: Token,
-        user_id: str | None,
-        data: Secret[Values],
-        ttl_seconds: int | None,
-        absolute_ttl_seconds: int | None,
-        proof: Mapping[str, Any],
-    ) -> Plan[IssuedSession]:
-        """Store a new session. `proof` contains more arguments of `create`."""
         first, *rest = _parts(data) or [Secret({})]
         issued = yield from self._operations.create(
             user_id,
@@ -497,10 +521,9 @@ class WebSession:
             token=token,
             **proof,
         )
-        session = issued.session
         for part in rest:
-            session = yield from self._operations.change(session.session_id, part, version=None)
-        return IssuedSession(session, issued.token)
+            yield from self._operations.change(issued.session.session_id, part, version=None)
+        return issued
 
     def _update(
         self, session: Session, data: Secret[Values], new_ttl_seconds: int | None

@@ -150,11 +150,12 @@ class SessionStore(SessionBase):
             self._session_key = self.former_store.token.text
 
     def delete_former(self) -> bool:
-        """Delete the former session if it is not needed any more. Return whether this is so."""
-        is_over = "_web" in self.__dict__ and self._web.is_former_over
-        if self.former_store and is_over:
+        """Delete the request's former session if it is over. Return whether this is so."""
+        if self.former_store is None or "_web" not in self.__dict__:
+            return False
+        if self._web.is_former_over:
             self.former_store.delete()
-        return is_over
+        return self._web.is_former_over
 
     def cookie_changes(self) -> list[CookieChange]:
         """Return the changes that the response makes to the session cookie."""

@@ -26,23 +26,23 @@ class FormerStore:
         self._engine = engine
         self._key = key
         self._longest_seconds = longest_seconds
-        self._is_stored = False
+        self._is_signed_cookie = issubclass(engine, signed_cookies.SessionStore)
 
     def read(self) -> FormerSession | None:
         """Return the session, or None if its cookie cannot be read."""
         store = self._open()
         values = Secret(store.load())
-        is_signed_cookie = isinstance(store, signed_cookies.SessionStore)
         if not values.value:
-            return None if is_signed_cookie else FormerSession(self.token, None)
-        self._is_stored = not is_signed_cookie
+            return None if self._is_signed_cookie else FormerSession(self.token, None)
         seconds = self._seconds_left(store, values)
         return FormerSession(self.token, values, max(seconds, 1), self._longest_seconds)
 
     def delete(self) -> None:
-        """Delete the session from its store, if it was there."""
-        if self._is_stored:
-            self._open().delete()
+        """Delete the session from its store, if it is there."""
+        store = self._open()
+        # Unlike `delete`, `load` accepts every key that a browser may send.
+        if not self._is_signed_cookie and store.load():
+            store.delete()
 
     def _open(self) -> SessionBase:
         store = self._engine(self._key.value)
@@ -56,7 +56,7 @@ class FormerStore:
 
         The expiry of a session in a cache cannot be read. It gets its whole lifetime.
         """
-        if isinstance(store, signed_cookies.SessionStore):
+        if self._is_signed_cookie:
             signed_at = signing.b62_decode(self._key.value.split(":")[-2])
             return int(store.get_session_cookie_age() - (clock.time() - signed_at))
         expiry = values.value.get("_session_expiry")
