@@ -162,6 +162,8 @@ class ServerlessSessions(SessionInterface):
             options.pop(name, None)
         former = _option(app, "migrate_from", None)
         if former is not None:
+            if isinstance(former, ServerlessSessions) or not isinstance(former, SessionInterface):
+                raise TypeError("migrate_from must be the session interface that the app used")
             check_end(
                 _option(app, "migrate_until", None),
                 is_required=isinstance(former, SecureCookieSessionInterface),

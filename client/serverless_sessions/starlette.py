@@ -334,7 +334,9 @@ class SessionMiddleware:
     ) -> None:
         if max_age is not None and not 0 < max_age <= absolute_ttl_seconds:
             raise ValueError(f"max_age is 1 to {absolute_ttl_seconds} seconds, or None")
-        if migrate_from:
+        if migrate_from is not None:
+            if not isinstance(migrate_from, SignedCookie):
+                raise TypeError("migrate_from must be a SignedCookie")
             check_end(migrate_until, is_required=True)
         check_max_sessions(max_sessions)
         self.app = app

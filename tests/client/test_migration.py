@@ -292,7 +292,7 @@ def starlette_site(folder: Path, **options: Any) -> Iterator[Site]:
         "migrate_until": UNTIL,
     }
     url = options.pop("url")
-    for name in {"migrate_until", "https_only", "max_sessions"} & options.keys():
+    for name in {"migrate_from", "migrate_until", "https_only", "max_sessions"} & options.keys():
         adapter_options[name] = options.pop(name)
     sessions = AsyncSessions(url, **(DEADLINES | options))
 
@@ -715,6 +715,24 @@ def test_date_is_required_for_signed_cookies(open_site: OpenSite) -> None:
     for until in (None, "2030-01-01"):
         with pytest.raises(ValueError, match="migrate_until"), open_site(migrate_until=until) as s:
             s.get("/who", {})
+
+
+@pytest.mark.parametrize(
+    ("open_site", "wrong"),
+    [
+        ("Django db", "serverless_sessions.django"),
+        ("Flask-Session", ServerlessSessions()),
+        ("Flask-Session", "redis"),
+        ("Starlette signed cookie", "a secret key"),
+    ],
+    indirect=["open_site"],
+)
+def test_wrong_former_store_is_refused(open_site: OpenSite, wrong: object) -> None:
+    with (
+        pytest.raises((TypeError, ValueError), match="migrate_from"),
+        open_site(migrate_from=wrong) as site,
+    ):
+        site.get("/who", {})
 
 
 @signed_sites

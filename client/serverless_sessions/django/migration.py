@@ -75,10 +75,12 @@ def former_cookie_name() -> str:
 
 
 def check_options() -> None:
-    """Raise `ValueError` if `migrate_until` is missing or malformed."""
+    """Raise `ValueError` if the options for the migration cannot be right."""
     # The middleware may run with another engine, without settings of its own.
     options = getattr(settings, "SERVERLESS_SESSIONS", {})
     if "migrate_from" in options:
+        if options["migrate_from"] == __package__:
+            raise ValueError("migrate_from must be the engine that the app used before")
         check_end(
             options.get("migrate_until"),
             is_required=issubclass(_engine(), signed_cookies.SessionStore),
