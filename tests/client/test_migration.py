@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.client import django_settings  # noqa: F401  # configures Django
 
 # isort: split
+import asyncio
 import logging
 import os
 import re
@@ -21,14 +22,15 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pytest
+from asgiref.sync import sync_to_async
 from cachelib.file import FileSystemCache
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.file import SessionStore as FileStore
 from django.db import connection, connections
 from django.http import HttpRequest, HttpResponse
+from django.test import AsyncClient, override_settings
 from django.test import Client as DjangoClient
-from django.test import override_settings
 from django.urls import path as django_path
 from django.utils import timezone
 from flask import Flask
@@ -46,7 +48,7 @@ from starlette.websockets import WebSocket
 
 from serverless_sessions import AsyncSessions
 from serverless_sessions._core.operations import Operations
-from serverless_sessions.django import _async_sessions, _sessions
+from serverless_sessions.django import _sessions
 from serverless_sessions.django.migration import check_options
 from serverless_sessions.errors import Unavailable
 from serverless_sessions.flask import FlaskSession, ServerlessSessions
@@ -126,9 +128,7 @@ def django_view(request: HttpRequest, action: str) -> HttpResponse:
 
 async def django_async_view(request: HttpRequest) -> HttpResponse:
     user = await request.session.aget("_auth_user_id")
-    text = f"{user} {await request.session.aget('a')}"
-    await _async_sessions().aclose()
-    return HttpResponse(text)
+    return HttpResponse(f"{user} {await request.session.aget('a')}")
 
 
 urlpatterns = [
@@ -326,11 +326,7 @@ def starlette_site(folder: Path, **options: Any) -> Iterator[Site]:
         TestClient(former, base_url="https://testserver") as former_client,
         TestClient(app, base_url="https://testserver") as client,
     ):
-        try:
-            yield StarletteSite(former_client, client)
-        finally:
-            assert client.portal
-            client.portal.call(sessions.aclose)
+        yield StarletteSite(former_client, client)
 
 
 SITES: dict[str, Callable[..., AbstractContextManager[Site]]] = {
@@ -767,10 +763,22 @@ def test_migrations_are_logged(
 
 @pytest.mark.parametrize("open_site", [name for name in SITES if "Django" in name], indirect=True)
 def test_async_view(open_site: OpenSite, service: SessionsService) -> None:
+    """Under WSGI and under ASGI."""
     with open_site() as site:
         answer = site.get("/async", {site.former_cookie: site.log_in("7")})
         assert answer.text == "7 1"
         assert site.get("/async", answer.cookies).text == "7 1"
+
+        async def get() -> bytes:
+            answer = await browser.get("/async", secure=True)
+            # The thread for synchronous code outlives the database of this test.
+            await sync_to_async(connections.close_all)()
+            return bytes(answer.content)
+
+        browser, cookie = AsyncClient(), site.log_in("8")
+        browser.cookies[site.former_cookie] = cookie
+        assert [asyncio.run(get()) for _ in range(2)] == [b"8 1", b"8 1"]
+        assert not site.is_stored(cookie)
 
 
 @pytest.mark.parametrize("open_site", ["Starlette signed cookie"], indirect=True)
