@@ -16,8 +16,8 @@ from anyio import from_thread
 from asgiref.sync import sync_to_async
 from django.contrib import auth
 from django.http import HttpRequest, HttpResponse
+from django.test import AsyncClient, override_settings
 from django.test import Client as DjangoClient
-from django.test import override_settings
 from django.urls import path
 from fastapi import FastAPI
 from flask import Flask
@@ -94,12 +94,11 @@ class DjangoBrowser(Browser):
     cookie = "__Host-sessionid"
     impersonator_cookie = "__Host-sessionid_impersonator"
 
-    def __init__(self, views: str = "do") -> None:
+    def __init__(self) -> None:
         self.client = DjangoClient()
-        self._views = views
 
     def do(self, name: str) -> None:
-        answer = self.client.get(f"/{self._views}/{name}", secure=True)
+        answer = self._request("GET", f"/do/{name}")
         assert answer.status_code == 200
         self.text = answer.content.decode()
         self.set_cookies = [morsel.OutputString() for morsel in answer.cookies.values()]
@@ -122,11 +121,32 @@ class DjangoBrowser(Browser):
             del self.client.cookies[name]
 
     def open(self, path: str, accept: str, method: str = "GET") -> Answer:
-        answer = self.client.generic(method, path, secure=True, HTTP_ACCEPT=accept)
+        answer = self._request(method, path, accept)
         headers = answer.headers
         text = answer.content.decode()
         location = headers.get("Location")
         return Answer(answer.status_code, location, headers["Content-Type"], text)
+
+    def _request(self, method: str, path: str, accept: str = "*/*") -> HttpResponse:
+        headers = {"Accept": accept}
+        return cast(HttpResponse, self.client.generic(method, path, secure=True, headers=headers))
+
+
+class AsyncDjangoBrowser(DjangoBrowser):
+    """A browser for async views under ASGI. Every request has an event loop of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.async_client = AsyncClient()
+        self.async_client.cookies = self.client.cookies
+
+    def _request(self, method: str, path: str, accept: str = "*/*") -> HttpResponse:
+        async def answer() -> Any:
+            return await self.async_client.generic(
+                method, path.replace("/do/", "/ado/"), secure=True, headers={"Accept": accept}
+            )
+
+        return cast(HttpResponse, asyncio.run(answer()))
 
 
 class FlaskBrowser(Browser):
@@ -359,7 +379,9 @@ _OPTIONS: dict[str, Any] = {"step_up_url": "/confirm?a=1", "authentication": aut
 
 
 @contextmanager
-def _django(service: Service, views: str = "do", **options: Any) -> Iterator[Browser]:
+def _django(
+    service: Service, open_browser: Callable[[], Browser] = DjangoBrowser, **options: Any
+) -> Iterator[Browser]:
     with override_settings(
         AUTHENTICATION_BACKENDS=[BACKEND],
         MIDDLEWARE=[
@@ -377,7 +399,7 @@ def _django(service: Service, views: str = "do", **options: Any) -> Iterator[Bro
         SESSION_ENGINE="serverless_sessions.django",
     ):
         try:
-            yield DjangoBrowser(views)
+            yield open_browser()
         finally:
             _sessions().close()
 
@@ -555,4 +577,4 @@ FRAMEWORKS: dict[str, Callable[..., AbstractContextManager[Browser]]] = {
     "Flask": _flask,
     "Starlette": _starlette,
 }
-DJANGO_ASYNC = partial(_django, views="ado")
+DJANGO_ASYNC = partial(_django, open_browser=AsyncDjangoBrowser)
