@@ -299,6 +299,25 @@ def test_id_that_begins_with_a_dash_is_no_option(run: Run, service: Service) -> 
     assert service.calls == ["GET /sessions/-" + "A" * 11]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("list", "--limit", "5", "ada"), "No such option '--limit'."),
+        (("show", "A" * 12, "--dat"), "No such option '--dat'. Did you mean '--data'?"),
+        (("show", "--dat", "A" * 12), "No such option '--dat'. Did you mean '--data'?"),
+        (("revoke", "A" * 12, "--resn", "x"), "No such option '--resn'."),
+        (("serve", "--prt", "1"), "No such option '--prt'. Did you mean '--port'?"),
+        (("console", "--port", "x"), "Invalid value for '--port'"),
+        (("revoke", "-" + "A" * 11), "Missing option '--reason'."),
+    ],
+)
+def test_misspelt_option_is_named(run: Run, arguments: tuple[str, ...], text: str) -> None:
+    done = run(*arguments)
+
+    assert done.exit_code == 2
+    assert text in done.stderr
+
+
 def test_revoke_stores_the_reason(run: Run, sessions: Sessions, service: Service) -> None:
     id = sessions.create("ada").session.session_id
 
@@ -498,6 +517,7 @@ def test_every_result_is_json(
         (("nonsense",), 2, None),
         (("smoke",), 2, None),
         (("console", "--port", "nonsense"), 2, None),
+        (("serve", "--prt", "1"), 2, None),
         ((), 2, None),
     ],
 )

@@ -268,14 +268,29 @@ def stack_of(stage: str | None) -> str | None:
     return f"Sessions-{stage}" if stage else None
 
 
-def command(function: Callable[..., int | None]) -> click.Command:
-    """Make `function` a command, which may return an exit code.
+class Command(click.Command):
+    """A command for which a session id or user id that begins with a dash is no option."""
 
-    A session id or user id that begins with a dash is no option.
-    """
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = list(args)
+        ctx.ignore_unknown_options = True
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError:
+            # A misspelt option counts as an argument, so the error is about the wrong word.
+            ctx.ignore_unknown_options = False
+            try:
+                self.make_parser(ctx).parse_args(words)
+            except click.NoSuchOption as unknown:
+                if unknown.option_name.startswith("--"):
+                    raise unknown from None
+            raise
+
+
+def command(function: Callable[..., int | None]) -> click.Command:
+    """Make `function` a command, which may return an exit code."""
     name = function.__name__.strip("_").replace("_", "-")
-    settings = {"ignore_unknown_options": True}
-    return main.command(name, context_settings=settings)(_json_option(click.pass_obj(function)))
+    return main.command(name, cls=Command)(_json_option(click.pass_obj(function)))
 
 
 _REASON = click.option("--reason", required=True, help="The reason, for the trail: a-z 0-9 _ . -")
