@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from urllib.error import HTTPError
@@ -129,17 +130,27 @@ def test_a_slow_call_is_performed(embedded: Embedded, sessions: Sessions) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "body"),
+    ("name", "body", "text"),
     [
-        ("clock", {"advance": -1}),
-        ("clock", {"advance": True}),
-        ("clock", {"advance": "1"}),
-        ("clock", {"other": 1}),
-        ("faults", {"kind": "other"}),
-        ("faults", {"kind": "lost", "calls": 0}),
-        ("faults", {"kind": "slow", "seconds": float("nan")}),
+        ("clock", '{"advance": -1}', "advance is a number of seconds from 0 to 1000000000"),
+        ("clock", '{"advance": true}', "advance is a number of seconds from 0 to 1000000000"),
+        ("clock", '{"advance": "1"}', "advance is a number of seconds from 0 to 1000000000"),
+        ("clock", '{"other": 1}', "The body is a JSON object, which may have advance."),
+        ("faults", '{"kin": 1}', "The body is a JSON object, which may have kind, calls, seconds."),
+        ("reset", '{"kind": 1}', "The body is a JSON object, which may have no members."),
+        ("clock", "[]", "The body is a JSON object, which may have advance."),
+        ("clock", "null", "The body is a JSON object, which may have advance."),
+        ("clock", "advance=1", "The body is not JSON."),
+        ("clock", "[" * 100_000, "The body is not JSON."),
+        ("faults", '{"kind": []}', "kind is one of none, unavailable, slow, lost, refused"),
+        ("faults", '{"kind": "lost", "calls": 0}', "calls is null or a positive integer"),
+        ("faults", '{"seconds": NaN}', "seconds is a number of seconds from 0 to 1000"),
     ],
 )
-def test_nonsense_is_refused(embedded: Embedded, name: str, body: dict[str, object]) -> None:
-    with pytest.raises(HTTPError, match="422"):
-        embedded.control(name, **body)
+def test_nonsense_is_refused_in_plain_words(
+    embedded: Embedded, name: str, body: str, text: str
+) -> None:
+    with pytest.raises(HTTPError, match="422") as refused:
+        embedded.send(name, body.encode())
+    with refused.value as answer:
+        assert json.load(answer) == {"message": text}

@@ -28,7 +28,10 @@ class Embedded(NamedTuple):
 
     def control(self, name: str, **body: Any) -> Any:
         """Call one of the functions in `control.py`, and return its result."""
-        url, data = f"{self.url}/_control/{name}", json.dumps(body).encode()
+        return self.send(name, json.dumps(body).encode())
+
+    def send(self, name: str, data: bytes) -> Any:
+        url = f"{self.url}/_control/{name}"
         with urlopen(Request(url, data, {"X-Sessions-Control": "1"})) as answer:  # noqa: S310
             return json.load(answer)
 

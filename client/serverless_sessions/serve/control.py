@@ -46,8 +46,15 @@ class Control:
         if method != "POST" or path not in _PATHS:
             return message(404, f"There is POST {', '.join(_PATHS)}.")
         try:
-            result = getattr(self, f"_{path.removeprefix(PREFIX)}")(**json.loads(body or b"{}"))
-        except (TypeError, ValueError) as error:
+            members = json.loads(body or b"{}")
+        except (ValueError, RecursionError):
+            return message(422, "The body is not JSON.")
+        if not isinstance(members, dict) or members.keys() - set(_PATHS[path]):
+            names = ", ".join(_PATHS[path]) or "no members"
+            return message(422, f"The body is a JSON object, which may have {names}.")
+        try:
+            result = getattr(self, f"_{path.removeprefix(PREFIX)}")(**members)
+        except ValueError as error:
             return message(422, str(error))
         return Reply(200, {"Content-Type": "application/json"}, json.dumps(result).encode())
 
@@ -95,4 +102,9 @@ def _check_number(name: str, value: object, *, most: int) -> None:
         raise ValueError(f"{name} is a number of seconds from 0 to {most}")
 
 
-_PATHS = tuple(f"{PREFIX}{name}" for name in ("clock", "faults", "reset"))
+# The members that a body may have.
+_PATHS = {
+    f"{PREFIX}clock": ("advance",),
+    f"{PREFIX}faults": ("kind", "calls", "seconds"),
+    f"{PREFIX}reset": (),
+}
