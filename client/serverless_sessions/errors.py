@@ -36,7 +36,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class FieldError:
-    """One invalid field: `pointer` (RFC 6901) locates it, `detail` states the rule it breaks."""
+    """One invalid field: `pointer` (RFC 6901) locates it, `detail` states the rule it breaks.
+
+    The pointer is empty if the rule is about several fields.
+    """
 
     pointer: str
     detail: str
@@ -72,7 +75,10 @@ class SessionsError(Exception):
         return tuple(error.pointer for error in self.errors)
 
     def __str__(self) -> str:
-        fields = [f"{error.pointer}: {error.detail}" for error in self.errors]
+        fields = [
+            f"{error.pointer}: {error.detail}" if error.pointer else error.detail
+            for error in self.errors
+        ]
         text = "; ".join([self.detail, *fields])
         return f"{text} (request {self.request_id})" if self.request_id else text
 

@@ -44,6 +44,30 @@ from tests.support.template import ROOT
 UNKNOWN_ID = "A" * 12
 
 
+@pytest.mark.parametrize("session_id", [7, None, b"abcdefghijkl"])
+def test_session_id_is_a_string(sessions: Sessions, service: Service, session_id: Any) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: sessions.get(session_id),
+        lambda: sessions.change(session_id, {}),
+        lambda: sessions.replace(session_id, {}),
+        lambda: sessions.update(session_id, lambda data: data),
+        lambda: sessions.renew(session_id),
+        lambda: sessions.rotate(session_id),
+        lambda: sessions.authenticate(session_id, methods=["otp"]),
+        lambda: sessions.revoke(session_id),
+        lambda: sessions.pending(session_id),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match="session_id is a string, not"):
+            call()
+    assert service.calls == []
+
+
+def test_rule_about_several_fields_is_in_the_message(sessions: Sessions) -> None:
+    with pytest.raises(InvalidRequest, match="either session_id or user_id"):
+        list(sessions.events())
+
+
 def test_a_session_lives_from_log_in_to_log_out(sessions: Sessions) -> None:
     issued = sessions.create("ada", data={"cart": [1]}, ttl_seconds=600)
     session = issued.session

@@ -240,7 +240,7 @@ def _error(kind: type[SessionsError], answer: Answer, problem: Mapping[str, Any]
     fields = [
         FieldError(pointer, rule)
         for error in (errors if isinstance(errors, list) else ())
-        if (pointer := _text(error, "pointer")) and (rule := _text(error, "detail"))
+        if (pointer := _text(error, "pointer")) is not None and (rule := _text(error, "detail"))
     ]
     return kind(
         detail or f"HTTP status {answer.status}",

@@ -1,4 +1,4 @@
-"""Values that no request can be made of. They raise `ValueError` before anything is sent."""
+"""Values that no request can be made of. They raise an error before anything is sent."""
 
 from __future__ import annotations
 
@@ -99,6 +99,11 @@ def check_reason(reason: str) -> None:
 def check_max_sessions(limit: object) -> None:
     if limit is not None and (type(limit) is not int or not 1 <= limit <= 100):
         raise ValueError("max_sessions is 1 to 100")
+
+
+def check_string(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is a string, not {type(value).__name__}")
 
 
 def check_text(name: str, value: object) -> None:

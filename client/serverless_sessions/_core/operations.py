@@ -22,7 +22,7 @@ from serverless_sessions._core.calls import (
     jitter,
     unknown_outcome,
 )
-from serverless_sessions._core.checks import check_text, names
+from serverless_sessions._core.checks import check_string, check_text, names
 from serverless_sessions._core.client_details import normalize
 from serverless_sessions._core.direct import DirectReader
 from serverless_sessions._core.secret import Secret
@@ -294,6 +294,7 @@ class Operations:
         return IssuedSession(session, new_token.text)
 
     def revoke(self, session_id: str, *, reason: str) -> Plan[None]:
+        check_string("session_id", session_id)
         if SESSION_ID.fullmatch(session_id):
             request = self._request(
                 "DELETE", _path(session_id), query={"reason": reason}, status=204
@@ -337,6 +338,7 @@ class Operations:
         return call(request, self._deadline(), _page_after(cursor, Event.from_json))
 
     def pending(self, session_id: str) -> Plan[PendingExpiry | None]:
+        check_string("session_id", session_id)
         query = {"session_id": session_id, "limit": 1}
         request = self._request("GET", "/events", query=query)
         return call(request, self._deadline(), _pending)
@@ -375,6 +377,7 @@ class Operations:
 
 def _path(session_id: str, suffix: str = "") -> str:
     """Return the path of a session. Raises `SessionNotFound` for a malformed session id."""
+    check_string("session_id", session_id)
     if not SESSION_ID.fullmatch(session_id):
         raise SessionNotFound("No live session has this id.")
     return f"/sessions/{session_id}{suffix}"
