@@ -177,6 +177,8 @@ class ServerlessSessions(SessionInterface):
     @property
     def sessions(self) -> Sessions:
         """The current app's client. Use it to list and end sessions, and to read the trail."""
+        if _EXTENSION not in current_app.extensions:
+            raise RuntimeError("ServerlessSessions is not initialized for this app")
         sessions: Sessions = current_app.extensions[_EXTENSION]
         return sessions
 
@@ -353,6 +355,8 @@ def require_recent(
 
 
 def _refusal(seconds: float, methods: Collection[str]) -> BaseResponse | None:
+    if not isinstance(session, FlaskSession):
+        raise RuntimeError("require_recent needs the extension ServerlessSessions in this app")
     if session.authenticated_within(seconds, methods=methods):
         return None
     if not session.is_signed_in:

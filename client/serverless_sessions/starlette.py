@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from inspect import iscoroutinefunction
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from anyio import from_thread
 from starlette.concurrency import run_in_threadpool
@@ -231,7 +231,7 @@ async def load_session(connection: HTTPConnection) -> StarletteSession:
 
     Without a cookie, no call is made.
     """
-    session = cast(StarletteSession, connection.scope["session"])
+    session = _session_of(connection)
     session.accessed = True
     await session.load()
     return session
@@ -239,8 +239,17 @@ async def load_session(connection: HTTPConnection) -> StarletteSession:
 
 async def load_passively(connection: HTTPConnection) -> StarletteSession:
     """Load and return the session, but do not count the request as use of it."""
-    cast(StarletteSession, connection.scope["session"]).passive()
+    _session_of(connection).passive()
     return await load_session(connection)
+
+
+def _session_of(connection: HTTPConnection) -> StarletteSession:
+    session = connection.scope.get("session")
+    if not isinstance(session, StarletteSession):
+        raise RuntimeError(
+            "serverless_sessions.starlette.SessionMiddleware must be installed to load a session"
+        )
+    return session
 
 
 def require_recent(
@@ -339,6 +348,8 @@ class SessionMiddleware:
                 raise TypeError("migrate_from must be a SignedCookie")
             check_end(migrate_until, is_required=True)
         check_max_sessions(max_sessions)
+        if not isinstance(sessions, AsyncSessions):
+            raise TypeError(f"sessions is an AsyncSessions, not {type(sessions).__name__}")
         self.app = app
         self.sessions = sessions
         self.user_key = user_key

@@ -17,7 +17,8 @@ from django.conf import settings
 from django.contrib import auth
 from django.contrib.auth import aget_user, alogin, alogout, login, logout, update_session_auth_hash
 from django.contrib.sessions.backends.base import CreateError, UpdateError
-from django.core.exceptions import SynchronousOnlyOperation
+from django.contrib.sessions.backends.signed_cookies import SessionStore as SignedCookies
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.core.management import call_command
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -1014,6 +1015,26 @@ def test_async_views_under_wsgi_keep_their_connections(browser: Client, service:
     assert browser.get("/async/log-in/ada").status_code == 200
     assert browser.get("/async/who").content == b"ada"
     assert service.connections == former
+
+
+@pytest.mark.parametrize("session", [None, SignedCookies()])
+@pytest.mark.parametrize("name", ["require_recent", "stop_impersonating"])
+def test_guard_needs_the_session_engine(name: str, session: SignedCookies | None) -> None:
+    # They can only be imported after Django's configuration.
+    from django.contrib.auth.models import AnonymousUser
+
+    from serverless_sessions.django import guard
+
+    functions = {
+        "require_recent": guard.require_recent(300)(no_session),
+        "stop_impersonating": guard.stop_impersonating,
+    }
+    request = HttpRequest()
+    request.user = AnonymousUser()
+    if session is not None:
+        request.session = session
+    with pytest.raises(ImproperlyConfigured, match="SESSION_ENGINE"):
+        functions[name](request)
 
 
 def test_sync_access_in_an_async_view_is_refused(service: Service) -> None:

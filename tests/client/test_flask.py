@@ -21,7 +21,7 @@ from werkzeug.test import TestResponse
 
 from serverless_sessions import DataTooLarge, Sessions, SessionsError
 from serverless_sessions import flask as flask_adapter
-from serverless_sessions.flask import FlaskSession, ServerlessSessions
+from serverless_sessions.flask import FlaskSession, ServerlessSessions, require_recent
 from tests.support import service as faults
 from tests.support.service import Call, Fault, Service
 
@@ -711,6 +711,17 @@ def test_user_key_is_an_option(
     options["user_key"] = "member"
     browser.post("/set/member/7")
     assert users(service) == ["7"]
+
+
+def test_guard_without_the_extension_says_what_is_missing() -> None:
+    app = Flask(__name__)
+    with app.test_request_context(), pytest.raises(RuntimeError, match="ServerlessSessions"):
+        require_recent(300)(lambda: "paid")()
+
+
+def test_extension_without_an_app_has_no_client() -> None:
+    with Flask(__name__).app_context(), pytest.raises(RuntimeError, match="not initialized"):
+        _ = ServerlessSessions().sessions
 
 
 def test_one_extension_serves_several_apps(options: dict[str, Any]) -> None:

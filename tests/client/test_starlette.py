@@ -7,7 +7,7 @@ import gc
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from typing import Annotated, Any
 
@@ -18,13 +18,14 @@ from starlette.applications import Starlette
 from starlette.authentication import AuthenticationBackend
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.middleware.sessions import SessionMiddleware as StarlettesOwn
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from serverless_sessions import AsyncSessions, DataTooLarge, SessionsError
+from serverless_sessions import AsyncSessions, DataTooLarge, Sessions, SessionsError
 from serverless_sessions.starlette import (
     SessionMiddleware,
     SessionNotLoaded,
@@ -373,6 +374,28 @@ def test_session_on_the_event_loop_has_to_be_loaded(browser: TestClient, browse:
     with pytest.raises(SessionNotLoaded, match="await load_session"):
         TestClient(browser.app).get("/unloaded")
     assert browser.get("/unloaded").status_code == 500
+
+
+@pytest.mark.parametrize("load", [load_session, load_passively, require_recent(300)])
+@pytest.mark.parametrize("other", [[], [Middleware(StarlettesOwn, secret_key="x")]])
+def test_session_without_the_middleware_cannot_be_loaded(
+    load: Callable[[Request], Awaitable[object]], other: list[Middleware]
+) -> None:
+    async def page(request: Request) -> PlainTextResponse:
+        await load(request)
+        return PlainTextResponse("loaded")
+
+    browser = TestClient(Starlette(routes=[Route("/", page)], middleware=other))
+    with pytest.raises(RuntimeError, match="SessionMiddleware must be installed"):
+        browser.get("/")
+
+
+def test_middleware_refuses_a_synchronous_client(service: Service) -> None:
+    with (
+        Sessions(service.url, region=service.region) as sessions,
+        pytest.raises(TypeError, match="sessions is an AsyncSessions, not Sessions"),
+    ):
+        SessionMiddleware(Starlette(), sessions)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("path", ["/poll", "/poll-in-a-thread"])

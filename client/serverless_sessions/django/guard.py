@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import wraps
-from typing import Any, cast
+from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings
@@ -18,6 +18,7 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import resolve_url
 
@@ -125,7 +126,13 @@ async def astop_impersonating(request: HttpRequest) -> bool:
 
 
 def _session(request: HttpRequest) -> SessionStore:
-    return cast(SessionStore, request.session)
+    session = getattr(request, "session", None)
+    if not isinstance(session, SessionStore):
+        raise ImproperlyConfigured(
+            "serverless_sessions.django.guard needs SESSION_ENGINE = 'serverless_sessions.django' "
+            "and 'serverless_sessions.django.middleware.SessionMiddleware' in MIDDLEWARE"
+        )
+    return session
 
 
 def _values(user: AbstractBaseUser) -> Secret[dict[str, Any]]:
