@@ -282,7 +282,7 @@ def require_recent(
                 step_up_url=session.step_up_url,
                 method=connection.scope["method"],
                 accept=connection.headers.get("accept", ""),
-                path=connection.url.path,
+                path=connection.scope["path"],
                 query=connection.url.query,
             )
         )
@@ -446,7 +446,7 @@ class SessionMiddleware:
             ),
             user_key=self.user_key,
             max_sessions=self.max_sessions,
-            is_passive=is_passive(connection.url.path, self.passive),
+            is_passive=is_passive(connection.scope["path"], self.passive),
             step_up_url=self.step_up_url,
             authentication=self.authentication and partial(self.authentication, connection),
             former=partial(self._read_former, connection),

@@ -307,7 +307,9 @@ def test_local_path(text: str | None, path: str) -> None:
         ({"is_impersonated": True}, None),
         ({"path": "/a\\b\n c"}, "/confirm?next=%2Fa%255Cb%250A%2520c"),
         ({"path": "//evil.example"}, "/confirm?next=%2Fevil.example"),
-        ({"query": "a\\b"}, "/confirm?next=%2F"),
+        ({"query": "a\\b"}, "/confirm?next=%2Fa%3Fa%255Cb"),
+        ({"query": "a=%2F&b=ä"}, "/confirm?next=%2Fa%3Fa%3D%252F%26b%3D%25C3%25A4"),
+        ({"query": "'[]{}|^`~"}, "/confirm?next=%2Fa%3F%27%5B%5D%7B%7D%7C%5E%60~"),
     ],
 )
 def test_where_a_refused_request_is_sent(changes: dict[str, Any], location: str | None) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from typing import Annotated, Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
@@ -55,6 +56,10 @@ def closing(client: AsyncSessions) -> Callable[[Any], AbstractAsyncContextManage
 def make_app(client: AsyncSessions, **options: Any) -> FastAPI:
     app = FastAPI(lifespan=closing(client))
     app.add_middleware(SessionMiddleware, sessions=client, **options)
+
+    @app.get("/pages/{name:path}", dependencies=[Depends(require_recent(300, methods=["otp"]))])
+    async def page(name: str) -> str:
+        return name
 
     @app.get("/plain")
     async def plain() -> str:
@@ -396,6 +401,19 @@ def test_middleware_refuses_a_synchronous_client(service: Service) -> None:
         pytest.raises(TypeError, match="sessions is an AsyncSessions, not Sessions"),
     ):
         SessionMiddleware(Starlette(), sessions)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url", ["/pages/a%5Cb", "/pages/a%3Fb%23", "/pages/%C3%A4%25", "/pages/a?b=%5C%C3%A4&c=d"]
+)
+def test_user_returns_to_any_page_after_a_step_up(browse: Open, url: str) -> None:
+    browser = browse(step_up_url="/confirm")
+    browser.post("/log-in/ada")
+
+    answer = browser.get(url, headers={"Accept": "text/html"}, follow_redirects=False)
+
+    location = urlsplit(answer.headers["location"])
+    assert (location.path, parse_qs(location.query)) == ("/confirm", {"next": [url]})
 
 
 @pytest.mark.parametrize("path", ["/poll", "/poll-in-a-thread"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from urllib.parse import quote, urlencode
 PROBLEM_TYPE = "application/problem+json"
 # Browsers ignore line breaks and tabs in a URL, and take a backslash for a slash.
 _LOCAL_PATH = re.compile(r"/(?!/)[!-\[\]-~]*")
+# `quote` keeps these as they are, and encodes backslashes, blanks and characters beyond ASCII.
+_QUERY_CHARACTERS = string.punctuation.replace("\\", "")
 
 
 def local_path(text: str | None, default: str = "/") -> str:
@@ -62,7 +65,9 @@ def refusal(
         problem["methods"] = [*methods]
     location = None
     if step_up_url and method == "GET" and _accepts_html(accept) and not is_impersonated:
-        next_path = "/" + quote(path).lstrip("/") + (f"?{query}" if query else "")
+        next_path = "/" + quote(path).lstrip("/")
+        if query:
+            next_path += "?" + quote(query, safe=_QUERY_CHARACTERS)
         separator = "&" if "?" in step_up_url else "?"
         location = f"{step_up_url}{separator}{urlencode({'next': local_path(next_path)})}"
     return Refusal(location, json.dumps(problem))
