@@ -51,7 +51,7 @@ class Service(BaseHTTPRequestHandler):
 def main() -> None:
     for name in (
         *("errors", "models", "flask", "starlette", "django.middleware", "cli.commands"),
-        "testing",
+        *("flask_devices", "starlette_devices", "testing"),
     ):
         importlib.import_module(f"serverless_sessions.{name}")
     server = HTTPServer(("127.0.0.1", 0), Service)

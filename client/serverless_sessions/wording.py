@@ -1,6 +1,6 @@
 """Words for people: times, browsers, what comes next, and text without control characters.
 
-The command line and the console both use them.
+The command line, the console and the page of a user's devices use them.
 """
 
 from __future__ import annotations

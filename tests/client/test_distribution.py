@@ -12,6 +12,8 @@ from zipfile import ZipFile
 from serverless_sessions.cli.commands import main
 from tests.support.template import ROOT
 
+PACKAGE = ROOT / "client/serverless_sessions"
+
 
 def test_wheel_contains_only_the_package_and_the_functions(tmp_path: Path) -> None:
     """The wheel is built without a network, and contains the types and the licence.
@@ -36,6 +38,11 @@ def test_wheel_contains_only_the_package_and_the_functions(tmp_path: Path) -> No
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"serverless_sessions"}
     assert "serverless_sessions/py.typed" in names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
+    templates = {
+        f"serverless_sessions/{path.relative_to(PACKAGE)}" for path in PACKAGE.rglob("*.html")
+    }
+    assert len(templates) >= 2
+    assert templates <= set(names)
     assert not any("/test_" in name or name.endswith(".pyc") for name in names)
     functions = {
         f"serverless_sessions/serve/_functions/{path.relative_to(ROOT / 'functions')}"

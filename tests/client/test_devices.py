@@ -1,0 +1,713 @@
+"""The page "Where you are signed in" in every framework."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import datetime
+from html import unescape
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.test import AsyncClient, override_settings
+from django.urls import include, path
+from flask import request as flask_request
+from flask import session as flask_session
+from jinja2 import Environment, FileSystemLoader
+from starlette.templating import Jinja2Templates
+
+from serverless_sessions import Client, Impersonator, Sessions
+from serverless_sessions._web.devices import TEXTS
+from serverless_sessions._web.same_origin import is_same_origin
+from serverless_sessions.django import _async_sessions
+from serverless_sessions.flask_devices import devices_blueprint
+from serverless_sessions.starlette_devices import devices_app
+from tests.client import sites
+from tests.client.moving_clock import MovingClock
+from tests.client.sites import FRAMEWORKS, Browser, DjangoBrowser, FlaskBrowser, StarletteBrowser
+from tests.support import service as faults
+from tests.support.service import Call, Service
+from tests.support.template import ROOT
+
+PAGE = (ROOT / "docs/integrating/devices.md").read_text()
+URL = "/account/devices/"
+LINUX = Client("203.0.113.7", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0")
+IPHONE = Client("198.51.100.20", "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0) Safari/604.1")
+
+urlpatterns: list[Any] = []
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    text: str
+
+    @property
+    def query(self) -> str:
+        """The query of a redirect to the page."""
+        return self.headers["location"].removeprefix(URL)
+
+    @property
+    def visible(self) -> str:
+        """The text without tags and styles, with single spaces."""
+        text = re.sub("<style>.*?</style>", "", self.text, flags=re.DOTALL)
+        return " ".join(unescape(re.sub("<[^>]*>", " ", text)).split())
+
+    @property
+    def buttons(self) -> dict[str, str]:
+        """The names of the buttons by their values."""
+        buttons = re.findall(
+            r'<button name="sign_out" value="(.*?)"(?: aria-label="(.*?)")?>(.*?)<', self.text
+        )
+        return {value: unescape(label or text) for value, label, text in buttons}
+
+
+class Site:
+    """A site of a framework with the page, and a browser for it."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.browser = browser
+        is_flask = isinstance(browser, FlaskBrowser)
+        self.origin = "http://localhost" if is_flask else "https://testserver"
+        self._fields: dict[str, str] = {}
+
+    def open(self, query: str = "") -> Answer:
+        answer = self._send("GET", URL + query, {}, {"Accept": "text/html"})
+        # The form contains Django's CSRF token.
+        if answer.status == 200:
+            self._fields = dict(
+                re.findall(r'type="hidden" name="(.*?)" value="(.*?)"', answer.text)
+            )
+        return answer
+
+    def press(self, value: str, **headers: str) -> Answer:
+        """Send the form of the page that was opened last, by default as a browser does."""
+        headers = headers or {"Origin": self.origin, "Sec-Fetch-Site": "same-origin"}
+        return self._send("POST", URL, self._fields | {"sign_out": value}, headers)
+
+    def _send(self, method: str, url: str, form: dict[str, str], headers: dict[str, str]) -> Answer:
+        client: Any = self.browser.client  # type: ignore[attr-defined]
+        if isinstance(self.browser, DjangoBrowser):
+            form_type = "application/x-www-form-urlencoded"
+            answer = client.generic(
+                method, url, urlencode(form), form_type, secure=True, headers=headers
+            )
+            text = answer.content.decode()
+        elif isinstance(self.browser, FlaskBrowser):
+            answer = client.open(url, method=method, data=form or None, headers=headers)
+            text = answer.text
+        else:
+            answer = client.request(
+                method, url, data=form or None, headers=headers, follow_redirects=False
+            )
+            text = answer.text
+        received = {name.lower(): value for name, value in answer.headers.items()}
+        return Answer(answer.status_code, received, text)
+
+
+@contextmanager
+def site(framework: str, service: Service, folder: Path, **options: Any) -> Iterator[Site]:
+    """Open a site whose own templates are in the folder."""
+    with FRAMEWORKS[framework](service) as browser:
+        match browser:
+            case DjangoBrowser():
+                browser.client.handler.enforce_csrf_checks = True
+                with _django(folder, options):
+                    yield Site(browser)
+            case FlaskBrowser():
+                browser._app.jinja_loader = FileSystemLoader(folder)
+                browser._app.register_blueprint(devices_blueprint(**options), url_prefix=URL[:-1])
+                yield Site(browser)
+            case StarletteBrowser():
+                options.setdefault("templates", Jinja2Templates(folder))
+                browser._app.mount(URL[:-1], devices_app(**options))
+                yield Site(browser)
+
+
+def _django(folder: Path, options: dict[str, Any]) -> AbstractContextManager[None]:
+    devices = path(URL[1:], include("serverless_sessions.django.devices.urls"), options)
+    return _django_project(folder, "serverless_sessions.django.devices", devices)
+
+
+@contextmanager
+def _django_project(folder: Path, installed: str, devices: Any) -> Iterator[None]:
+    urlpatterns[:] = [*sites.urlpatterns, devices]
+    with override_settings(
+        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", installed],
+        ROOT_URLCONF=__name__,
+        TEMPLATES=[
+            {
+                "BACKEND": "django.template.backends.django.DjangoTemplates",
+                "APP_DIRS": True,
+                "DIRS": [folder],
+            }
+        ],
+    ):
+        yield
+
+
+OpenSite = Callable[..., AbstractContextManager[Site]]
+
+
+@pytest.fixture
+def service(service_in_memory: Service) -> Service:
+    return service_in_memory
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def open_site(request: pytest.FixtureRequest, service: Service, tmp_path: Path) -> OpenSite:
+    return lambda **options: site(request.param, service, tmp_path, **options)
+
+
+@pytest.fixture
+def signed_in(open_site: OpenSite) -> Iterator[Site]:
+    """A site in whose browser the user 1 is signed in."""
+    with open_site() as site:
+        site.browser.do("log-in 1")
+        yield site
+
+
+@pytest.fixture
+def sessions(service: Service, clock: MovingClock) -> Iterator[Sessions]:
+    with Sessions(service.url, region=service.region, deadline_seconds=60.0) as sessions:
+        yield sessions
+
+
+def sign_in(sessions: Sessions, client: Client, user: str = "1", **options: Any) -> str:
+    """Sign a user in on another device, and return the id of the session."""
+    return sessions.create(user, client=client, **options).session.session_id
+
+
+def ends(service: Service) -> dict[str, str]:
+    """Return the reasons of all revocations by session id."""
+    return {
+        item["SessionId"]["S"]: item["RevokedReason"]["S"]
+        for item in service.items()
+        if "RevokedAt" in item
+    }
+
+
+# What the page shows
+
+
+def test_page_lists_the_devices(signed_in: Site, sessions: Sessions, clock: MovingClock) -> None:
+    """The current device comes first, then those that were active most recently."""
+    clock.ahead += 60
+    phone = sign_in(sessions, IPHONE)
+    clock.ahead += 60
+    laptop = sign_in(sessions, LINUX)
+    clock.ahead += 60
+    sign_in(sessions, LINUX, "2")
+    sessions.renew(phone)
+
+    answer = signed_in.open()
+
+    assert answer.status == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-frame-options"] == "DENY"
+    assert "Cookie" in answer.headers["vary"]
+    names = re.findall(r"<h2>(.*?)(?: <strong>|</h2>)", answer.text)
+    assert names[1:] == ["Safari on iPhone", "Firefox on Linux"]
+    assert [*answer.buttons] == [phone, laptop, "others"]
+    assert answer.text.count("(this device)") == 1
+    assert "(this device)" in answer.text.partition("</h2>")[0]
+    assert "Address 198.51.100.20" in answer.visible
+
+
+def test_buttons_say_which_device_they_end(signed_in: Site, sessions: Sessions) -> None:
+    phone = sign_in(sessions, IPHONE)
+
+    answer = signed_in.open()
+
+    [signed_in_at] = set(re.findall(r"<dt>Signed in</dt> <dd>(.*?)</dd>", answer.text))
+    assert re.search(r"\d\d:\d\d UTC|[ap]\.m\.|noon|midnight", signed_in_at)
+    assert unescape(answer.buttons[phone]) == (
+        f"Sign out: Safari on iPhone, signed in {signed_in_at}"
+    )
+    assert answer.buttons["others"] == "Sign out all other devices"
+
+
+def test_only_device_has_nothing_to_sign_out(signed_in: Site) -> None:
+    answer = signed_in.open()
+    assert answer.buttons == {}
+    assert "You are not signed in on any other device." in answer.visible
+
+
+def test_device_is_shown_as_it_was_last_seen(
+    signed_in: Site, sessions: Sessions, clock: MovingClock
+) -> None:
+    token = sessions.create("1", client=LINUX).token
+    clock.ahead += 600
+    sessions.verify(token, client=IPHONE)
+
+    answer = signed_in.open()
+
+    assert "Safari on iPhone" in answer.visible
+    assert str(LINUX.ip) not in answer.visible
+
+
+def test_session_of_support_shows_nothing_of_the_agent(signed_in: Site, sessions: Sessions) -> None:
+    agent = sign_in(sessions, LINUX, impersonator=Impersonator("agent-7", "ticket-42"))
+
+    answer = signed_in.open()
+
+    assert "Somebody who acts as you, for example support" in answer.visible
+    for fact in ("agent-7", "ticket-42", "Firefox", LINUX.ip):
+        assert str(fact) not in answer.text
+    assert signed_in.press(agent).status == 303
+
+
+def test_page_shows_a_hundred_other_devices(
+    signed_in: Site, sessions: Sessions, service: Service, clock: MovingClock
+) -> None:
+    """The current one is always among them, although it is older than the hundred."""
+    clock.ahead += 1
+    for _ in range(100):
+        sign_in(sessions, LINUX)
+    answer = signed_in.open()
+    assert len(answer.buttons) == 101
+    assert "more devices" not in answer.visible
+    sign_in(sessions, LINUX)
+
+    answer = signed_in.open()
+
+    assert len(answer.buttons) == 101
+    assert "(this device)" in answer.visible
+    assert "You are signed in on more devices than this page shows." in answer.visible
+    assert signed_in.press("others").status == 303
+    assert len(ends(service)) == 101
+    assert "(this device)" in signed_in.open().visible
+
+
+# What devices send
+
+
+HOSTILE = Client("203.0.113.7", "<script>alert(1)</script>\" onclick='alert(1)' \x1b[2J")
+
+
+def test_hostile_user_agent_is_escaped(signed_in: Site, sessions: Sessions) -> None:
+    device = sign_in(sessions, HOSTILE)
+    answer = signed_in.open()
+    assert "<script" not in answer.text
+    assert "&lt;script&gt;alert(1)" in answer.text
+    assert answer.buttons[device].startswith('Sign out: <script>alert(1)</script>" onclick=')
+
+
+def test_app_without_automatic_escaping(
+    service: Service, sessions: Sessions, tmp_path: Path
+) -> None:
+    environment = Environment(loader=FileSystemLoader(tmp_path), autoescape=False)  # noqa: S701
+    with site("Starlette", service, tmp_path, templates=Jinja2Templates(env=environment)) as here:
+        here.browser.do("log-in 1")
+        device = sign_in(sessions, HOSTILE)
+        answer = here.open()
+        assert "<script" not in answer.text
+        assert answer.buttons[device].startswith('Sign out: <script>alert(1)</script>" onclick=')
+
+
+def test_device_without_details(signed_in: Site, sessions: Sessions) -> None:
+    sign_in(sessions, Client())
+    answer = signed_in.open()
+    [*_, device] = answer.visible.rpartition("Unknown device")
+    assert "Address" not in device
+    assert device.startswith(" Signed in ")
+
+
+def test_long_user_agent_is_cut(signed_in: Site, sessions: Sessions) -> None:
+    sign_in(sessions, Client(user_agent="A" * 100))
+    assert f"<h2>{'A' * 60}</h2>" in signed_in.open().text
+
+
+# What the buttons do
+
+
+def test_other_device_is_signed_out_at_once(
+    signed_in: Site, sessions: Sessions, service: Service
+) -> None:
+    phone, laptop = sessions.create("1", client=IPHONE), sign_in(sessions, LINUX)
+    signed_in.open()
+
+    answer = signed_in.press(phone.session.session_id)
+
+    assert (answer.status, answer.query) == (303, "?outcome=device")
+    assert answer.headers["cache-control"] == "no-store"
+    assert sessions.verify(phone.token) is None
+    assert ends(service) == {phone.session.session_id: "device_signed_out"}
+    [end] = [item for item in service.items() if "RevokedAt" in item]
+    assert end["Actor"]["S"].startswith("arn:aws:")
+    page = signed_in.open(answer.query)
+    assert '<p role="status">The device is signed out.</p>' in page.text
+    assert [*page.buttons] == [laptop, "others"]
+
+
+def test_all_other_devices_are_signed_out(
+    signed_in: Site, sessions: Sessions, service: Service
+) -> None:
+    others = [sign_in(sessions, client) for client in (LINUX, IPHONE)]
+    stranger = sign_in(sessions, LINUX, "2")
+    signed_in.open()
+
+    answer = signed_in.press("others")
+
+    assert (answer.status, answer.query) == (303, "?outcome=others")
+    assert ends(service) == dict.fromkeys(others, "signed_out_elsewhere")
+    assert sessions.get(stranger)
+    page = signed_in.open(answer.query)
+    assert "All other devices are signed out." in page.visible
+    assert page.buttons == {}
+
+
+def test_id_of_no_other_device_is_not_found(
+    signed_in: Site, sessions: Sessions, service: Service
+) -> None:
+    """A second click, and a click on an outdated page, show the current list."""
+    phone, foreign = sign_in(sessions, IPHONE), sign_in(sessions, LINUX, "2")
+    [current] = {session.session_id for session in sessions.list("1")} - {phone}
+    signed_in.open()
+
+    for value in (foreign, "A" * 12, current, "", "../..", "é"):
+        answer = signed_in.press(value)
+        assert answer.status == 404, value
+        assert "That device is not signed in any more." in answer.visible
+        assert [*answer.buttons] == [phone, "others"]
+    assert ends(service) == {}
+
+
+def test_second_click_shows_the_page(signed_in: Site, sessions: Sessions) -> None:
+    phone = sign_in(sessions, IPHONE)
+    signed_in.open()
+    assert [signed_in.press(phone).status for _ in range(2)] == [303, 404]
+
+
+def test_get_changes_nothing(signed_in: Site, sessions: Sessions, service: Service) -> None:
+    phone = sign_in(sessions, IPHONE)
+    before = service.items()
+    for query in ("", "?sign_out=others", f"?sign_out={phone}", "?outcome=others", "?outcome=<b>"):
+        answer = signed_in.open(query)
+        assert answer.status == 200
+        assert 'role="status"' not in answer.text, "what the URL says is not true"
+    assert service.items() == before
+
+
+# Who may use it
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"},
+        {"Sec-Fetch-Site": "same-site", "Origin": "https://other.testserver"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "https://testserver.evil.example"},
+        {"Origin": "null"},
+        {"Accept": "*/*"},
+    ],
+)
+def test_form_of_another_site_is_refused(
+    signed_in: Site, sessions: Sessions, service: Service, headers: dict[str, str]
+) -> None:
+    """It has no CSRF token of Django's."""
+    phone = sign_in(sessions, IPHONE)
+    for value in (phone, "others"):
+        assert signed_in.press(value, **headers).status == 403
+    assert ends(service) == {}
+
+
+def test_form_over_http_is_accepted(signed_in: Site, sessions: Sessions) -> None:
+    """Browsers do not send Sec-Fetch-Site then."""
+    phone = sign_in(sessions, IPHONE)
+    signed_in.open()
+    assert signed_in.press(phone, Origin=signed_in.origin).status == 303
+
+
+@pytest.mark.parametrize("before", ["nothing", "write"])
+def test_visitor_has_to_log_in(open_site: OpenSite, service: Service, before: str) -> None:
+    with open_site() as site:
+        site.browser.do(before)
+        answers = [site.open(), site.press("others")]
+    if isinstance(site.browser, DjangoBrowser):
+        assert [answer.status for answer in answers] == [302, 403], "the form has no CSRF token"
+        assert answers[0].headers["location"] == f"/accounts/login/?next={URL}"
+    else:
+        assert [answer.status for answer in answers] == [401, 401]
+    assert ends(service) == {}
+
+
+def test_somebody_who_acts_as_the_user_only_looks(
+    open_site: OpenSite, sessions: Sessions, service: Service
+) -> None:
+    phone = sign_in(sessions, IPHONE)
+    with open_site() as site:
+        site.browser.do("log-in 7")
+        site.browser.do("impersonate 1 7")
+
+        answer = site.open()
+
+        assert "Safari on iPhone" in answer.visible
+        assert "You are acting as this user." in answer.visible
+        assert "<button" not in answer.text
+        for value in (phone, "others"):
+            assert site.press(value).status == 403
+    assert ends(service) == {}
+
+
+def test_outage_is_no_error_of_the_app(
+    signed_in: Site, sessions: Sessions, service: Service
+) -> None:
+    phone = sign_in(sessions, IPHONE)
+    signed_in.open()
+    for failing in ("GET /sessions", f"DELETE /sessions/{phone}"):
+
+        def fail(call: Call, failing: str = failing) -> None:
+            if f"{call.method} {call.path}" == failing:
+                faults.unavailable(call)
+            else:
+                call.send(call.forward())
+
+        service.plan(always=fail)
+        answer = signed_in.open() if failing == "GET /sessions" else signed_in.press(phone)
+        assert (answer.status, answer.headers.get("retry-after")) == (503, "1")
+        service.plan()
+    assert signed_in.open().status == 200
+
+
+# What apps change
+
+
+def test_own_base_template(open_site: OpenSite, tmp_path: Path) -> None:
+    (tmp_path / "base.html").write_text(
+        "<title>{% block title %}{% endblock %} – Shop</title>{% block content %}{% endblock %}"
+    )
+    with open_site(base_template="base.html") as site:
+        site.browser.do("log-in 1")
+        answer = site.open()
+    assert answer.text.startswith("<title>Where you are signed in – Shop</title>")
+    assert "<style>" not in answer.text
+    assert "(this device)" in answer.visible
+
+
+@pytest.mark.parametrize("name", ["devices", "base"])
+def test_own_template_replaces_the_one_of_the_package(
+    open_site: OpenSite, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "serverless_sessions").mkdir()
+    (tmp_path / f"serverless_sessions/{name}.html").write_text("own {{ devices.texts.title }}")
+    with open_site() as site:
+        site.browser.do("log-in 1")
+        assert site.open().text == "own Where you are signed in"
+
+
+GERMAN = {
+    "en": "de",
+    "Where you are signed in": "Angemeldete Browser",
+    "Sign out: %(device)s, signed in %(time)s": "%(device)s abmelden, angemeldet am %(time)s",
+}
+
+
+def test_texts_are_translated(
+    open_site: OpenSite, sessions: Sessions, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    phone = sign_in(sessions, IPHONE)
+    is_django = "Django" in request.node.name
+    options: dict[str, Any] = {}
+    if is_django:
+        catalog = tmp_path / "locale/de/LC_MESSAGES/django.mo"
+        catalog.parent.mkdir(parents=True)
+        catalog.write_bytes(machine_object(GERMAN))
+    else:
+        options = {
+            "translate": lambda text: GERMAN.get(text, text),
+            "format_time": lambda time: f"{time.year}, {time.tzinfo}",
+        }
+    with (
+        override_settings(
+            LANGUAGE_CODE="de",
+            LOCALE_PATHS=[tmp_path / "locale"],
+            TIME_ZONE="Europe/Berlin",
+            USE_I18N=True,
+        ),
+        open_site(**options) as site,
+    ):
+        site.browser.do("log-in 1")
+        answer = site.open()
+
+    assert '<html lang="de">' in answer.text
+    assert "<h1>Angemeldete Browser</h1>" in answer.text
+    assert answer.buttons[phone].startswith("Safari on iPhone abmelden, angemeldet am ")
+    created_at = datetime.fromtimestamp(sessions.get(phone).created_at, ZoneInfo("Europe/Berlin"))
+    expected = f"{created_at:%Y %H:%M}" if is_django else f"{created_at.year}, UTC"
+    assert answer.buttons[phone].endswith(expected)
+
+
+def machine_object(catalog: dict[str, str]) -> bytes:
+    """Return a compiled catalog of gettext."""
+    texts = sorted(({"": "Content-Type: text/plain; charset=UTF-8\n"} | catalog).items())
+    strings = [text.encode() for pair in zip(*texts, strict=True) for text in pair]
+    position = 28 + 8 * len(strings)
+    table, content = b"", b""
+    for string in strings:
+        table += struct.pack("<II", len(string), position + len(content))
+        content += string + b"\0"
+    count = len(texts)
+    return struct.pack("<7I", 0x950412DE, 0, count, 28, 28 + 8 * count, 0, 0) + table + content
+
+
+def test_flask_app_with_tokens_against_csrf(service: Service, tmp_path: Path) -> None:
+    """Flask-WTF's `CSRFProtect` sets these names."""
+    with site("Flask", service, tmp_path) as here:
+        assert isinstance(here.browser, FlaskBrowser)
+        app = here.browser._app
+        app.extensions["csrf"] = object()
+        app.config["WTF_CSRF_FIELD_NAME"] = "token"
+        app.jinja_env.globals["csrf_token"] = lambda: 'a"b'
+        here.browser.do("log-in 1")
+        assert '<input type="hidden" name="token" value="a&#34;b">' in here.open().text
+
+
+def test_starlette_app_with_tokens_against_csrf(service: Service, tmp_path: Path) -> None:
+    templates = Jinja2Templates(tmp_path)
+    with site("Starlette", service, tmp_path, templates=templates) as here:
+        templates.context_processors.append(lambda request: {"csrf_input": "own field"})
+        here.browser.do("log-in 1")
+        assert "own field" in here.open().text
+
+
+def test_starlette_app_without_templates(service: Service, tmp_path: Path) -> None:
+    with site("Starlette", service, tmp_path, templates=None) as here:
+        here.browser.do("log-in 1")
+        assert "<h1>Where you are signed in</h1>" in here.open().text
+
+
+def test_starlette_app_without_jinja2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)  # cannot be imported
+    for module in ("starlette.templating", "serverless_sessions.starlette_devices"):
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(ImportError, match="jinja2 must be installed"):
+        import_module("serverless_sessions.starlette_devices")
+
+
+def test_log_in_of_the_same_request(service: Service, sessions: Sessions, tmp_path: Path) -> None:
+    """Flask-Login logs a remembered user in before the view. The session is stored after it."""
+    phone = sign_in(sessions, IPHONE)
+    with site("Flask", service, tmp_path) as here:
+        assert isinstance(here.browser, FlaskBrowser)
+
+        @here.browser._app.before_request
+        def log_in() -> None:
+            if flask_request.path == URL and "_user_id" not in flask_session:
+                flask_session["_user_id"] = "1"
+
+        for before in ("nothing", "write", "log-in 2"):
+            here.browser.do(before)
+            if before == "log-in 2":
+                here.browser.do("log-out")
+            answer = here.open()
+            assert answer.status == 200
+            assert phone in answer.buttons
+            assert "(this device)" not in answer.text
+            assert "(this device)" in here.open().text
+            here.browser.do("log-out")
+
+
+def test_django_page_under_asgi(service: Service, sessions: Sessions, tmp_path: Path) -> None:
+    phone = sign_in(sessions, IPHONE)
+    with site("Django", service, tmp_path) as here:
+        here.browser.do("log-in 1")
+
+        async def use() -> tuple[str, int]:
+            client = AsyncClient()
+            client.cookies.update(here.browser.client.cookies)  # type: ignore[attr-defined]
+            try:
+                page: Any = await client.get(URL, secure=True)
+                answer: Any = await client.post(URL, {"sign_out": phone}, secure=True)
+            finally:
+                await _async_sessions().aclose()
+            return page.content.decode(), answer.status_code
+
+        page, status = asyncio.run(use())
+    assert "Safari on iPhone" in page
+    assert status == 303
+    assert ends(service) == {phone: "device_signed_out"}
+
+
+@pytest.mark.parametrize(
+    ("fetch_site", "origin", "host", "expected"),
+    [
+        ("same-origin", None, "shop.example", True),
+        ("same-origin", "null", "shop.example", True),
+        ("none", None, "shop.example", True),
+        ("same-site", "https://shop.example", "shop.example", False),
+        ("cross-site", "https://shop.example", "shop.example", False),
+        ("", "https://shop.example", "shop.example", False),
+        (None, "https://shop.example", "shop.example", True),
+        (None, "http://shop.example", "shop.example", True),
+        (None, "https://shop.example:8000", "shop.example:8000", True),
+        (None, "https://shop.example:8000", "shop.example", False),
+        (None, "https://evil.example", "shop.example", False),
+        (None, "null", "shop.example", False),
+        (None, "null", "", False),
+        (None, "", "", False),
+        (None, None, "shop.example", False),
+    ],
+)
+def test_origin_of_a_request(
+    fetch_site: str | None, origin: str | None, host: str, expected: bool
+) -> None:
+    assert is_same_origin(fetch_site=fetch_site, origin=origin, host=host) is expected
+
+
+# The guide
+
+
+def snippets(**names: Any) -> dict[str, Any]:
+    """Run the snippet below the heading of `framework`, and the last one of the page."""
+    framework = names["framework"]
+    [snippet] = re.findall(rf"^\*\*{framework}\*\*\n\n```python\n(.*?)^```", PAGE, re.M | re.S)
+    [test] = re.findall(r"^```python\n(def .*?)^```", PAGE, re.M | re.S)
+    exec(compile(snippet + test, "docs/integrating/devices.md", "exec"), names)  # noqa: S102
+    return names
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_snippets_of_the_guide(
+    service: Service,
+    sessions: Sessions,
+    framework: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    (folder / "base.html").write_text("own {% block content %}{% endblock %}")
+    phone = sign_in(sessions, IPHONE)
+    with ExitStack() as stack:
+        browser = stack.enter_context(FRAMEWORKS[framework](service))
+        match browser:
+            case DjangoBrowser():
+                names = snippets(framework=framework, INSTALLED_APPS=[])
+                project = _django_project(folder, *names["INSTALLED_APPS"], *names["urlpatterns"])
+                stack.enter_context(project)
+            case FlaskBrowser():
+                browser._app.jinja_loader = FileSystemLoader(folder)
+                names = snippets(framework=framework, app=browser._app)
+            case StarletteBrowser():
+                names = snippets(framework="FastAPI and Starlette", app=browser._app)
+        browser.do("log-in 1")
+        assert Site(browser).open().text.startswith("own ")
+        if not isinstance(browser, DjangoBrowser):  # it needs no header
+            names["test_device_is_signed_out"](browser.client, phone)  # type: ignore[attr-defined]
+            assert ends(service) == {phone: "device_signed_out"}
+
+
+def test_guide_lists_all_texts() -> None:
+    table = PAGE.partition("| text |\n| --- |\n")[2]
+    assert re.findall(r"^\| `(.*)` \|$", table, re.M) == list(TEXTS.values())
