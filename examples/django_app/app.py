@@ -21,7 +21,11 @@ settings.configure(
         "django.middleware.csrf.CsrfViewMiddleware",
         "django.contrib.auth.middleware.AuthenticationMiddleware",
     ],
-    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
+    INSTALLED_APPS=[
+        "django.contrib.auth",
+        "django.contrib.contenttypes",
+        "serverless_sessions.django.devices",
+    ],
     # The database holds only users. It is in memory, and the threads of this process share it.
     DATABASES={
         "default": {
@@ -33,10 +37,12 @@ settings.configure(
         {
             "BACKEND": "django.template.backends.django.DjangoTemplates",
             "DIRS": [Path(__file__).parent.parent],
+            "APP_DIRS": True,
         }
     ],
     ROOT_URLCONF=__name__,
     LOGIN_URL="/",
+    TIME_ZONE="UTC",
     ALLOWED_HOSTS=["127.0.0.1", "localhost"],
     SECRET_KEY=token_urlsafe(),
 )
@@ -47,12 +53,12 @@ from django.contrib.auth.decorators import login_required  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
 from django.core.exceptions import PermissionDenied  # noqa: E402
 from django.core.management import call_command  # noqa: E402
-from django.http import Http404, HttpRequest, HttpResponse  # noqa: E402
+from django.http import HttpRequest, HttpResponse  # noqa: E402
 from django.shortcuts import get_object_or_404, redirect, render  # noqa: E402
-from django.urls import path  # noqa: E402
+from django.urls import include, path  # noqa: E402
 from django.views.decorators.http import require_POST  # noqa: E402
 
-from serverless_sessions import SessionNotFound, Sessions  # noqa: E402
+from serverless_sessions import Sessions  # noqa: E402
 from serverless_sessions.django import guard  # noqa: E402
 
 sessions = Sessions(**settings.SERVERLESS_SESSIONS)
@@ -61,12 +67,9 @@ sessions = Sessions(**settings.SERVERLESS_SESSIONS)
 def page(request: HttpRequest) -> HttpResponse:
     if not request.user.is_authenticated:
         return render(request, "page.html")
-    token: str = request.session.session_key or ""
     context = {
         "user": request.user.get_username(),
         "count": request.session.get("count", 0),
-        "devices": sessions.list(str(request.user.pk)),
-        "current": token.partition(".")[0],
         "impersonator": request.session.impersonator,  # type: ignore[attr-defined]
     }
     return render(request, "page.html", context)
@@ -83,19 +86,6 @@ def log_in(request: HttpRequest) -> HttpResponse:
 @login_required
 def count(request: HttpRequest) -> HttpResponse:
     request.session["count"] = request.session.get("count", 0) + 1
-    return redirect("/")
-
-
-@require_POST
-@login_required
-def sign_out_device(request: HttpRequest, session_id: str) -> HttpResponse:
-    try:
-        device = sessions.get(session_id)
-    except SessionNotFound as error:
-        raise Http404 from error
-    if device.user_id != str(request.user.pk):
-        raise Http404  # it is the session of another user
-    sessions.revoke(session_id, reason="device_signed_out")
     return redirect("/")
 
 
@@ -132,7 +122,7 @@ urlpatterns = [
     path("", page),
     path("log-in", log_in),
     path("count", count),
-    path("devices/<session_id>/sign-out", sign_out_device),
+    path("account/devices/", include("serverless_sessions.django.devices.urls")),
     path("log-out", log_out),
     path("sign-out-everywhere", sign_out_everywhere),
     path("impersonate", impersonate),

@@ -42,6 +42,17 @@ def test_force_login(browser: Client) -> None:
     assert "Signed in: lin" in browser.get("/").text
 
 
+def test_other_device_is_signed_out(browser: Client, sessions_service: SessionsService) -> None:
+    browser.post("/log-in", {"user": "ada"})
+    ada = str(User.objects.get(username="ada").pk)
+    phone = sessions_service.sessions.create(ada).session.session_id
+    assert "(this device)" in browser.get("/account/devices/").text
+    answer = browser.post("/account/devices/", {"sign_out": phone}, follow=True)
+    assert "The device is signed out." in answer.text
+    [end] = [event for event in sessions_service.events(ada) if event.type == "revoked"]
+    assert (end.session_id, end.reason) == (phone, "device_signed_out")
+
+
 def test_outage_signs_nobody_out(browser: Client, sessions_service: SessionsService) -> None:
     browser.post("/log-in", {"user": "ada"})
     sessions_service.fail("unavailable")

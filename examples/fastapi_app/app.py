@@ -19,8 +19,9 @@ from fastapi import Depends, FastAPI, Form, HTTPException, Request
 from fastapi.responses import PlainTextResponse, RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
 
-from serverless_sessions import AsyncSessions, SessionNotFound, Unavailable
+from serverless_sessions import AsyncSessions, Unavailable
 from serverless_sessions.starlette import SessionMiddleware, StarletteSession, load_session
+from serverless_sessions.starlette_devices import devices_app
 
 sessions = AsyncSessions(os.environ["SESSIONS_URL"])
 
@@ -38,6 +39,7 @@ app.add_middleware(
     user_key="user",
     https_only=False,  # this example uses HTTP
 )
+app.mount("/account/devices", devices_app())
 templates = Jinja2Templates(Path(__file__).parent.parent)
 Session = Annotated[StarletteSession, Depends(load_session)]
 
@@ -63,8 +65,6 @@ async def page(request: Request, session: Session) -> Response:
     context = {
         "user": session["user"],
         "count": session.get("count", 0),
-        "devices": [device async for device in sessions.list(session["user"])],
-        "current": session.session_id,
         "impersonator": session.impersonator,
     }
     return templates.TemplateResponse(request, "page.html", context)
@@ -79,18 +79,6 @@ async def log_in(session: Session, user: Annotated[str, Form()]) -> Response:
 @app.post("/count")
 async def count(session: Session, user: User) -> Response:
     session["count"] = session.get("count", 0) + 1
-    return home()
-
-
-@app.post("/devices/{session_id}/sign-out")
-async def sign_out_device(session_id: str, user: User) -> Response:
-    try:
-        device = await sessions.get(session_id)
-    except SessionNotFound as error:
-        raise HTTPException(404) from error
-    if device.user_id != user:
-        raise HTTPException(404)  # it is the session of another user
-    await sessions.revoke(session_id, reason="device_signed_out")
     return home()
 
 

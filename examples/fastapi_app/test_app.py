@@ -42,6 +42,18 @@ def test_sign_out_everywhere(browser: TestClient, sessions_service: SessionsServ
     assert list(sessions_service.sessions.list("ada")) == []
 
 
+def test_other_device_is_signed_out(browser: TestClient, sessions_service: SessionsService) -> None:
+    phone = sessions_service.sessions.create("ada").session.session_id
+    browser.post("/log-in", data={"user": "ada"})
+    assert "(this device)" in browser.get("/account/devices/").text
+    answer = browser.post(
+        "/account/devices/", data={"sign_out": phone}, headers={"Sec-Fetch-Site": "same-origin"}
+    )
+    assert "The device is signed out." in answer.text
+    [end] = [event for event in sessions_service.events("ada") if event.type == "revoked"]
+    assert (end.session_id, end.reason) == (phone, "device_signed_out")
+
+
 def test_outage_signs_nobody_out(browser: TestClient, sessions_service: SessionsService) -> None:
     browser.post("/log-in", data={"user": "ada"})
     sessions_service.fail("unavailable")

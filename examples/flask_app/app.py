@@ -16,8 +16,9 @@ from flask import Flask, abort, redirect, render_template, request
 from flask import session as flask_session
 from werkzeug.wrappers import Response
 
-from serverless_sessions import SessionNotFound, Unavailable
+from serverless_sessions import Unavailable
 from serverless_sessions.flask import FlaskSession, ServerlessSessions
+from serverless_sessions.flask_devices import devices_blueprint
 
 app = Flask(__name__, template_folder=str(Path(__file__).parent.parent))
 app.config["SERVERLESS_SESSIONS"] = {
@@ -26,6 +27,7 @@ app.config["SERVERLESS_SESSIONS"] = {
     "insecure_cookie": True,  # this example uses HTTP
 }
 server_sessions = ServerlessSessions(app)
+app.register_blueprint(devices_blueprint(), url_prefix="/account/devices")
 session = cast(FlaskSession, flask_session)  # Flask declares its own type
 
 
@@ -42,8 +44,6 @@ def page() -> str:
         "page.html",
         user=session["user"],
         count=session.get("count", 0),
-        devices=server_sessions.sessions.list(session["user"]),
-        current=session.session_id,
         impersonator=session.impersonator,
     )
 
@@ -58,18 +58,6 @@ def log_in() -> Response:
 def count() -> Response:
     current_user()
     session["count"] = session.get("count", 0) + 1
-    return redirect("/")
-
-
-@app.post("/devices/<session_id>/sign-out")
-def sign_out_device(session_id: str) -> Response:
-    try:
-        device = server_sessions.sessions.get(session_id)
-    except SessionNotFound:
-        abort(404)
-    if device.user_id != current_user():
-        abort(404)  # it is the session of another user
-    server_sessions.sessions.revoke(session_id, reason="device_signed_out")
     return redirect("/")
 
 

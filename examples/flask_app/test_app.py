@@ -43,7 +43,14 @@ def test_other_device_is_signed_out(
     sessions_service.advance(1)
     phone.post("/log-in", data={"user": "ada"})
     on_phone, _ = sessions_service.sessions.list("ada")  # newest first
-    browser.post(f"/devices/{on_phone.session_id}/sign-out")
+    assert "(this device)" in browser.get("/account/devices/").text
+    answer = browser.post(
+        "/account/devices/",
+        data={"sign_out": on_phone.session_id},
+        headers={"Sec-Fetch-Site": "same-origin"},
+        follow_redirects=True,
+    )
+    assert "The device is signed out." in answer.text
     assert "Signed in" not in page(phone)
     [end] = [event for event in sessions_service.events("ada") if event.type == "revoked"]
     assert (end.session_id, end.reason) == (on_phone.session_id, "device_signed_out")

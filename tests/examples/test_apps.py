@@ -70,11 +70,15 @@ class Browser:
     def look(self) -> Browser:
         return self._show(self._http.get("/"))
 
+    def look_at_devices(self) -> Browser:
+        return self._show(self._http.get("/account/devices/"))
+
     def press(self, path: str, **form: str) -> Browser:
         """Send the page's form, with Django's CSRF token if the page has one."""
         csrf_token = re.search('name="csrfmiddlewaretoken" value="(.*?)"', self.text)
         form |= {"csrfmiddlewaretoken": csrf_token[1]} if csrf_token else {}
-        return self._show(self._http.post(path, data=form))
+        headers = {"Origin": str(self._http.base_url).rstrip("/")}
+        return self._show(self._http.post(path, data=form, headers=headers))
 
     def _show(self, answer: httpx2.Response) -> Browser:
         self.status, self.text = answer.status_code, answer.text
@@ -87,15 +91,10 @@ class Browser:
         return (match[1], int(match[2])) if match else None
 
     @property
-    def devices(self) -> dict[str, str]:
-        """The user's browsers by the ids of their sessions."""
-        return dict(re.findall(rf"(\S{{12}}) from {HOST}, (\S+)", self.text))
-
-    @property
-    def current(self) -> str:
-        """The id of this browser's session."""
-        [session_id] = re.findall(r"(\S{12}) from [^(<]*\(this one\)", self.text)
-        return str(session_id)
+    def others(self) -> dict[str, str]:
+        """The user's other browsers by the ids of their sessions."""
+        button = r'<button name="sign_out" value="(\S{12})" aria-label="Sign out: (.*?),'
+        return dict(re.findall(button, self.text))
 
     def close(self) -> None:
         self._http.close()
@@ -136,15 +135,15 @@ def test_example_does_what_it_shows(browsers: list[Browser], service: Service) -
     stranger.press("/log-in", user="eve")
     assert laptop.press("/count").press("/count").facts == ("ada", 2)
     assert phone.look().facts == ("ada", 0)
-    assert laptop.look().devices == {laptop.current: "A", phone.current: "B"}
+    assert stranger.look_at_devices().others == {}
+    [(session_id, name)] = laptop.look_at_devices().others.items()
+    assert name == "B"
 
-    sign_out_phone = f"/devices/{phone.current}/sign-out"
-    assert stranger.press(sign_out_phone).status == 404
+    assert stranger.press("/account/devices/", sign_out=session_id).status == 404
     assert phone.look().facts == ("ada", 0)
-    laptop.press(sign_out_phone)
+    assert laptop.press("/account/devices/", sign_out=session_id).others == {}
     assert phone.look().facts is None
-    assert laptop.facts == ("ada", 2)
-    assert laptop.press(f"/devices/{'A' * 12}/sign-out").status == 404
+    assert laptop.look().facts == ("ada", 2)
 
     service.plan(always=faults.unavailable)
     assert laptop.look().status == 503
