@@ -32,15 +32,18 @@ example: setup ## Run an example on its own local stack (APP=flask, django, fast
 invoke: setup ## Invoke a function of the running local stack with an event (EVENT=events/…)
 	@.venv/bin/python -m local invoke "$(EVENT)"
 
-# With TESTS, these tests alone run. Otherwise the tests run in two processes at a time. End-to-end tests need little CPU, because they mostly wait.
-SECOND = tests/client tests/e2e
+# With TESTS, these tests alone run. Otherwise the tests run in three processes at a time. End-to-end tests need little CPU, because they mostly wait.
+SECOND = $(addprefix tests/,client examples mapping serve simulation)
+THIRD = tests/e2e
 test: setup .venv-dynamodb/.ready ## Run all tests except test-browser and test-frameworks (TESTS=tests/unit)
 	@mkdir -p .local
 	@$(if $(TESTS),exec .venv/bin/python -m pytest $(TESTS);) \
-	  .venv/bin/python -m pytest $(SECOND) > .local/tests.log 2>&1 & second=$$!; \
-	  trap 'kill $$second; wait $$second; exit 130' INT TERM; \
-	  .venv/bin/python -m pytest $(SECOND:%=--ignore=%); others=$$?; \
-	  wait $$second; second=$$?; cat .local/tests.log; exit $$((others || second))
+	  .venv/bin/python -m pytest $(SECOND) > .local/second.log 2>&1 & second=$$!; \
+	  .venv/bin/python -m pytest $(THIRD) > .local/third.log 2>&1 & third=$$!; \
+	  trap 'kill $$second $$third; wait $$second $$third; exit 130' INT TERM; \
+	  .venv/bin/python -m pytest $(SECOND:%=--ignore=%) $(THIRD:%=--ignore=%); first=$$?; \
+	  wait $$second; second=$$?; wait $$third; third=$$?; \
+	  cat .local/second.log .local/third.log; exit $$((first || second || third))
 
 # Without emulators and Java: functional tests run on tables in memory, and the slowest are left out.
 SLOW = $(addprefix tests/functional/test_,outages.py redrive.py smoke.py)
