@@ -14,7 +14,15 @@ from uuid import UUID
 
 import flask_login
 import pytest
-from flask import Flask, Response, abort, flash, session, stream_with_context
+from flask import (
+    Flask,
+    Response,
+    abort,
+    flash,
+    get_flashed_messages,
+    session,
+    stream_with_context,
+)
 from flask.testing import FlaskClient
 from markupsafe import Markup
 from werkzeug.test import TestResponse
@@ -663,6 +671,23 @@ def test_write_in_a_stream_warns_that_it_is_lost(app: Flask, browser: FlaskClien
         assert browser.get("/stream").text == "chunk"
     assert [warning.filename for warning in warnings] == [__file__]
     assert browser.get("/read").json == {"early": 1}
+
+
+def test_messages_can_be_read_in_the_block_of_a_test_client(
+    app: Flask, browser: FlaskClient
+) -> None:
+    """Reading them removes them from the session, which is not stored after the response."""
+
+    @app.get("/flash")
+    def flash_message() -> str:
+        flash("saved")
+        return ""
+
+    with browser:
+        browser.get("/flash")
+        assert get_flashed_messages() == ["saved"]
+    with browser.session_transaction() as stored:
+        assert "_flashes" in stored
 
 
 def test_error_of_the_view_keeps_the_session(app: Flask, browser: FlaskClient) -> None:
