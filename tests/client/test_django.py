@@ -948,6 +948,63 @@ def test_restart_is_not_noticed(browser: Client, service: Service) -> None:
     assert browser.get("/who").content == b"ada"
 
 
+CSRF_IN_SESSIONS = {
+    "CSRF_USE_SESSIONS": True,
+    "MIDDLEWARE": [*OVERRIDDEN["MIDDLEWARE"], "django.middleware.csrf.CsrfViewMiddleware"],
+}
+
+
+def test_outage_with_the_csrf_token_in_the_session(service: Service) -> None:
+    """Django's own error page reads the session again, and its error leaves all middlewares."""
+    with override_settings(**CSRF_IN_SESSIONS):
+        browser = Client(raise_request_exception=False)
+        browser.get("/log-in/ada")
+        service.plan(always=faults.throttled)
+        answer = browser.get("/who")
+        assert (answer.status_code, COOKIE in answer.cookies) == (503, False)
+        assert answer.headers["Retry-After"]
+        service.plan()
+        assert browser.get("/who").content == b"ada"
+
+
+def test_async_outage_with_the_csrf_token_in_the_session(service: Service) -> None:
+    async def visit() -> None:
+        browser = AsyncClient(raise_request_exception=False)
+        await browser.get("/async/log-in/ada")
+        service.plan(always=faults.throttled)
+        assert (await browser.get("/async/who")).status_code == 503
+        service.plan()
+        assert (await browser.get("/async/who")).content == b"ada"
+
+    with override_settings(**CSRF_IN_SESSIONS):
+        run_async(visit)
+
+
+def test_request_does_not_wait_twice_for_its_session(browser: Client, service: Service) -> None:
+    browser.get("/count")
+    store = SessionStore(browser.cookies[COOKIE].value)
+    store.request = HttpRequest()
+    service.plan(always=faults.throttled)
+    with pytest.raises(Unavailable):
+        store.get("n")
+    calls(service)
+    with pytest.raises(Unavailable):
+        store.get("n")
+    assert calls(service) == []
+
+
+def test_store_outside_of_a_request_can_be_loaded_after_an_outage(
+    browser: Client, service: Service
+) -> None:
+    browser.get("/count")
+    store = SessionStore(browser.cookies[COOKIE].value)
+    service.plan(always=faults.throttled)
+    with pytest.raises(Unavailable):
+        store.get("n")
+    service.plan()
+    assert store.get("n") == 1
+
+
 def test_outage_page_is_the_sites_own(browser: Client, service: Service) -> None:
     browser.get("/count")
     loader = ("django.template.loaders.locmem.Loader", {"503.html": "Back soon."})

@@ -326,6 +326,9 @@ class SessionStore(SessionBase):
     def _load(self) -> Plan[Secret[Values]]:
         if self._web.is_prepared:
             return Secret({})
+        # The page that renders the error may read the session again.
+        if self.request and self.outage:
+            raise self.outage
         try:
             values = yield from self._web.load()
         except SessionsError:

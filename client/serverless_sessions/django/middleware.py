@@ -18,6 +18,7 @@ from django.contrib.sessions import middleware
 from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.exceptions import SessionInterrupted
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.template import TemplateDoesNotExist
 from django.template.loader import render_to_string
 from django.utils.cache import patch_vary_headers
@@ -41,6 +42,19 @@ class SessionMiddleware(middleware.SessionMiddleware):
     def __init__(self, get_response: Any) -> None:
         super().__init__(get_response)
         check_options()
+
+    def __call__(self, request: HttpRequest) -> Any:
+        """Answer 503 if even Django's page for a 500 has read the session, for its CSRF token."""
+        try:
+            return super().__call__(request)
+        except Unavailable as error:
+            return _unavailable(error)
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        try:
+            return await super().__acall__(request)
+        except Unavailable as error:
+            return _unavailable(error)
 
     def process_request(self, request: HttpRequest) -> None:
         super().process_request(request)
