@@ -267,7 +267,7 @@ class ServerlessSessions(SessionInterface):
         interface: SessionInterface | None = _option(app, "migrate_from", None)
         if interface is None or is_over(_option(app, "migrate_until", None)):
             return None
-        cookie = _former_cookie(app, interface)
+        cookie = _former_cookie(app, interface, request)
         if not cookie.value:
             return None
         if not app.secret_key:
@@ -293,7 +293,7 @@ class ServerlessSessions(SessionInterface):
     def _delete_former(self, app: Flask, response: Response) -> None:
         """Delete the former session from its store, and its cookie."""
         interface: SessionInterface | None = _option(app, "migrate_from", None)
-        if interface is None or not _former_cookie(app, interface).value:
+        if interface is None or not _former_cookie(app, interface, request).value:
             return
         former: Any = interface.open_session(app, request)
         if former is None:
@@ -394,7 +394,7 @@ def _replace(app: Flask, response: Response, error: Exception) -> None:
     response.direct_passthrough = answer.direct_passthrough
 
 
-def _former_cookie(app: Flask, interface: SessionInterface) -> Secret[str]:
+def _former_cookie(app: Flask, interface: SessionInterface, request: Request) -> Secret[str]:
     """Return the cookie of a former session, or "". The service's own may have the same name."""
     cookie = request.cookies.get(interface.get_cookie_name(app), "")
     return Secret("" if Token.parse(cookie) else cookie)

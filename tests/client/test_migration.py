@@ -237,7 +237,7 @@ def flask_app(interface: SessionInterface) -> Flask:
 class FlaskSite(Site):
     def __init__(self, former: Flask, app: Flask) -> None:
         self._former = former
-        self._app = app
+        self.app = app
 
     def log_in(self, user: str, *, count: int = 0) -> str:
         answer = self._former.test_client().get(f"/log-in/{user}/{count}")
@@ -250,7 +250,7 @@ class FlaskSite(Site):
         return bool(interface.cache.has(f"session:{cookie}"))
 
     def get(self, path: str, cookies: dict[str, str]) -> Answer:
-        client = self._app.test_client(use_cookies=False)
+        client = self.app.test_client(use_cookies=False)
         answer = client.get(path, environ_overrides={"HTTP_COOKIE": header(cookies)})
         return Answer(
             answer.status_code, answer.text, set_cookies(answer.headers.getlist("Set-Cookie"))
@@ -779,6 +779,19 @@ def test_async_view(open_site: OpenSite, service: SessionsService) -> None:
         browser.cookies[site.former_cookie] = cookie
         assert [asyncio.run(get()) for _ in range(2)] == [b"8 1", b"8 1"]
         assert not site.is_stored(cookie)
+
+
+@pytest.mark.parametrize("open_site", [name for name in SITES if "Flask" in name], indirect=True)
+def test_tests_of_an_app_can_log_in(open_site: OpenSite, service: SessionsService) -> None:
+    """Flask's test client opens the session for them outside of the request's context."""
+    with open_site() as site:
+        assert isinstance(site, FlaskSite)
+        browser = site.app.test_client()
+        browser.set_cookie(site.former_cookie, site.log_in("7"))
+        with browser.session_transaction(base_url="https://localhost") as session:
+            assert session["_user_id"] == "7"
+            session["_user_id"] = "8"
+        assert browser.get("/who", base_url="https://localhost").text == "8 1"
 
 
 @pytest.mark.parametrize("open_site", ["Starlette signed cookie"], indirect=True)
