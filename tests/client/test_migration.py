@@ -421,7 +421,7 @@ def test_every_user_stays_signed_in(open_site: OpenSite, service: SessionsServic
 
 @pytest.mark.parametrize("open_site", [name for name in SITES if "Django" in name], indirect=True)
 def test_user_of_django_stays_authenticated(open_site: OpenSite, service: SessionsService) -> None:
-    """Django compares a hash of the password in the session with the user's."""
+    """Django compares a hash of the password with that in the session, and a new one signs out."""
     with open_site() as site:
         assert isinstance(site, DjangoSite)
         user = User.objects.create_user("ada", password=uuid4().hex)
@@ -430,12 +430,19 @@ def test_user_of_django_stays_authenticated(open_site: OpenSite, service: Sessio
             SESSION_COOKIE_NAME="sessionid",
             SESSION_ENGINE=site.engine,
         ):
-            browser = DjangoClient()
-            browser.force_login(user)
-            cookie = browser.cookies["sessionid"].value
-        answer = site.get("/user", {"sessionid": cookie})
+            browsers = [DjangoClient() for _ in range(2)]
+            for browser in browsers:
+                browser.force_login(user)
+            used, unused = (
+                {"sessionid": browser.cookies["sessionid"].value} for browser in browsers
+            )
+        answer = site.get("/user", used)
         assert answer.text == "ada"
         assert site.get("/user", answer.cookies).text == "ada"
+        user.set_password(uuid4().hex)
+        user.save()
+        assert site.get("/user", unused).text == ""
+        assert site.get("/user", answer.cookies).text == ""
 
 
 @all_sites
