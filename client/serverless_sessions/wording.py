@@ -96,10 +96,13 @@ def browser_name(user_agent: str) -> str | None:
     return f"{browser} on {system}" if browser and system else browser
 
 
-# The first match wins, because a user agent also contains the names of similar browsers.
+# The first match wins, because a user agent also contains the names of similar browsers. That of an
+# iPhone has no "Safari/" after a renewal, because the service stores the first 128 characters.
 _BROWSERS = (
-    *(("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("FxiOS/", "Firefox")),
-    *(("Chrome/", "Chrome"), ("CriOS/", "Chrome"), ("Safari/", "Safari"), ("curl/", "curl")),
+    *(("Edg/", "Edge"), ("EdgA/", "Edge"), ("EdgiOS/", "Edge"), ("OPR/", "Opera")),
+    *(("SamsungBrowser/", "Samsung Internet"), ("Firefox/", "Firefox"), ("FxiOS/", "Firefox")),
+    *(("Chrome/", "Chrome"), ("CriOS/", "Chrome"), ("Safari/", "Safari")),
+    *(("like Mac OS X) AppleWebKit/", "Safari"), ("curl/", "curl")),
 )
 _SYSTEMS = (
     *(("iPhone", "iPhone"), ("iPad", "iPad"), ("Android", "Android"), ("Windows", "Windows")),
