@@ -56,6 +56,10 @@ class Answer(NamedTuple):
         return self.headers["location"].removeprefix(URL)
 
     @property
+    def title(self) -> str:
+        return unescape(self.text.partition("<title>")[2].partition("</title>")[0])
+
+    @property
     def visible(self) -> str:
         """The text without tags and styles, with single spaces."""
         text = re.sub("<style>.*?</style>", "", self.text, flags=re.DOTALL)
@@ -230,7 +234,7 @@ def test_buttons_say_which_device_they_end(signed_in: Site, sessions: Sessions) 
     [signed_in_at] = set(re.findall(r"<dt>Signed in</dt> <dd>(.*?)</dd>", answer.text))
     assert re.search(r"\d\d:\d\d UTC|[ap]\.m\.|noon|midnight", signed_in_at)
     assert unescape(answer.buttons[phone]) == (
-        f"Sign out: Safari on iPhone, signed in {signed_in_at}"
+        f"Sign out: Safari on iPhone, 198.51.100.20, signed in {signed_in_at}"
     )
     assert answer.buttons["others"] == "Sign out all other devices"
 
@@ -239,6 +243,7 @@ def test_only_device_has_nothing_to_sign_out(signed_in: Site) -> None:
     answer = signed_in.open()
     assert answer.buttons == {}
     assert "You are not signed in on any other device." in answer.visible
+    assert "do not recognize" not in answer.visible
 
 
 def test_device_is_shown_as_it_was_last_seen(
@@ -252,6 +257,34 @@ def test_device_is_shown_as_it_was_last_seen(
 
     assert "Safari on iPhone" in answer.visible
     assert str(LINUX.ip) not in answer.visible
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "name"),
+    [
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, "
+            "like Gecko) Version/26.0 Mobile/15E148 Safari/604.1",
+            "Safari on iPhone",
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 14; SM-S918B Build/UP1A.231005.007) AppleWebKit/537.36 "
+            "(KHTML, like Gecko) Chrome/140.0.7339.51 Mobile Safari/537.36 EdgA/140.0.3485.71",
+            "Edge on Android",
+        ),
+    ],
+)
+def test_device_keeps_its_name_after_a_renewal(
+    signed_in: Site, sessions: Sessions, clock: MovingClock, user_agent: str, name: str
+) -> None:
+    """The service stores fewer characters of the user agent of a renewal than of a log-in."""
+    token = sessions.create("1", client=Client(user_agent=user_agent)).token
+    clock.ahead += 600
+    session = sessions.verify(token, client=Client(user_agent=user_agent))
+    assert session
+    assert len(session.last_client.user_agent or "") == 128
+
+    assert f"<h2>{name}</h2>" in signed_in.open().text
 
 
 def test_session_of_support_shows_nothing_of_the_agent(signed_in: Site, sessions: Sessions) -> None:
@@ -298,7 +331,9 @@ def test_hostile_user_agent_is_escaped(signed_in: Site, sessions: Sessions) -> N
     answer = signed_in.open()
     assert "<script" not in answer.text
     assert "&lt;script&gt;alert(1)" in answer.text
-    assert answer.buttons[device].startswith('Sign out: <script>alert(1)</script>" onclick=')
+    assert answer.buttons[device].startswith(
+        'Sign out: Unknown device: “<script>alert(1)</script>" onclick='
+    )
 
 
 def test_app_without_automatic_escaping(
@@ -310,7 +345,24 @@ def test_app_without_automatic_escaping(
         device = sign_in(sessions, HOSTILE)
         answer = here.open()
         assert "<script" not in answer.text
-        assert answer.buttons[device].startswith('Sign out: <script>alert(1)</script>" onclick=')
+        assert '“<script>alert(1)</script>" onclick=' in answer.buttons[device]
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "name"),
+    [
+        ("Safari on iPhone (this device)", "“Safari on iPhone (this device)”"),
+        ("x” (this device)", "“x\N{REPLACEMENT CHARACTER} (this device)”"),
+        ("%(name)s %(time)s %s", "“%(name)s %(time)s %s”"),
+    ],
+)
+def test_device_cannot_imitate_the_page(
+    signed_in: Site, sessions: Sessions, user_agent: str, name: str
+) -> None:
+    sign_in(sessions, Client(user_agent=user_agent))
+    answer = signed_in.open()
+    assert f"<h2>Unknown device: {name}</h2>" in answer.text
+    assert answer.text.count("<strong>(this device)</strong>") == 1
 
 
 def test_device_without_details(signed_in: Site, sessions: Sessions) -> None:
@@ -323,7 +375,7 @@ def test_device_without_details(signed_in: Site, sessions: Sessions) -> None:
 
 def test_long_user_agent_is_cut(signed_in: Site, sessions: Sessions) -> None:
     sign_in(sessions, Client(user_agent="A" * 100))
-    assert f"<h2>{'A' * 60}</h2>" in signed_in.open().text
+    assert f"<h2>Unknown device: “{'A' * 60}”</h2>" in signed_in.open().text
 
 
 # What the buttons do
@@ -345,6 +397,7 @@ def test_other_device_is_signed_out_at_once(
     assert end["Actor"]["S"].startswith("arn:aws:")
     page = signed_in.open(answer.query)
     assert '<p role="status">The device is signed out.</p>' in page.text
+    assert page.title == "The device is signed out. – Where you are signed in"
     assert [*page.buttons] == [laptop, "others"]
 
 
@@ -540,11 +593,41 @@ def test_texts_are_translated(
         answer = site.open()
 
     assert '<html lang="de">' in answer.text
+    assert '<div lang="de">' in answer.text
     assert "<h1>Angemeldete Browser</h1>" in answer.text
-    assert answer.buttons[phone].startswith("Safari on iPhone abmelden, angemeldet am ")
+    device = "Safari on iPhone, 198.51.100.20"
+    assert answer.buttons[phone].startswith(f"{device} abmelden, angemeldet am ")
     created_at = datetime.fromtimestamp(sessions.get(phone).created_at, ZoneInfo("Europe/Berlin"))
     expected = f"{created_at:%Y %H:%M}" if is_django else f"{created_at.year}, UTC"
     assert answer.buttons[phone].endswith(expected)
+
+
+def test_page_without_translations_is_marked_as_english(
+    open_site: OpenSite, tmp_path: Path
+) -> None:
+    (tmp_path / "base.html").write_text('<html lang="de">{% block content %}{% endblock %}')
+    with open_site(base_template="base.html") as site:
+        site.browser.do("log-in 1")
+        assert '<html lang="de"><div lang="en">' in "".join(site.open().text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("translation", "expected"),
+    [
+        ("%(gerät)s abmelden", "Sign out: Safari on iPhone, 198.51.100.20, signed in "),
+        ("100 % abmelden: %(device)s", "100 % abmelden: Safari on iPhone, 198.51.100.20"),
+        ("%(device)s abmelden %", "Safari on iPhone, 198.51.100.20 abmelden %"),
+        ("%(device)d", "%(device)d"),
+    ],
+)
+def test_wrong_translation_is_no_error(
+    service: Service, sessions: Sessions, tmp_path: Path, translation: str, expected: str
+) -> None:
+    phone = sign_in(sessions, IPHONE)
+    texts = {"Sign out: %(device)s, signed in %(time)s": translation}
+    with site("Flask", service, tmp_path, translate=lambda text: texts.get(text, text)) as here:
+        here.browser.do("log-in 1")
+        assert here.open().buttons[phone].startswith(expected)
 
 
 def machine_object(catalog: dict[str, str]) -> bytes:

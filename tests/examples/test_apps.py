@@ -137,7 +137,7 @@ def test_example_does_what_it_shows(browsers: list[Browser], service: Service) -
     assert phone.look().facts == ("ada", 0)
     assert stranger.look_at_devices().others == {}
     [(session_id, name)] = laptop.look_at_devices().others.items()
-    assert name == "B"
+    assert name == "Unknown device: “B”"
 
     assert stranger.press("/account/devices/", sign_out=session_id).status == 404
     assert phone.look().facts == ("ada", 0)

@@ -6,6 +6,7 @@ module: the template engine, the protection against CSRF, translations and the f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ TEMPLATE = "serverless_sessions/devices.html"
 BASE_TEMPLATE = "serverless_sessions/base.html"
 # Another site must not show the page in a frame, where the user would not see what they click.
 HEADERS = {"Cache-Control": "no-store", "X-Frame-Options": "DENY"}
+# The size of the largest form that Flask and Starlette accept, in bytes. Django has a setting.
+MAX_FORM_BYTES = 8192
 # The number of other sessions that the page shows.
 LIMIT = 100
 # The form's field. Its value is the id of the session to end, or `OTHERS`.
@@ -31,7 +34,7 @@ OTHERS = "others"
 # The outcome of `sign_out` if it has ended no session.
 NOTHING = "nothing"
 
-# Apps translate these texts. A name in parentheses is replaced after the translation.
+# Apps translate these texts. A placeholder such as `%(name)s` is replaced after the translation.
 TEXTS = {
     "language": "en",
     "title": "Where you are signed in",
@@ -39,6 +42,7 @@ TEXTS = {
     "read_only": "You are acting as this user. Only the user can sign out devices.",
     "this_device": "this device",
     "unknown_device": "Unknown device",
+    "unknown_name": "Unknown device: “%(name)s”",
     "support": "Somebody who acts as you, for example support",
     "address": "Address",
     "signed_in": "Signed in",
@@ -53,6 +57,9 @@ TEXTS = {
     "outcome_nothing": "That device is not signed in any more.",
 }
 
+_PLACEHOLDER = re.compile(r"%\((\w+)\)s")
+_NOT_ASCII = re.compile("[^ -~]")
+
 
 @dataclass(frozen=True)
 class Device:
@@ -63,7 +70,8 @@ class Device:
     address: str | None
     signed_in: str
     last_activity: str
-    sign_out_label: str
+    # None for the current device.
+    sign_out_label: str | None
     is_current: bool
 
 
@@ -186,19 +194,44 @@ def _device(
     *,
     is_current: bool,
 ) -> Device:
-    user_agent = session.last_client.user_agent or session.client.user_agent or ""
-    name = browser_name(user_agent) or user_agent[:60] or texts["unknown_device"]
+    name = _name(session, texts)
     address = session.last_client.ip or session.client.ip
     if session.impersonator:
         # The user sees neither the browser nor the address of the agent.
         name, address = texts["support"], None
     signed_in = format_time(datetime.fromtimestamp(session.created_at, UTC))
+    sign_out_label = None
+    if not is_current:
+        device = f"{name}, {address}" if address else name
+        sign_out_label = _fill("sign_out_device", texts, device=device, time=signed_in)
     return Device(
         session.session_id,
         name,
         address,
         signed_in,
         format_time(datetime.fromtimestamp(session.renewed_at, UTC)),
-        texts["sign_out_device"] % {"device": name, "time": signed_in},
+        sign_out_label,
         is_current,
     )
+
+
+def _name(session: Session, texts: Mapping[str, str]) -> str:
+    user_agent = session.last_client.user_agent or ""
+    # The service stores fewer characters of the last user agent than of the first.
+    if (first := session.client.user_agent or "").startswith(user_agent):
+        user_agent = first
+    if name := browser_name(user_agent):
+        return name
+    if not user_agent:
+        return texts["unknown_device"]
+    # Other characters could end the quotation or change its direction.
+    quotable = _NOT_ASCII.sub("\N{REPLACEMENT CHARACTER}", user_agent)
+    return _fill("unknown_name", texts, name=quotable[:60])
+
+
+def _fill(text_name: str, texts: Mapping[str, str], **values: str) -> str:
+    """Return a text with its values. A translation with an unknown placeholder is not used."""
+    text = texts[text_name]
+    if not values.keys() >= set(_PLACEHOLDER.findall(text)):
+        text = TEXTS[text_name]
+    return _PLACEHOLDER.sub(lambda placeholder: values[placeholder[1]], text)
