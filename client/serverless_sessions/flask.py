@@ -357,8 +357,7 @@ def require_recent(
 
 
 def _refusal(seconds: float, methods: Collection[str]) -> BaseResponse | None:
-    if not isinstance(session, FlaskSession):
-        raise RuntimeError("require_recent needs the extension ServerlessSessions in this app")
+    _check_extension("require_recent")
     if session.authenticated_within(seconds, methods=methods):
         return None
     if not session.is_signed_in:
@@ -376,6 +375,11 @@ def _refusal(seconds: float, methods: Collection[str]) -> BaseResponse | None:
     if refused.location is not None:
         return redirect(refused.location)
     return Response(refused.body, 403, content_type=PROBLEM_TYPE)
+
+
+def _check_extension(caller: str) -> None:
+    if not isinstance(session, FlaskSession):
+        raise RuntimeError(f"{caller} needs the extension ServerlessSessions in this app")
 
 
 def _replace(app: Flask, response: Response, error: Exception) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from flask import (
     Blueprint,
@@ -31,6 +31,7 @@ from serverless_sessions._web.devices import (
     BASE_TEMPLATE,
     FIELD,
     HEADERS,
+    MAX_FORM_BYTES,
     NOTHING,
     TEMPLATE,
     TEMPLATES,
@@ -39,7 +40,7 @@ from serverless_sessions._web.devices import (
 )
 from serverless_sessions._web.same_origin import is_same_origin
 from serverless_sessions.errors import Unavailable
-from serverless_sessions.flask import ServerlessSessions, _service_unavailable, session
+from serverless_sessions.flask import _check_extension, _service_unavailable, session
 
 Result = TypeVar("Result")
 
@@ -57,16 +58,17 @@ def devices_blueprint(
     which has the time zone UTC.
 
     If nobody is signed in, the response is a 401. A form of another site gets a 403. The page needs
-    no CSRF token for this, but contains the one of Flask-WTF's `CSRFProtect` if the app uses it.
+    no CSRF token for this, but contains the one of Flask-WTF's `CSRFProtect` if the app uses it. A
+    form of more than 8 KB gets a 413.
     """
     blueprint = Blueprint("serverless_sessions", __name__, template_folder=TEMPLATES)
 
     @blueprint.get("/")
-    def devices() -> BaseResponse:
+    def devices(**_: object) -> BaseResponse:
         return page(_devices(), request.args.get("outcome"), 200)
 
     @blueprint.post("/")
-    def sign_out() -> BaseResponse:
+    def sign_out(**_: object) -> BaseResponse:
         if not is_same_origin(
             fetch_site=request.headers.get("Sec-Fetch-Site"),
             origin=request.headers.get("Origin"),
@@ -76,10 +78,13 @@ def devices_blueprint(
         user_devices = _devices()
         if user_devices.is_impersonated:
             abort(403)
+        request.max_content_length = MAX_FORM_BYTES
         outcome = _run(user_devices.sign_out(request.form.get(FIELD, "")))
         if outcome == NOTHING:
             return page(user_devices, outcome, 404)
-        response = redirect(url_for(".devices", outcome=outcome), 303)
+        # The app's prefix of the URL may contain arguments.
+        arguments = {**(request.view_args or {}), "outcome": outcome}
+        response = redirect(url_for(".devices", **arguments), 303)
         response.headers.update(HEADERS)
         return response
 
@@ -96,18 +101,15 @@ def devices_blueprint(
 
 
 def _devices() -> Devices:
-    return Devices.of(session, _extension().sessions.operations) or abort(401)
+    _check_extension("The page of devices")
+    return Devices.of(session, session._sessions.operations) or abort(401)
 
 
 def _run(plan: Plan[Result]) -> Result:
     try:
-        return _extension().sessions.run(plan)
+        return session._sessions.run(plan)
     except Unavailable as error:
         raise _service_unavailable(error) from error
-
-
-def _extension() -> ServerlessSessions:
-    return cast(ServerlessSessions, current_app.session_interface)
 
 
 def _csrf_input() -> str:

@@ -1,8 +1,9 @@
 """The page "Where you are signed in" for Starlette and FastAPI. It requires Jinja2.
 
-    app.mount("/account/devices", devices_app())
+    app.mount("/account/devices", devices_app(), name="serverless_sessions")
 
-It requires the app's `SessionMiddleware`.
+The name of its URL is then `serverless_sessions:devices`. It requires the app's
+`SessionMiddleware`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, Router
+
+# Without Jinja2, this import fails with a clear error, so it comes before that of Jinja2 itself.
 from starlette.templating import Jinja2Templates
+
+# isort: split
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader
 
 from serverless_sessions._core.calls import Plan
 from serverless_sessions._web.devices import (
     BASE_TEMPLATE,
     FIELD,
     HEADERS,
+    MAX_FORM_BYTES,
     NOTHING,
     TEMPLATE,
     TEMPLATES,
@@ -51,11 +58,16 @@ def devices_app(
 
     If nobody is signed in, the response is a 401. A form of another site gets a 403. The page needs
     no CSRF token for this. If the app's own protection requires one, a context processor of
-    `templates` returns the hidden field as `csrf_input`.
+    `templates` returns the hidden field as `csrf_input`. A form of more than 8 KB gets a 413.
     """
-    templates = _with_own_templates(templates)
+    environment = _environment(templates)
+    # The app may add to this list later.
+    processors = templates.context_processors if templates else []
 
     async def devices(request: Request) -> Response:
+        # With another route for POST, the 405 for other methods would not list both.
+        if request.method == "POST":
+            return await sign_out(request)
         session = await load_session(request)
         return await page(request, session, _devices(session), request.query_params.get("outcome"))
 
@@ -70,10 +82,7 @@ def devices_app(
         user_devices = _devices(session)
         if user_devices.is_impersonated:
             raise HTTPException(403)
-        # Starlette's own parser of forms requires another package.
-        form = parse_qs((await request.body()).decode("latin-1"))
-        [target, *_] = form.get(FIELD, [""])
-        outcome = await _run(session, user_devices.sign_out(target))
+        outcome = await _run(session, user_devices.sign_out(await _target(request)))
         if outcome == NOTHING:
             return await page(request, session, user_devices, outcome, status=404)
         return RedirectResponse(f"?outcome={outcome}", 303, HEADERS)
@@ -86,19 +95,16 @@ def devices_app(
         status: int = 200,
     ) -> Response:
         plan = user_devices.page(outcome, translate=translate, format_time=format_time)
-        context = {
-            "devices": await _run(session, plan),
-            "base_template": base_template,
-            "csrf_input": "",
-        }
-        return templates.TemplateResponse(request, TEMPLATE, context, status, HEADERS)
+        own = {"devices": await _run(session, plan), "base_template": base_template}
+        # A later processor replaces what an earlier one returns under the same name.
+        page_templates = Jinja2Templates(
+            env=environment, context_processors=[*processors, lambda _: own]
+        )
+        return page_templates.TemplateResponse(
+            request, TEMPLATE, {"csrf_input": ""}, status, HEADERS
+        )
 
-    return Router(
-        [
-            Route("/", devices, methods=["GET"], name="devices"),
-            Route("/", sign_out, methods=["POST"]),
-        ]
-    )
+    return Router([Route("/", devices, methods=["GET", "POST"])])
 
 
 def _devices(session: StarletteSession) -> Devices:
@@ -115,16 +121,26 @@ async def _run(session: StarletteSession, plan: Plan[Result]) -> Result:
         raise SessionUnavailable(error) from error
 
 
-def _with_own_templates(templates: Jinja2Templates | None) -> Jinja2Templates:
-    """Return templates that also find those of this package. The app's own come first."""
-    # Without Jinja2, the import of `starlette.templating` fails with a clear error before this one.
-    from jinja2 import ChoiceLoader, FileSystemLoader
+async def _target(request: Request) -> str:
+    """Return the id of the session to end, or `OTHERS`."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM_BYTES:
+            raise HTTPException(413)
+    # Starlette's own parser of forms requires another package.
+    try:
+        form = parse_qs(body.decode("latin-1"), max_num_fields=100)
+    except ValueError as error:
+        raise HTTPException(413) from error
+    [target, *_] = form.get(FIELD, [""])
+    return target
 
+
+def _environment(templates: Jinja2Templates | None) -> Environment:
+    """Return an environment that also finds the package's templates. The app's own come first."""
     if templates is None:
-        return Jinja2Templates(TEMPLATES)
+        return Jinja2Templates(TEMPLATES).env
     loaders = [templates.env.loader] if templates.env.loader else []
     loader = ChoiceLoader([*loaders, FileSystemLoader(TEMPLATES)])
-    extended = Jinja2Templates(env=templates.env.overlay(loader=loader))
-    # The same list, to which the app may add later.
-    extended.context_processors = templates.context_processors
-    return extended
+    return templates.env.overlay(loader=loader)

@@ -17,8 +17,13 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.contrib.sessions.backends.signed_cookies import SessionStore as SignedCookies
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
 from django.test import AsyncClient, override_settings
 from django.urls import include, path
+from flask import Flask
 from flask import request as flask_request
 from flask import session as flask_session
 from jinja2 import Environment, FileSystemLoader
@@ -34,6 +39,7 @@ from tests.client import sites
 from tests.client.moving_clock import MovingClock
 from tests.client.sites import FRAMEWORKS, Browser, DjangoBrowser, FlaskBrowser, StarletteBrowser
 from tests.support import service as faults
+from tests.support.django_users import Backend
 from tests.support.service import Call, Service
 from tests.support.template import ROOT
 
@@ -77,14 +83,15 @@ class Answer(NamedTuple):
 class Site:
     """A site of a framework with the page, and a browser for it."""
 
-    def __init__(self, browser: Browser) -> None:
+    def __init__(self, browser: Browser, url: str = URL) -> None:
         self.browser = browser
+        self.url = url
         is_flask = isinstance(browser, FlaskBrowser)
         self.origin = "http://localhost" if is_flask else "https://testserver"
         self._fields: dict[str, str] = {}
 
     def open(self, query: str = "") -> Answer:
-        answer = self._send("GET", URL + query, {}, {"Accept": "text/html"})
+        answer = self._send("GET", self.url + query, {}, {"Accept": "text/html"})
         # The form contains Django's CSRF token.
         if answer.status == 200:
             self._fields = dict(
@@ -95,7 +102,10 @@ class Site:
     def press(self, value: str, **headers: str) -> Answer:
         """Send the form of the page that was opened last, by default as a browser does."""
         headers = headers or {"Origin": self.origin, "Sec-Fetch-Site": "same-origin"}
-        return self._send("POST", URL, self._fields | {"sign_out": value}, headers)
+        return self._send("POST", self.url, self._fields | {"sign_out": value}, headers)
+
+    def put(self) -> Answer:
+        return self._send("PUT", self.url, {}, {"Accept": "text/html"})
 
     def _send(self, method: str, url: str, form: dict[str, str], headers: dict[str, str]) -> Answer:
         client: Any = self.browser.client  # type: ignore[attr-defined]
@@ -118,26 +128,31 @@ class Site:
 
 
 @contextmanager
-def site(framework: str, service: Service, folder: Path, **options: Any) -> Iterator[Site]:
-    """Open a site whose own templates are in the folder."""
+def site(
+    framework: str, service: Service, folder: Path, *, has_tenant: bool = False, **options: Any
+) -> Iterator[Site]:
+    """Open a site whose own templates are in the folder. The page's URL may contain a tenant."""
+    url = f"/shop{URL}" if has_tenant else URL
     with FRAMEWORKS[framework](service) as browser:
         match browser:
             case DjangoBrowser():
                 browser.client.handler.enforce_csrf_checks = True
-                with _django(folder, options):
-                    yield Site(browser)
+                with _django(f"<slug:tenant>{URL}" if has_tenant else URL[1:], folder, options):
+                    yield Site(browser, url)
             case FlaskBrowser():
                 browser._app.jinja_loader = FileSystemLoader(folder)
-                browser._app.register_blueprint(devices_blueprint(**options), url_prefix=URL[:-1])
-                yield Site(browser)
+                prefix = f"/<tenant>{URL[:-1]}" if has_tenant else URL[:-1]
+                browser._app.register_blueprint(devices_blueprint(**options), url_prefix=prefix)
+                yield Site(browser, url)
             case StarletteBrowser():
                 options.setdefault("templates", Jinja2Templates(folder))
-                browser._app.mount(URL[:-1], devices_app(**options))
-                yield Site(browser)
+                prefix = f"/{{tenant}}{URL[:-1]}" if has_tenant else URL[:-1]
+                browser._app.mount(prefix, devices_app(**options), name="serverless_sessions")
+                yield Site(browser, url)
 
 
-def _django(folder: Path, options: dict[str, Any]) -> AbstractContextManager[None]:
-    devices = path(URL[1:], include("serverless_sessions.django.devices.urls"), options)
+def _django(route: str, folder: Path, options: dict[str, Any]) -> AbstractContextManager[None]:
+    devices = path(route, include("serverless_sessions.django.devices.urls"), options)
     return _django_project(folder, "serverless_sessions.django.devices", devices)
 
 
@@ -378,6 +393,44 @@ def test_long_user_agent_is_cut(signed_in: Site, sessions: Sessions) -> None:
     assert f"<h2>Unknown device: “{'A' * 60}”</h2>" in signed_in.open().text
 
 
+LARGE_FORM = {"a": "x" * 9000, "sign_out": "others"}
+# It has less than 8 KB.
+MANY_FIELDS = {str(number): "" for number in range(1000)} | {"sign_out": "others"}
+
+
+@pytest.mark.parametrize(
+    ("framework", "form"),
+    [("Flask", LARGE_FORM), ("Starlette", LARGE_FORM), ("Starlette", MANY_FIELDS)],
+)
+def test_large_form_is_refused(
+    service: Service, sessions: Sessions, tmp_path: Path, framework: str, form: dict[str, str]
+) -> None:
+    """Django has settings for this."""
+    sign_in(sessions, IPHONE)
+    with site(framework, service, tmp_path) as here:
+        here.browser.do("log-in 1")
+        here._fields = form
+        assert here.press("others").status == 413
+    assert ends(service) == {}
+
+
+def test_large_form_is_not_read_to_its_end(service: Service, tmp_path: Path) -> None:
+    count = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal count
+        count += 1
+        return {"type": "http.request", "body": b"x" * 1000, "more_body": count < 1000}
+
+    with site("Starlette", service, tmp_path) as here:
+        here.browser.do("log-in 1")
+        app: Any = here.browser._app  # type: ignore[attr-defined]
+        page = app.routes.pop().app
+        app.mount(URL[:-1], lambda scope, _, send: page(scope, receive, send))
+        assert here.press("others").status == 413
+    assert count < 10
+
+
 # What the buttons do
 
 
@@ -448,6 +501,26 @@ def test_get_changes_nothing(signed_in: Site, sessions: Sessions, service: Servi
         assert answer.status == 200
         assert 'role="status"' not in answer.text, "what the URL says is not true"
     assert service.items() == before
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_url_with_a_parameter(
+    service: Service, sessions: Sessions, tmp_path: Path, framework: str
+) -> None:
+    phone = sign_in(sessions, IPHONE)
+    with site(framework, service, tmp_path, has_tenant=True) as here:
+        here.browser.do("log-in 1")
+        assert phone in here.open().buttons
+        answer = here.press(phone)
+        assert answer.status == 303
+        assert answer.headers["location"] in ("?outcome=device", f"{here.url}?outcome=device")
+    assert ends(service) == {phone: "device_signed_out"}
+
+
+def test_other_methods_are_not_allowed(signed_in: Site) -> None:
+    answer = signed_in.put()
+    assert answer.status == 405
+    assert {"GET", "HEAD", "POST"} <= set(answer.headers["allow"].split(", "))
 
 
 # Who may use it
@@ -663,6 +736,24 @@ def test_starlette_app_with_tokens_against_csrf(service: Service, tmp_path: Path
         assert "own field" in here.open().text
 
 
+def test_starlette_app_with_names_of_the_page(service: Service, tmp_path: Path) -> None:
+    own = {"devices": ["mobile"], "base_template": "missing.html"}
+    templates = Jinja2Templates(tmp_path, context_processors=[lambda request: own])
+    with site("Starlette", service, tmp_path, templates=templates) as here:
+        here.browser.do("log-in 1")
+        assert "(this device)" in here.open().visible
+
+
+def test_url_of_the_page_in_starlette(service: Service, tmp_path: Path) -> None:
+    with site("Starlette", service, tmp_path) as here:
+        app: Any = here.browser._app  # type: ignore[attr-defined]
+        assert app.url_path_for("serverless_sessions:devices") == URL
+        (tmp_path / "base.html").write_text("{{ url_for('serverless_sessions:devices') }}")
+    with site("Starlette", service, tmp_path, base_template="base.html") as here:
+        here.browser.do("log-in 1")
+        assert here.open().text == f"https://testserver{URL}"
+
+
 def test_starlette_app_without_templates(service: Service, tmp_path: Path) -> None:
     with site("Starlette", service, tmp_path, templates=None) as here:
         here.browser.do("log-in 1")
@@ -719,6 +810,66 @@ def test_django_page_under_asgi(service: Service, sessions: Sessions, tmp_path: 
     assert "Safari on iPhone" in page
     assert status == 303
     assert ends(service) == {phone: "device_signed_out"}
+
+
+# What is missing in an app
+
+
+def check_project(**project: Any) -> list[str]:
+    """Return the ids of what Django's system checks report about the page."""
+    with override_settings(
+        INSTALLED_APPS=[
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "serverless_sessions.django.devices",
+        ],
+        **project,
+    ):
+        ids = [str(message.id) for message in run_checks()]
+    return [name for name in ids if name.startswith("serverless_sessions")]
+
+
+def project(service: Service, **changes: Any) -> dict[str, Any]:
+    return {
+        "SESSION_ENGINE": "serverless_sessions.django",
+        "SERVERLESS_SESSIONS": {"url": service.url},
+        "MIDDLEWARE": ["serverless_sessions.django.middleware.SessionMiddleware"],
+        "TEMPLATES": [
+            {"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}
+        ],
+    } | changes
+
+
+def test_checks_of_a_django_project(service: Service) -> None:
+    assert check_project(**project(service)) == []
+    no_folders: Any = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
+    missing: dict[str, dict[str, Any]] = {
+        "serverless_sessions.E001": {"SESSION_ENGINE": "django.contrib.sessions.backends.cache"},
+        "serverless_sessions.W001": {"MIDDLEWARE": []},
+        "serverless_sessions.E002": {"TEMPLATES": no_folders},
+    }
+    for name, changes in missing.items():
+        assert check_project(**project(service, **changes)) == [name]
+
+
+def test_django_page_without_the_session_engine() -> None:
+    # It can only be imported after Django's configuration.
+    from serverless_sessions.django.devices.views import devices
+
+    request = HttpRequest()
+    request.method = "GET"
+    request.user = Backend().get_user(1)
+    request.session = SignedCookies()
+    with pytest.raises(ImproperlyConfigured, match="SESSION_ENGINE"):
+        devices(request)
+
+
+def test_flask_page_without_the_extension() -> None:
+    app = Flask(__name__)
+    app.testing = True
+    app.register_blueprint(devices_blueprint(), url_prefix=URL[:-1])
+    with pytest.raises(RuntimeError, match="needs the extension ServerlessSessions"):
+        app.test_client().get(URL)
 
 
 @pytest.mark.parametrize(

@@ -129,8 +129,9 @@ def _session(request: HttpRequest) -> SessionStore:
     session = getattr(request, "session", None)
     if not isinstance(session, SessionStore):
         raise ImproperlyConfigured(
-            "serverless_sessions.django.guard needs SESSION_ENGINE = 'serverless_sessions.django' "
-            "and 'serverless_sessions.django.middleware.SessionMiddleware' in MIDDLEWARE"
+            "The session of the request is not in the service. This needs SESSION_ENGINE = "
+            "'serverless_sessions.django' and "
+            "'serverless_sessions.django.middleware.SessionMiddleware' in MIDDLEWARE."
         )
     return session
 

@@ -25,14 +25,15 @@ from serverless_sessions._web.devices import (
     TEMPLATE,
     Devices,
 )
-from serverless_sessions.django import SessionStore, _operations
+from serverless_sessions.django import _operations
+from serverless_sessions.django.guard import _session
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @csrf_protect
 @login_required
-def devices(request: HttpRequest, base_template: str = BASE_TEMPLATE) -> HttpResponse:
-    session, user = cast(SessionStore, request.session), cast(AbstractBaseUser, request.user)
+def devices(request: HttpRequest, base_template: str = BASE_TEMPLATE, **_: object) -> HttpResponse:
+    session, user = _session(request), cast(AbstractBaseUser, request.user)
     is_impersonated = session.impersonator is not None
     user_devices = Devices(
         _operations(),
