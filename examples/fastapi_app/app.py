@@ -39,7 +39,7 @@ app.add_middleware(
     user_key="user",
     https_only=False,  # this example uses HTTP
 )
-app.mount("/account/devices", devices_app())
+app.mount("/account/devices", devices_app(), name="serverless_sessions")
 templates = Jinja2Templates(Path(__file__).parent.parent)
 Session = Annotated[StarletteSession, Depends(load_session)]
 

@@ -76,12 +76,13 @@ def test_another_browser_is_signed_out(laptop: Person, phone: Person) -> None:
 
     button = buttons(laptop.page)
     expect(button).to_have_accessible_name(
-        re.compile(r"Sign out: Chrome on \w+, signed in .*20\d\d")
+        re.compile(r"Sign out: Chrome on \w+, 127\.0\.0\.1, signed in .*20\d\d")
     )
     button.focus()
     laptop.page.keyboard.press("Enter")
 
     expect(laptop.page.get_by_role("status")).to_have_text("The device is signed out.")
+    expect(laptop.page).to_have_title(re.compile(r"^The device is signed out\. – Where you are"))
     expect(buttons(laptop.page)).to_have_count(0)
     assert phone.user is None
     assert laptop.user == "ada"

@@ -12,6 +12,7 @@ from datetime import datetime
 from html import unescape
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -26,6 +27,7 @@ from django.urls import include, path
 from flask import Flask
 from flask import request as flask_request
 from flask import session as flask_session
+from flask_login import LoginManager, UserMixin
 from jinja2 import Environment, FileSystemLoader
 from starlette.templating import Jinja2Templates
 
@@ -901,13 +903,18 @@ def test_origin_of_a_request(
 # The guide
 
 
-def snippets(**names: Any) -> dict[str, Any]:
-    """Run the snippet below the heading of `framework`, and the last one of the page."""
-    framework = names["framework"]
-    [snippet] = re.findall(rf"^\*\*{framework}\*\*\n\n```python\n(.*?)^```", PAGE, re.M | re.S)
-    [test] = re.findall(r"^```python\n(def .*?)^```", PAGE, re.M | re.S)
-    exec(compile(snippet + test, "docs/integrating/devices.md", "exec"), names)  # noqa: S102
-    return names
+def run_snippets(pattern: str, **names: Any) -> SimpleNamespace:
+    """Return the names that the snippets in the matching part of the page define."""
+    [part] = re.findall(pattern, PAGE, re.M | re.S)
+    snippets = re.findall(r"^```python\n(.*?)^```", part, re.M | re.S)
+    assert snippets
+    names["__name__"] = __name__
+    exec(compile("\n".join(snippets), "docs/integrating/devices.md", "exec"), names)  # noqa: S102
+    return SimpleNamespace(**names)
+
+
+def set_up(heading: str, **names: Any) -> SimpleNamespace:
+    return run_snippets(rf"^\*\*{heading}\*\*$(.*?)^(?:\*\*|##)", **names)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -923,25 +930,91 @@ def test_snippets_of_the_guide(
     folder.mkdir()
     (folder / "base.html").write_text("own {% block content %}{% endblock %}")
     phone = sign_in(sessions, IPHONE)
+    test = run_snippets("^## Protection against CSRF(.*)").test_device_is_signed_out
     with ExitStack() as stack:
         browser = stack.enter_context(FRAMEWORKS[framework](service))
+        here = Site(browser)
         match browser:
             case DjangoBrowser():
-                names = snippets(framework=framework, INSTALLED_APPS=[])
-                project = _django_project(folder, *names["INSTALLED_APPS"], *names["urlpatterns"])
+                names = set_up("Django", INSTALLED_APPS=[])
+                project = _django_project(folder, *names.INSTALLED_APPS, *names.urlpatterns)
                 stack.enter_context(project)
             case FlaskBrowser():
                 browser._app.jinja_loader = FileSystemLoader(folder)
-                names = snippets(framework=framework, app=browser._app)
+                set_up("Flask", app=browser._app)
             case StarletteBrowser():
-                names = snippets(framework="FastAPI and Starlette", app=browser._app)
+                set_up("FastAPI and Starlette", app=browser._app)
+                # The app has started, and would not use the new exception handler.
+                browser._app.middleware_stack = None
+                assert browser._app.url_path_for("serverless_sessions:devices") == URL
+        if not isinstance(browser, DjangoBrowser):
+            answer = here.open()
+            assert (answer.status // 100, answer.headers["location"]) == (3, "/log-in")
+            assert here.press(phone).status == 401
         browser.do("log-in 1")
-        assert Site(browser).open().text.startswith("own ")
+        assert here.open().text.startswith("own ")
         if not isinstance(browser, DjangoBrowser):  # it needs no header
-            names["test_device_is_signed_out"](browser.client, phone)  # type: ignore[attr-defined]
+            test(browser.client, phone)  # type: ignore[attr-defined]
             assert ends(service) == {phone: "device_signed_out"}
 
 
+def test_checks_of_a_flask_app(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "base.html").write_text("{% block content %}{% endblock %}")
+    active = ["1"]
+    with FRAMEWORKS["Flask"](service) as browser:
+        assert isinstance(browser, FlaskBrowser)
+        browser._app.jinja_loader = FileSystemLoader(tmp_path)
+        LoginManager(browser._app).user_loader(
+            lambda user_id: UserMixin() if user_id in active else None
+        )
+        run_snippets("^With Flask-Login(.*?)^In Starlette", app=browser._app)
+        check_active(browser, active)
+
+
+def test_checks_of_a_starlette_app(service: Service, tmp_path: Path) -> None:
+    active = ["1"]
+
+    async def is_active(user: str) -> bool:
+        return user in active
+
+    with FRAMEWORKS["Starlette"](service) as browser:
+        assert isinstance(browser, StarletteBrowser)
+        (tmp_path / "base.html").write_text(
+            "{{ url_for('serverless_sessions:devices') }}{% block content %}{% endblock %}"
+        )
+        run_snippets(
+            r"^In Starlette and FastAPI, use(.*?)^\*\*",
+            app=browser._app,
+            templates=Jinja2Templates(tmp_path),
+            is_active=is_active,
+        )
+        check_active(browser, active)
+
+
+def check_active(browser: Browser, active: list[str]) -> None:
+    """Check that only an active user sees the page."""
+    here = Site(browser)
+    browser.do("log-in 1")
+    assert here.open().status == 200
+    assert here.press("others").status == 303
+    active.clear()
+    assert here.open().status == 401
+    assert here.press("others").status == 401
+
+
+def test_base_template_with_other_blocks(open_site: OpenSite, tmp_path: Path) -> None:
+    [between] = re.findall(r"^```html\n(.*?)^```", PAGE, re.M | re.S)
+    (tmp_path / "between.html").write_text(between)
+    (tmp_path / "base.html").write_text(
+        "<title>{% block page_title %}{% endblock %}</title>{% block main %}{% endblock %}"
+    )
+    with open_site(base_template="between.html") as site:
+        site.browser.do("log-in 1")
+        answer = site.open()
+    assert answer.title == "Where you are signed in"
+    assert "(this device)" in answer.visible
+
+
 def test_guide_lists_all_texts() -> None:
-    table = PAGE.partition("| text |\n| --- |\n")[2]
-    assert re.findall(r"^\| `(.*)` \|$", table, re.M) == list(TEXTS.values())
+    texts = run_snippets("^## Translations and times(.*?)^## ").TEXTS
+    assert texts == list(TEXTS.values())
