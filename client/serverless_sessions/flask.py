@@ -275,6 +275,7 @@ class ServerlessSessions(SessionInterface):
         values = Secret(dict(interface.open_session(app, request) or {}))
         has_values = bool(values.value.keys() - {PERMANENT})
         seconds_left = app.permanent_session_lifetime.total_seconds()
+        is_signed_cookie = isinstance(interface, SecureCookieSessionInterface)
         if isinstance(interface, SecureCookieSessionInterface):
             if not has_values:
                 return None
@@ -283,11 +284,15 @@ class ServerlessSessions(SessionInterface):
             seconds_left -= clock.time() - signed_at.timestamp()
             # The same signature can be written in several ways, so it is not part of the key.
             cookie = cookie.map(lambda value: value.rpartition(".")[0])
+        longest = _option(app, "absolute_ttl_seconds", LONGEST_SECONDS)
+        # A session that is not permanent has the service's default timeouts, as a new one has.
+        is_permanent = bool(values.value.get(PERMANENT))
         return FormerSession(
             derive_token(app.secret_key, cookie),
             values if has_values else None,
-            max(int(seconds_left), 1),
-            _option(app, "absolute_ttl_seconds", LONGEST_SECONDS),
+            is_signed_cookie,
+            max(int(min(seconds_left, longest)), 1) if is_permanent else None,
+            longest if is_permanent else None,
         )
 
     def _delete_former(self, app: Flask, response: Response) -> None:
@@ -295,18 +300,18 @@ class ServerlessSessions(SessionInterface):
         interface: SessionInterface | None = _option(app, "migrate_from", None)
         if interface is None or not _former_cookie(app, interface, request).value:
             return
-        former: Any = interface.open_session(app, request)
-        if former is None:
-            return
-        former.clear()
-        answer = app.response_class()
-        interface.save_session(app, former, answer)
-        if interface.get_cookie_name(app) not in (
-            self.get_cookie_name(app),
-            self.get_visitor_cookie_name(app),
-        ):
-            for cookie in answer.headers.getlist("Set-Cookie"):
-                response.headers.add("Set-Cookie", cookie)
+        try:
+            if former := interface.open_session(app, request):
+                former.clear()
+                interface.save_session(app, former, app.response_class())
+        except Exception as error:  # noqa: BLE001  # interfaces raise errors of their own
+            # The session of the service has its new token by now.
+            logger.warning("a former session can't be deleted: %s", type(error).__name__)
+        if _cookie_of(interface, app) != _cookie_of(self, app):
+            name, domain, path = _cookie_of(interface, app)
+            # Browsers accept a name with a prefix such as `__Host-` only together with `Secure`.
+            secure = name.startswith("__")
+            response.delete_cookie(name, domain=domain, path=path, secure=secure)
 
     def _change_cookie(
         self, app: Flask, response: Response, change: CookieChange, *, is_permanent: bool
@@ -396,6 +401,15 @@ def _replace(app: Flask, response: Response, error: Exception) -> None:
     response.status = answer.status
     response.response = answer.response
     response.direct_passthrough = answer.direct_passthrough
+
+
+def _cookie_of(interface: SessionInterface, app: Flask) -> tuple[str, str | None, str]:
+    """Return the name, the domain and the path of an interface's cookie."""
+    return (
+        interface.get_cookie_name(app),
+        interface.get_cookie_domain(app),
+        interface.get_cookie_path(app),
+    )
 
 
 def _former_cookie(app: Flask, interface: SessionInterface, request: Request) -> Secret[str]:

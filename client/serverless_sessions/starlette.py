@@ -52,6 +52,7 @@ from serverless_sessions.models import Client
 
 # WebSocket close codes, registered with IANA.
 _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013
+_DELETION = "Max-Age=0; expires=Thu, 01 Jan 1970 00:00:00 GMT"
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +118,24 @@ class SignedCookie:
     secret_key: str = field(repr=False)
     session_cookie: str = "session"
     max_age: int | None = 14 * 24 * 60 * 60
+    path: str = "/"
+    domain: str | None = None
 
-    def read(self, connection: HTTPConnection, longest_seconds: int) -> FormerSession | None:
-        """Return the session in the request's cookie, or None if it cannot be read."""
+    def deletion(self) -> str:
+        """Return the Set-Cookie header that deletes the cookie."""
+        domain = "" if self.domain is None else f"; domain={self.domain}"
+        # Browsers accept a name with a prefix such as `__Host-` only together with `Secure`.
+        secure = "; secure" if self.session_cookie.startswith("__") else ""
+        return f"{self.session_cookie}=; path={self.path}; {_DELETION}{domain}{secure}"
+
+    def read(
+        self, connection: HTTPConnection, max_age: int | None, absolute_ttl_seconds: int | None
+    ) -> FormerSession | None:
+        """Return the session in the request's cookie, or None if it cannot be read.
+
+        `max_age` and `absolute_ttl_seconds` are those of a new session. The session that continues
+        the former one gets the time that is left, but no longer.
+        """
         from itsdangerous import BadSignature, TimestampSigner
 
         cookie = Secret(connection.cookies.get(self.session_cookie, ""))
@@ -136,12 +152,13 @@ class SignedCookie:
         del content
         if not isinstance(values.value, dict) or not values.value:
             return None
-        lifetime = longest_seconds if self.max_age is None else self.max_age
-        seconds_left = lifetime - (clock.time() - signed_at.timestamp())
+        if self.max_age is not None and max_age is not None:
+            seconds_left = self.max_age - (clock.time() - signed_at.timestamp())
+            max_age = max(int(min(seconds_left, max_age)), 1)
         # The same signature can be written in several ways, so it is not part of the key.
         key = cookie.map(lambda value: value.rpartition(".")[0])
         token = derive_token(str(self.secret_key), key)
-        return FormerSession(token, values, max(int(seconds_left), 1), longest_seconds)
+        return FormerSession(token, values, True, max_age, absolute_ttl_seconds)
 
 
 class StarletteSession(SessionValues):
@@ -176,7 +193,6 @@ class StarletteSession(SessionValues):
                 if self._outage:
                     raise self._outage
                 self.web.former = self._former()
-                self.web.is_read_only = self.is_read_only
                 await self._sessions.run(self.load_plan())
             except Unavailable as error:
                 self._outage = error
@@ -368,12 +384,12 @@ class SessionMiddleware:
         self.authentication = authentication
         self.migrate_from = migrate_from
         self.migrate_until = migrate_until
-        self.longest_seconds = absolute_ttl_seconds
         self.max_age = max_age
         self.absolute_ttl_seconds = None if max_age is None else absolute_ttl_seconds
         self.max_sessions = max_sessions
         self.passive = passive
         self.path = path
+        self.domain = domain
         self.flags = f"httponly; samesite={same_site}"
         if https_only:
             self.flags += "; secure"
@@ -459,26 +475,29 @@ class SessionMiddleware:
     def _read_former(self, connection: HTTPConnection) -> FormerSession | None:
         if self.migrate_from is None or is_over(self.migrate_until):
             return None
-        return self.migrate_from.read(connection, self.longest_seconds)
+        return self.migrate_from.read(connection, self.max_age, self.absolute_ttl_seconds)
 
     def _add_headers(
         self, connection: HTTPConnection, session: StarletteSession, headers: MutableHeaders
     ) -> None:
         if session.accessed:
             headers.add_vary_header("Cookie")
-        former = self.migrate_from and self.migrate_from.session_cookie
+        former = self.migrate_from
         if (
-            former in connection.cookies
-            and former not in self.cookies.values()
+            former
+            and former.session_cookie in connection.cookies
             and session.web.is_former_over
+            and (former.session_cookie, former.domain, former.path)
+            != (self.cookies[Cookie.USER], self.domain, self.path)
         ):
-            headers.append("set-cookie", self._set_cookie(former, CookieChange(Cookie.USER, None)))
+            headers.append("set-cookie", former.deletion())
         for change in session.web.cookie_changes():
-            headers.append("set-cookie", self._set_cookie(self.cookies[change.cookie], change))
+            headers.append("set-cookie", self._set_cookie(change))
 
-    def _set_cookie(self, name: str, change: CookieChange) -> str:
+    def _set_cookie(self, change: CookieChange) -> str:
+        name = self.cookies[change.cookie]
         if change.token is None:
-            lifetime = "Max-Age=0; expires=Thu, 01 Jan 1970 00:00:00 GMT; "
+            lifetime = f"{_DELETION}; "
         else:
             lifetime = "" if self.max_age is None else f"Max-Age={change.max_age}; "
         token = "" if change.token is None else change.token.value

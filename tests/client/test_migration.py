@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
 import pytest
@@ -26,6 +26,10 @@ from asgiref.sync import sync_to_async
 from cachelib.file import FileSystemCache
 from django.apps import apps
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.backends.cache import SessionStore as CacheStore
+from django.contrib.sessions.backends.cached_db import SessionStore as CachedDatabaseStore
+from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.contrib.sessions.backends.file import SessionStore as FileStore
 from django.db import connection, connections
 from django.http import HttpRequest, HttpResponse
@@ -48,6 +52,7 @@ from starlette.websockets import WebSocket
 
 from serverless_sessions import AsyncSessions
 from serverless_sessions._core.operations import Operations
+from serverless_sessions._web.migration import GRACE_SECONDS
 from serverless_sessions.django import _sessions
 from serverless_sessions.django.migration import check_options
 from serverless_sessions.errors import Unavailable
@@ -55,6 +60,7 @@ from serverless_sessions.flask import FlaskSession, ServerlessSessions
 from serverless_sessions.starlette import SessionMiddleware, SignedCookie, load_session
 from serverless_sessions.testing import SessionsService
 from serverless_sessions.testing.service import Failure
+from tests.support.service import Service
 from tests.support.template import ROOT
 
 UNTIL = datetime.now(UTC).date() + timedelta(days=100)
@@ -66,7 +72,12 @@ DJANGO = "django.contrib.sessions.backends"
 class Answer(NamedTuple):
     status: int
     text: str
-    cookies: dict[str, str]  # set by the response; "" is a deletion
+    set_cookies: list[str]
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies that the response sets. "" is a deletion."""
+        return values_of(self.set_cookies)
 
 
 class Site:
@@ -75,7 +86,7 @@ class Site:
     former_cookie = "session"
 
     def log_in(self, user: str, *, count: int = 0) -> str:
-        """Return the value of the former cookie of a user who has the value a=1.
+        """Return the value of the former cookie of a user, or of a visitor, who has the value a=1.
 
         `count` values of 40,000 characters come on top.
         """
@@ -93,21 +104,34 @@ def header(cookies: dict[str, str]) -> str:
     return "; ".join(f"{name}={value}" for name, value in cookies.items())
 
 
-def set_cookies(headers: list[str]) -> dict[str, str]:
+def values_of(headers: list[str]) -> dict[str, str]:
     cookies: SimpleCookie = SimpleCookie()
     for text in headers:
         cookies.load(text)
     return {name: morsel.value for name, morsel in cookies.items()}
 
 
-def large_values(count: int) -> dict[str, str]:
-    return {f"large{number}": "x" * 40_000 for number in range(count)}
+VISITOR = "nobody"
+# In Flask, the session of this user is not permanent.
+BRIEF = "brief"
+
+
+def former_values(user_key: str, user: str, count: int) -> dict[str, Any]:
+    values = {"a": 1} | {f"large{number}": "x" * 40_000 for number in range(count)}
+    return values if user == VISITOR else {user_key: user} | values
 
 
 def perform(session: Any, user_key: str, action: str) -> str:
     if action == "out":
         session.clear()
         return ""
+    if action == "put":
+        session["a"] = session.get("a", 0) + 1
+    if action == "new-token":
+        (session.cycle_key if hasattr(session, "cycle_key") else session.regenerate)()
+    if action == "fail":
+        session.get("a")
+        raise ZeroDivisionError
     if action == "large":
         return str(sorted(name for name, _ in session.items() if name.startswith("large")))
     return f"{session.get(user_key)} {session.get('a')}"
@@ -144,28 +168,32 @@ class DjangoSite(Site):
         self.engine = engine
         self._engine = import_module(engine)
 
-    def log_in(self, user: str, *, count: int = 0) -> str:
+    def store(self, cookie: str | None = None) -> SessionBase:
         # The engine for files uses this name.
         with override_settings(SESSION_COOKIE_NAME="sessionid"):
-            store = self._engine.SessionStore()
-        store.update({"_auth_user_id": user, "a": 1} | large_values(count))
+            return cast(SessionBase, self._engine.SessionStore(cookie))
+
+    def log_in(self, user: str, *, count: int = 0, expiry: int | None = None) -> str:
+        store = self.store()
+        if expiry:
+            store.set_expiry(expiry)
+        store.update(former_values("_auth_user_id", user, count))
         store.save()
         return str(store.session_key)
 
     def is_stored(self, cookie: str) -> bool:
         # The engine of signed cookies stores nothing.
-        with override_settings(SESSION_COOKIE_NAME="sessionid"):
-            return bool(self._engine.SessionStore().exists(cookie))
+        return bool(self.store().exists(cookie))
 
     def get(self, path: str, cookies: dict[str, str]) -> Answer:
-        client = DjangoClient(raise_request_exception=True)
+        client = DjangoClient(raise_request_exception=False)
         try:
             answer = client.get(path, secure=True, HTTP_COOKIE=header(cookies))
         finally:
             if threading.current_thread() is not threading.main_thread():
                 connection.close()
-        cookies_set = {name: morsel.value for name, morsel in answer.cookies.items()}
-        return Answer(answer.status_code, answer.content.decode(), cookies_set)
+        set_cookies = [morsel.OutputString() for morsel in answer.cookies.values()]
+        return Answer(answer.status_code, answer.content.decode(), set_cookies)
 
 
 @contextmanager
@@ -220,8 +248,8 @@ def flask_app(interface: SessionInterface) -> Flask:
 
     @app.get("/log-in/<user>/<int:count>")
     def log_in(user: str, count: int) -> str:
-        flask_session.update({"_user_id": user, "a": 1} | large_values(count))
-        flask_session.permanent = True
+        flask_session.update(former_values("_user_id", user, count))
+        flask_session.permanent = user != BRIEF
         return ""
 
     @app.get("/<action>")
@@ -241,7 +269,7 @@ class FlaskSite(Site):
 
     def log_in(self, user: str, *, count: int = 0) -> str:
         answer = self._former.test_client().get(f"/log-in/{user}/{count}")
-        return set_cookies(answer.headers.getlist("Set-Cookie"))["session"]
+        return values_of(answer.headers.getlist("Set-Cookie"))["session"]
 
     def is_stored(self, cookie: str) -> bool:
         interface = self._former.session_interface
@@ -252,9 +280,7 @@ class FlaskSite(Site):
     def get(self, path: str, cookies: dict[str, str]) -> Answer:
         client = self.app.test_client(use_cookies=False)
         answer = client.get(path, environ_overrides={"HTTP_COOKIE": header(cookies)})
-        return Answer(
-            answer.status_code, answer.text, set_cookies(answer.headers.getlist("Set-Cookie"))
-        )
+        return Answer(answer.status_code, answer.text, answer.headers.getlist("Set-Cookie"))
 
 
 @contextmanager
@@ -275,14 +301,15 @@ class StarletteSite(Site):
     def log_in(self, user: str, *, count: int = 0) -> str:
         self._former.cookies.clear()
         answer = self._former.get(f"/log-in/{user}/{count}")
-        return set_cookies(answer.headers.get_list("set-cookie"))["session"]
+        return values_of(answer.headers.get_list("set-cookie"))["session"]
 
     def get(self, path: str, cookies: dict[str, str]) -> Answer:
         answer = self.client.get(path, headers={b"cookie": header(cookies).encode("latin-1")})
         self.client.cookies.clear()
-        return Answer(
-            answer.status_code, answer.text, set_cookies(answer.headers.get_list("set-cookie"))
-        )
+        return Answer(answer.status_code, answer.text, answer.headers.get_list("set-cookie"))
+
+
+_ADAPTER_OPTIONS = {"migrate_from", "migrate_until", "https_only", "max_age", "max_sessions"}
 
 
 @contextmanager
@@ -292,13 +319,13 @@ def starlette_site(folder: Path, **options: Any) -> Iterator[Site]:
         "migrate_until": UNTIL,
     }
     url = options.pop("url")
-    for name in {"migrate_from", "migrate_until", "https_only", "max_sessions"} & options.keys():
+    for name in _ADAPTER_OPTIONS & options.keys():
         adapter_options[name] = options.pop(name)
     sessions = AsyncSessions(url, **(DEADLINES | options))
 
     async def log_in(request: StarletteRequest) -> PlainTextResponse:
         user, count = request.path_params["user"], request.path_params["count"]
-        request.session.update({"user_id": user, "a": 1} | large_values(count))
+        request.session.update(former_values("user_id", user, count))
         return PlainTextResponse("")
 
     async def view(request: StarletteRequest) -> PlainTextResponse:
@@ -324,7 +351,7 @@ def starlette_site(folder: Path, **options: Any) -> Iterator[Site]:
     )
     with (
         TestClient(former, base_url="https://testserver") as former_client,
-        TestClient(app, base_url="https://testserver") as client,
+        TestClient(app, base_url="https://testserver", raise_server_exceptions=False) as client,
     ):
         yield StarletteSite(former_client, client)
 
@@ -413,9 +440,11 @@ def test_every_user_stays_signed_in(open_site: OpenSite, service: SessionsServic
         for user, jar in jars.items():
             answer = site.get("/who", jar)
             assert answer.text == f"{user} 1"
-            assert answer.cookies.pop(site.former_cookie) == ""
-            assert len(answer.cookies) == 1
-            assert site.get("/who", answer.cookies).text == f"{user} 1"
+            cookies = answer.cookies
+            assert cookies.pop(site.former_cookie) == ""
+            [(name, token)] = cookies.items()
+            again = site.get("/who", {name: token})
+            assert (again.text, again.set_cookies) == (f"{user} 1", [])
             assert types(service, user).count("created") == 1
 
 
@@ -463,6 +492,46 @@ def test_time_that_was_left_is_kept(open_site: OpenSite, service: SessionsServic
         [session] = service.sessions.list("7")
         lifetime = 31 if isinstance(site, FlaskSite) else 14
         assert 0 <= lifetime * 24 * 3600 - session.ttl_seconds < 600
+
+
+@pytest.mark.parametrize("open_site", [name for name in SITES if "Django" in name], indirect=True)
+def test_expiry_of_one_session_counts(open_site: OpenSite, service: SessionsService) -> None:
+    with open_site() as site:
+        assert isinstance(site, DjangoSite)
+        cookie = site.log_in("7", expiry=3600)
+        site.get("/who", {site.former_cookie: cookie})
+        [session] = service.sessions.list("7")
+        assert 0 <= 3600 - session.ttl_seconds < 600
+
+
+@pytest.mark.parametrize(
+    ("open_site", "options", "user"),
+    [
+        ("Django db", {"absolute_ttl_seconds": 1000}, "7"),
+        ("Flask-Session", {}, BRIEF),
+        ("Flask signed cookie", {}, BRIEF),
+        ("Starlette signed cookie", {"max_age": 1000}, "7"),
+        ("Starlette signed cookie", {"max_age": None}, "7"),
+    ],
+    indirect=["open_site"],
+)
+def test_migrated_session_lives_no_longer_than_a_new_one(
+    open_site: OpenSite, service: SessionsService, options: dict[str, Any], user: str
+) -> None:
+    with open_site(**options) as site:
+        site.get("/who", {site.former_cookie: site.log_in(user)})
+        [session] = service.sessions.list(user)
+        assert session.ttl_seconds <= 1800
+
+
+@pytest.mark.parametrize("open_site", ["Django db", "Django file"], indirect=True)
+def test_lifetime_of_new_sessions_counts(open_site: OpenSite, service: SessionsService) -> None:
+    with open_site() as site:
+        cookie = site.log_in("7")
+        with override_settings(SESSION_COOKIE_AGE=1000):
+            site.get("/who", {site.former_cookie: cookie})
+        [session] = service.sessions.list("7")
+        assert session.ttl_seconds <= 1000
 
 
 @signed_sites
@@ -572,8 +641,192 @@ def test_parallel_first_requests_make_one_session(
             if name.startswith("__Host-")
         ]
         assert len(tokens) == 1
+        assert sorted(len(answer.cookies) for answer in answers) == [0] * (count - 1) + [2]
         # A request in progress still has the former cookie.
         assert site.get("/who", jar).text == "7 1"
+
+
+@all_sites
+def test_response_that_is_lost_signs_nobody_out(
+    open_site: OpenSite, service: SessionsService
+) -> None:
+    """Nobody else has the new token. The session gets another one after the grace period."""
+    with open_site() as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        assert len(site.get("/who", jar).cookies) == 2
+        for _ in range(2):
+            answer = site.get("/who", jar)
+            assert (answer.text, answer.cookies) == ("7 1", {})
+        service.advance(GRACE_SECONDS)
+        answer = site.get("/who", jar)
+        assert (answer.text, len(answer.cookies)) == ("7 1", 2)
+        assert site.get("/who", answer.cookies).text == "7 1"
+
+
+@all_sites
+def test_error_of_the_view_signs_nobody_out(open_site: OpenSite, service: SessionsService) -> None:
+    with open_site() as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        answer = site.get("/fail", jar)
+        assert answer.status == 500
+        answer = site.get("/who", answer.cookies or jar)
+        assert answer.text == "7 1"
+        assert site.get("/who", answer.cookies or jar).text == "7 1"
+
+
+@all_sites
+def test_token_is_replaced_only_once(open_site: OpenSite, service: SessionsService) -> None:
+    """Another request has already been sent when the view of the first one asks for a new token."""
+    with open_site() as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        new = site.get("/new-token", jar).cookies
+        assert site.get("/who", jar).text == "7 1"
+        assert site.get("/who", new).text == "7 1"
+
+
+@all_sites
+def test_slow_upload_ends_no_session(open_site: OpenSite, service: SessionsService) -> None:
+    """Its request was sent before another tab migrated the session."""
+    with open_site() as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        new = site.get("/who", jar).cookies
+        site.get("/who", new)
+        service.advance(GRACE_SECONDS - 10)
+        assert site.get("/put", jar).text == "7 2"
+        assert site.get("/who", new).text == "7 2"
+
+
+@signed_sites
+def test_visitors_with_equal_cookies_share_no_session(
+    open_site: OpenSite, service: SessionsService
+) -> None:
+    """Their cookies are equal if they have the same values and were signed in the same second."""
+    with open_site() as site:
+        jar = {site.former_cookie: site.log_in(VISITOR)}
+        one = site.get("/put", jar).cookies
+        assert one.pop(site.former_cookie) == ""
+        other = site.get("/who", jar)
+        assert other.text == "None 1"
+        assert site.get("/who", one).text == "None 2"
+        assert site.get("/who", other.cookies).text == "None 1"
+
+
+@server_side_sites
+def test_visitor_keeps_the_values(open_site: OpenSite, service: SessionsService) -> None:
+    with open_site() as site:
+        new = site.get("/put", {site.former_cookie: site.log_in(VISITOR)}).cookies
+        assert new.pop(site.former_cookie) == ""
+        assert site.get("/who", new).text == "None 2"
+
+
+@all_sites
+def test_log_in_with_the_former_version_comes_before_a_visitors_session(
+    open_site: OpenSite, service: SessionsService
+) -> None:
+    """During a deployment, a visitor may meet the new version first."""
+    with open_site() as site:
+        visitor = site.get("/put", {}).cookies
+        answer = site.get("/who", visitor | {site.former_cookie: site.log_in("7")})
+        assert answer.text == "7 1"
+        assert site.get("/who", answer.cookies).text == "7 1"
+
+
+@all_sites
+def test_visitors_session_comes_before_that_of_a_former_visitor(
+    open_site: OpenSite, service: SessionsService
+) -> None:
+    with open_site() as site:
+        visitor = site.get("/put", {}).cookies
+        former = {site.former_cookie: site.log_in(VISITOR, count=1)}
+        with counted_calls() as calls:
+            assert site.get("/large", visitor | former).text == "[]"
+        assert calls == ["POST /sessions/verify"]
+        # Once its session has been migrated, the former store does not have its values any more.
+        site.get("/who", former)
+        assert site.get("/large", visitor | former).text == "[]"
+        assert site.get("/put", visitor).text == "None 2"
+
+
+@all_sites
+def test_former_cookie_beside_a_live_session_is_deleted(
+    open_site: OpenSite, service: SessionsService
+) -> None:
+    """A process of the former version may have set it again during the deployment."""
+    with open_site() as site:
+        new = site.get("/who", {site.former_cookie: site.log_in("7")}).cookies
+        cookie = site.log_in("7")
+        answer = site.get("/who", new | {site.former_cookie: cookie})
+        assert (answer.text, answer.cookies) == ("7 1", {site.former_cookie: ""})
+        assert not site.is_stored(cookie)
+
+
+@server_side_sites
+def test_former_store_may_be_empty_for_a_moment(
+    open_site: OpenSite, service: SessionsService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deployment may have the wrong folder or database at first."""
+    with open_site() as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        with monkeypatch.context() as patch:
+            patch.setattr(CacheLibSessionInterface, "_retrieve_session_data", lambda *_: None)
+            for engine in (DatabaseStore, CachedDatabaseStore, CacheStore, FileStore):
+                patch.setattr(engine, "load", lambda _: {})
+            answer = site.get("/who", jar)
+        assert (answer.text, answer.cookies) == ("None None", {})
+        assert site.get("/who", jar).text == "7 1"
+
+
+@server_side_sites
+def test_former_store_that_cannot_delete_signs_nobody_out(
+    open_site: OpenSite,
+    service: SessionsService,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: Any) -> None:
+        raise PermissionError
+
+    with open_site() as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        with monkeypatch.context() as patch:
+            patch.setattr(CacheLibSessionInterface, "_delete_session", fail)
+            for engine in (DatabaseStore, CachedDatabaseStore, CacheStore, FileStore):
+                patch.setattr(engine, "delete", fail)
+            answer = site.get("/who", jar)
+        assert answer.text == "7 1"
+        assert answer.cookies[site.former_cookie] == ""
+        assert site.get("/who", answer.cookies).text == "7 1"
+    assert "a former session can't be deleted: PermissionError" in caplog.messages
+
+
+@pytest.mark.parametrize("open_site", ["Django db"], indirect=True)
+def test_session_that_is_too_large_leaves_nothing(
+    open_site: OpenSite, service: SessionsService
+) -> None:
+    """The service accepts the first part of it, and rejects a later one."""
+    with open_site() as site:
+        assert isinstance(site, DjangoSite)
+        jar = {site.former_cookie: site.log_in("7", count=1)}
+        store = site.store(jar[site.former_cookie])
+        store["larger"] = "x" * 70_000
+        store.save()
+        answer = site.get("/who", jar)
+        assert (answer.text, answer.cookies) == ("None None", {})
+        assert list(service.sessions.list("7")) == []
+        assert site.is_stored(jar[site.former_cookie])
+
+
+@all_sites
+def test_outage_at_the_save_signs_nobody_out(open_site: OpenSite, service: SessionsService) -> None:
+    with open_site(**SHORT) as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        with failing_after(2, lambda: service.fail("unavailable")):
+            answer = site.get("/put", jar)
+        assert (answer.status, answer.cookies) == (503, {})
+        service.recover()
+        answer = site.get("/who", jar)
+        assert answer.text == "7 1"
+        assert site.get("/who", answer.cookies).text == "7 1"
 
 
 @all_sites
@@ -629,25 +882,82 @@ def test_migration_is_no_log_in(open_site: OpenSite, service: SessionsService) -
         assert [site.get("/who", jar).text for jar in jars] == ["7 1", "7 1"]
 
 
+@pytest.fixture
+def without_ttl(service_in_memory: Service) -> dict[str, Any]:
+    """Options for a service that keeps the items of sessions that have ended."""
+    return {
+        "url": service_in_memory.url,
+        "region": service_in_memory.region,
+        "credentials": service_in_memory.credentials,
+    }
+
+
 @all_sites
-def test_signed_out_session_stays_out(open_site: OpenSite, service: SessionsService) -> None:
-    with open_site() as site:
+def test_signed_out_session_stays_out(open_site: OpenSite, without_ttl: dict[str, Any]) -> None:
+    with open_site(**without_ttl) as site:
         jar = {site.former_cookie: site.log_in("7")}
         new = site.get("/who", jar).cookies
         assert site.get("/out", new).status == 200
-
         assert site.get("/who", jar).text == "None None"
-        assert types(service, "7").count("created") == 1
+
+
+@signed_sites
+def test_cookie_of_a_session_that_has_ended_is_deleted(
+    open_site: OpenSite, without_ttl: dict[str, Any]
+) -> None:
+    with open_site(**without_ttl) as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        site.get("/out", site.get("/who", jar).cookies)
+        assert site.get("/who", jar).cookies == {site.former_cookie: ""}
+
+
+@pytest.mark.parametrize(
+    ("open_site", "options"),
+    [
+        ("Flask signed cookie", {"insecure_cookie": True}),
+        ("Starlette signed cookie", {"https_only": False}),
+        ("Django signed_cookies", {"migrate_cookie": "__Host-sessionid"}),
+    ],
+    indirect=["open_site"],
+)
+def test_late_response_does_not_delete_a_cookie_of_the_same_name(
+    open_site: OpenSite, without_ttl: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """A log-in may have set it in the meantime."""
+    with open_site(**without_ttl, **options) as site:
+        jar = {options.get("migrate_cookie", site.former_cookie): site.log_in("7")}
+        site.get("/out", site.get("/who", jar).cookies)
+        answer = site.get("/who", jar)
+        assert (answer.text, answer.set_cookies) == ("None None", [])
+
+
+@pytest.mark.parametrize("open_site", ["Django db"], indirect=True)
+def test_session_that_ends_during_its_first_request(
+    open_site: OpenSite, service: SessionsService
+) -> None:
+    """The request has changed nothing, so there is nothing that could be lost."""
+    ended: list[int] = []
+
+    def end(count: int) -> None:
+        if count == 2 and not ended:
+            ended.append(count)
+            service.sessions.revoke_all("7")
+
+    with open_site() as site:
+        jar = {site.former_cookie: site.log_in("7")}
+        with counted_calls(end):
+            answer = site.get("/who", jar)
+        assert (answer.status, answer.text) == (200, "7 1")
+        assert answer.cookies == {site.former_cookie: ""}
+        assert not site.is_stored(jar[site.former_cookie])
 
 
 @all_sites
-def test_log_out_with_the_former_cookie(open_site: OpenSite, service: SessionsService) -> None:
-    with open_site() as site:
+def test_log_out_with_the_former_cookie(open_site: OpenSite, without_ttl: dict[str, Any]) -> None:
+    with open_site(**without_ttl) as site:
         jar = {site.former_cookie: site.log_in("7")}
         assert site.get("/out", jar).status == 200
-
         assert site.get("/who", jar).text == "None None"
-        assert list(service.sessions.list("7")) == []
 
 
 @server_side_sites
@@ -656,7 +966,7 @@ def test_replayed_cookie_is_refused(open_site: OpenSite, service: SessionsServic
         jar = {site.former_cookie: site.log_in("7")}
         new = site.get("/who", jar).cookies
         assert site.get("/who", new).text == "7 1"
-        service.advance(60)  # beyond the grace period
+        service.advance(GRACE_SECONDS)
 
         assert site.get("/who", jar).text == "None None"
         assert types(service, "7").count("created") == 1
@@ -740,11 +1050,11 @@ def test_wrong_former_store_is_refused(open_site: OpenSite, wrong: object) -> No
 
 @signed_sites
 def test_signature_in_another_spelling_is_the_same_session(
-    open_site: OpenSite, service: SessionsService
+    open_site: OpenSite, without_ttl: dict[str, Any]
 ) -> None:
     """The last character of a signature has bits that do not count."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    with open_site() as site:
+    with open_site(**without_ttl) as site:
         cookie = site.log_in("7")
         new = site.get("/who", {site.former_cookie: cookie}).cookies
         site.get("/out", new)
@@ -801,6 +1111,51 @@ def test_tests_of_an_app_can_log_in(open_site: OpenSite, service: SessionsServic
         assert browser.get("/who", base_url="https://localhost").text == "8 1"
 
 
+class FormerFlaskSessions(SecureCookieSessionInterface):
+    def get_cookie_name(self, app: Flask) -> str:
+        return "__Secure-shop"
+
+    def get_cookie_domain(self, app: Flask) -> str | None:
+        return "shop.example"
+
+    def get_cookie_path(self, app: Flask) -> str:
+        return "/shop"
+
+
+@pytest.mark.parametrize(
+    ("open_site", "options"),
+    [
+        (
+            "Django db",
+            {
+                "migrate_cookie": "__Secure-shop",
+                "migrate_cookie_domain": "shop.example",
+                "migrate_cookie_path": "/shop",
+            },
+        ),
+        ("Flask signed cookie", {"migrate_from": FormerFlaskSessions()}),
+        (
+            "Starlette signed cookie",
+            {
+                "migrate_from": SignedCookie(
+                    "for tests", "__Secure-shop", path="/shop", domain="shop.example"
+                )
+            },
+        ),
+    ],
+    indirect=["open_site"],
+)
+def test_cookie_with_other_attributes_is_deleted(
+    open_site: OpenSite, service: SessionsService, options: dict[str, Any]
+) -> None:
+    with open_site(**options) as site:
+        answer = site.get("/who", {"__Secure-shop": site.log_in("7")})
+        assert answer.text == "7 1"
+        [deletion] = [text for text in answer.set_cookies if text.startswith("__Secure-shop")]
+        attributes = {part.strip().lower() for part in deletion.split(";")}
+        assert {"domain=shop.example", "path=/shop", "max-age=0", "secure"} <= attributes
+
+
 @pytest.mark.parametrize("open_site", ["Starlette signed cookie"], indirect=True)
 def test_websocket_leaves_the_cookie_to_the_next_request(
     open_site: OpenSite, service: SessionsService
@@ -851,7 +1206,9 @@ def test_snippets_of_the_guide_run(
     for snippet in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
         names.append({})
         exec(compile(snippet, "docs/integrating/migrating.md", "exec"), names[-1])  # noqa: S102
-    django, flask, starlette = names
+    django, flask, other, starlette = names
+    app = Flask(__name__)
+    assert other["FormerSessions"]().get_cookie_name(app) == "shop_session"
     with override_settings(SERVERLESS_SESSIONS=django["SERVERLESS_SESSIONS"]):
         check_options()
     cookie = FlaskSite(flask_app(SecureCookieSessionInterface()), flask["app"]).log_in("7")

@@ -21,7 +21,7 @@ from serverless_sessions._core.operations import Operations
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.token import Token, new_session_id
 from serverless_sessions._web.cookies import Cookie, CookieChange
-from serverless_sessions._web.migration import FormerSession
+from serverless_sessions._web.migration import GRACE_SECONDS, FormerSession, store_former
 from serverless_sessions._web.packing import Dumps, changes, pack, parts, unpack
 from serverless_sessions.errors import (
     AnonymousSession,
@@ -41,9 +41,8 @@ from serverless_sessions.models import Client, Impersonator, IssuedSession, Sess
 
 Values = dict[str, Any]
 
-_DAY_SECONDS = 24 * 3600
 # The maximum lifetime of a session in the service, and of a cookie in browsers.
-LONGEST_SECONDS = 400 * _DAY_SECONDS
+LONGEST_SECONDS = 400 * 24 * 3600
 # The value of `Retry-After` in the 503 during an outage.
 RETRY_AFTER_SECONDS = 1
 # How long a visitor's session remains after the log-in. The second request of a double click, and
@@ -87,12 +86,11 @@ class WebSession:
     `token` and `session` are the current token and session. Both are None while there is no
     session.
 
-    `former`, if it is set before the session is loaded, is continued if the request has no session.
-    With `is_read_only`, the response cannot set a cookie.
+    `former`, if it is set before the session is loaded, is continued if the request has no session
+    of a user.
     """
 
     former: FormerSession | None = None
-    is_read_only = False
 
     def __init__(
         self,
@@ -141,7 +139,10 @@ class WebSession:
         self._has_ended_waiting = False
         self._has_ended_impersonator = False
         self._is_log_out = False
-        self._is_continued = False
+        self._former_token: str | None = None
+        # The values of a visitor's signed cookie.
+        self._adopted: Secret[Values] | None = None
+        self._has_former_ended = False
         # The impersonator of the new session that the next save will store.
         self._new_impersonator: Impersonator | None = None
 
@@ -152,9 +153,11 @@ class WebSession:
         """
         if not self.is_loaded:
             yield from self._find()
-            if self.former and self.session is None:
+            if self.former and (self.session is None or self.session.user_id is None):
                 yield from self._continue(self.former)
             self.is_loaded = True
+        if self._adopted and self.is_adopted:
+            return self._adopted.map(dict)
         data = Secret(self.session.data or {} if self.session else {})
         values = data.map(lambda members: unpack(members, self._loads))
         self._saved = self._pack(values).value
@@ -205,20 +208,39 @@ class WebSession:
         self._is_passive = True
 
     @property
+    def has_former_token(self) -> bool:
+        """Whether the token is still the one that was derived from the key of a former session."""
+        return self._former_token is not None and self.token == self._former_token
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether the values come from a visitor's former cookie, and are not stored yet."""
+        return self._adopted is not None and self.session is None
+
+    @property
     def is_former_over(self) -> bool:
         """Whether the response deletes the cookie of a former session, and the session itself.
 
-        This is so once it has been continued, and whenever the user's cookie changes: it must not
-        sign anybody in after a log-out.
+        A former cookie must not sign anybody in once the user has a session of the service, or has
+        logged out. Until a response has replaced the derived token, the browser needs it.
         """
-        return self._is_continued or any(
-            change.cookie is Cookie.USER for change in self.cookie_changes()
+        if self.has_former_token:
+            return False
+        has_user = self.session is not None and self.session.user_id is not None
+        is_continued = self._former_token is not None or self._adopted is not None
+        return (
+            has_user
+            or self._has_ended_users_session
+            or self._has_former_ended
+            or (is_continued and bool(self.cookie_changes()))
         )
 
     def _continue(self, former: FormerSession) -> Plan[None]:
-        """Find or create the session that continues a former one, and give it a new token."""
-        token = Secret(former.token.text)
-        session = yield from self._verify(token)
+        """Find or create the session that continues a former one.
+
+        A visitor's session of the service remains if the former one has no user.
+        """
+        user_id, data = None, None
         if former.values is not None:
             try:
                 user_id = former.values.map(self._user_of).value
@@ -226,62 +248,27 @@ class WebSession:
             except Exception as error:  # noqa: BLE001  # whatever `dumps` raises
                 logger.warning("a former session can't be stored: %s", type(error).__name__)
                 return
+            if user_id is None and self.session:
+                return
+            if user_id is None and former.is_signed_cookie:
+                self._adopted = former.values
+                return
+        session = yield from self._verify(Secret(former.token.text))
+        if data is not None:
             try:
-                session = yield from self._store_former(former, user_id, data, session)
+                session = yield from store_former(
+                    self._operations, former, user_id, data, session, client=self.client
+                )
             except (SessionExists, SessionNotFound):
-                session = None  # it has ended
+                logger.info("the session that continued a former one has ended")
+                self._has_former_ended = True
+                return
             except (DataTooLarge, BodyTooLarge, InvalidRequest) as error:
                 logger.warning("a former session can't be stored: %s", error.code)
                 return
-        if session is None:
-            logger.info("the session that continued a former one has ended")
-        else:
-            self.token, self.session = token.value, session
-        if session and not self.is_read_only:
-            try:
-                yield from self.rotate()
-            except SessionNotFound:
-                pass  # another request has just ended it
-            except Unavailable:
-                self.forget()
-                raise
-        self._is_continued = True
-
-    def _store_former(
-        self,
-        former: FormerSession,
-        user_id: str | None,
-        data: Secret[Values],
-        session: Session | None,
-    ) -> Plan[Session]:
-        """Create the session, or add what is missing if an outage has interrupted this."""
-        first, *rest = _parts(data) or [Secret({})]
-        if session is None:
-            issued = yield from self._operations.create(
-                user_id,
-                data=first,
-                ttl_seconds=min(former.seconds_left, former.longest_seconds),
-                absolute_ttl_seconds=former.longest_seconds,
-                client=self.client,
-                # A limit ends sessions at a log-in, and this is none.
-                max_sessions=None,
-                token=former.token,
-                # Nobody knows when the user has proved who they are: the earliest time that the
-                # service accepts, with a margin for its clock.
-                authenticated_at=None
-                if user_id is None
-                else clock.now() - LONGEST_SECONDS + _DAY_SECONDS,
-            )
-            session = issued.session
-            logger.info("session %s continues a former one", session.session_id)
-        if rest:
-            stored = session.data or {}
-            missing = data.map(
-                lambda members: {name: members[name] for name in members if name not in stored}
-            )
-            for part in _parts(missing):
-                session = yield from self._operations.change(session.session_id, part, version=None)
-        return session
+        if session and (session.user_id is not None or self.session is None):
+            self.session = session
+            self.token = self._former_token = former.token.text
 
     @property
     def impersonator(self) -> Impersonator | None:
@@ -431,6 +418,8 @@ class WebSession:
         """
         data, user_id = self._pack(values), values.map(self._user_of).value
         former_session = self.session
+        if self.has_former_token:
+            self.prepare_rotation()
         if self._is_log_out and user_id is None:
             yield from self._end_waiting("logout")
         if former_session and user_id == self._user_id and not self.makes_session:
@@ -541,6 +530,7 @@ class WebSession:
                 # would be lost.
                 yield from self._rotate(session, self._new_token)
         except SessionNotFound:
+            self._has_former_ended = self.has_former_token
             self.token = self.session = self._new_token = None
             raise
 
@@ -553,7 +543,7 @@ class WebSession:
             issued = yield from rotate(
                 session.session_id,
                 token=Secret(self.token) if self.token else None,
-                grace_seconds=None,
+                grace_seconds=GRACE_SECONDS if self.has_former_token else None,
                 successor=successor,
             )
         except (RotationInGrace, TokenSuperseded, InvalidToken) as error:

@@ -72,6 +72,8 @@ _ADAPTER_OPTIONS = {
     "authentication",
     "migrate_from",
     "migrate_cookie",
+    "migrate_cookie_domain",
+    "migrate_cookie_path",
     "migrate_until",
 }
 _EXPIRY = "_session_expiry"  # Django's key for the argument of `set_expiry`
@@ -141,6 +143,11 @@ class SessionStore(SessionBase):
                 content.encode() if isinstance(content, str) else content
             ),
         )
+
+    @property
+    def has_former_token(self) -> bool:
+        """Whether the key is still the one that was derived from the key of a former session."""
+        return "_web" in self.__dict__ and self._web.has_former_token
 
     def find_former(self, request: HttpRequest) -> None:
         """Use the request's session of the former engine if it has no session of the service."""
@@ -347,6 +354,8 @@ class SessionStore(SessionBase):
             values = Secret({})
         self._session_key = self._web.token
         self._saved_expiry = values.value.get(_EXPIRY)
+        if self._web.is_adopted:
+            self.modified = True
         return values
 
     def _exists(self, session_key: Secret[str | None]) -> Plan[bool]:

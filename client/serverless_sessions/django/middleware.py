@@ -29,7 +29,7 @@ from serverless_sessions._core.token import Token
 from serverless_sessions._web.cookies import Cookie, CookieChange, read_tokens, read_values
 from serverless_sessions._web.session import RETRY_AFTER_SECONDS
 from serverless_sessions.django import SessionStore
-from serverless_sessions.django.migration import check_options, former_cookie_name
+from serverless_sessions.django.migration import check_options, former_cookie
 from serverless_sessions.errors import Unavailable
 from serverless_sessions.models import Client
 
@@ -99,9 +99,9 @@ class SessionMiddleware(middleware.SessionMiddleware):
             self._save(session, response)
         except Unavailable as error:
             return _unavailable(error)
-        former_name = former_cookie_name()
-        if session.delete_former() and former_name != settings.SESSION_COOKIE_NAME:
-            _delete_cookie(response, former_name)
+        former = former_cookie()
+        if session.delete_former() and not former.is_replaced:
+            _delete_cookie(response, former.name, domain=former.domain, path=former.path)
         changes = session.cookie_changes()
         if session.accessed or changes:
             patch_vary_headers(response, ("Cookie",))
@@ -111,11 +111,14 @@ class SessionMiddleware(middleware.SessionMiddleware):
 
     def _save(self, session: SessionStore, response: HttpResponse) -> None:
         must_save = session.modified or settings.SESSION_SAVE_EVERY_REQUEST
-        if not must_save or session.is_empty() or response.status_code >= 500:
+        is_unused = not must_save and not session.has_former_token
+        if is_unused or session.is_empty() or response.status_code >= 500:
             return
         try:
             session.save()
         except UpdateError as ended:
+            if not must_save:
+                return
             raise SessionInterrupted(
                 "The session ended before the request was done: the user may have logged out in "
                 "another request."
@@ -130,7 +133,12 @@ def _name(cookie: Cookie) -> str:
 
 def _change_cookie(response: HttpResponse, change: CookieChange, session: SessionStore) -> None:
     if change.token is None:
-        _delete_cookie(response, _name(change.cookie))
+        _delete_cookie(
+            response,
+            _name(change.cookie),
+            domain=settings.SESSION_COOKIE_DOMAIN,
+            path=settings.SESSION_COOKIE_PATH,
+        )
         return
     max_age = None if session.get_expire_at_browser_close() else change.max_age
     change.token.map(
@@ -148,11 +156,11 @@ def _change_cookie(response: HttpResponse, change: CookieChange, session: Sessio
     )
 
 
-def _delete_cookie(response: HttpResponse, name: str) -> None:
+def _delete_cookie(response: HttpResponse, name: str, *, domain: str | None, path: str) -> None:
     response.delete_cookie(
         name,
-        path=settings.SESSION_COOKIE_PATH,
-        domain=settings.SESSION_COOKIE_DOMAIN,
+        path=path,
+        domain=domain,
         samesite=settings.SESSION_COOKIE_SAMESITE,
     )
 

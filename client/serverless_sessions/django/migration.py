@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
+from datetime import UTC, datetime
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.contrib.sessions.backends import db, file, signed_cookies
@@ -16,6 +18,8 @@ from serverless_sessions._core import clock
 from serverless_sessions._core.secret import Secret
 from serverless_sessions._core.token import Token
 from serverless_sessions._web.migration import FormerSession, check_end, derive_token, is_over
+
+logger = logging.getLogger(__name__)
 
 
 class FormerStore:
@@ -34,44 +38,78 @@ class FormerStore:
         values = Secret(store.load())
         if not values.value:
             return None if self._is_signed_cookie else FormerSession(self.token, None)
-        seconds = self._seconds_left(store, values)
-        return FormerSession(self.token, values, max(seconds, 1), self._longest_seconds)
+        return FormerSession(
+            self.token,
+            values,
+            self._is_signed_cookie,
+            max(min(self._seconds_left(store, values), self._longest_seconds), 1),
+            self._longest_seconds,
+        )
 
     def delete(self) -> None:
         """Delete the session from its store, if it is there."""
-        store = self._open()
-        # Unlike `delete`, `load` accepts every key that a browser may send.
-        if not self._is_signed_cookie and store.load():
-            store.delete()
+        try:
+            store = self._open()
+            # Unlike `delete`, `load` accepts every key that a browser may send.
+            if not self._is_signed_cookie and store.load():
+                store.delete()
+        except Exception as error:  # noqa: BLE001  # engines raise errors of their own
+            # The session of the service has its new token by now.
+            logger.warning("a former session can't be deleted: %s", type(error).__name__)
 
     def _open(self) -> SessionBase:
         store = self._engine(self._key.value)
         if isinstance(store, file.SessionStore):
             # The names of the files start with the name of the cookie, which may have changed.
-            store.file_prefix = former_cookie_name()
+            store.file_prefix = former_cookie().name
         return store
 
     def _seconds_left(self, store: SessionBase, values: Secret[dict[str, Any]]) -> int:
-        """Return the seconds until the session expires.
+        """Return the seconds until the session expires, at most those of a new session.
 
         The expiry of a session in a cache cannot be read. It gets its whole lifetime.
         """
-        if self._is_signed_cookie:
-            signed_at = signing.b62_decode(self._key.value.split(":")[-2])
-            return int(store.get_session_cookie_age() - (clock.time() - signed_at))
         expiry = values.value.get("_session_expiry")
-        if isinstance(store, db.SessionStore):
+        whole = int(store.get_expiry_age(expiry=expiry))
+        left: float | None = None
+        if self._is_signed_cookie:
+            signed_at = datetime.fromtimestamp(
+                signing.b62_decode(self._key.value.split(":")[-2]), UTC
+            )
+            left = store.get_expiry_age(modification=signed_at, expiry=expiry)
+            left -= clock.time() - signed_at.timestamp()
+        elif isinstance(store, db.SessionStore):
             row = store.model.objects.filter(session_key=self._key.value).first()
-            expiry = row.expire_date if row else expiry
+            left = row and store.get_expiry_age(expiry=row.expire_date)
         elif isinstance(store, file.SessionStore):
             with suppress(OSError):  # another request has just deleted it
-                expiry = store._expiry_date(values.value)  # type: ignore[attr-defined]
-        return int(store.get_expiry_age(expiry=expiry))
+                expires_at = store._expiry_date(values.value)  # type: ignore[attr-defined]
+                left = store.get_expiry_age(expiry=expires_at)
+        return whole if left is None else min(whole, int(left))
 
 
-def former_cookie_name() -> str:
-    name: str = settings.SERVERLESS_SESSIONS.get("migrate_cookie", "sessionid")
-    return name
+class FormerCookie(NamedTuple):
+    name: str
+    domain: str | None
+    path: str
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the cookie of the service takes its place in the browser."""
+        return self == (
+            settings.SESSION_COOKIE_NAME,
+            settings.SESSION_COOKIE_DOMAIN,
+            settings.SESSION_COOKIE_PATH,
+        )
+
+
+def former_cookie() -> FormerCookie:
+    options = settings.SERVERLESS_SESSIONS
+    return FormerCookie(
+        options.get("migrate_cookie", "sessionid"),
+        options.get("migrate_cookie_domain"),
+        options.get("migrate_cookie_path", "/"),
+    )
 
 
 def check_options() -> None:
@@ -92,7 +130,7 @@ def former_store(request: HttpRequest, longest_seconds: int) -> FormerStore | No
     options = settings.SERVERLESS_SESSIONS
     if "migrate_from" not in options or is_over(options.get("migrate_until")):
         return None
-    cookie = Secret(request.COOKIES.get(former_cookie_name(), ""))
+    cookie = Secret(request.COOKIES.get(former_cookie().name, ""))
     if not cookie.value or Token.parse(cookie.value):
         return None
     return FormerStore(_engine(), cookie, longest_seconds)
