@@ -33,7 +33,7 @@ invoke: setup ## Invoke a function of the running local stack with an event (EVE
 	@.venv/bin/python -m local invoke "$(EVENT)"
 
 # With TESTS, these tests alone run. Otherwise the tests run in three processes at a time. End-to-end tests need little CPU, because they mostly wait.
-SECOND = $(addprefix tests/,client examples mapping serve simulation)
+SECOND = tests/client tests/simulation
 THIRD = tests/e2e
 test: setup .venv-dynamodb/.ready ## Run all tests except test-browser and test-frameworks (TESTS=tests/unit)
 	@mkdir -p .local

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -22,6 +23,9 @@ from tests.support.tables import created_tables, sdk
 from tests.support.template import app_folder
 
 replace_aws_settings()
+# `make test` runs tests in the background, where a shell lets Ctrl-C be ignored. The programs that
+# the tests start would inherit this.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

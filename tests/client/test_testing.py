@@ -132,15 +132,9 @@ def test_ctrl_c_ends_a_run_of_pytest_without_an_error(tmp_path: Path) -> None:
         "    print('started', flush=True)\n"
         "    time.sleep(600)\n"
     )
-    options = ["-c", os.devnull, "--rootdir", f"{tmp_path}", "-p", "serverless_sessions.testing"]
-    # `make test` runs these tests in the background, where a shell lets Ctrl-C be ignored.
-    program = (
-        "import signal, sys, pytest\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "sys.exit(pytest.main(sys.argv[1:]))\n"
-    )
+    options = ("-c", os.devnull, "--rootdir", tmp_path, "-p", "serverless_sessions.testing", "-s")
     run = subprocess.Popen(
-        [sys.executable, "-c", program, *options, "-s", tmp_path],
+        [sys.executable, "-m", "pytest", *options, tmp_path],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

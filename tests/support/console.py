@@ -46,10 +46,8 @@ def running_console(
     code: str, environment: Mapping[str, str], presses: int = 6
 ) -> Iterator[Console]:
     """Start the console with `code`. At the end, stop it with Ctrl-C and check its exit status."""
-    # A shell's background job ignores Ctrl-C, and its child processes inherit this.
-    heeding = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     process = subprocess.Popen(
-        [sys.executable, "-c", heeding + code],
+        [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(ROOT / "client"), **environment},
         stdout=subprocess.PIPE,
         text=True,
