@@ -292,11 +292,17 @@ def test_token_in_place_of_an_id_is_refused_and_not_repeated(run: Run, sessions:
     assert token not in done.output
 
 
-def test_id_that_begins_with_a_dash_is_no_option(run: Run, service: Service) -> None:
-    done = run("show", "-" + "A" * 11)
+@pytest.mark.parametrize("id", ["-" + "A" * 11, "-h" + "A" * 10, "--h" + "A" * 9])
+def test_id_that_begins_with_a_dash_is_no_option(run: Run, service: Service, id: str) -> None:
+    done = run("show", id)
 
     assert done.exit_code == 1
-    assert service.calls == ["GET /sessions/-" + "A" * 11]
+    assert service.calls == [f"GET /sessions/{id}"]
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_command_has_help(run: Run, option: str) -> None:
+    assert "Show one live session" in run("show", option).stdout
 
 
 @pytest.mark.parametrize(

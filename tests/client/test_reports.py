@@ -105,8 +105,10 @@ def frames(trace: TracebackType | None) -> Iterator[tuple[str, Mapping[str, Any]
     is_inside = False
     while trace:
         code = trace.tb_frame.f_code
-        is_inside = is_inside or code.co_filename.startswith(PACKAGE)
-        if is_inside and "/tests/" not in code.co_filename:
+        # A middleware of this package calls the app, which calls the package again.
+        is_of_the_app = "/tests/" in code.co_filename
+        is_inside = not is_of_the_app and (is_inside or code.co_filename.startswith(PACKAGE))
+        if is_inside:
             yield f"{code.co_filename}:{code.co_name}", trace.tb_frame.f_locals
         trace = trace.tb_next
 

@@ -272,6 +272,9 @@ class Command(click.Command):
     """A command for which a session id or user id that begins with a dash is no option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # If -h were an option, an id that begins with it would be this option and others.
+        ctx.help_option_names = ["--help"]
+        args = ["--help" if word == "-h" else word for word in args]
         words = list(args)
         ctx.ignore_unknown_options = True
         try:
