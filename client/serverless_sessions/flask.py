@@ -275,7 +275,6 @@ class ServerlessSessions(SessionInterface):
         values = Secret(dict(interface.open_session(app, request) or {}))
         has_values = bool(values.value.keys() - {PERMANENT})
         seconds_left = app.permanent_session_lifetime.total_seconds()
-        is_signed_cookie = isinstance(interface, SecureCookieSessionInterface)
         if isinstance(interface, SecureCookieSessionInterface):
             if not has_values:
                 return None
@@ -290,7 +289,6 @@ class ServerlessSessions(SessionInterface):
         return FormerSession(
             derive_token(app.secret_key, cookie),
             values if has_values else None,
-            is_signed_cookie,
             max(int(min(seconds_left, longest)), 1) if is_permanent else None,
             longest if is_permanent else None,
         )

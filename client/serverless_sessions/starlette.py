@@ -121,6 +121,11 @@ class SignedCookie:
     path: str = "/"
     domain: str | None = None
 
+    def is_in(self, connection: HTTPConnection) -> bool:
+        """Whether the request has the cookie. The service's own may have the same name."""
+        cookie = connection.cookies.get(self.session_cookie, "")
+        return bool(cookie) and not Token.parse(cookie)
+
     def deletion(self) -> str:
         """Return the Set-Cookie header that deletes the cookie."""
         domain = "" if self.domain is None else f"; domain={self.domain}"
@@ -138,9 +143,9 @@ class SignedCookie:
         """
         from itsdangerous import BadSignature, TimestampSigner
 
-        cookie = Secret(connection.cookies.get(self.session_cookie, ""))
-        if not cookie.value or Token.parse(cookie.value):
+        if not self.is_in(connection):
             return None
+        cookie = Secret(connection.cookies[self.session_cookie])
         signer = TimestampSigner(str(self.secret_key))
         try:
             content, signed_at = signer.unsign(
@@ -158,7 +163,7 @@ class SignedCookie:
         # The same signature can be written in several ways, so it is not part of the key.
         key = cookie.map(lambda value: value.rpartition(".")[0])
         token = derive_token(str(self.secret_key), key)
-        return FormerSession(token, values, True, max_age, absolute_ttl_seconds)
+        return FormerSession(token, values, max_age, absolute_ttl_seconds)
 
 
 class StarletteSession(SessionValues):
@@ -485,7 +490,7 @@ class SessionMiddleware:
         former = self.migrate_from
         if (
             former
-            and former.session_cookie in connection.cookies
+            and former.is_in(connection)
             and session.web.is_former_over
             and (former.session_cookie, former.domain, former.path)
             != (self.cookies[Cookie.USER], self.domain, self.path)

@@ -993,6 +993,15 @@ def test_request_does_not_wait_twice_for_its_session(browser: Client, service: S
     assert calls(service) == []
 
 
+def test_dead_key_is_no_error_if_every_request_saves(browser: Client, service: Service) -> None:
+    browser.get("/log-in/ada")
+    key = browser.cookies[COOKIE].value
+    browser.get("/flush")
+    browser.cookies[COOKIE] = key
+    with override_settings(SESSION_SAVE_EVERY_REQUEST=True):
+        assert browser.get("/none").status_code == 200
+
+
 def test_store_outside_of_a_request_can_be_loaded_after_an_outage(
     browser: Client, service: Service
 ) -> None:

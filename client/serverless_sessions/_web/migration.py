@@ -5,8 +5,8 @@ former key therefore find or create the same session, and a creation can be repe
 that sets the new cookie replaces the derived token. It works until the browser has used its new
 token, and for a grace period after that, which requests in progress need.
 
-A visitor's signed cookie is not derived from: two browsers may have the same one. Its values become
-a new session, as if the request had set them.
+This is for users. Two visitors may have equal signed cookies, so nothing is derived for visitors.
+Their values are read from the former store until they change. Then they become a new session.
 """
 
 from __future__ import annotations
@@ -36,13 +36,11 @@ class FormerSession:
     """A session of the former store.
 
     `token` is derived from its key. `values` is None if the former store does not have it any more.
-    `is_signed_cookie` is true if the values come from the cookie itself. `ttl_seconds` and
-    `absolute_ttl_seconds` apply to the session that continues it.
+    `ttl_seconds` and `absolute_ttl_seconds` apply to the session that continues it.
     """
 
     token: Token
     values: Secret[dict[str, Any]] | None
-    is_signed_cookie: bool = False
     ttl_seconds: int | None = None
     absolute_ttl_seconds: int | None = None
 

@@ -140,7 +140,7 @@ class WebSession:
         self._has_ended_impersonator = False
         self._is_log_out = False
         self._former_token: str | None = None
-        # The values of a visitor's signed cookie.
+        # The values of a former visitor.
         self._adopted: Secret[Values] | None = None
         self._has_former_ended = False
         # The impersonator of the new session that the next save will store.
@@ -157,9 +157,10 @@ class WebSession:
                 yield from self._continue(self.former)
             self.is_loaded = True
         if self._adopted and self.is_adopted:
-            return self._adopted.map(dict)
-        data = Secret(self.session.data or {} if self.session else {})
-        values = data.map(lambda members: unpack(members, self._loads))
+            values = self._adopted.map(dict)
+        else:
+            data = Secret(self.session.data or {} if self.session else {})
+            values = data.map(lambda members: unpack(members, self._loads))
         self._saved = self._pack(values).value
         self._user_id = values.map(self._user_of).value
         return values
@@ -214,7 +215,7 @@ class WebSession:
 
     @property
     def is_adopted(self) -> bool:
-        """Whether the values come from a visitor's former cookie, and are not stored yet."""
+        """Whether the values are those of a former visitor, and are not stored yet."""
         return self._adopted is not None and self.session is None
 
     @property
@@ -236,9 +237,9 @@ class WebSession:
         )
 
     def _continue(self, former: FormerSession) -> Plan[None]:
-        """Find or create the session that continues a former one.
+        """Find or create the session that continues a former one of a user.
 
-        A visitor's session of the service remains if the former one has no user.
+        The values of a former visitor are only stored once they change.
         """
         user_id, data = None, None
         if former.values is not None:
@@ -248,10 +249,8 @@ class WebSession:
             except Exception as error:  # noqa: BLE001  # whatever `dumps` raises
                 logger.warning("a former session can't be stored: %s", type(error).__name__)
                 return
-            if user_id is None and self.session:
-                return
-            if user_id is None and former.is_signed_cookie:
-                self._adopted = former.values
+            if user_id is None:
+                self._adopted = None if self.session else former.values
                 return
         session = yield from self._verify(Secret(former.token.text))
         if data is not None:
@@ -266,7 +265,7 @@ class WebSession:
             except (DataTooLarge, BodyTooLarge, InvalidRequest) as error:
                 logger.warning("a former session can't be stored: %s", error.code)
                 return
-        if session and (session.user_id is not None or self.session is None):
+        if session:
             self.session = session
             self.token = self._former_token = former.token.text
 
@@ -424,12 +423,15 @@ class WebSession:
             yield from self._end_waiting("logout")
         if former_session and user_id == self._user_id and not self.makes_session:
             yield from self._update(former_session, data, ttl_seconds if is_new_window else None)
+        elif self.is_adopted and not self.makes_session and data.value == self._saved:
+            return
         elif self.makes_session or data.value.keys() - self._trivial:
             issued = yield from self._create(data, user_id, ttl_seconds, absolute_ttl_seconds)
             if former_session:
                 # End the former session last, so that nothing is lost if an earlier call fails.
                 yield from self._end_former(former_session, user_id)
             if issued.session.impersonator:
+                yield from self._rotate_waiting()
                 self._is_waiting_issued = True
             elif user_id is not None:
                 yield from self._end_waiting("signed_in")
@@ -437,6 +439,8 @@ class WebSession:
         elif former_session:
             yield from self._end_former(former_session, None)
             self.token = self.session = self._new_token = None
+        elif self.is_adopted:
+            self._has_former_ended = True
         self._saved, self._user_id = data.value, user_id
 
     def end(self, *, reason: str, with_impersonator: bool = False) -> Plan[None]:
@@ -586,6 +590,19 @@ class WebSession:
                 former_session.session_id,
                 error,
             )
+
+    def _rotate_waiting(self) -> Plan[None]:
+        """Replace the token that waits if it was derived from the key of a former session."""
+        if self._waiting is None or self._waiting[0].value != self._former_token:
+            return
+        token, session = self._waiting
+        try:
+            issued = yield from self._operations.rotate(
+                session.session_id, token=token, grace_seconds=GRACE_SECONDS
+            )
+        except (RotationInGrace, TokenSuperseded, InvalidToken):
+            return  # another request has just done so
+        self._waiting = Secret(issued.token), issued.session
 
     def _end_waiting(self, reason: str) -> Plan[None]:
         """End the impersonator's session: nobody waits behind a log-in or a log-out."""

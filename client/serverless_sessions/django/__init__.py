@@ -160,9 +160,11 @@ class SessionStore(SessionBase):
         """Delete the request's former session if it is over. Return whether this is so."""
         if self.former_store is None or "_web" not in self.__dict__:
             return False
-        if self._web.is_former_over:
+        # A former visitor may have removed all values.
+        is_over = self._web.is_former_over or (self._web.is_adopted and self.is_empty())
+        if is_over:
             self.former_store.delete()
-        return self._web.is_former_over
+        return is_over
 
     def cookie_changes(self) -> list[CookieChange]:
         """Return the changes that the response makes to the session cookie."""
@@ -354,8 +356,6 @@ class SessionStore(SessionBase):
             values = Secret({})
         self._session_key = self._web.token
         self._saved_expiry = values.value.get(_EXPIRY)
-        if self._web.is_adopted:
-            self.modified = True
         return values
 
     def _exists(self, session_key: Secret[str | None]) -> Plan[bool]:
@@ -380,6 +380,9 @@ class SessionStore(SessionBase):
         values = yield from self._values()
         yield from self._ensure_loaded()
         web = self._web
+        if web.is_adopted and not web.is_prepared:
+            yield from self._create()
+            return
         if web.session is None and not web.is_prepared:
             raise UpdateError
         seconds = self._seconds_left(values)

@@ -111,6 +111,8 @@ class SessionMiddleware(middleware.SessionMiddleware):
 
     def _save(self, session: SessionStore, response: HttpResponse) -> None:
         must_save = session.modified or settings.SESSION_SAVE_EVERY_REQUEST
+        if settings.SESSION_SAVE_EVERY_REQUEST:
+            session.get_expire_at_browser_close()  # loads the session
         is_unused = not must_save and not session.has_former_token
         if is_unused or session.is_empty() or response.status_code >= 500:
             return

@@ -41,7 +41,6 @@ class FormerStore:
         return FormerSession(
             self.token,
             values,
-            self._is_signed_cookie,
             max(min(self._seconds_left(store, values), self._longest_seconds), 1),
             self._longest_seconds,
         )
